@@ -1,0 +1,139 @@
+"""One YAML file is one whole job. Each part's config stands beside what it configures."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.scoring.config import ScorerConfig
+from pipeline.tables.config import InputConfig, OutputConfig
+
+
+class ActorsConfig(BaseModel):
+    """The pool that scores: each actor holds one model replica."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min: PositiveInt = 1
+    max: PositiveInt = 1
+    num_cpus: float = Field(default=1, ge=0)
+    num_gpus: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class RerankConfig(BaseModel):
+    """A whole offline job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    input: InputConfig
+    output: OutputConfig
+    scorer: ScorerConfig
+    actors: ActorsConfig = ActorsConfig()
+    shard_pairs: PositiveInt = 20_000
+    """Pairs a shard: the unit that is lost and done again when something dies."""
+
+    def determining_fields(self) -> dict[str, Any]:
+        """Dotted field to value, of the fields that decide what the output holds; actors are left out."""
+        fields = _flatten(self.model_dump(mode="json", exclude={"actors"}))
+        # The files that the path leads to are compared themselves; the output may be moved.
+        return {name: value for name, value in fields.items() if name not in {"input.path", "output.path"}}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of `determining_fields`."""
+        return hashlib.sha256(json.dumps(self.determining_fields(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_config(path: Path, overrides: list[str]) -> RerankConfig:
+    """Read a YAML file and apply `a.b=c` overrides to it.
+
+    Raises ConfigError naming the field, and the line of the file where it stands.
+    """
+    lines: dict[str, int] = {}
+    tree = _read(path, lines)
+    for override in overrides:
+        _apply(tree, override, lines)
+    try:
+        return RerankConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
+        raise ConfigError(problems) from error
+
+
+def _read(path: Path, lines: dict[str, int]) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: needs the fields input, output and scorer; see configs/rerank/demo.yaml")
+    _note_lines(node, "", lines)
+    return tree
+
+
+def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            if name in lines:
+                raise ConfigError(f"line {key.start_mark.line + 1}: {name} stands there a second time")
+            lines[name] = key.start_mark.line + 1
+            _note_lines(value, f"{name}.", lines)
+
+
+def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
+    name, equals, text = override.partition("=")
+    *parents, leaf = name.strip().split(".")
+    if not equals or not leaf:
+        raise ConfigError(f"--set {override}: write it as field.subfield=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    for parent in parents:
+        below = tree.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
+        tree = below
+    tree[leaf] = value
+    lines.pop(name.strip(), None)
+
+
+def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    line = lines.get(field)
+    where = f"{path} line {line}" if line else str(path)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: {field}: there is no such field"
+    if problem["type"] == "missing":
+        return f"{where}: {field}: is required"
+    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+    return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            _flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
+    return flat

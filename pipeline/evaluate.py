@@ -1,0 +1,70 @@
+"""Measure a run: `python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt`.
+
+With --baseline (the first stage, say) both are shown, with the p-value of a paired randomization test.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import RayrankError
+from pipeline.evaluation import DEFAULT_MEASURES, Comparison, evaluate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", required=True, help="the job's output directory, or a TREC run")
+    parser.add_argument("--qrels", required=True, help="judgments, a TREC qrels file")
+    parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
+    parser.add_argument(
+        "--measures", default=DEFAULT_MEASURES, help=f"in ir_measures' names; default: {DEFAULT_MEASURES}"
+    )
+    parser.add_argument("--per-query", type=Path, help="write every query's values to this TSV file")
+    options = parser.parse_args(arguments)
+    try:
+        comparisons = evaluate(options.run, options.qrels, options.baseline, options.measures)
+        if options.per_query is not None:
+            options.per_query.write_text("".join(_per_query(comparisons)))
+    except RayrankError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {options.per_query}: can't be written: {error.strerror}", file=sys.stderr)
+        return 2
+    print("\n".join(_table(comparisons)))
+    return 0
+
+
+def _table(comparisons: list[Comparison]) -> Iterator[str]:
+    yield f"{len(comparisons[0].query_ids)} judged queries"
+    if comparisons[0].before is None:
+        for row in comparisons:
+            yield f"{row.measure:10} {row.after.mean():.4f}"
+        return
+    yield f"{'':10} {'before':>7} {'after':>7} {'change':>8} {'p':>7}   better/same/worse"
+    for row in comparisons:
+        assert row.before is not None
+        change = row.after - row.before
+        yield (
+            f"{row.measure:10} {row.before.mean():7.4f} {row.after.mean():7.4f} {change.mean():+8.4f}"
+            f" {row.p_value:7.4f}   {(change > 0).sum()}/{(change == 0).sum()}/{(change < 0).sum()}"
+        )
+
+
+def _per_query(comparisons: list[Comparison]) -> Iterator[str]:
+    yield "query_id\tmeasure\tbefore\tafter\n"
+    for row in comparisons:
+        before = np.full(len(row.after), np.nan) if row.before is None else row.before
+        for query_id, old, new in zip(row.query_ids, before, row.after, strict=True):
+            yield f"{query_id}\t{row.measure}\t{'' if np.isnan(old) else f'{old:.6f}'}\t{new:.6f}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""How good a run is, and whether it is better than another: measures, and a paired significance test."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import ir_measures
+import numpy as np
+import numpy.typing as npt
+from ir_measures import Measure, Qrel, ScoredDoc
+from scipy.stats import permutation_test
+
+from pipeline.errors import ConfigError, InputError
+from pipeline.tables.run import RunRow, read_whole_run
+from pipeline.tables.storage import open_input
+
+DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure over the judged queries; `before` and what follows from it is None without a baseline."""
+
+    measure: str
+    query_ids: tuple[str, ...]
+    after: npt.NDArray[np.float64]
+    """A value a query."""
+    before: npt.NDArray[np.float64] | None
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the two-sided paired randomization test (Smucker, Allan, Carterette, CIKM 2007)."""
+        if self.before is None:
+            return None
+        if np.array_equal(self.before, self.after):
+            return 1.0
+        test = permutation_test(
+            (self.after, self.before),
+            lambda a, b, axis: np.mean(a - b, axis=axis),
+            permutation_type="samples",
+            n_resamples=_RESAMPLES,
+            rng=np.random.default_rng(0),
+        )
+        return float(test.pvalue)
+
+
+def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[Comparison]:
+    """Measure `run`, and `baseline` beside it, over the queries that the qrels judge, as trec_eval would.
+
+    Paths are TREC files, or output directories of the job. A run that was cut at top_k is compared with the
+    baseline cut at the same depth. Raises InputError for an unreadable file, ConfigError for a measure.
+    """
+    parsed = _parse_measures(measures)
+    judgments = read_qrels(qrels)
+    rows, top_k = read_whole_run(run)
+    judged = {judgment.query_id for judgment in judgments}
+    if not any(row.query_id in judged for row in rows):
+        raise InputError(f"{qrels}: judges none of the queries of {run}")
+    after = _per_query(parsed, judgments, rows)
+    before = None
+    if baseline is not None:
+        baseline_rows, _ = read_whole_run(baseline)
+        before = _per_query(parsed, judgments, _cut(baseline_rows, top_k))
+    return [_compare(measure, after, before) for measure in parsed]
+
+
+def read_qrels(url: str) -> list[Qrel]:
+    """Judgments from a TREC file: query iteration passage relevance. Raises InputError naming the line."""
+    judgments = []
+    with open_input(url) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                query_id, iteration, passage_id, relevance = line.decode().split()
+                judgments.append(Qrel(query_id, passage_id, int(relevance), iteration))
+            except ValueError as error:
+                raise InputError(f"{url} line {number}: not `query iteration passage relevance`") from error
+    if not judgments:
+        raise InputError(f"{url}: no judgments in it")
+    return judgments
+
+
+Values = dict[str, dict[str, float]]
+"""By measure, by query."""
+
+
+def _parse_measures(names: str) -> list[Measure]:
+    try:
+        return [ir_measures.parse_measure(name) for name in names.split()]
+    except (ValueError, NameError, SyntaxError) as error:
+        raise ConfigError(f"measures {names!r}: {error}; write them as in `{DEFAULT_MEASURES}`") from error
+
+
+def _per_query(measures: list[Measure], judgments: list[Qrel], rows: Iterable[RunRow]) -> Values:
+    values: Values = {str(measure): {} for measure in measures}
+    documents = [ScoredDoc(row.query_id, row.passage_id, row.score) for row in rows]
+    for metric in ir_measures.iter_calc(measures, judgments, documents):
+        values[str(metric.measure)][metric.query_id] = metric.value
+    return values
+
+
+def _cut(rows: list[RunRow], top_k: int | None) -> list[RunRow]:
+    if top_k is None:
+        return rows
+    # trec_eval's order: by score, then by passage id, both descending.
+    ordered = sorted(rows, key=lambda row: (row.score, row.passage_id), reverse=True)
+    seen: dict[str, int] = {}
+    kept = []
+    for row in ordered:
+        seen[row.query_id] = seen.get(row.query_id, 0) + 1
+        if seen[row.query_id] <= top_k:
+            kept.append(row)
+    return kept
+
+
+def _compare(measure: Measure, after: Values, before: Values | None) -> Comparison:
+    name = str(measure)
+    queries = sorted(after[name].keys() | (before or {}).get(name, {}).keys())
+    return Comparison(
+        measure=name,
+        query_ids=tuple(queries),
+        after=np.array([after[name].get(query, 0.0) for query in queries]),
+        before=None if before is None else np.array([before[name].get(query, 0.0) for query in queries]),
+    )

@@ -1,0 +1,38 @@
+"""Logs: few lines, `time level event key=value ...`, on standard error."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+_LOGGER = logging.getLogger("rayrank")
+
+
+def configure() -> None:
+    """Write this project's log to standard error, once."""
+    if not _LOGGER.handlers:
+        formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        formatter.converter = time.gmtime
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter)
+        _LOGGER.addHandler(handler)
+        _LOGGER.setLevel(logging.INFO)
+        _LOGGER.propagate = False
+
+
+def info(event: str, **fields: Any) -> None:
+    """`info("planned", shards=4)` logs `planned shards=4`."""
+    _LOGGER.info(_line(event, fields))
+
+
+def warning(event: str, **fields: Any) -> None:
+    _LOGGER.warning(_line(event, fields))
+
+
+def _line(event: str, fields: dict[str, Any]) -> str:
+    return " ".join([event, *(f"{name}={_quoted(value)}" for name, value in fields.items())])
+
+
+def _quoted(value: Any) -> str:
+    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    return repr(text) if " " in text or not text else text

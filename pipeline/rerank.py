@@ -1,0 +1,53 @@
+"""Rerank a candidate table: `python -m pipeline.rerank --config configs/rerank/demo.yaml`.
+
+Exit status: 0 all rows scored; 3 finished, but some rows were rejected; 2 a mistake in the configuration,
+the input or the model; 1 anything else; 130 interrupted. Start it again to go on where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline import dry_run, job, log
+from pipeline.config import load_config
+from pipeline.errors import RayrankError
+
+FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.rerank",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the job, a YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    options = parser.parse_args(arguments)
+    log.configure()
+    try:
+        config = load_config(options.config, options.overrides)
+        if options.dry_run:
+            print(dry_run.describe(config))
+            return FINISHED
+        summary = job.run(config)
+    except RayrankError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED_BY_USER
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the shards that are done", file=sys.stderr)
+        return INTERRUPTED
+    print(summary.as_text())
+    return FINISHED_WITH_REJECTS if summary.rejected else FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

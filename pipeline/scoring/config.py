@@ -1,0 +1,59 @@
+"""What a scorer needs to know: which checkpoint, on which device, with which options."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+
+class ScorerConfig(BaseModel):
+    """Options keep the names that FlagEmbedding gives them, where it has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(min_length=1)
+    """A directory, a hub id (`BAAI/bge-reranker-v2-m3`), or `package:NAME/SUBDIR` for a checkpoint
+    that an installed Python package carries."""
+    family: str | None = None
+    """Null: read from the checkpoint's own config.json."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    local_files_only: bool = False
+    """Take the hub's files from the local cache, ask no hub."""
+    trust_remote_code: bool = False
+    """Run model code that the checkpoint brings along. No BGE reranker needs it here."""
+    peft_path: str | None = None
+    """A LoRA adapter (directory or hub id), merged into the weights at load."""
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the trunk, whatever the checkpoint was saved in. The head always runs in float32."""
+    max_batch_tokens: PositiveInt | None = None
+    """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
+
+    max_length: PositiveInt | None = None
+    """Tokens of a pair (bi_encoder: of a text), special tokens included. Null: 512, or less where the
+    checkpoint says so."""
+    query_max_length: PositiveInt | None = None
+    """Tokens of the query. Null: three quarters of max_length."""
+    normalize: bool = False
+    """Put the score through a sigmoid."""
+
+    query_instruction_for_rerank: str | None = None
+    query_instruction_for_retrieval: str | None = None
+    """For bi_encoder, as the BGE embedding models document it."""
+    query_instruction_format: str = "{}{}"
+    """How instruction and query become one text: two `{}`, the instruction's first."""
+    passage_instruction_for_rerank: str | None = None
+    passage_instruction_format: str = "{}{}"
+
+    @field_validator("query_instruction_format", "passage_instruction_format")
+    @classmethod
+    def _has_two_places(cls, value: str) -> str:
+        try:
+            fits = value.format("\0", "\1").count("\0") == 1 == value.format("\0", "\1").count("\1")
+        except (IndexError, KeyError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(f"needs two places, '{{}}{{}}', for the instruction and the text; got {value!r}")
+        # FlagEmbedding takes a written "\n" for a line break, as YAML and shells often leave it.
+        return value.replace("\\n", "\n")

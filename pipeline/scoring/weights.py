@@ -1,0 +1,70 @@
+"""Load weights: safetensors only, in a dtype of our choice, with a LoRA adapter merged in."""
+
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from pipeline.errors import ModelError
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.config import ScorerConfig
+
+
+def load_weights(
+    auto_class: Any, checkpoint: Checkpoint, config: ScorerConfig, unused: tuple[str, ...] = ()
+) -> Any:
+    """The checkpoint as `auto_class` loads it, in float32 on the CPU, whatever it was saved in.
+
+    transformers 5 keeps the dtype of the file, and a float16 model crawls on a CPU. Raises ModelError where
+    weights are missing that don't start with one of `unused`: transformers would make them up, and scores
+    would be noise.
+    """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if not list(checkpoint.path.glob("*.safetensors")):
+        raise ModelError(
+            f"{checkpoint.name}: no *.safetensors in {checkpoint.path}. Pickled weights (pytorch_model.bin)"
+            " can run code when they load; convert them once with save_pretrained(...)"
+        )
+    try:
+        model, loading = auto_class.from_pretrained(
+            checkpoint.path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=checkpoint.trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{checkpoint.name}: {error}") from error
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
+    if missing:
+        raise ModelError(
+            f"{checkpoint.name}: the weights lack {', '.join(missing[:3])} ({len(missing)} tensors)"
+        )
+    return model if config.peft_path is None else _merge_adapter(model, config.peft_path)
+
+
+def _merge_adapter(model: Any, peft_path: str) -> Any:
+    try:
+        from peft import PeftModel  # noqa: PLC0415  (an extra, for those who use it)
+    except ImportError as error:
+        raise ModelError("scorer.peft_path needs peft: pip install 'rayrank[peft]'") from error
+    try:
+        return PeftModel.from_pretrained(model, peft_path).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"scorer.peft_path: {peft_path}: {error}") from error
+
+
+def cast_trunk(model: Any, dtype: torch.dtype) -> Any:
+    """Run the trunk in `dtype` and everything above it in float32: one wide sum decides the score."""
+    if dtype == torch.float32:
+        return model
+    trunk = getattr(model, model.base_model_prefix)
+    trunk.to(dtype)
+    for module in model.children():
+        if module is not trunk:
+            module.register_forward_pre_hook(_to_float32)
+    return model
+
+
+def _to_float32(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() if isinstance(value, torch.Tensor) else value for value in inputs)

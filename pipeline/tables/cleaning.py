@@ -1,0 +1,90 @@
+"""Pure: tell the rows that can be scored from those that can't."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.tables.schema import rejects_schema
+
+_NULL_REASONS = {
+    "query_id": "null_query_id",
+    "query": "null_query",
+    "passage_id": "null_passage_id",
+    "passage": "null_passage",
+}
+
+
+def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Split a candidates table in those that can be scored and the rejects, each in the input's order.
+
+    rows: `candidates_schema` with `file`, and `reason` where the reader already refused a row. A row has the
+    first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of
+    a pair that comes several times is kept.
+    """
+    reason = np.array(rows["reason"].to_pylist(), dtype=object)
+    for column, name in _NULL_REASONS.items():
+        _set(reason, pc.is_null(rows[column]).to_numpy(), name)
+    for column in ("query_id", "query", "passage_id", "passage"):
+        _set(reason, ~_valid_text(rows[column]), "invalid_text")
+    _set(
+        reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
+    )
+    reasons = pa.array(reason, pa.string(), from_pandas=True)
+    good = pc.is_null(reasons)
+    schema = rejects_schema(rows.schema.field("query_id").type, rows.schema.field("passage_id").type)
+    refused = rows.append_column("refused", reasons).filter(pc.invert(good))
+    rejects = pa.table(
+        [
+            refused["refused"]
+            if name == "reason"
+            else _safe_id(refused[name])
+            if "_id" in name
+            else refused[name]
+            for name in schema.names
+        ],
+        schema=schema,
+    )
+    kept = rows.filter(good)
+    return kept.drop_columns("reason"), rejects
+
+
+def _set(reason: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], name: str) -> None:
+    reason[where & (reason == None)] = name  # noqa: E711  (elementwise)
+
+
+def _valid_text(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """False where a string's bytes are not UTF-8, which a Parquet file may well hold."""
+    whole = column.combine_chunks()
+    if not pa.types.is_string(whole.type):
+        return np.ones(len(whole), bool)
+    try:
+        whole.validate(full=True)
+    except pa.ArrowInvalid:
+        return np.array(
+            [value is None or _is_utf8(value) for value in whole.cast(pa.binary()).to_pylist()], bool
+        )
+    return np.ones(len(whole), bool)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _repeated(rows: pa.Table, good: pa.Array) -> npt.NDArray[np.bool_]:
+    ids = rows.select(["query_id", "passage_id"]).append_column("place", pa.array(np.arange(rows.num_rows)))
+    first = (
+        ids.filter(good).group_by(["query_id", "passage_id"], use_threads=False).aggregate([("place", "min")])
+    )
+    repeated: npt.NDArray[np.bool_] = good.to_numpy(zero_copy_only=False).copy()
+    repeated[first["place_min"].to_numpy()] = False
+    return repeated
+
+
+def _safe_id(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The id, or null where it is not valid text: the rejects must be readable."""
+    return pc.if_else(pa.array(_valid_text(column)), column, pa.scalar(None, column.type))

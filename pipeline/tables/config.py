@@ -1,0 +1,64 @@
+"""Where the candidate table lies and what its columns are called; where the run goes."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from pipeline.tables.schema import RUN_COLUMNS
+
+
+class ColumnNames(BaseModel):
+    """Our names on the left, the table's on the right."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    query_id: str = "query_id"
+    query: str = "query"
+    passage_id: str = "passage_id"
+    passage: str = "passage"
+    candidates: str = "candidates"
+    """Nested tables only (a row a query): the list of structs that hold passage_id and passage."""
+
+
+class InputConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str = Field(min_length=1)
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
+    format: Literal["parquet", "jsonl", "csv", "trec"] = "parquet"
+    columns: ColumnNames = ColumnNames()
+    queries: str | None = None
+    """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
+    passages: str | None = None
+    """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
+
+    @model_validator(mode="after")
+    def _texts_go_with_trec(self) -> Self:
+        if self.format == "trec" and not (self.queries and self.passages):
+            raise ValueError(
+                "format trec holds ids only: give queries and passages, the files with their texts"
+            )
+        if self.format != "trec" and (self.queries or self.passages):
+            raise ValueError(f"queries and passages go with format trec; {self.format} tables hold the texts")
+        return self
+
+
+class OutputConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str = Field(min_length=1)
+    """A directory that is empty, new, or holds an earlier attempt at this very job."""
+    top_k: PositiveInt | None = None
+    """Candidates kept a query; null keeps all."""
+    keep_columns: dict[str, str] = {}
+    """Columns of the input to pass through: the name in the run on the left, the input's on the right."""
+    trec_run: bool = False
+    """Write run.trec beside the Parquet run."""
+
+    @field_validator("keep_columns")
+    @classmethod
+    def _leaves_the_run_its_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = sorted(value.keys() & set(RUN_COLUMNS))
+        if taken:
+            raise ValueError(f"the run has a {taken[0]} of its own; keep the input's under another name")
+        return value

@@ -1,0 +1,154 @@
+"""JSON lines, flat (a line a candidate) or nested (a line a query, with a list of candidates).
+
+Integers and texts stay what they are. A kept column whose values differ in type becomes text, each value
+that is none as JSON.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.shards import FileSurvey, Slice
+from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.text_lines import RunFinder, numbered_lines, refusal
+
+SUFFIXES: tuple[str, ...] = (
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".jsonl.gz",
+    ".ndjson.gz",
+    ".json.gz",
+    ".jsonl.zst",
+    ".jsonl.bz2",
+)
+
+
+def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+    own, runs = layout.columns, RunFinder()
+    passage_id: pa.DataType = pa.null()
+    kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
+    checked, stop = False, 0
+    with open_input(file.url) as stream:
+        for start, number, line in numbered_lines(stream, 0, None, 1):
+            stop = start + len(line)
+            row = _parse(line)
+            if isinstance(row, str):
+                runs.add(None, start, number)
+                continue
+            if not checked:
+                _check_first(file.url, row, layout)
+                checked = True
+            candidates = _candidates(row, layout)
+            runs.add(row.get(own.query_id), start, number, len(candidates))
+            for candidate in candidates:
+                if pa.types.is_null(passage_id):
+                    passage_id = _type_of(candidate.get(own.passage_id))
+                for ours, theirs in layout.kept.items():
+                    kept[ours] = _common(kept[ours], _type_of(candidate.get(theirs, row.get(theirs))))
+    if not checked:
+        raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
+    passage_id = passage_id if pa.types.is_integer(passage_id) else pa.string()
+    types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in kept.items()}
+    return runs.survey(file, 0, 1, stop, survey_schema(runs.id_type, passage_id, types))
+
+
+def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+    target = reading_schema(schema)
+    with open_input(piece.file) as stream:
+        lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
+        rows = [row for _, number, line in lines for row in _rows(line, number, layout, schema)]
+    return pa.Table.from_pylist(rows, schema=target)
+
+
+def _parse(line: bytes) -> dict[str, Any] | str:
+    """The object on the line, or the reason why there is none."""
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return "invalid_text"
+    except (json.JSONDecodeError, RecursionError):
+        return "malformed_row"
+    return value if isinstance(value, dict) else "malformed_row"
+
+
+def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
+    own = layout.columns
+    require_columns(url, [own.query_id, own.query], list(row))
+    if _is_nested(row, layout):
+        first = next((item for item in row[own.candidates] or [] if isinstance(item, dict)), None)
+        if first is not None:
+            require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(first))
+    else:
+        require_columns(url, [own.passage_id, own.passage], list(row))
+
+
+def _is_nested(row: dict[str, Any], layout: Layout) -> bool:
+    return layout.columns.candidates in row and layout.columns.passage_id not in row
+
+
+def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
+    if not _is_nested(row, layout):
+        return [row]
+    items = row[layout.columns.candidates]
+    return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
+
+
+def _rows(line: bytes, number: int, layout: Layout, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    own = layout.columns
+    empty = {"query_id": None, "query": None, "passage_id": None, "passage": None, "kept": None, "item": None}
+    id_types = (schema.field("query_id").type, schema.field("passage_id").type)
+    parsed = _parse(line)
+    if isinstance(parsed, str):
+        yield {**empty, "row": number, "reason": parsed}
+        return
+    nested = _is_nested(parsed, layout)
+    if nested and not isinstance(parsed[own.candidates], list):
+        row = {**empty, "query_id": parsed.get(own.query_id), "row": number}
+        yield {**row, "reason": refusal(row, id_types) or "null_candidates"}
+        return
+    for item, candidate in enumerate(_candidates(parsed, layout), start=1):
+        row = {
+            "query_id": parsed.get(own.query_id),
+            "query": parsed.get(own.query),
+            "passage_id": candidate.get(own.passage_id),
+            "passage": candidate.get(own.passage),
+            "kept": _kept(parsed, candidate, layout, schema),
+            "row": number,
+            "item": item if nested else None,
+        }
+        yield {**row, "reason": refusal(row, id_types)}
+
+
+def _kept(
+    row: dict[str, Any], candidate: dict[str, Any], layout: Layout, schema: pa.Schema
+) -> dict[str, Any]:
+    kept = {}
+    for field in schema.field("kept").type:
+        theirs = layout.kept[field.name]
+        value = candidate.get(theirs, row.get(theirs))
+        if pa.types.is_string(field.type) and value is not None and not isinstance(value, str):
+            value = json.dumps(value, ensure_ascii=False)
+        kept[field.name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
+    return kept
+
+
+def _type_of(value: object) -> pa.DataType:
+    if value is None:
+        return pa.null()
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return pa.string()
+    simple = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    return simple.get(type(value), pa.string())
+
+
+def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(other) or one == other:
+        return one
+    if pa.types.is_null(one):
+        return other
+    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()

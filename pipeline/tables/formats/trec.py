@@ -1,0 +1,113 @@
+"""A TREC run (query Q0 passage rank score tag), its texts in two files beside it.
+
+Each shard scans the two text files for the ids it needs: right for collections of up to some millions of
+passages. Columns to keep are rank, score and tag. Formats: https://trec.nist.gov (runs), BEIR's queries.jsonl
+and corpus.jsonl (title and text are joined by a space, as BEIR does), MS MARCO's two-column .tsv.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.shards import FileSurvey, Slice
+from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.text_lines import RunFinder, numbered_lines, refusal
+
+SUFFIXES: tuple[str, ...] = (".trec", ".run", ".txt", ".trec.gz", ".run.gz", ".txt.gz")
+_COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
+
+
+def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+    require_columns(file.url, list(layout.kept.values()), list(_COLUMNS))
+    runs, stop, good = RunFinder(), 0, 0
+    with open_input(file.url) as stream:
+        for start, number, line in numbered_lines(stream, 0, None, 1):
+            stop = start + len(line)
+            entry = _parse(line)
+            good += entry is not None
+            runs.add(entry and entry["query_id"], start, number)
+    if not good:
+        raise InputError(f"{file.url}: holds no line of a TREC run: query Q0 passage rank score tag")
+    kept = {ours: _COLUMNS[theirs] for ours, theirs in layout.kept.items()}
+    return runs.survey(file, 0, 1, stop, survey_schema(pa.string(), pa.string(), kept))
+
+
+def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+    with open_input(piece.file) as stream:
+        lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
+        entries = [(number, _parse(line)) for _, number, line in lines]
+    present = [entry for _, entry in entries if entry is not None]
+    assert layout.input.queries is not None
+    assert layout.input.passages is not None
+    queries = _texts(layout.input.queries, {entry["query_id"] for entry in present})
+    passages = _texts(layout.input.passages, {entry["passage_id"] for entry in present})
+    rows = [_row(number, entry, queries, passages, layout) for number, entry in entries]
+    return pa.Table.from_pylist(rows, schema=reading_schema(schema))
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        query_id, _, passage_id, rank, score, *tag = line.decode().split()
+        return {
+            "query_id": query_id,
+            "passage_id": passage_id,
+            "rank": int(rank),
+            "score": float(score),
+            "tag": " ".join(tag) or None,
+        }
+    except ValueError:
+        return None
+
+
+def _row(
+    number: int,
+    entry: dict[str, Any] | None,
+    queries: dict[str, str],
+    passages: dict[str, str],
+    layout: Layout,
+) -> dict[str, Any]:
+    found = entry or {"query_id": None, "passage_id": None}
+    row = {
+        "query_id": found["query_id"],
+        "query": queries.get(found["query_id"]),
+        "passage_id": found["passage_id"],
+        "passage": passages.get(found["passage_id"]),
+        "kept": {ours: found.get(theirs) for ours, theirs in layout.kept.items()},
+        "row": number,
+        "item": None,
+    }
+    return {**row, "reason": refusal(row, (pa.string(), pa.string())) if entry else "malformed_row"}
+
+
+def _texts(url: str, wanted: set[str]) -> dict[str, str]:
+    found = {}
+    with open_input(url) as stream:
+        parse = _tsv_texts if ".tsv" in url.rpartition("/")[2].lower() else _json_texts
+        for number, text_id, text in parse(numbered_lines(stream, 0, None, 1), url):
+            if text_id in wanted:
+                if text_id in found:
+                    raise InputError(f"{url} line {number}: id {text_id!r} stands there a second time")
+                found[text_id] = text
+    return found
+
+
+def _json_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
+    for _, number, line in lines:
+        try:
+            row = json.loads(line)
+            text_id, text, title = str(row["_id"]), row["text"], row.get("title") or ""
+            yield number, text_id, f"{title} {text}".strip() if title else text
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{url} line {number}: not an object with _id and text: {error!r}") from error
+
+
+def _tsv_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
+    for _, number, line in lines:
+        text_id, tab, text = line.decode(errors="surrogateescape").rstrip("\r\n").partition("\t")
+        if not tab:
+            raise InputError(f"{url} line {number}: not an id, a tab and a text")
+        yield number, text_id, text

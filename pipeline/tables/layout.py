@@ -1,0 +1,43 @@
+"""How a table's columns map to ours: what a format needs to know to read it."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.config import ColumnNames, InputConfig
+from pipeline.tables.schema import candidates_schema
+
+
+@dataclass(frozen=True)
+class Layout:
+    input: InputConfig
+    kept: dict[str, str]
+    """Pass-through columns: the name in the run, the name in the input."""
+
+    @property
+    def columns(self) -> ColumnNames:
+        return self.input.columns
+
+
+def survey_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, pa.DataType]) -> pa.Schema:
+    """What a survey tells of a file's types: query_id, passage_id, and the kept columns as a struct."""
+    return pa.schema(
+        [("query_id", query_id), ("passage_id", passage_id), ("kept", pa.struct(list(kept.items())))]
+    )
+
+
+def reading_schema(survey: pa.Schema) -> pa.Schema:
+    """What a format's `read` gives, for a table of these types: candidates, with the reader's refusals."""
+    candidates = candidates_schema(*(survey.field(name).type for name in ("query_id", "passage_id", "kept")))
+    return candidates.append(pa.field("reason", pa.string()))
+
+
+def require_columns(url: str, needed: list[str], present: list[str]) -> None:
+    """Raises InputError naming the file and the first column that it lacks."""
+    missing = [name for name in needed if name not in present]
+    if missing:
+        raise InputError(
+            f"{url}: no column {missing[0]!r}; it has {', '.join(present)}."
+            " Name the table's own columns in input.columns"
+        )

@@ -1,0 +1,127 @@
+"""The output directory's memory: which job it is for, and which shards are done.
+
+OUTPUT/_manifest/plan.json        the job: config, model, the files of the input
+OUTPUT/_manifest/done/NAME.json   a shard's marker, written after its data: its report
+OUTPUT/summary.json  _SUCCESS     written last, once all shards have their marker
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import OutputError
+from pipeline.tables.shards import Shard
+from pipeline.tables.storage import Directory
+
+_PLAN, _DONE = "_manifest/plan.json", "_manifest/done"
+_READ_THREADS = 16
+
+
+class JobRecord(BaseModel):
+    """What makes two starts the same job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: dict[str, Any]
+    """Dotted field to value: all that the output depends on."""
+    model_fingerprint: str
+    files: dict[str, str]
+    """The input's files with their identities."""
+
+
+class ShardReport(BaseModel):
+    """What became of one shard. It is the marker's content, and what the driver hears."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fingerprint: str
+    queries: int
+    pairs: int
+    """Scored. pairs + rejected = the rows of the input."""
+    kept: int
+    """Rows of the run, after top_k."""
+    rejected: dict[str, int]
+    truncated: int
+    tokens: int
+    padded_tokens: int
+    encode_s: float
+    score_s: float
+
+
+def open_output(output: Directory, record: JobRecord) -> None:
+    """Make the directory this job's, or see that it already is. Raises OutputError as `check_output` does."""
+    if check_output(output, record) is None:
+        output.write(_PLAN, _json(record))
+
+
+def check_output(output: Directory, record: JobRecord) -> JobRecord | None:
+    """The job whose output the directory holds, which must be this one; None where it is empty or new.
+
+    Raises OutputError where it holds something else, another job's output or files of unknown origin, saying
+    what differs.
+    """
+    written = output.read(_PLAN)
+    if written is None:
+        if strange := sorted(output.names()):
+            raise OutputError(f"{output.url}: not empty, and no output of this program (holds {strange[0]})")
+        return None
+    try:
+        before = JobRecord.model_validate_json(written)
+    except ValidationError as error:
+        raise OutputError(
+            f"{output.url}/{_PLAN}: not readable by this version; take another output.path"
+        ) from error
+    differences = list(_differences(before, record))
+    if differences:
+        shown = "\n".join(f"  {line}" for line in differences[:10])
+        more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""
+        raise OutputError(
+            f"{output.url}: holds the output of another job, or of an earlier state of this one:\n{shown}"
+            f"{more}\nTake another output.path, or remove the directory"
+        )
+    return before
+
+
+def done_shards(output: Directory, shards: tuple[Shard, ...]) -> dict[str, ShardReport]:
+    """The reports of the shards that need no work, by name."""
+    names = output.names(_DONE)
+    marked = [shard for shard in shards if f"{shard.name}.json" in names]
+    with ThreadPoolExecutor(_READ_THREADS) as threads:
+        reports = threads.map(lambda shard: _read_marker(output, shard), marked)
+    return {report.name: report for report in reports if report is not None}
+
+
+def mark_done(output: Directory, report: ShardReport) -> None:
+    output.write(f"{_DONE}/{report.name}.json", _json(report))
+
+
+def _read_marker(output: Directory, shard: Shard) -> ShardReport | None:
+    data = output.read(f"{_DONE}/{shard.name}.json")
+    try:
+        report = ShardReport.model_validate_json(data or b"")
+    except ValidationError:
+        return None
+    return report if report.fingerprint == shard.fingerprint else None
+
+
+def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
+    for field in sorted(before.config.keys() | now.config.keys()):
+        old, new = before.config.get(field), now.config.get(field)
+        if old != new:
+            yield f"{field}: was {json.dumps(old)}, is {json.dumps(new)}"
+    if before.model_fingerprint != now.model_fingerprint:
+        yield f"the model's weights or files: were {before.model_fingerprint}, are {now.model_fingerprint}"
+    for file in sorted(before.files.keys() | now.files.keys()):
+        old, new = before.files.get(file), now.files.get(file)
+        if old is None:
+            yield f"{file}: is new"
+        elif old != new:
+            yield f"{file}: was {old}, is {new or 'gone'}"
+
+
+def _json(model: BaseModel) -> bytes:
+    return model.model_dump_json(indent=2).encode()

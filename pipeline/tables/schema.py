@@ -1,0 +1,65 @@
+"""Column names and Arrow schemas of what is read and written, in one place.
+
+run (a row a kept candidate, a query's rows together in rank order):
+    query_id, passage_id: as they came; score: float32, higher is better; rank: int32, 1-based; kept columns
+rejects (a row a candidate that could not be scored):
+    file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
+    nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
+"""
+
+import pyarrow as pa
+
+RUN_COLUMNS = ("query_id", "passage_id", "score", "rank")
+
+REASONS = {
+    "malformed_row": "not a row of this format",
+    "null_query_id": "query id is null or missing",
+    "null_query": "query is null or missing",
+    "null_candidates": "list of candidates is null or missing",
+    "null_passage_id": "passage id is null or missing",
+    "null_passage": "passage is null or missing",
+    "invalid_id": "id is of another type than the table's first",
+    "invalid_text": "query, passage or id is not valid Unicode text",
+    "duplicate_pair": "the same query and passage id stand in an earlier row",
+}
+
+
+def candidates_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: pa.StructType) -> pa.Schema:
+    """A flat table between reading and scoring; `row` and `item` as in rejects."""
+    return pa.schema(
+        [
+            ("query_id", query_id),
+            ("query", pa.string()),
+            ("passage_id", passage_id),
+            ("passage", pa.string()),
+            ("kept", kept),
+            ("row", pa.int64()),
+            ("item", pa.int32()),
+        ]
+    )
+
+
+def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
+    return pa.schema(
+        [
+            ("file", pa.string()),
+            ("row", pa.int64()),
+            ("item", pa.int32()),
+            ("query_id", query_id),
+            ("passage_id", passage_id),
+            ("reason", pa.string()),
+        ]
+    )
+
+
+def run_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: pa.StructType) -> pa.Schema:
+    own = [("query_id", query_id), ("passage_id", passage_id), ("score", pa.float32()), ("rank", pa.int32())]
+    return pa.schema([*own, *kept])
+
+
+def is_id(data_type: pa.DataType) -> bool:
+    return is_text(data_type) or pa.types.is_integer(data_type) or pa.types.is_binary(data_type)
+
+
+def is_text(data_type: pa.DataType) -> bool:
+    return bool(pa.types.is_string(data_type) or pa.types.is_large_string(data_type))

@@ -1,0 +1,177 @@
+"""Files on a disk or in object storage, by URL: listing, reading, and writing whole or not at all."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+from fsspec.implementations.arrow import ArrowFSWrapper
+
+from pipeline.errors import InputError, OutputError, RayrankError
+
+_PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
+
+
+class SourceFile(NamedTuple):
+    """A file of the input. `identity` changes when its content does: size, with etag or time of change."""
+
+    url: str
+    size: int
+    identity: str
+
+
+class Directory:
+    """A directory by its URL, to which files are written whole or not at all."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._path = _locate(self.url, OutputError)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make `name` hold `data`; a reader sees all of it or none. Raises OutputError where it can't."""
+        with self.writing(name) as stream:
+            stream.write(data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """A stream whose content becomes `name` when the block ends well, and nothing otherwise."""
+        target = f"{self._path}/{name}"
+        parent, _, leaf = target.rpartition("/")
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
+        direct = bool(protocols & _PUTS_ARE_ATOMIC)
+        # Elsewhere a file appears as soon as it is opened: write beside it, then rename. The leading "_"
+        # hides what a killed writer leaves from every reader of such tables.
+        written = target if direct else f"{parent}/_{leaf}.{uuid.uuid4().hex}.tmp"
+        try:
+            self._fs.makedirs(parent, exist_ok=True)
+            with self._fs.open(written, "wb") as stream:
+                yield stream
+            if not direct:
+                self._fs.mv(written, target)
+        except OSError as error:
+            raise OutputError(f"{self.url}/{name}: can't be written: {error}") from error
+        finally:
+            if not direct and self._fs.exists(written):
+                self._fs.rm_file(written)
+
+    def read(self, name: str) -> bytes | None:
+        """What `name` holds; None where there is no such file."""
+        try:
+            return bytes(self._fs.cat_file(f"{self._path}/{name}"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f"{self.url}/{name}: can't be read: {error}") from error
+
+    def names(self, subdirectory: str = "") -> set[str]:
+        """The names of the entries in `subdirectory`; none where there is no such directory."""
+        self._fs.invalidate_cache()
+        try:
+            entries = self._fs.ls(f"{self._path}/{subdirectory}".rstrip("/"), detail=False)
+        except FileNotFoundError:
+            return set()
+        except NotADirectoryError as error:
+            raise OutputError(f"{self.url}: is a file; the output needs a directory") from error
+        return {entry.rstrip("/").rpartition("/")[2] for entry in entries}
+
+
+def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], dict[str, str]]:
+    """The files that `url` means, sorted by path, and those left out with the reason.
+
+    A directory is searched to its depths for files with one of `suffixes`; names that begin with "_" or
+    "." are markers and are left out. A single file, or what a glob matches, is taken as it is. Raises
+    InputError where there is nothing.
+    """
+    fs, path = _locate(url, InputError)
+    try:
+        if any(sign in path for sign in "*?["):
+            found = fs.glob(path, detail=True)
+            root = None
+        elif fs.isdir(path):
+            found = fs.find(path, detail=True)
+            root = path.rstrip("/")
+        else:
+            found, root = {path: fs.info(path)}, None
+    except FileNotFoundError as error:
+        raise InputError(f"{url}: no such file or directory") from error
+    except OSError as error:
+        raise InputError(f"{url}: can't be read: {error}") from error
+    files, left_out = [], {}
+    for name, info in sorted(found.items()):
+        if info["type"] != "file":
+            continue
+        reason = _reason_to_leave_out(name, root, suffixes, info["size"])
+        if reason is None:
+            files.append(SourceFile(fs.unstrip_protocol(name), info["size"], _identity(info)))
+        else:
+            left_out[fs.unstrip_protocol(name)] = reason
+    if not files:
+        raise InputError(f"{url}: no files here{_explain(left_out)}")
+    return files, left_out
+
+
+def is_directory(url: str) -> bool:
+    fs, path = _locate(url, InputError)
+    return bool(fs.isdir(path))
+
+
+def open_input(url: str) -> IO[bytes]:
+    """A file of the input, decompressed by its ending. Raises InputError where it can't be opened."""
+    fs, path = _locate(url, InputError)
+    try:
+        return fs.open(path, "rb", compression="infer")  # type: ignore[no-any-return]
+    except FileNotFoundError as error:
+        raise InputError(f"{url}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{url}: can't be read: {error}") from error
+
+
+def check_unchanged(url: str, identity: str) -> None:
+    """Raises InputError where the file is no longer the one that was planned with."""
+    fs, path = _locate(url, InputError)
+    try:
+        now = _identity(fs.info(path))
+    except FileNotFoundError:
+        now = "gone"
+    if now != identity:
+        raise InputError(f"{url}: changed while the job ran (planned with {identity}, now {now})")
+
+
+def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
+    try:
+        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+    except ImportError as missing:
+        # fsspec knows the protocol but its package is not installed; pyarrow carries some of them itself.
+        try:
+            filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise error_class(f"{url}: {missing}") from missing
+        return ArrowFSWrapper(filesystem), path
+    except ValueError as error:
+        raise error_class(f"{url}: {error}") from error
+
+
+def _identity(info: dict[str, Any]) -> str:
+    changed = next(
+        (info[key] for key in ("ETag", "etag", "content_md5", "mtime", "LastModified") if info.get(key)), ""
+    )
+    return f"{info['size']} bytes, {str(changed).strip(chr(34))}"
+
+
+def _reason_to_leave_out(name: str, root: str | None, suffixes: tuple[str, ...], size: int) -> str | None:
+    if root is not None:
+        if any(part.startswith(("_", ".")) for part in name.removeprefix(root).split("/")):
+            return "a name that begins with _ or . is a marker's"
+        if not name.lower().endswith(suffixes):
+            return f"ends in none of {', '.join(suffixes)}"
+    return "empty" if size == 0 else None
+
+
+def _explain(left_out: dict[str, str]) -> str:
+    if not left_out:
+        return ""
+    name, reason = next(iter(left_out.items()))
+    return f" but {len(left_out)} left out, such as {name} ({reason})"
