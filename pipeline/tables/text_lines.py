@@ -67,23 +67,29 @@ def numbered_lines(
         row += 1
 
 
-def refusal(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> str | None:
-    """The reason to refuse a row for what its values are (nulls are left to cleaning), and null them.
+def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> dict[str, Any]:
+    """The row with what Arrow can't hold made null, and the `reason` to refuse it, or null.
 
-    Arrow takes no text with lone surrogates, which JSON escapes and undecodable bytes turn into.
+    Nulls are left to cleaning. Lone surrogates, which JSON escapes and undecodable bytes turn into, are no
+    text.
     """
     reason = None
+    values = dict(row)
     for name, id_type in zip(("query_id", "passage_id"), id_types, strict=True):
         value = row[name]
-        fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-        if value is not None and not (fits if pa.types.is_integer(id_type) else isinstance(value, str)):
-            row[name], reason = None, reason or "invalid_id"
+        fits = _is_int64(value) if pa.types.is_integer(id_type) else isinstance(value, str)
+        if value is not None and not fits:
+            values[name], reason = None, reason or "invalid_id"
     for name in ("query_id", "query", "passage_id", "passage"):
         value = row[name]
-        not_text = name in {"query", "passage"} and value is not None and not isinstance(value, str)
-        if not_text or not _is_unicode(value):
-            row[name], reason = None, reason or "invalid_text"
-    return reason
+        is_text = isinstance(value, str) or name.endswith("_id")
+        if value is not None and not (is_text and _is_unicode(value)):
+            values[name], reason = None, reason or "invalid_text"
+    return {**values, "reason": reason}
+
+
+def _is_int64(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _is_unicode(value: object) -> bool:

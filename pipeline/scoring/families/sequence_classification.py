@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring.checkpoint import Checkpoint
@@ -50,12 +50,11 @@ def handles(checkpoint: Checkpoint) -> bool:
 
 
 class PairTemplate(NamedTuple):
-    """The special tokens around a pair, and the token type of the passage's part."""
+    """The special tokens around a pair."""
 
     before: IntArray
     between: IntArray
     after: IntArray
-    passage_type: int
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "PairTemplate":
@@ -68,7 +67,6 @@ class PairTemplate(NamedTuple):
             before=ids[: query[0]],
             between=ids[query[-1] + 1 : passage[0]],
             after=ids[passage[-1] + 1 :],
-            passage_type=pair.type_ids[passage[0]],
         )
 
 
@@ -79,6 +77,7 @@ class PairEncoder:
         self._config = config
         self._tokenizer = load_tokenizer(checkpoint)
         self._template = PairTemplate.of(self._tokenizer)
+        self._has_token_types = _has_token_types(checkpoint)
         self._max_positions = checkpoint.max_positions
         self._max_length = checkpoint.length_limit(config.max_length, otherwise=512)
         self._query_max_length = config.query_max_length or self._max_length * 3 // 4
@@ -100,13 +99,14 @@ class PairEncoder:
         pairs = pa.table(
             {
                 "truncated": pa.array([truncated for _, _, truncated in rows], pa.bool_()),
-                "passage_start": pa.array([start for _, start, _ in rows], pa.int32()),
+                "type_one_start": pa.array([start for _, start, _ in rows], pa.int32()),
             }
         )
         return EncodedPairs(sequences, pairs)
 
     def _encode_pair(self, index: int, query: IntArray, passage: IntArray) -> tuple[IntArray, int, bool]:
-        before, between, after, _ = self._template
+        """The ids, where token type 1 begins, and whether anything was cut."""
+        before, between, after = self._template
         kept_query, kept_passage = query[: self._query_max_length], passage[: self._max_length]
         special = len(before) + len(between) + len(after)
         excess = len(kept_query) + len(kept_passage) + special - self._max_length
@@ -120,7 +120,8 @@ class PairEncoder:
                 f" {self._query_max_length} leaves the passage no room; set it lower",
             )
         truncated = len(kept_query) < len(query) or len(kept_passage) < len(passage)
-        return ids, len(before) + len(kept_query) + len(between), truncated
+        passage_start = len(before) + len(kept_query) + len(between)
+        return ids, passage_start if self._has_token_types else len(ids), truncated
 
 
 class PairClassifier:
@@ -133,11 +134,11 @@ class PairClassifier:
         self._normalize = config.normalize
         self._max_batch_tokens = batch_tokens(self._device, config, model.config)
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
-        self._has_token_types = getattr(model.config, "type_vocab_size", 0) > 1
+        self._has_token_types = _has_token_types(checkpoint)
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
-        starts = encoded.pairs["passage_start"].to_numpy()
+        starts = encoded.pairs["type_one_start"].to_numpy()
 
         def logits(ids: torch.Tensor, mask: torch.Tensor, batch: npt.NDArray[np.int64]) -> torch.Tensor:
             more: dict[str, Any] = {}
@@ -167,11 +168,19 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> PairClassifier:
     return PairClassifier(checkpoint, config)
 
 
+def _has_token_types(checkpoint: Checkpoint) -> bool:
+    """Whether the passage's tokens are of type 1, as in BERT: model and tokenizer must both know types."""
+    if int(checkpoint.config.get("type_vocab_size") or 0) < 2:
+        return False
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
+    return "token_type_ids" in tokenizer.model_input_names
+
+
 def _refuse_several_labels(checkpoint: Checkpoint) -> None:
     # transformers takes two labels where config.json names none.
     labels = checkpoint.config.get("num_labels") or len(checkpoint.config.get("id2label") or "12")
     if labels != 1:
         raise ModelError(
             f"{checkpoint.name}: its head has {labels} labels, a reranker has one logit. It is a classifier"
-            " (NLI, sentiment, ...); use one that was trained to score relevance, such as BAAI/bge-reranker-v2-m3"
+            " (NLI, sentiment, ...); use one trained to score relevance, such as BAAI/bge-reranker-v2-m3"
         )

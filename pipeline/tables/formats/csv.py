@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, numbered_lines, refusal
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
 
 SUFFIXES: tuple[str, ...] = (
     ".csv",
@@ -66,7 +66,7 @@ def _records(
 ) -> Iterator[tuple[int, int, int, list[str]]]:
     """(byte, line number, byte of the next, fields) of the records that begin in [start, stop).
 
-    A record that is no CSV has no fields. Undecodable bytes become lone surrogates, for `refusal` to find.
+    A record that is no CSV has no fields. Undecodable bytes become lone surrogates, for `checked` to find.
     """
     place, number = start, row
     last = (start, row)
@@ -103,4 +103,4 @@ def _row(header: list[str], fields: list[str], number: int, layout: Layout) -> d
         "row": number,
         "item": None,
     }
-    return {**row, "reason": refusal(row, (pa.string(), pa.string())) if values else "malformed_row"}
+    return checked(row, (pa.string(), pa.string())) if values else {**row, "reason": "malformed_row"}

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, numbered_lines, refusal
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
 
 SUFFIXES: tuple[str, ...] = (
     ".jsonl",
@@ -108,8 +108,8 @@ def _rows(line: bytes, number: int, layout: Layout, schema: pa.Schema) -> Iterat
         return
     nested = _is_nested(parsed, layout)
     if nested and not isinstance(parsed[own.candidates], list):
-        row = {**empty, "query_id": parsed.get(own.query_id), "row": number}
-        yield {**row, "reason": refusal(row, id_types) or "null_candidates"}
+        row = checked({**empty, "query_id": parsed.get(own.query_id), "row": number}, id_types)
+        yield {**row, "reason": row["reason"] or "null_candidates"}
         return
     for item, candidate in enumerate(_candidates(parsed, layout), start=1):
         row = {
@@ -121,7 +121,7 @@ def _rows(line: bytes, number: int, layout: Layout, schema: pa.Schema) -> Iterat
             "row": number,
             "item": item if nested else None,
         }
-        yield {**row, "reason": refusal(row, id_types)}
+        yield checked(row, id_types)
 
 
 def _kept(

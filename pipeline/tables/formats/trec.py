@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, numbered_lines, refusal
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
 
 SUFFIXES: tuple[str, ...] = (".trec", ".run", ".txt", ".trec.gz", ".run.gz", ".txt.gz")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
@@ -80,7 +80,7 @@ def _row(
         "row": number,
         "item": None,
     }
-    return {**row, "reason": refusal(row, (pa.string(), pa.string())) if entry else "malformed_row"}
+    return checked(row, (pa.string(), pa.string())) if entry else {**row, "reason": "malformed_row"}
 
 
 def _texts(url: str, wanted: set[str]) -> dict[str, str]:

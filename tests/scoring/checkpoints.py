@@ -1,0 +1,103 @@
+"""Tiny checkpoints with random weights, in the layout in which real ones are published."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+CORPUS = [
+    "what is a panda? The giant panda is a bear native to China.",
+    "rerankers read a query and a passage together and give one score",
+    "Ünïcödé naïve café 什么是大熊猫 . , ! ?",
+]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 130,
+}
+
+
+def _wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=SPECIAL))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+def _byte_level() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+def _unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="[UNK]")
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bert": (_wordpiece, {"type_vocab_size": 2}),
+    "roberta": (_byte_level, {"type_vocab_size": 1}),
+    "xlm-roberta": (_unigram, {"type_vocab_size": 1}),
+    "modernbert": (_byte_level, {"global_attn_every_n_layers": 2, "local_attention": 16}),
+    "deberta-v2": (
+        _unigram,
+        {"type_vocab_size": 0, "relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"},
+    ),
+}
+
+
+def make(path: Path, kind: str, auto_class: Any, **config: Any) -> Path:
+    """A checkpoint of model type `kind`, with a tokenizer of the sort that this type has."""
+    tokenizer, options = KINDS[kind]
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+        model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert"),
+    )
+    settings = AutoConfig.for_model(kind, **SIZES, **options, vocab_size=len(wrapped), pad_token_id=0, **config)
+    torch.manual_seed(0)
+    model = auto_class.from_config(settings)
+    for weight in model.parameters():  # make scores differ: the usual initial weights give nearly the same one
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.2)
+    model.save_pretrained(path)
+    wrapped.save_pretrained(path)
+    return path
+
+
+def make_cross_encoder(path: Path, kind: str, **config: Any) -> Path:
+    return make(path, kind, AutoModelForSequenceClassification, **{"num_labels": 1, **config})
+
+
+def make_trunk(path: Path, kind: str, **config: Any) -> Path:
+    return make(path, kind, AutoModel, **config)
+

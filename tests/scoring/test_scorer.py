@@ -1,0 +1,92 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ScoringError
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import TINY, GoldenCase
+
+PUBLISHED = 1e-4
+
+
+def scorer(**options: object) -> Scorer:
+    return Scorer(ScorerConfig.model_validate({"model": TINY, "device": "cpu", **options}))
+
+
+@pytest.mark.parametrize("max_batch_tokens", [None, 1, 600, 1_000_000])
+def test_scores_are_the_published_ones(golden: GoldenCase, max_batch_tokens: int | None) -> None:
+    scores = scorer(**golden.options, max_batch_tokens=max_batch_tokens).score(golden.pairs)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, golden.scores, atol=PUBLISHED, rtol=0)
+
+
+def test_scores_do_not_depend_on_order_or_company(golden: GoldenCase) -> None:
+    model = scorer(**golden.options)
+    order = np.random.default_rng(0).permutation(len(golden.pairs))
+    shuffled = model.score([golden.pairs[index] for index in order])
+    np.testing.assert_allclose(shuffled, np.array(golden.scores)[order], atol=PUBLISHED, rtol=0)
+    alone = [model.score([pair])[0] for pair in golden.pairs]
+    np.testing.assert_allclose(alone, golden.scores, atol=PUBLISHED, rtol=0)
+
+
+def test_no_pairs_give_no_scores() -> None:
+    assert scorer().score([]).shape == (0,)
+
+
+def test_what_is_no_text_is_named() -> None:
+    with pytest.raises(ScoringError, match=r"pair 1: not a \(query, passage\) pair of strings: \('a', None\)"):
+        scorer().score([("a", "b"), ("a", None)])  # type: ignore[list-item]
+
+
+def test_a_score_that_is_not_finite_is_named() -> None:
+    model = scorer(normalize=False)
+    head = model.model._model.classifier.out_proj  # type: ignore[attr-defined]
+    head.bias.data.fill_(float("nan"))
+    with pytest.raises(ScoringError, match="pair 0: its score is nan"):
+        model.score([("a", "b")])
+
+
+def test_a_query_that_leaves_no_room_is_named_before_the_model_sees_it() -> None:
+    model = scorer(query_max_length=512)
+    with pytest.raises(ScoringError, match=r"pair 1: .* set it lower"):
+        model.encode([("short", "passage"), ("word " * 600, "passage")])
+
+
+def test_scoring_errors_cross_processes() -> None:
+    error = pickle.loads(pickle.dumps(ScoringError(3, "why")))
+    assert (error.index, str(error)) == (3, "pair 3: why")
+
+
+def test_rank_orders_best_first() -> None:
+    model, passages = scorer(), ["hi", "The giant panda", "a bear", ""]
+    scores = model.score([("what is panda?", passage) for passage in passages])
+    ranked = model.rank("what is panda?", passages)
+    assert [passage.rank for passage in ranked] == [1, 2, 3, 4]
+    assert [passage.index for passage in ranked] == np.argsort(-scores).tolist()
+    assert all(passage.passage == passages[passage.index] for passage in ranked)
+    assert model.rank("what is panda?", passages, top_k=2) == ranked[:2]
+
+
+def test_encoding_needs_no_weights() -> None:
+    model = scorer()
+    model.encode([("a", "b")])
+    assert "model" not in vars(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "cut"),
+    [({}, [False, False, True]), ({"max_length": 8}, [False, True, True]), ({"query_max_length": 2}, [False, True, True])],
+)
+def test_truncated_pairs_are_told(options: dict[str, int], cut: list[bool]) -> None:
+    encoded = scorer(**options).encode([("a", ""), ("what is panda?", "hi"), ("a", "word " * 2000)])
+    assert encoded.pairs["truncated"].to_pylist() == cut
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_lower_precision_stays_near_and_keeps_the_head_in_float32(golden: GoldenCase, dtype: str) -> None:
+    model = scorer(**golden.options, dtype=dtype)
+    np.testing.assert_allclose(model.score(golden.pairs), golden.scores, atol=0.1, rtol=0)
+    network = model.model._model  # type: ignore[attr-defined]
+    assert {str(weight.dtype) for weight in network.classifier.parameters()} == {"torch.float32"}
+    assert {str(weight.dtype) for weight in network.roberta.parameters()} == {f"torch.{dtype}"}

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from tests.tables.conftest import plan, read_all
+
+HEADER = "query_id,query,passage_id,passage\n"
+
+
+def write(path: Path, text: str | bytes, name: str = "t.csv") -> Path:
+    (path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path / name
+
+
+def test_a_row_may_span_lines_and_keeps_its_line_number(tmp_path: Path) -> None:
+    text = HEADER + 'q1,"two\nlines",p1,"a ""quoted"", text"\n' + "q1,x,p2,\n" + "q2,x,p1,y\n"
+    good, bad = read_all(write(tmp_path, text), "csv", shard_pairs=1)
+    assert [(row["row"], row["query"], row["passage"]) for row in good] == [
+        (2, "two\nlines", 'a "quoted", text'),
+        (5, "x", "y"),
+    ]
+    assert [(row["row"], row["reason"]) for row in bad] == [(4, "null_passage")]
+
+
+def test_records_of_another_width_are_rejected(tmp_path: Path) -> None:
+    text = HEADER + "q1,x,p1,y\n" + "q1,x,p2\n" + "q1,x,p3,y,z\n" + 'q1,x,p4,"y"z\n' + "q1,x,p5,y\n"
+    good, bad = read_all(write(tmp_path, text), "csv")
+    assert [row["passage_id"] for row in good] == ["p1", "p5"]
+    assert [(row["row"], row["reason"]) for row in bad] == [(number, "malformed_row") for number in (3, 4, 5)]
+
+
+def test_bytes_that_are_no_text_are_rejected(tmp_path: Path) -> None:
+    good, bad = read_all(write(tmp_path, HEADER.encode() + b"q1,x,p1,\xff\n" + b"q1,x,p2,y\n"), "csv")
+    assert [row["passage_id"] for row in good] == ["p2"]
+    assert [(row["row"], row["reason"]) for row in bad] == [(2, "invalid_text")]
+
+
+@pytest.mark.parametrize(("start", "end"), [("\ufeff", "\n"), ("", "\r\n"), ("", "\n")])
+def test_byte_order_marks_and_line_ends(tmp_path: Path, start: str, end: str) -> None:
+    text = start + (HEADER + "q1,x,p1,y\nq2,x,p1,y").replace("\n", end)
+    good, bad = read_all(write(tmp_path, text), "csv", shard_pairs=1)
+    assert [(row["query_id"], row["passage"]) for row in good] == [("q1", "y"), ("q2", "y")]
+    assert bad == []
+
+
+def test_tabs_part_the_fields_of_a_tsv(tmp_path: Path) -> None:
+    text = (HEADER + "q1,x,p1,y\n").replace(",", "\t")
+    good, _ = read_all(write(tmp_path, text, "t.tsv"), "csv")
+    assert good[0]["passage"] == "y"
+
+
+def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no column 'query_id'; it has q1, x, p1, y"):
+        plan(write(tmp_path, "q1,x,p1,y\n"), "csv")

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from tests.tables.conftest import nested, plan, read_all, rows, write_parquet
+
+
+def write(path: Path, **columns: pa.Array) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def texts(count: int) -> pa.Array:
+    return pa.array([f"text {index}" for index in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("ids", "read_as"),
+    [
+        (pa.array([3, 3, 1], pa.int32()), pa.int32()),
+        (pa.array([3, 3, 1], pa.uint64()), pa.uint64()),
+        (pa.array([b"\xff", b"\xff", b"a"]), pa.binary()),
+        (pa.array(["x", "x", "y"], pa.large_string()), pa.string()),
+        (pa.array(["x", "x", "y"]).dictionary_encode(), pa.string()),
+    ],
+)
+def test_ids_stay_what_they_are(tmp_path: Path, ids: pa.Array, read_as: pa.DataType) -> None:
+    path = write(tmp_path / "t.parquet", query_id=ids, query=texts(3), passage_id=texts(3), passage=texts(3))
+    planned = plan(path, "parquet", shard_pairs=2)
+    assert planned.schema.field("query_id").type == read_as
+    assert [shard.pairs for shard in planned.shards] == [2, 1]
+    good, bad = read_all(path, "parquet", shard_pairs=2)
+    assert [row["query_id"] for row in good] == ids.to_pylist()
+    assert bad == []
+
+
+def test_wrong_types_are_named(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.parquet", query_id=texts(1), query=pa.array([1]), passage_id=texts(1), passage=texts(1)
+    )
+    with pytest.raises(InputError, match=r"t.parquet: column 'query' is int64, a text is needed"):
+        plan(path, "parquet")
+    path = write(
+        tmp_path / "t.parquet", query_id=pa.array([1.5]), query=texts(1), passage_id=texts(1), passage=texts(1)
+    )
+    with pytest.raises(InputError, match="column 'query_id' is double; ids are text, integers or binary"):
+        plan(path, "parquet")
+
+
+def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    for part in range(3):
+        write_parquet(tmp_path / f"part-{part}", [{**row, "query_id": f"{part}{row['query_id']}"} for row in rows()])
+    broken = tmp_path / "part-1.parquet"
+    broken.write_bytes(broken.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"part-1.parquet: not a readable Parquet file"):
+        plan(tmp_path, "parquet")
+
+
+def test_broken_bytes_in_the_middle_are_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "t", rows(queries=50, candidates=20))
+    data = bytearray(path.read_bytes())
+    data[4:2000] = b"\xff" * 1996
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"t.parquet: not a readable Parquet file"):
+        read_all(path, "parquet")
+
+
+def test_invalid_utf8_is_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:
+    raw = pa.array([b"fine", b"bro\xffken", b"good"])
+    broken = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    ids = pa.array(["a", "b", "c"])
+    path = write(tmp_path / "t.parquet", query_id=ids, query=texts(3), passage_id=ids, passage=broken)
+    good, bad = read_all(path, "parquet")
+    assert [row["passage"] for row in good] == ["fine", "good"]
+    assert [(row["row"], row["passage_id"], row["reason"]) for row in bad] == [(2, "b", "invalid_text")]
+    path = write(tmp_path / "t.parquet", query_id=ids, query=texts(3), passage_id=broken, passage=texts(3))
+    good, bad = read_all(path, "parquet")
+    assert len(good) == 2
+    assert [(row["row"], row["passage_id"], row["reason"]) for row in bad] == [(2, None, "invalid_text")]
+
+
+def test_nested_rows_without_candidates(tmp_path: Path) -> None:
+    table = nested(rows(queries=4))
+    table[1]["candidates"] = None
+    table[2]["candidates"] = []
+    table[3]["candidates"][1] = None
+    good, bad = read_all(write_parquet(tmp_path / "t", table), "parquet", shard_pairs=2)
+    assert [(row["query_id"], row["passage_id"]) for row in good] == [
+        ("q0", "p0"), ("q0", "p1"), ("q0", "p2"), ("q3", "p0"), ("q3", "p2"),
+    ]  # fmt: skip
+    assert [(row["row"], row["item"], row["reason"]) for row in bad] == [
+        (2, None, "null_candidates"),
+        (4, 2, "null_passage_id"),
+    ]
+
+
+def test_nested_tables_count_candidates_without_reading_texts(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "t", nested(rows(queries=6, candidates=5)))
+    assert [shard.pairs for shard in plan(path, "parquet", shard_pairs=10).shards] == [10, 10, 10]
+
+
+def test_a_shard_reads_across_row_groups(tmp_path: Path) -> None:
+    table = rows(queries=40, candidates=5)
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.Table.from_pylist(table), path, row_group_size=7)
+    good, _ = read_all(path, "parquet", shard_pairs=33)
+    assert [(row["query_id"], row["passage_id"]) for row in good] == [(r["query_id"], r["passage_id"]) for r in table]
+    assert [row["row"] for row in good] == list(range(1, 201))

@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import InputError
+from tests.tables.conftest import plan, read_all
+
+RUN = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.5 bm25\nq2 Q0 d1 1 7 bm25\n"
+
+
+def collection(path: Path, run: str = RUN, texts: str = "jsonl") -> dict[str, Any]:
+    (path / "run.trec").write_text(run)
+    if texts == "tsv":
+        (path / "queries.tsv").write_text("q1\tfirst\nq2\tsecond\n")
+        (path / "passages.tsv").write_text("d1\tbody\nd2\tother\tbody\n")
+    else:
+        queries = [{"_id": "q1", "text": "first"}, {"_id": "q2", "text": "second"}]
+        passages = [{"_id": "d1", "title": "Title", "text": "body"}, {"_id": "d2", "title": "", "text": "other"}]
+        (path / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
+        (path / "passages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in passages))
+    return {"queries": str(path / f"queries.{texts}"), "passages": str(path / f"passages.{texts}")}
+
+
+def test_ids_get_their_texts(tmp_path: Path) -> None:
+    texts = collection(tmp_path)
+    kept = {"first_rank": "rank", "first_score": "score"}
+    good, bad = read_all(tmp_path / "run.trec", "trec", shard_pairs=1, kept=kept, **texts)
+    assert [(row["query"], row["passage"]) for row in good] == [
+        ("first", "Title body"), ("first", "other"), ("second", "Title body"),
+    ]  # fmt: skip
+    assert good[1]["kept"] == {"first_rank": 2, "first_score": 8.5}
+    assert bad == []
+
+
+def test_texts_may_be_tab_separated(tmp_path: Path) -> None:
+    good, _ = read_all(tmp_path / "run.trec", "trec", **collection(tmp_path, texts="tsv"))
+    assert [row["passage"] for row in good] == ["body", "other\tbody", "body"]
+
+
+def test_ids_without_a_text_and_broken_lines_are_rejected(tmp_path: Path) -> None:
+    texts = collection(tmp_path, RUN + "q2 Q0 d9 2 6 bm25\nq2 Q0 d2\nq9 Q0 d1 1 1 bm25\n")
+    good, bad = read_all(tmp_path / "run.trec", "trec", **texts)
+    assert len(good) == 3
+    assert [(row["row"], row["reason"]) for row in bad] == [
+        (4, "null_passage"), (5, "malformed_row"), (6, "null_query"),
+    ]  # fmt: skip
+
+
+def test_broken_texts_are_named(tmp_path: Path) -> None:
+    texts = collection(tmp_path)
+    with (tmp_path / "passages.jsonl").open("a") as stream:
+        stream.write('{"_id": "d3"}\n')
+    with pytest.raises(InputError, match=r"passages.jsonl line 3: not an object with _id and text"):
+        read_all(tmp_path / "run.trec", "trec", **texts)
+    (tmp_path / "queries.jsonl").unlink()
+    with pytest.raises(InputError, match=r"queries.jsonl: no such file"):
+        plan(tmp_path / "run.trec", "trec", **texts)
+
+
+def test_a_file_that_is_no_run_is_named(tmp_path: Path) -> None:
+    texts = collection(tmp_path, "hello world\n")
+    with pytest.raises(InputError, match=r"run.trec: holds no line of a TREC run"):
+        plan(tmp_path / "run.trec", "trec", **texts)
+
+
+def test_texts_go_with_trec_only(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="give queries and passages"):
+        plan(tmp_path, "trec")
+    with pytest.raises(ValidationError, match="parquet tables hold the texts"):
+        plan(tmp_path, "parquet", queries="q.jsonl")
