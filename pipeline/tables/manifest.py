@@ -95,6 +95,18 @@ def done_shards(output: Directory, shards: tuple[Shard, ...]) -> dict[str, Shard
     return {report.name: report for report in reports if report is not None}
 
 
+def check_all_done(output: Directory, shards: tuple[Shard, ...]) -> None:
+    """Raises OutputError where a shard that was reported done has no marker here."""
+    names = output.names(_DONE)
+    missing = [shard.name for shard in shards if f"{shard.name}.json" not in names]
+    if missing:
+        raise OutputError(
+            f"{output.url}: {len(missing)} of {len(shards)} shards were written, but not here ({missing[0]})."
+            " On a cluster of several nodes the output must be in an object store, or in a directory that all"
+            " nodes share"
+        )
+
+
 def mark_done(output: Directory, report: ShardReport) -> None:
     output.write(f"{_DONE}/{report.name}.json", _json(report))
 

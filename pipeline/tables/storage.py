@@ -9,9 +9,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.fs
 from fsspec.implementations.arrow import ArrowFSWrapper
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError, OutputError, RayrankError
 
+_JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 
 
@@ -27,8 +29,14 @@ class Directory:
     """A directory by its URL, to which files are written whole or not at all."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._fs, self._path = _locate(self.url, OutputError)
+        self._fs, path = _locate(url, OutputError)
+        self._path = path.rstrip("/")
+        self.url = _url(self._fs, self._path)
+        if _JOB_WORKING_DIRECTORY in self.url:
+            raise OutputError(
+                f"{url}: lies in the copy of the working directory that Ray makes for a job, and deletes;"
+                " give an absolute path or a URL"
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Make `name` hold `data`; a reader sees all of it or none. Raises OutputError where it can't."""
@@ -86,15 +94,14 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
     InputError where there is nothing.
     """
     fs, path = _locate(url, InputError)
+    root = None
     try:
-        if any(sign in path for sign in "*?["):
+        if fs.isdir(path):
+            root, found = path.rstrip("/"), fs.find(path, detail=True)
+        elif any(sign in path for sign in "*?[") and not fs.exists(path):
             found = fs.glob(path, detail=True)
-            root = None
-        elif fs.isdir(path):
-            found = fs.find(path, detail=True)
-            root = path.rstrip("/")
         else:
-            found, root = {path: fs.info(path)}, None
+            found = {path: fs.info(path)}
     except FileNotFoundError as error:
         raise InputError(f"{url}: no such file or directory") from error
     except OSError as error:
@@ -105,12 +112,18 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
             continue
         reason = _reason_to_leave_out(name, root, suffixes, info["size"])
         if reason is None:
-            files.append(SourceFile(fs.unstrip_protocol(name), info["size"], _identity(info)))
+            files.append(SourceFile(_url(fs, name), info["size"], _identity(info)))
         else:
-            left_out[fs.unstrip_protocol(name)] = reason
+            left_out[_url(fs, name)] = reason
     if not files:
         raise InputError(f"{url}: no files here{_explain(left_out)}")
     return files, left_out
+
+
+def absolute(url: str) -> str:
+    """The same place, for a process that was started in another directory."""
+    fs, path = _locate(url, InputError)
+    return _url(fs, path)
 
 
 def is_directory(url: str) -> bool:
@@ -152,6 +165,11 @@ def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
         return ArrowFSWrapper(filesystem), path
     except ValueError as error:
         raise error_class(f"{url}: {error}") from error
+
+
+def _url(fs: Any, path: str) -> str:
+    """What leads to the same place from every process: a plain absolute path where it is local."""
+    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
 def _identity(info: dict[str, Any]) -> str:

@@ -53,7 +53,9 @@ def _unigram() -> Tokenizer:
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="[UNK]")
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return tokenizer
 
@@ -65,7 +67,12 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "modernbert": (_byte_level, {"global_attn_every_n_layers": 2, "local_attention": 16}),
     "deberta-v2": (
         _unigram,
-        {"type_vocab_size": 0, "relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"},
+        {
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "position_biased_input": False,
+            "pos_att_type": "p2c|c2p",
+        },
     ),
 }
 
@@ -73,7 +80,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 def make(path: Path, kind: str, auto_class: Any, **config: Any) -> Path:
     """A checkpoint of model type `kind`, with a tokenizer of the sort that this type has."""
     tokenizer, options = KINDS[kind]
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer(),
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -83,10 +90,14 @@ def make(path: Path, kind: str, auto_class: Any, **config: Any) -> Path:
         model_max_length=128,
         model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert"),
     )
-    settings = AutoConfig.for_model(kind, **SIZES, **options, vocab_size=len(wrapped), pad_token_id=0, **config)
+    settings = AutoConfig.for_model(
+        kind, **SIZES, **options, vocab_size=len(wrapped), pad_token_id=0, **config
+    )
     torch.manual_seed(0)
     model = auto_class.from_config(settings)
-    for weight in model.parameters():  # make scores differ: the usual initial weights give nearly the same one
+    for (
+        weight
+    ) in model.parameters():  # make scores differ: the usual initial weights give nearly the same one
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.2)
     model.save_pretrained(path)
@@ -100,4 +111,3 @@ def make_cross_encoder(path: Path, kind: str, **config: Any) -> Path:
 
 def make_trunk(path: Path, kind: str, **config: Any) -> Path:
     return make(path, kind, AutoModel, **config)
-

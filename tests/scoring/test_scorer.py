@@ -35,7 +35,9 @@ def test_no_pairs_give_no_scores() -> None:
 
 
 def test_what_is_no_text_is_named() -> None:
-    with pytest.raises(ScoringError, match=r"pair 1: not a \(query, passage\) pair of strings: \('a', None\)"):
+    with pytest.raises(
+        ScoringError, match=r"pair 1: not a \(query, passage\) pair of strings: \('a', None\)"
+    ):
         scorer().score([("a", "b"), ("a", None)])  # type: ignore[list-item]
 
 
@@ -76,7 +78,11 @@ def test_encoding_needs_no_weights() -> None:
 
 @pytest.mark.parametrize(
     ("options", "cut"),
-    [({}, [False, False, True]), ({"max_length": 8}, [False, True, True]), ({"query_max_length": 2}, [False, True, True])],
+    [
+        ({}, [False, False, True]),
+        ({"max_length": 8}, [False, True, True]),
+        ({"query_max_length": 2}, [False, True, True]),
+    ],
 )
 def test_truncated_pairs_are_told(options: dict[str, int], cut: list[bool]) -> None:
     encoded = scorer(**options).encode([("a", ""), ("what is panda?", "hi"), ("a", "word " * 2000)])

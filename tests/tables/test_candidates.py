@@ -18,7 +18,9 @@ TEXTS = ("query_id", "query", "passage_id", "passage")
 def test_every_row_is_read_once_in_order(tmp_path: Path, flat_format: str, shard_pairs: int) -> None:
     path = WRITERS[flat_format](tmp_path / "table", rows())
     good, bad = read_all(path, flat_format, shard_pairs)
-    assert [[row[name] for name in TEXTS] for row in good] == [[row[name] for name in TEXTS] for row in rows()]
+    assert [[row[name] for name in TEXTS] for row in good] == [
+        [row[name] for name in TEXTS] for row in rows()
+    ]
     assert bad == []
 
 
@@ -29,7 +31,9 @@ def test_nested_tables_hold_the_same(tmp_path: Path, writer: object, shard_pairs
     path = writer(tmp_path / "table", nested(rows()))
     table_format = path.suffix.removeprefix(".")
     good, bad = read_all(path, table_format, shard_pairs, kept={"first": "first_score"})
-    assert [[row[name] for name in TEXTS] for row in good] == [[row[name] for name in TEXTS] for row in rows()]
+    assert [[row[name] for name in TEXTS] for row in good] == [
+        [row[name] for name in TEXTS] for row in rows()
+    ]
     assert [(row["row"], row["item"]) for row in good[:4]] == [(1, 1), (1, 2), (1, 3), (2, 1)]
     assert [row["kept"]["first"] for row in good[:3]] == [0.0, 1.0, 2.0]
     assert bad == []
@@ -67,7 +71,9 @@ def test_columns_of_other_names_and_kept_ones(tmp_path: Path, flat_format: str) 
     good, _ = read_all(path, flat_format, columns=names, kept={"first": "first_score", "text": "body"})
     assert good[1]["passage"] == good[1]["kept"]["text"] == table[1]["body"]
     assert float(good[1]["kept"]["first"]) == 1.0
-    with pytest.raises(InputError, match=r"no column 'passage_id'; it has qid, q, docno, body, first_score\."):
+    with pytest.raises(
+        InputError, match=r"no column 'passage_id'; it has qid, q, docno, body, first_score\."
+    ):
         plan(path, flat_format, columns={**names, "passage_id": "passage_id"})
     if flat_format != "jsonl":  # a key that some objects lack is what JSON lines are like: it is null there
         with pytest.raises(InputError, match="no column 'url'"):

@@ -1,3 +1,6 @@
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +14,7 @@ from pipeline.tables.storage import SourceFile
 queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=6)
 
 
-def survey(name: str, ids: list[str | None], pairs: list[int]) -> FileSurvey:
+def survey(name: str, ids: Sequence[str | None], pairs: list[int]) -> FileSurvey:
     """As of a nested table: a row a query."""
     starts = np.arange(len(ids), dtype=np.int64)
     file = SourceFile(name, 1, "identity")
@@ -21,7 +24,7 @@ def survey(name: str, ids: list[str | None], pairs: list[int]) -> FileSurvey:
 
 
 def surveys(files: list[list[int]], continued: bool) -> list[FileSurvey]:
-    """A survey a list of pair counts; where `continued`, a file begins with the query the last one ended with."""
+    """A survey a list of pair counts; where `continued`, a file begins with the last one's last query."""
     found, query = [], 0
     for number, pairs in enumerate(files):
         first = query if continued else query + 1
@@ -39,7 +42,7 @@ def test_shards_cover_each_file_once_in_order(files: list[list[int]], size: int,
         pieces = [piece for shard in shards for piece in shard.slices if piece.file == f"f{number}"]
         assert pieces[0].start == 0
         assert pieces[-1].stop == one.stop
-        assert all(left.stop == right.start for left, right in zip(pieces[:-1], pieces[1:], strict=True))
+        assert all(left.stop == right.start for left, right in itertools.pairwise(pieces))
     assert sum(shard.pairs for shard in shards) == sum(map(sum, files))
     distinct = {query for one in found for query in one.query_ids.to_pylist()}
     assert sum(shard.queries for shard in shards) == len(distinct)
@@ -55,7 +58,7 @@ def test_no_shard_is_too_large_but_for_one_query(files: list[list[int]], size: i
 def test_no_query_is_split(files: list[list[int]], size: int) -> None:
     found = surveys(files, continued=True)
     shards = list(cut_shards(found, size))
-    for left, right in zip(found[:-1], found[1:], strict=True):
+    for left, right in itertools.pairwise(found):
         holders = [
             shard.index
             for shard in shards

@@ -20,9 +20,12 @@ def scorer(model: Path | str, **options: object) -> Scorer:
     return Scorer(ScorerConfig.model_validate({"model": str(model), "device": "cpu", **options}))
 
 
-def expected(peer: SentenceTransformer, instruction: str = "") -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+def expected(
+    peer: SentenceTransformer, instruction: str = ""
+) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
     queries = peer.encode([instruction + query for query, _ in PAIRS])
-    return (queries * peer.encode([passage for _, passage in PAIRS])).sum(axis=1)
+    passages = peer.encode([passage for _, passage in PAIRS])
+    return np.asarray((queries * passages).sum(axis=1))
 
 
 @pytest.mark.parametrize("max_batch_tokens", [None, 1, 100_000])
@@ -45,7 +48,9 @@ def bge_like(path: Path, pooling: dict[str, bool] | str, normalize: bool) -> Pat
     (path / "2_Normalize").mkdir()
     settings = {"pooling_mode": pooling} if isinstance(pooling, str) else pooling
     (path / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 32, **settings}))
-    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64, "do_lower_case": False}))
+    (path / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 64, "do_lower_case": False})
+    )
     return path
 
 

@@ -1,12 +1,13 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from sentence_transformers import CrossEncoder
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GemmaConfig
+from transformers import AutoModelForSequenceClassification, GemmaConfig, GemmaForCausalLM
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
@@ -38,7 +39,9 @@ def test_other_cross_encoders_score_as_in_sentence_transformers(tmp_path: Path, 
 
 def test_several_labels_are_refused(tmp_path: Path) -> None:
     checkpoint = make_cross_encoder(tmp_path, "bert", num_labels=3)
-    with pytest.raises(ModelError, match=r"head has 3 labels, a reranker has one logit.*BAAI/bge-reranker-v2-m3"):
+    with pytest.raises(
+        ModelError, match=r"head has 3 labels, a reranker has one logit.*BAAI/bge-reranker-v2-m3"
+    ):
         score(checkpoint)
 
 
@@ -47,7 +50,7 @@ def test_a_model_of_no_family_is_refused(tmp_path: Path) -> None:
         vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
         head_dim=8, intermediate_size=8,
     )  # fmt: skip
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    GemmaForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"GemmaForCausalLM is of no family known here:\n  bi_encoder: .*\n"):
         score(tmp_path)
 
@@ -60,9 +63,13 @@ def test_more_positions_than_the_model_has_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_of_other_families_are_refused() -> None:
-    with pytest.raises(ConfigError, match="scorer.query_instruction_for_retrieval: the family sequence_classif"):
+    with pytest.raises(
+        ConfigError, match="scorer.query_instruction_for_retrieval: the family sequence_classif"
+    ):
         score(TINY, query_instruction_for_retrieval="query: ")
-    with pytest.raises(ConfigError, match="no family 'colbert'; there are bi_encoder, sequence_classification"):
+    with pytest.raises(
+        ConfigError, match="no family 'colbert'; there are bi_encoder, sequence_classification"
+    ):
         score(TINY, family="colbert")
 
 
@@ -94,9 +101,12 @@ def test_a_float16_checkpoint_runs_in_float32(tmp_path: Path) -> None:
 def test_an_adapter_is_merged(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = AutoModelForSequenceClassification.from_pretrained(TINY)
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False))
-    adapted.save_pretrained(tmp_path / "adapter")
-    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    adapted: Any = get_peft_model(
+        model, LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
+    )
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    merged: Any = adapted.merge_and_unload()
+    merged.save_pretrained(tmp_path / "merged")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(Path(TINY) / name, tmp_path / "merged")
     with_adapter = score(TINY, peft_path=str(tmp_path / "adapter"))

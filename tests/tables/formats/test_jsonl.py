@@ -59,7 +59,9 @@ def test_missing_keys_are_nulls_but_not_on_the_first_line(tmp_path: Path) -> Non
 
 
 def test_integer_ids_stay_integers(tmp_path: Path) -> None:
-    path = write(tmp_path, {**GOOD, "query_id": 5, "passage_id": 9}, {**GOOD, "query_id": 5, "passage_id": 2**70})
+    path = write(
+        tmp_path, {**GOOD, "query_id": 5, "passage_id": 9}, {**GOOD, "query_id": 5, "passage_id": 2**70}
+    )
     good, bad = read_all(path, "jsonl")
     assert (good[0]["query_id"], good[0]["passage_id"]) == (5, 9)
     assert [row["reason"] for row in bad] == ["invalid_id"]
@@ -83,5 +85,7 @@ def test_kept_values_get_one_type(tmp_path: Path, values: list[object], kept: li
 
 
 def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"t.jsonl: holds no line that is a JSON object; is input.format right\?"):
+    with pytest.raises(
+        InputError, match=r"t.jsonl: holds no line that is a JSON object; is input.format right\?"
+    ):
         plan(write(tmp_path, b"query_id,query", b"1,2"), "jsonl")

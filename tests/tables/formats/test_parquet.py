@@ -44,7 +44,11 @@ def test_wrong_types_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t.parquet: column 'query' is int64, a text is needed"):
         plan(path, "parquet")
     path = write(
-        tmp_path / "t.parquet", query_id=pa.array([1.5]), query=texts(1), passage_id=texts(1), passage=texts(1)
+        tmp_path / "t.parquet",
+        query_id=pa.array([1.5]),
+        query=texts(1),
+        passage_id=texts(1),
+        passage=texts(1),
     )
     with pytest.raises(InputError, match="column 'query_id' is double; ids are text, integers or binary"):
         plan(path, "parquet")
@@ -52,7 +56,9 @@ def test_wrong_types_are_named(tmp_path: Path) -> None:
 
 def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
     for part in range(3):
-        write_parquet(tmp_path / f"part-{part}", [{**row, "query_id": f"{part}{row['query_id']}"} for row in rows()])
+        write_parquet(
+            tmp_path / f"part-{part}", [{**row, "query_id": f"{part}{row['query_id']}"} for row in rows()]
+        )
     broken = tmp_path / "part-1.parquet"
     broken.write_bytes(broken.read_bytes()[:-10])
     with pytest.raises(InputError, match=r"part-1.parquet: not a readable Parquet file"):
@@ -107,5 +113,7 @@ def test_a_shard_reads_across_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.Table.from_pylist(table), path, row_group_size=7)
     good, _ = read_all(path, "parquet", shard_pairs=33)
-    assert [(row["query_id"], row["passage_id"]) for row in good] == [(r["query_id"], r["passage_id"]) for r in table]
+    assert [(row["query_id"], row["passage_id"]) for row in good] == [
+        (r["query_id"], r["passage_id"]) for r in table
+    ]
     assert [row["row"] for row in good] == list(range(1, 201))

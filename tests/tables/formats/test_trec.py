@@ -18,7 +18,10 @@ def collection(path: Path, run: str = RUN, texts: str = "jsonl") -> dict[str, An
         (path / "passages.tsv").write_text("d1\tbody\nd2\tother\tbody\n")
     else:
         queries = [{"_id": "q1", "text": "first"}, {"_id": "q2", "text": "second"}]
-        passages = [{"_id": "d1", "title": "Title", "text": "body"}, {"_id": "d2", "title": "", "text": "other"}]
+        passages = [
+            {"_id": "d1", "title": "Title", "text": "body"},
+            {"_id": "d2", "title": "", "text": "other"},
+        ]
         (path / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in queries))
         (path / "passages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in passages))
     return {"queries": str(path / f"queries.{texts}"), "passages": str(path / f"passages.{texts}")}

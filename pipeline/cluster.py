@@ -1,0 +1,64 @@
+"""The Ray cluster: joining one, quietly, and refusing a job that it can't hold."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.data import DataContext
+
+from pipeline.config import ActorsConfig
+from pipeline.errors import ConfigError
+
+
+def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
+    """Join the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or start one here."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    # Else Ray wraps what a stage raises, and our errors arrive as text.
+    context.raise_original_map_exception = True
+    # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
+    context.execution_no_progress_timeout_s = max(1800, 2 * largest_shard_pairs)
+    # What Ray would log of a failure is raised here as well, and told once.
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not ray.is_initialized():
+        with _quiet_backend():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    _check_resources(actors, cluster)
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Keep Ray's C++ parts off the terminal, unless RAY_BACKEND_LOG_LEVEL asks for them.
+
+    They would print an error at each start of an actor (ray issue 53727), and at this level just say that
+    they are at this level.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    terminal = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _check_resources(actors: ActorsConfig, cluster: dict[str, float]) -> None:
+    """Refuse what would wait for ever."""
+    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
+    needed_cpus = actors.min * actors.num_cpus + (1 if actors.num_gpus else 0)
+    if needed_cpus > cpus or actors.min * actors.num_gpus > gpus:
+        raise ConfigError(
+            f"actors: {actors.min} actors of {actors.num_cpus:g} CPUs and {actors.num_gpus:g} GPUs"
+            f"{' and a CPU for encoding' if actors.num_gpus else ''} don't fit the cluster's {cpus:g} CPUs"
+            f" and {gpus:g} GPUs; lower actors.min, num_cpus or num_gpus"
+        )

@@ -1,0 +1,136 @@
+"""What the job's stages do with one shard, in processes of their own: encode, score, commit.
+
+A shard is ONE row of an Arrow table: its description as JSON, its columns folded into lists.
+"""
+
+import os
+import time
+from collections import Counter
+from functools import lru_cache
+
+import pyarrow as pa
+
+from pipeline.config import RerankConfig
+from pipeline.errors import InputError, RayrankError, ScoringError
+from pipeline.ranking import rank
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.tables.candidates import read_shard
+from pipeline.tables.manifest import ShardReport, mark_done
+from pipeline.tables.run import check_trec_ids, write_shard
+from pipeline.tables.shards import Shard
+from pipeline.tables.storage import Directory
+
+
+def encode_shard(row: pa.Table, config: RerankConfig, schema: pa.Schema) -> pa.Table:
+    """Read a shard and tokenize it."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
+    start = time.monotonic()
+    shard = _shard_of(row)
+    candidates, rejects = read_shard(shard, config.input, config.output.keep_columns, schema)
+    if config.output.trec_run:
+        check_trec_ids(candidates)
+    pairs = list(zip(candidates["query"].to_pylist(), candidates["passage"].to_pylist(), strict=True))
+    try:
+        encoded = _scorer(config.scorer).encode(pairs)
+    except ScoringError as error:
+        raise _named(error, candidates) from error
+    return pa.table(
+        {
+            "shard": row["shard"],
+            "sequences": _fold(encoded.sequences),
+            "pairs": _fold(encoded.pairs.to_struct_array()),
+            "candidates": _fold(candidates.drop_columns(["query", "passage"]).to_struct_array()),
+            "rejects": _fold(rejects.to_struct_array()),
+            "encode_s": pa.array([time.monotonic() - start]),
+        }
+    )
+
+
+class ScoreShard:
+    """The actor: one replica, its weights loaded before the first shard."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
+        self._failure: RayrankError | None = None
+        try:
+            self._scorer = Scorer(config)
+            _ = self._scorer.model
+        except RayrankError as error:
+            self._failure = error
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        if self._failure is not None:
+            raise self._failure
+        start = time.monotonic()
+        encoded = EncodedPairs(_unfold(row["sequences"]), pa.Table.from_struct_array(_unfold(row["pairs"])))
+        try:
+            scores, tokens, padded_tokens = self._scorer.forward(encoded)
+        except ScoringError as error:
+            raise _named(error, pa.Table.from_struct_array(_unfold(row["candidates"]))) from error
+        return pa.table(
+            {
+                "shard": row["shard"],
+                "candidates": row["candidates"],
+                "rejects": row["rejects"],
+                "scores": _fold(pa.array(scores, pa.float32())),
+                "truncated": pa.array([sum(encoded.pairs["truncated"].to_pylist())]),
+                "tokens": pa.array([tokens]),
+                "padded_tokens": pa.array([padded_tokens]),
+                "encode_s": row["encode_s"],
+                "score_s": pa.array([time.monotonic() - start]),
+            }
+        )
+
+
+def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
+    """Rank a shard and write it: data first, marker last."""
+    shard = _shard_of(row)
+    output = Directory(config.output.path)
+    candidates = pa.Table.from_struct_array(_unfold(row["candidates"]))
+    rejects = pa.Table.from_struct_array(_unfold(row["rejects"]))
+    ranked = rank(candidates, _unfold(row["scores"]).to_numpy(), config.output.top_k)
+    write_shard(output, shard.name, ranked, rejects)
+    numbers = {
+        name: row[name][0].as_py() for name in ("truncated", "tokens", "padded_tokens", "encode_s", "score_s")
+    }
+    report = ShardReport(
+        name=shard.name,
+        fingerprint=shard.fingerprint,
+        queries=len(candidates["query_id"].unique()),
+        pairs=candidates.num_rows,
+        kept=ranked.num_rows,
+        rejected=dict(Counter(rejects["reason"].to_pylist())),
+        **numbers,
+    )
+    mark_done(output, report)
+    return pa.table({"report": [report.model_dump_json()]})
+
+
+@lru_cache(maxsize=1)
+def _scorer(config: ScorerConfig) -> Scorer:
+    """One tokenizer a worker process, however many shards it encodes."""
+    return Scorer(config)
+
+
+def _shard_of(row: pa.Table) -> Shard:
+    return Shard.model_validate_json(row["shard"][0].as_py())
+
+
+def _fold(array: pa.Array | pa.ChunkedArray) -> pa.ListArray:
+    """A whole column as one value: a list, in a column of one row."""
+    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return pa.ListArray.from_arrays(pa.array([0, len(whole)], pa.int32()), whole)
+
+
+def _unfold(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks().flatten()
+
+
+def _named(error: ScoringError, candidates: pa.Table) -> InputError:
+    """The same error by the pair's ids and place, which the scorer does not know."""
+    ids = candidates.slice(error.index, 1).select(["query_id", "passage_id", "file", "row"]).to_pylist()[0]
+    return InputError(
+        f"{ids['file']} row {ids['row']}: query {ids['query_id']!r}, passage {ids['passage_id']!r}:"
+        f" {error.reason}"
+    )

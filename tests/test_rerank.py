@@ -1,0 +1,202 @@
+"""The command as a person or a scheduler runs it: a process, its output and its exit status."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import TINY, golden_cases
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
+DEMO = str(ROOT / "configs/rerank/demo.yaml")
+
+
+def rerank(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A job of sixteen shards of two queries each."""
+    rows = [
+        {
+            "query_id": f"q{copy:02}-{number // 4}",
+            "query": query,
+            "passage_id": f"p{number}",
+            "passage": passage,
+        }
+        for copy in range(4)
+        for number, (query, passage) in enumerate(golden_cases()[0].pairs)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
+    (tmp_path / "job.yaml").write_text(
+        f"""\
+input: {{path: {tmp_path}/table.parquet}}
+output: {{path: {tmp_path}/out, trec_run: true}}
+scorer: {{model: {TINY}, device: cpu}}
+shard_pairs: 8
+"""
+    )
+    return tmp_path
+
+
+def data_of(output: Path) -> dict[str, bytes]:
+    files = [*output.glob("run/*"), output / "run.trec"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_the_demo_runs_and_says_little(tmp_path: Path) -> None:
+    done = rerank(DEMO, "--set", f"output.path={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert "640 pairs of 32 queries scored" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("INFO planned shards=4 done=0 pairs=640")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["pairs"], summary["kept"], summary["rejected"]) == (640, 320, {})
+    assert summary["versions"]["ray"]
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = rerank(DEMO, "--dry-run", "--set", f"output.path={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert "640 pairs" in done.stdout
+    assert "4 of up to 160 pairs, 0 of them done" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.yaml"], "error: nowhere.yaml: No such file"),
+        ([DEMO, "--set", "shard_pair=3"], "shard_pair: there is no such field"),
+        ([DEMO, "--set", "input.path=nowhere/"], "error: nowhere/: no such file or directory"),
+        ([DEMO, "--set", "input.columns.query=q"], "part-0.parquet: no column 'q'; it has query_id, query,"),
+        ([DEMO, "--set", "scorer.model=./nowhere"], "error: ./nowhere: no such directory"),
+        (
+            [DEMO, "--set", "scorer.device=cuda:7", "--set", "output.path={out}"],
+            "device cuda:7: this process sees",
+        ),
+        ([DEMO, "--set", "output.path=examples"], "not empty, and no output of this program"),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_message(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = rerank(*(argument.replace("{out}", str(tmp_path / "out")) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_rejected_rows_end_with_status_3_also_the_second_time(job: Path) -> None:
+    table = pq.read_table(job / "table.parquet").to_pylist()
+    table[0]["passage"] = None
+    pq.write_table(pa.Table.from_pylist(table), job / "table.parquet")
+    arguments = (str(job / "job.yaml"), "--set", "shard_pairs=64")
+    for _ in range(2):
+        done = rerank(*arguments)
+        assert done.returncode == 3, done.stderr
+        assert "1 rows rejected" in done.stdout
+        assert "1 null_passage: passage is null or missing" in done.stdout
+
+
+def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(job: Path) -> None:
+    assert rerank(str(job / "job.yaml"), "--set", f"output.path={job}/undisturbed").returncode == 0
+    process = subprocess.Popen(
+        [*COMMAND, str(job / "job.yaml")], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    markers = job / "out/_manifest/done"
+    deadline = time.monotonic() + 120
+    while len(list(markers.glob("*.json"))) < 3:
+        assert process.poll() is None, "the job ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(2)  # the workers of the dead driver notice and end
+    done_before = {path.name: path.stat().st_mtime_ns for path in markers.glob("*.json")}
+    assert not (job / "out/_SUCCESS").exists()
+
+    done = rerank(str(job / "job.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert f"{len(done_before)} of 16 shards were done before" in done.stdout
+    after = {path.name: path.stat().st_mtime_ns for path in markers.glob("*.json")}
+    assert {name: after[name] for name in done_before} == done_before
+    assert data_of(job / "out") == data_of(job / "undisturbed")
+    assert not list((job / "out").rglob("*.tmp"))
+
+
+def test_an_interrupt_says_how_to_go_on(job: Path) -> None:
+    process = subprocess.Popen([*COMMAND, str(job / "job.yaml")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list((job / "out").glob("_manifest/done/*.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from the shards that are done" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+def copy_of_the_project(tmp_path: Path) -> Path:
+    """What a user submits: the source, without what git ignores."""
+    target = tmp_path / "project"
+    for name in ("pipeline", "configs", "examples"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def test_it_runs_under_ray_job_submit(tmp_path: Path, copy_of_the_project: Path) -> None:
+    ray = str(Path(sys.executable).parent / "ray")
+    # A cluster of its own, that asks for no token; the job's process must find it by its address.
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "PATH": f"{Path(ray).parent}:{os.environ['PATH']}",
+    }
+    address = "http://127.0.0.1:8265"
+
+    def call(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=copy_of_the_project, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )  # fmt: skip
+
+    submit = [
+        ray,
+        "job",
+        "submit",
+        "--address",
+        address,
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "-m",
+        "pipeline.rerank",
+    ]
+    config = ["--config", "configs/rerank/demo.yaml"]
+    started = call(ray, "start", "--head", "--num-cpus=2", "--port=0", "--include-dashboard=true")
+    assert started.returncode == 0, started.stderr
+    try:
+        good = call(*submit, *config, "--set", f"output.path={tmp_path}/out")
+        assert good.returncode == 0, good.stdout + good.stderr
+        assert "640 pairs of 32 queries scored" in good.stdout + good.stderr
+        assert (tmp_path / "out/_SUCCESS").is_file()
+        bad = call(*submit, *config, "--set", "output.path=out")
+        assert bad.returncode != 0
+        assert "give an absolute path or a URL" in bad.stdout + bad.stderr
+    finally:
+        call(ray, "stop", "--force")
