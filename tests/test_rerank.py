@@ -170,9 +170,10 @@ def test_it_runs_under_ray_job_submit(tmp_path: Path, copy_of_the_project: Path)
     address = "http://127.0.0.1:8265"
 
     def call(*command: str) -> subprocess.CompletedProcess[str]:
+        where = copy_of_the_project
         return subprocess.run(
-            command, cwd=copy_of_the_project, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )  # fmt: skip
+            command, cwd=where, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
 
     submit = [
         ray,

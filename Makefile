@@ -1,0 +1,33 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Both set up .venv first, from requirements.lock.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check lock clean
+
+demo: .venv/installed
+	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml
+	$(BIN)/python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt --baseline examples/run.bm25.trec
+
+test: check
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Pins what is installed now; run it in an environment that was made from pyproject.toml's `dev` extra.
+lock:
+	$(BIN)/pip freeze --exclude-editable --exclude rayrank | sed 's/^\(torch==[0-9.]*\)+.*/\1/' > requirements.lock
+
+clean:
+	rm -rf .venv out
