@@ -14,7 +14,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pipeline.errors import ModelError
 from pipeline.scoring.config import ScorerConfig
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/*.safetensors"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_COUNTS_FROM_PAD = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
 _BLOCK_BYTES, _BLOCKS = 64 * 1024, 64
 
 
@@ -44,7 +45,7 @@ class Checkpoint:
         if positions is None or self.config.get("position_biased_input") is False:
             return None
         # These number positions from pad_token_id + 1 (create_position_ids_from_input_ids in transformers).
-        if self.config.get("model_type") in {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert"}:
+        if self.config.get("model_type") in _COUNTS_FROM_PAD:
             return int(positions) - int(self.config.get("pad_token_id", 1)) - 1
         return int(positions)
 

@@ -37,7 +37,8 @@ Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def handles(checkpoint: Checkpoint) -> bool:
     # A cross-encoder that sentence-transformers saved has a modules.json too.
-    return (checkpoint.path / "modules.json").is_file() and checkpoint.architecture.endswith("Model")
+    has_modules = (checkpoint.path / "modules.json").is_file()
+    return has_modules and not checkpoint.architecture.endswith("ForSequenceClassification")
 
 
 class TextEncoder:
@@ -84,6 +85,10 @@ class Embedder:
     """The trunk, its pooling and, where the checkpoint has one, its normalization."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
+        if checkpoint.config.get("is_encoder_decoder"):
+            raise ModelError(
+                f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
+            )
         self._device = resolve_device(config.device)
         self._pooling, self._normalized = _pooling_of(checkpoint)
         # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
