@@ -42,6 +42,12 @@ class RerankConfig(BaseModel):
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
 
+    @model_validator(mode="after")
+    def _ranks_by_one_score(self) -> Self:
+        if len(self.scorer.cutoff_layers or ()) > 1:
+            raise ValueError("scorer.cutoff_layers: a run has one score; ask for one layer")
+        return self
+
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds; actors are left out."""
         fields = _flatten(self.model_dump(mode="json", exclude={"actors"}))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,19 +22,31 @@ class GoldenCase(NamedTuple):
     checkpoint: str
     options: dict[str, Any]
     pairs: list[tuple[str, str]]
-    scores: list[float]
+    scores: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"
+    """(pairs,), or (pairs, cutoffs) where several layers are asked for."""
 
 
-def golden_cases() -> list[GoldenCase]:
+def golden_cases(checkpoint: str = "") -> list[GoldenCase]:
+    """All cases, or those of one checkpoint."""
     golden = json.loads((DATA / "golden.json").read_text())
     pairs = [(query, passage) for query, passage in golden["pairs"]]
     return [
-        GoldenCase(str(DATA / case["checkpoint"]), case["options"], pairs, case["scores"])
+        GoldenCase(
+            str(DATA / case["checkpoint"]), _options(case["options"]), pairs, np.array(case["scores"]).T
+        )
         for case in golden["cases"]
+        if checkpoint in ("", case["checkpoint"])
     ]
 
 
-@pytest.fixture(params=golden_cases(), ids=lambda case: "-".join(case.options) or "defaults")
+def _options(written: dict[str, Any]) -> dict[str, Any]:
+    """Lists as the tuples that a config holds."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in written.items()}
+
+
+@pytest.fixture(
+    params=golden_cases(), ids=lambda case: "-".join([Path(case.checkpoint).name[5:], *case.options])
+)
 def golden(request: pytest.FixtureRequest) -> GoldenCase:
     case = request.param
     assert isinstance(case, GoldenCase)

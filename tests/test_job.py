@@ -29,7 +29,7 @@ def session() -> Iterator[None]:
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """The golden pairs as a flat table: four candidates a query, two files, an extra column."""
-    pairs = golden_cases()[0].pairs
+    pairs = golden_cases("tiny-bge-reranker")[0].pairs
     rows = [
         {
             "query_id": number // 4,
@@ -68,7 +68,7 @@ def data_of(output: Path) -> dict[str, bytes]:
 def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
     summary = job.run(config(table, output={"keep_columns": {"number": "n"}, "trec_run": True}))
     run = pq.read_table(table.parent / "out/run").to_pylist()
-    expected = golden_cases()[0].scores
+    expected = golden_cases("tiny-bge-reranker")[0].scores
     np.testing.assert_allclose(
         [row["score"] for row in run], [expected[row["number"]] for row in run], atol=1e-4
     )

@@ -37,7 +37,7 @@ def job(tmp_path: Path) -> Path:
             "passage": passage,
         }
         for copy in range(4)
-        for number, (query, passage) in enumerate(golden_cases()[0].pairs)
+        for number, (query, passage) in enumerate(golden_cases("tiny-bge-reranker")[0].pairs)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
     (tmp_path / "job.yaml").write_text(

@@ -38,6 +38,18 @@ class ScorerConfig(BaseModel):
     normalize: bool = False
     """Put the score through a sigmoid."""
 
+    prompt: str | None = None
+    """What the decoder rerankers read last. Null: the one the checkpoint was trained with."""
+    cutoff_layers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    """Layers after which to score (minicpm_layerwise, gemma2_lightweight). Null: the last."""
+    compress_layers: tuple[int, ...] = (8,)
+    """Layers before which gemma2_lightweight compresses the passage, where compress_ratio is above 1."""
+    compress_ratio: Literal[1, 2, 4, 8] = 1
+    """Passage tokens that become one."""
+    head_index: Literal["position", "layer"] = "position"
+    """gemma2_lightweight: which head a cutoff uses. `position` in the list is what the published scores were
+    made with; `layer` takes the head that was trained for the layer."""
+
     query_instruction_for_rerank: str | None = None
     query_instruction_for_retrieval: str | None = None
     """For bi_encoder, as the BGE embedding models document it."""

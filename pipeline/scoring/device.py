@@ -22,7 +22,7 @@ class Forwarded(NamedTuple):
     """What a model made of encoded pairs."""
 
     scores: npt.NDArray[np.float32]
-    """One a pair, in the caller's order."""
+    """One a pair, in the caller's order: (pairs,), or (pairs, cutoffs) where several are asked for."""
     tokens: int
     """Real tokens that went through the trunk."""
     padded_tokens: int
@@ -56,6 +56,12 @@ def batch_tokens(device: torch.device, config: ScorerConfig, model_config: Any) 
     floats_a_token = 4 * model_config.hidden_size + 3 * model_config.intermediate_size
     total = torch.cuda.get_device_properties(device).total_memory
     return int(min(_MAX_BATCH_TOKENS, max(1024, total // 2 // (floats_a_token * width * 4))))
+
+
+def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
+    result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
+    return result
 
 
 def run_batches(

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ScoringError
+from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.device import Forwarded
@@ -57,20 +57,24 @@ class Scorer:
     def forward(self, encoded: EncodedPairs) -> Forwarded:
         """Score encoded pairs. Raises ScoringError for a score that is not finite."""
         result = self.model.forward(encoded)
-        broken = np.flatnonzero(~np.isfinite(result.scores))
+        broken = np.argwhere(~np.isfinite(result.scores))
         if broken.size:
-            raise ScoringError(
-                int(broken[0]), f"its score is {result.scores[broken[0]]}, which ranks nowhere"
-            )
+            worst = result.scores[tuple(broken[0])]
+            raise ScoringError(int(broken[0][0]), f"its score is {worst}, which ranks nowhere")
         return result
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
-        """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better."""
+        """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
+
+        Several cutoff layers give one column each: (pairs, cutoffs).
+        """
         return self.forward(self.encode(pairs)).scores
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first; equal scores keep the order they came in."""
         scores = self.score([(query, passage) for passage in passages])
+        if scores.ndim > 1:
+            raise ConfigError("scorer.cutoff_layers: passages rank by one score; ask for one layer")
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [
             RankedPassage(rank, float(scores[index]), int(index), passages[index])

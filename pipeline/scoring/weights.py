@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
@@ -11,27 +12,37 @@ from pipeline.scoring.config import ScorerConfig
 
 
 def load_weights(
-    auto_class: Any, checkpoint: Checkpoint, config: ScorerConfig, unused: tuple[str, ...] = ()
+    model_class: Any,
+    checkpoint: Checkpoint,
+    config: ScorerConfig,
+    dtype: torch.dtype = torch.float32,
+    unused: tuple[str, ...] = (),
+    model_config: Any = None,
+    **options: Any,
 ) -> Any:
-    """The checkpoint as `auto_class` loads it, in float32 on the CPU, whatever it was saved in.
+    """The checkpoint as `model_class.from_pretrained(..., **options)` loads it, in `dtype`, on the CPU.
 
     transformers 5 keeps the dtype of the file, and a float16 model crawls on a CPU. Raises ModelError where
     weights are missing that don't start with one of `unused`: transformers would make them up, and scores
     would be noise.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Layers above the last cutoff are left in the file on purpose; what is missing is refused below.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if not list(checkpoint.path.glob("*.safetensors")):
         raise ModelError(
             f"{checkpoint.name}: no *.safetensors in {checkpoint.path}. Pickled weights (pytorch_model.bin)"
             " can run code when they load; convert them once with save_pretrained(...)"
         )
     try:
-        model, loading = auto_class.from_pretrained(
+        model, loading = model_class.from_pretrained(
             checkpoint.path,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             trust_remote_code=checkpoint.trust_remote_code,
             output_loading_info=True,
+            **({"config": model_config} if model_config is not None else {}),
+            **options,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{checkpoint.name}: {error}") from error
@@ -41,6 +52,15 @@ def load_weights(
             f"{checkpoint.name}: the weights lack {', '.join(missing[:3])} ({len(missing)} tensors)"
         )
     return model if config.peft_path is None else _merge_adapter(model, config.peft_path)
+
+
+def read_tensors(checkpoint: Checkpoint, names: list[str]) -> dict[str, torch.Tensor]:
+    """Those of the named tensors that the checkpoint's safetensors files hold."""
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(checkpoint.path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            found |= {name: tensors.get_tensor(name) for name in set(names) & set(tensors.keys())}
+    return found
 
 
 def _merge_adapter(model: Any, peft_path: str) -> Any:

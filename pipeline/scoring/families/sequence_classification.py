@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Forwarded, batch_tokens, resolve_device, run_batches
+from pipeline.scoring.device import Forwarded, batch_tokens, resolve_device, run_batches, sigmoid
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
@@ -152,10 +152,7 @@ class PairClassifier:
         scores, tokens, padded = run_batches(
             encoded.sequences, self._max_batch_tokens, self._pad_id, self._device, logits
         )
-        if self._normalize:
-            # In float64, as the reference does: near 1 float32 has too few steps left for the exponential.
-            scores = torch.from_numpy(scores).double().sigmoid().float().numpy()
-        return Forwarded(scores, tokens, padded)
+        return Forwarded(sigmoid(scores) if self._normalize else scores, tokens, padded)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:

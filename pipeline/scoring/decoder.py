@@ -1,0 +1,94 @@
+"""A causal trunk, layer by layer: only the last position is read, after the layers that are asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+class Decoder:
+    """Runs the layers of a transformers decoder (Llama, Gemma, Gemma 2) in a loop of its own.
+
+    Sequences are padded on the right, so that causal attention alone hides the padding. The trunk holds no
+    layers above the last cutoff. Compression, where `compress_layers` are given, replaces each group of
+    `compress_ratio` passage tokens by their mean before such a layer and numbers the positions anew.
+    """
+
+    def __init__(
+        self,
+        trunk: Any,
+        cutoff_layers: Sequence[int],
+        compress_layers: Sequence[int] = (),
+        compress_ratio: int = 1,
+    ) -> None:
+        self._trunk = trunk
+        self._cutoff_layers = list(cutoff_layers)
+        # As in the reference, there is no compression before the first layer.
+        self._compress_layers = set(compress_layers) - {0} if compress_ratio > 1 else set()
+        self._compress_ratio = compress_ratio
+
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, query_lengths: torch.Tensor, prompt_lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """(batch, length) ids to (batch, cutoffs, width): the last token after each cutoff, normed, float32.
+
+        query_lengths, prompt_lengths: (batch,), the tokens before and after the passage.
+        """
+        lengths = mask.sum(dim=1)
+        hidden = self._trunk.embed_tokens(ids)
+        layout = self._layout(hidden)
+        found: dict[int, torch.Tensor] = {}
+        for number, layer in enumerate(self._trunk.layers):
+            if number in self._cutoff_layers:
+                found[number] = self._last(hidden, lengths)
+            if number in self._compress_layers:
+                hidden, lengths = _compress(
+                    hidden, lengths, query_lengths, prompt_lengths, self._compress_ratio
+                )
+                layout = self._layout(hidden)
+            hidden = layer(hidden, **layout)
+        found[len(self._trunk.layers)] = self._last(hidden, lengths)
+        return torch.stack([found[cutoff] for cutoff in self._cutoff_layers], dim=1)
+
+    def _last(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(len(hidden), device=hidden.device)
+        normed: torch.Tensor = self._trunk.norm(hidden[rows, lengths - 1])
+        return normed.float()
+
+    def _layout(self, hidden: torch.Tensor) -> dict[str, Any]:
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        return {
+            "attention_mask": None,  # which makes torch's attention causal
+            "position_ids": positions,
+            "position_embeddings": self._trunk.rotary_emb(hidden, positions),
+        }
+
+
+def _compress(
+    hidden: torch.Tensor, lengths: torch.Tensor, query: torch.Tensor, prompt: torch.Tensor, ratio: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of each group of `ratio` passage tokens; query and prompt tokens stay. Gives the new lengths too.
+
+    Reads instead of scatters (FlagEmbedding's token_compress does the latter): the sums then have one order.
+    """
+    passage = lengths - query - prompt
+    groups = (passage + ratio - 1) // ratio
+    shorter = query + groups + prompt
+    place = torch.arange(int(shorter.max()), device=hidden.device)[None]
+    query, passage, groups = query[:, None], passage[:, None], groups[:, None]
+    in_passage = (place >= query) & (place < query + groups)
+    source = torch.where(place < query, place, place - groups + passage)
+    total = torch.zeros(
+        len(hidden), place.shape[1], hidden.shape[2], dtype=torch.float32, device=hidden.device
+    )
+    count = torch.zeros(len(hidden), place.shape[1], 1, dtype=torch.float32, device=hidden.device)
+    for offset in range(ratio):
+        member = query + (place - query) * ratio + offset
+        taken = torch.where(in_passage, member, source).clamp(0, hidden.shape[1] - 1)
+        counts = torch.where(
+            in_passage, member < query + passage, torch.tensor(offset == 0, device=place.device)
+        )
+        weight = counts[:, :, None].float()
+        total += hidden.gather(1, taken[:, :, None].expand(-1, -1, hidden.shape[2])).float() * weight
+        count += weight
+    return (total / count).to(hidden.dtype), shorter

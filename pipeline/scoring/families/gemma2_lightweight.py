@@ -1,0 +1,73 @@
+"""bge-reranker-v2.5-gemma2-lightweight: Gemma 2 with heads after the upper layers and compressed passages.
+
+As in FlagEmbedding 1.4.2 (decoder_only/models/gemma_model.py), with which the published scores were made:
+attention is plain causal, without Gemma 2's sliding window and, since torch's attention has none, without the
+soft cap inside; the score goes through the tanh soft cap; heads are taken by position in the list of cutoffs
+(the first cutoff uses head 0, whatever its number).
+"""
+
+from typing import Any
+
+import torch
+from transformers import Gemma2Config, Gemma2Model
+
+from pipeline.errors import ConfigError
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.layer_heads import LayerHeadModel, cutoff_layers, load_heads
+from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder
+from pipeline.scoring.weights import load_weights
+
+HANDLES = "CostWiseGemmaForCausalLM (bge-reranker-v2.5-gemma2-lightweight)"
+OPTIONS = PROMPT_OPTIONS | {"cutoff_layers", "compress_layers", "compress_ratio", "head_index"}
+PROMPT = "Predict whether passage B contains an answer to query A."
+
+_SAME = (
+    "vocab_size hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim"
+    " hidden_activation max_position_embeddings rms_norm_eps attention_bias query_pre_attn_scalar"
+)
+
+
+def handles(checkpoint: Checkpoint) -> bool:
+    return checkpoint.architecture == "CostWiseGemmaForCausalLM"
+
+
+def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
+    return PromptEncoder(checkpoint, config, PROMPT)
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> LayerHeadModel:
+    published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
+    _check_compression(published, config)
+    gemma2 = _gemma2_config(published, layers=max(cutoffs))
+    trunk = load_weights(Gemma2Model, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
+    # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
+    trunk.config._attn_implementation = "sdpa"
+    heads = load_heads(checkpoint, _head_numbers(cutoffs, published, config))
+    cap = float(published["final_logit_softcapping"])
+    return LayerHeadModel(trunk, heads, config, cutoffs, config.compress_layers, score_cap=cap)
+
+
+def _gemma2_config(published: dict[str, Any], layers: int) -> Gemma2Config:
+    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
+    fields = {name: published[name] for name in _SAME.split() if name in published}
+    return Gemma2Config(
+        **fields,
+        num_hidden_layers=layers,
+        layer_types=["full_attention"] * layers,
+        attn_logit_softcapping=None,
+        rope_parameters=rope,
+    )
+
+
+def _head_numbers(cutoffs: list[int], published: dict[str, Any], config: ScorerConfig) -> list[int]:
+    if config.head_index == "position":
+        return list(range(len(cutoffs)))
+    return [(cutoff - published["start_layer"]) // published["layer_sep"] for cutoff in cutoffs]
+
+
+def _check_compression(published: dict[str, Any], config: ScorerConfig) -> None:
+    last = published["num_hidden_layers"] - 1
+    wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
+    if config.compress_ratio > 1 and wrong:
+        raise ConfigError(f"scorer.compress_layers: no layer {wrong[0]}; there are 0 to {last}")

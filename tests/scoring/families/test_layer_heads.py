@@ -1,0 +1,91 @@
+"""The two decoders with heads after several layers, beyond the golden cases."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import DATA, golden_cases
+
+MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
+GEMMA2 = str(DATA / "tiny-bge-reranker-v2.5-gemma2-lightweight")
+PAIRS = golden_cases()[0].pairs
+AGREES = 1e-5
+
+
+def scorer(model: str, **options: object) -> Scorer:
+    return Scorer(ScorerConfig.model_validate({"model": model, "device": "cpu", **options}))
+
+
+def scores(model: str, **options: object) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    return scorer(model, **options).score(PAIRS)
+
+
+@pytest.mark.parametrize(("model", "more"), [(MINICPM, {}), (GEMMA2, {"head_index": "layer"})])
+def test_a_column_is_the_score_of_its_layer_whatever_the_order(model: str, more: dict[str, str]) -> None:
+    several = scores(model, cutoff_layers=(6, 3, 6, 4), **more)
+    assert several.shape == (len(PAIRS), 4)
+    for column, layer in enumerate((6, 3, 6, 4)):
+        one = scores(model, cutoff_layers=(layer,), **more)
+        np.testing.assert_allclose(several[:, column], one, atol=AGREES, rtol=0)
+
+
+def test_the_published_head_is_the_one_at_the_cutoffs_position() -> None:
+    published = scores(GEMMA2, cutoff_layers=(8,))
+    by_layer = scores(GEMMA2, cutoff_layers=(8,), head_index="layer")
+    assert np.abs(published - by_layer).max() > 0.01
+    # After its first layer with a head, position and layer mean the same head.
+    first = scores(GEMMA2, cutoff_layers=(3,), head_index="layer")
+    np.testing.assert_allclose(first, scores(GEMMA2, cutoff_layers=(3,)), atol=AGREES, rtol=0)
+
+
+@pytest.mark.parametrize("ratio", [2, 4, 8])
+def test_passages_shorter_than_the_ratio_and_empty_ones(ratio: int) -> None:
+    options = {"compress_ratio": ratio, "compress_layers": (2, 4)}
+    pairs = [("a query", ""), ("a query", "x"), ("", "two words"), ("a query", "a longer passage " * 9)]
+    together = scorer(GEMMA2, **options).score(pairs)
+    alone = [scorer(GEMMA2, **options).score([pair])[0] for pair in pairs]
+    assert np.isfinite(together).all()
+    np.testing.assert_allclose(together, alone, atol=AGREES, rtol=0)
+
+
+def test_a_ratio_of_one_compresses_nothing() -> None:
+    plain = scores(GEMMA2)
+    np.testing.assert_array_equal(scores(GEMMA2, compress_ratio=1, compress_layers=(2,)), plain)
+    assert np.abs(scores(GEMMA2, compress_ratio=2, compress_layers=(2,)) - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize("cutoffs", [(3,), (3, 6)])
+def test_layers_above_the_last_cutoff_are_not_loaded(cutoffs: tuple[int, ...]) -> None:
+    model = scorer(MINICPM, cutoff_layers=cutoffs).model
+    assert len(model._decoder._trunk.layers) == max(cutoffs)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (MINICPM, {"cutoff_layers": (1,)}, "no head after layer 1; it has heads after 2, 3, 4, 5, 6"),
+        (GEMMA2, {"cutoff_layers": (4, 9)}, "no head after layer 9; it has heads after 3, 4, 5, 6, 7, 8"),
+        (GEMMA2, {"compress_ratio": 2, "compress_layers": (8,)}, "no layer 8; there are 0 to 7"),
+        (
+            MINICPM,
+            {"compress_ratio": 2},
+            "compress_ratio: the family minicpm_layerwise .* has no such option",
+        ),
+    ],
+)
+def test_what_the_checkpoint_does_not_have_is_named(
+    model: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        scores(model, **options)
+
+
+def test_several_scores_rank_nothing() -> None:
+    with pytest.raises(ConfigError, match="ask for one layer"):
+        scorer(MINICPM, cutoff_layers=(3, 4)).rank("query", ["passage"])
+
+
+def test_no_pairs_give_no_scores() -> None:
+    assert scorer(MINICPM).score([]).shape == (0,)
+    assert scorer(MINICPM, cutoff_layers=(3, 4)).score([]).shape == (0, 2)
