@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 from ray.data import DataContext
 
+from pipeline import log
 from pipeline.config import ActorsConfig
 from pipeline.errors import ConfigError
 
@@ -57,8 +58,12 @@ def _check_resources(actors: ActorsConfig, cluster: dict[str, float]) -> None:
     cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
     needed_cpus = actors.min * actors.num_cpus + (1 if actors.num_gpus else 0)
     if needed_cpus > cpus or actors.min * actors.num_gpus > gpus:
-        raise ConfigError(
+        message = (
             f"actors: {actors.min} actors of {actors.num_cpus:g} CPUs and {actors.num_gpus:g} GPUs"
             f"{' and a CPU for encoding' if actors.num_gpus else ''} don't fit the cluster's {cpus:g} CPUs"
             f" and {gpus:g} GPUs; lower actors.min, num_cpus or num_gpus"
         )
+        if "RAY_ADDRESS" not in os.environ:
+            raise ConfigError(message)
+        # A cluster that scales may have no such node yet.
+        log.warning("waiting for the cluster to grow", why=message)

@@ -12,6 +12,18 @@ from pipeline.errors import ConfigError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig, OutputConfig
 
+_COMPARED_BY_CONTENT = {
+    "input.path",
+    "input.queries",
+    "input.passages",
+    "output.path",
+    "scorer.model",
+    "scorer.revision",
+    "scorer.local_files_only",
+    "scorer.peft_path",
+}
+"""Where things lie: the files and weights found there are compared themselves."""
+
 
 class ActorsConfig(BaseModel):
     """The pool that scores: each actor holds one model replica."""
@@ -48,11 +60,36 @@ class RerankConfig(BaseModel):
             raise ValueError("scorer.cutoff_layers: a run has one score; ask for one layer")
         return self
 
+    @model_validator(mode="after")
+    def _device_fits_the_actors(self) -> Self:
+        device, gpus = self.scorer.device, self.actors.num_gpus
+        if gpus and device in ("cpu", "mps"):
+            raise ValueError(f"actors.num_gpus {gpus:g} holds GPUs that scorer.device {device} leaves idle")
+        if not gpus and device.startswith("cuda"):
+            raise ValueError(f"scorer.device {device} needs actors that hold a GPU: set actors.num_gpus")
+        if device.startswith("cuda:"):
+            raise ValueError(
+                f"scorer.device {device}: Ray deals the GPUs out to the actors; write cuda or auto"
+            )
+        return self
+
+    @property
+    def placed_scorer(self) -> ScorerConfig:
+        """The scorer on the device that its actors hold: `auto` is no GPU that Ray has not given."""
+        if self.scorer.device != "auto":
+            return self.scorer
+        return self.scorer.model_copy(update={"device": "cuda" if self.actors.num_gpus else "cpu"})
+
     def determining_fields(self) -> dict[str, Any]:
-        """Dotted field to value, of the fields that decide what the output holds; actors are left out."""
+        """Dotted field to value, of the fields that decide what the output holds."""
         fields = _flatten(self.model_dump(mode="json", exclude={"actors"}))
-        # The files that the path leads to are compared themselves; the output may be moved.
-        return {name: value for name, value in fields.items() if name not in {"input.path", "output.path"}}
+        # A run's columns have an order, a mapping compares without one.
+        kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
+        return {
+            name: value
+            for name, value in (fields | kept | {"scorer.device": self.placed_scorer.device}).items()
+            if name not in _COMPARED_BY_CONTENT and not name.startswith("output.keep_columns.")
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -113,7 +150,9 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     for parent in parents:
-        below = tree.setdefault(parent, {})
+        if tree.get(parent) is None:
+            tree[parent] = {}
+        below = tree[parent]
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
         tree = below

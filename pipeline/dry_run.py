@@ -1,20 +1,19 @@
 """What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
 
 from pipeline.config import RerankConfig
-from pipeline.job import record_of
+from pipeline.job import output_of, record_of
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.manifest import check_output, done_shards
-from pipeline.tables.storage import Directory
 
 _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 
 
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for all that the job itself would refuse before it scores."""
+    output = output_of(config)
+    scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
-    scorer = Scorer(config.scorer)
-    output = Directory(config.output.path)
     check_output(output, record_of(config, plan, scorer))
     done = done_shards(output, plan.shards)
     pairs = sum(shard.pairs for shard in plan.shards)
@@ -35,7 +34,7 @@ def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[fl
     step = max(1, len(plan.shards) // _SAMPLED_SHARDS)
     tokens = pairs = 0
     for shard in plan.shards[::step][:_SAMPLED_SHARDS]:
-        candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan.schema)
+        candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         texts = candidates.select(["query", "passage"]).slice(0, _SAMPLED_PAIRS).to_pydict()
         encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
         tokens += len(encoded.sequences.flatten())

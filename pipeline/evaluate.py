@@ -30,14 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         comparisons = evaluate(options.run, options.qrels, options.baseline, options.measures)
-        if options.per_query is not None:
-            options.per_query.write_text("".join(_per_query(comparisons)))
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"error: {options.per_query}: can't be written: {error.strerror}", file=sys.stderr)
-        return 2
+    if options.per_query is not None:
+        try:
+            options.per_query.write_text("".join(_per_query(comparisons)))
+        except OSError as error:
+            print(f"error: {options.per_query}: can't be written: {error.strerror}", file=sys.stderr)
+            return 2
     print("\n".join(_table(comparisons)))
     return 0
 

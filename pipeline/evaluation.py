@@ -45,8 +45,9 @@ class Comparison:
 
 
 def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[Comparison]:
-    """Measure `run`, and `baseline` beside it, over the queries that the qrels judge, as trec_eval would.
+    """Measure `run`, and `baseline` beside it, over the queries that the qrels judge.
 
+    A judged query that a run lacks counts as 0 (trec_eval -c).
     Paths are TREC files, or output directories of the job. A run that was cut at top_k is compared with the
     baseline cut at the same depth. Raises InputError for an unreadable file, ConfigError for a measure.
     """
@@ -70,7 +71,7 @@ def read_qrels(url: str) -> list[Qrel]:
     with open_input(url) as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                query_id, iteration, passage_id, relevance = line.decode().split()
+                query_id, iteration, passage_id, relevance = (part.decode() for part in line.split())
                 judgments.append(Qrel(query_id, passage_id, int(relevance), iteration))
             except ValueError as error:
                 raise InputError(f"{url} line {number}: not `query iteration passage relevance`") from error
@@ -85,16 +86,22 @@ Values = dict[str, dict[str, float]]
 
 def _parse_measures(names: str) -> list[Measure]:
     try:
-        return [ir_measures.parse_measure(name) for name in names.split()]
+        parsed = [ir_measures.parse_measure(name) for name in names.split()]
     except (ValueError, NameError, SyntaxError) as error:
         raise ConfigError(f"measures {names!r}: {error}; write them as in `{DEFAULT_MEASURES}`") from error
+    if not parsed:
+        raise ConfigError(f"measures: none given; write them as in `{DEFAULT_MEASURES}`")
+    return parsed
 
 
 def _per_query(measures: list[Measure], judgments: list[Qrel], rows: Iterable[RunRow]) -> Values:
     values: Values = {str(measure): {} for measure in measures}
     documents = [ScoredDoc(row.query_id, row.passage_id, row.score) for row in rows]
-    for metric in ir_measures.iter_calc(measures, judgments, documents):
-        values[str(metric.measure)][metric.query_id] = metric.value
+    try:
+        for metric in ir_measures.iter_calc(measures, judgments, documents):
+            values[str(metric.measure)][metric.query_id] = metric.value
+    except Exception as error:  # the tools that ir_measures calls for rarer measures fail each in their way
+        raise ConfigError(f"measures {' '.join(values)}: can't all be computed here: {error}") from error
     return values
 
 

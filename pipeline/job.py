@@ -6,17 +6,16 @@ is written first, its marker last; a start takes only the shards that have no ma
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from pipeline import log
 from pipeline.cluster import connect
 from pipeline.config import RerankConfig
-from pipeline.errors import RayrankError
+from pipeline.errors import OutputError, RayrankError
 from pipeline.progress import Progress
 from pipeline.scoring import Scorer
 from pipeline.stages import ScoreShard, commit_shard, encode_shard
@@ -40,9 +39,12 @@ def run(config: RerankConfig) -> Summary:
     A finished job is not touched: its summary comes back. Raises RayrankError for what a user can mend.
     """
     start = time.monotonic()
+    output = output_of(config)
+    scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
-    scorer = Scorer(config.scorer)
-    output = Directory(config.output.path)
+    if plan.left_out:
+        file, reason = next(iter(plan.left_out.items()))
+        log.warning("files left out", files=len(plan.left_out), first=file, reason=reason)
     open_output(output, record_of(config, plan, scorer))
     if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
         log.info("already finished", output=output.url)
@@ -56,17 +58,20 @@ def run(config: RerankConfig) -> Summary:
     for report in _rerank(config, plan, scorer, todo):
         reports[report.name] = report
     check_all_done(output, plan.shards)
+    for subdirectory in ("run", "rejects", "_manifest/done"):
+        output.remove_leftovers(subdirectory)
     if config.output.trec_run:
         write_trec_run(output, [shard.name for shard in plan.shards])
     wall_s = time.monotonic() - start
     summary = Summary(
         output=output.url,
         model=config.scorer.model,
-        model_fingerprint=scorer.checkpoint.fingerprint,
+        model_fingerprint=scorer.fingerprint,
         config_fingerprint=config.fingerprint,
         shards=len(plan.shards),
         shards_done_before=done_before,
         top_k=config.output.top_k,
+        files_left_out=len(plan.left_out),
         wall_s=round(wall_s, 2),
         pairs_per_s=round(sum(reports[shard.name].pairs for shard in todo) / wall_s, 2),
         versions=versions(),
@@ -77,12 +82,22 @@ def run(config: RerankConfig) -> Summary:
     return summary
 
 
+def output_of(config: RerankConfig) -> Directory:
+    """The output directory. Raises OutputError where another start would take the output for input."""
+    output = Directory(config.output.path)
+    if f"{output.url}/".startswith(f"{absolute(config.input.path).rstrip('/')}/"):
+        raise OutputError(
+            f"{output.url}: lies inside of the input {config.input.path}; take another output.path"
+        )
+    return output
+
+
 def record_of(config: RerankConfig, plan: Plan, scorer: Scorer) -> JobRecord:
     """What another start must share with this one to go on with its output."""
     return JobRecord(
         config=config.determining_fields(),
-        model_fingerprint=scorer.checkpoint.fingerprint,
-        files={piece.file: piece.identity for shard in plan.shards for piece in shard.slices},
+        model_fingerprint=scorer.fingerprint,
+        files=plan.identities(),
     )
 
 
@@ -93,7 +108,7 @@ def _rerank(config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard
     connect(config.actors, max(shard.pairs for shard in shards))
     progress = Progress(len(shards), sum(shard.pairs for shard in shards))
     try:
-        for row in _dataset(_for_workers(config, scorer), plan.schema, shards).iter_rows():
+        for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
             report = ShardReport.model_validate_json(row["report"])
             progress.add(report.pairs)
             yield report
@@ -107,13 +122,13 @@ def _rerank(config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard
 
 def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    checkpoint, given = scorer.checkpoint, config.scorer
-    local = checkpoint.revision is None and not given.model.startswith("package:")
-    adapter = given.peft_path
+    checkpoint, given = scorer.checkpoint, config.placed_scorer
+    adapter = scorer.adapter
     model = {
-        "model": str(checkpoint.path.absolute()) if local else given.model,
-        "revision": checkpoint.revision or given.revision,
-        "peft_path": str(Path(adapter).absolute()) if adapter and Path(adapter).exists() else adapter,
+        "model": given.model if given.model.startswith("package:") else checkpoint.address,
+        "revision": checkpoint.revision,
+        "peft_path": adapter and adapter.address,
+        "peft_revision": adapter and adapter.revision,
     }
     texts = {"queries": config.input.queries, "passages": config.input.passages}
     texts = {name: path and absolute(path) for name, path in texts.items()}
@@ -126,7 +141,7 @@ def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
     )
 
 
-def _dataset(config: RerankConfig, schema: pa.Schema, shards: list[Shard]) -> ray.data.Dataset:
+def _dataset(config: RerankConfig, plan: Plan, shards: list[Shard]) -> ray.data.Dataset:
     actors = config.actors
     most = min(actors.max, len(shards))
     rows = [{"shard": shard.model_dump_json()} for shard in shards]
@@ -136,7 +151,8 @@ def _dataset(config: RerankConfig, schema: pa.Schema, shards: list[Shard]) -> ra
     return (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map_batches(
-            partial(encode_shard, config=config, schema=schema),
+            # The plan of a large table is large; the shards themselves travel one by one.
+            partial(encode_shard, config=config, plan=replace(plan, shards=())),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=encode_cpus,

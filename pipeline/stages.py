@@ -15,19 +15,19 @@ from pipeline.errors import InputError, RayrankError, ScoringError
 from pipeline.ranking import rank
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.tables.candidates import read_shard
+from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
 from pipeline.tables.shards import Shard
 from pipeline.tables.storage import Directory
 
 
-def encode_shard(row: pa.Table, config: RerankConfig, schema: pa.Schema) -> pa.Table:
+def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
     """Read a shard and tokenize it."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
     start = time.monotonic()
     shard = _shard_of(row)
-    candidates, rejects = read_shard(shard, config.input, config.output.keep_columns, schema)
+    candidates, rejects = read_shard(shard, config.input, config.output.keep_columns, plan)
     if config.output.trec_run:
         check_trec_ids(candidates)
     pairs = list(zip(candidates["query"].to_pylist(), candidates["passage"].to_pylist(), strict=True))

@@ -29,6 +29,7 @@ class Summary(BaseModel):
     pairs: int
     kept: int
     top_k: int | None
+    files_left_out: int
     rejected: dict[str, int]
     truncated: int
     tokens: int
@@ -51,6 +52,8 @@ class Summary(BaseModel):
                 else ""
             ),
         ]
+        if self.files_left_out:
+            lines.append(f"{self.files_left_out} files of the input were left out; --dry-run lists them")
         if self.truncated:
             lines.append(f"{self.truncated} pairs were cut to the model's length")
         if rejected:

@@ -107,3 +107,33 @@ def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
         load(tmp_path, GOOD, "actors.max=8", "output.path=elsewhere", "input.path=moved").fingerprint == base
     )
     assert load(tmp_path, GOOD, "scorer.max_length=256").fingerprint != base
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (("scorer.device=cuda",), "scorer.device cuda needs actors that hold a GPU: set actors.num_gpus"),
+        (("scorer.device=cpu", "actors.num_gpus=1"), "holds GPUs that scorer.device cpu leaves idle"),
+        (("scorer.device=cuda:1", "actors.num_gpus=1"), "Ray deals the GPUs out to the actors"),
+        (("scorer.cutoff_layers=[3, 4]",), "a run has one score; ask for one layer"),
+    ],
+)
+def test_what_does_not_go_together_is_named(tmp_path: Path, override: tuple[str, ...], message: str) -> None:
+    assert message in refuse(tmp_path, GOOD, *override)
+
+
+def test_auto_means_the_gpu_that_ray_gave(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).placed_scorer.device == "cpu"
+    assert load(tmp_path, GOOD, "actors.num_gpus=0.5").placed_scorer.device == "cuda"
+
+
+def test_the_order_of_kept_columns_is_part_of_the_output(tmp_path: Path) -> None:
+    one, other = (
+        load(tmp_path, GOOD, f"output.keep_columns={{{names}}}").determining_fields()
+        for names in ("a: x, b: y", "b: y, a: x")
+    )
+    assert one != other
+
+
+def test_an_override_fills_an_empty_section(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD + "actors:\n", "actors.max=2").actors.max == 2

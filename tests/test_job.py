@@ -175,7 +175,7 @@ def test_mistakes_surface_before_the_model_loads(table: Path) -> None:
     with pytest.raises(ConfigError, match=r"64 actors of 1 CPUs and 0 GPUs don't fit the cluster's 2 CPUs"):
         job.run(config(table, actors={"min": 64, "max": 64}))
     with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
-        job.run(config(table, actors={"num_gpus": 1.0}))
+        job.run(config(table, actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
     with pytest.raises(InputError, match="no column 'url'"):
         job.run(config(table, output={"keep_columns": {"url": "url"}}))
 

@@ -86,7 +86,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
         ([DEMO, "--set", "scorer.model=./nowhere"], "error: ./nowhere: no such directory"),
         (
             [DEMO, "--set", "scorer.device=cuda:7", "--set", "output.path={out}"],
-            "device cuda:7: this process sees",
+            "scorer.device cuda:7 needs actors that hold a GPU",
         ),
         ([DEMO, "--set", "output.path=examples"], "not empty, and no output of this program"),
     ],

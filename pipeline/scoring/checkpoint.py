@@ -16,7 +16,6 @@ from pipeline.scoring.config import ScorerConfig
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _COUNTS_FROM_PAD = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
-_BLOCK_BYTES, _BLOCKS = 64 * 1024, 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,8 @@ class Checkpoint:
             return None
         # These number positions from pad_token_id + 1 (create_position_ids_from_input_ids in transformers).
         if self.config.get("model_type") in _COUNTS_FROM_PAD:
-            return int(positions) - int(self.config.get("pad_token_id", 1)) - 1
+            pad = self.config.get("pad_token_id")
+            return int(positions) - (1 if pad is None else int(pad)) - 1
         return int(positions)
 
     def length_limit(self, wanted: int | None, otherwise: int) -> int:
@@ -60,23 +60,21 @@ class Checkpoint:
         return wanted or min(otherwise, positions or otherwise)
 
     @property
-    def fingerprint(self) -> str:
-        """Of the content, wherever it lies: the hub's commit, or a hash of the files.
+    def address(self) -> str:
+        """What leads to it from another process: the hub id, or the directory."""
+        return self.name if self.revision else str(self.path.absolute())
 
-        Files up to 4 MiB are hashed whole, larger ones by 64 blocks spread evenly: training changes all of
-        the weights, and a fingerprint must not take as long as loading them.
-        """
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the content, wherever it lies: the hub's commit, or a hash of all that is loaded."""
         if self.revision:
             return f"commit:{self.revision}"
         digest = hashlib.sha256()
         for file in sorted(self.path.rglob("*")):
-            if file.suffix in {".json", ".safetensors", ".txt", ".model"} and file.is_file():
-                size = file.stat().st_size
-                digest.update(f"{file.relative_to(self.path)}\0{size}\0".encode())
+            if file.suffix in {".json", ".safetensors", ".txt", ".model", ".py"} and file.is_file():
                 with file.open("rb") as stream:
-                    for offset in _block_offsets(size):
-                        stream.seek(offset)
-                        digest.update(stream.read(_BLOCK_BYTES))
+                    content = hashlib.file_digest(stream, "sha256").hexdigest()
+                digest.update(f"{file.relative_to(self.path)} {content}\n".encode())
         return f"sha256:{digest.hexdigest()}"
 
     def read_json(self, name: str) -> Any:
@@ -88,27 +86,30 @@ class Checkpoint:
             raise ModelError(f"{self.path / name}: not JSON: {error}") from error
 
 
-def _block_offsets(size: int) -> list[int]:
-    if size <= _BLOCKS * _BLOCK_BYTES:
-        return list(range(0, size, _BLOCK_BYTES))
-    last = size - _BLOCK_BYTES
-    return [block * last // (_BLOCKS - 1) for block in range(_BLOCKS)]
-
-
 def find_checkpoint(config: ScorerConfig) -> Checkpoint:
     """Where `config.model` lies, downloaded first where it is a hub id.
 
     Raises ModelError where there is no such directory, package or repository, or the hub can't be reached.
     """
-    if config.model.startswith("package:"):
-        path, revision = _in_package(config.model), None
-    elif (path := Path(config.model).expanduser()).is_dir():
-        revision = None
-    elif config.model.startswith((".", "/", "~")) or config.model.count("/") > 1:
-        raise ModelError(f"{config.model}: no such directory")
-    else:
-        path, revision = _on_hub(config.model, config)
-    return Checkpoint(config.model, path, revision, config.trust_remote_code)
+    return _find(config.model, config.revision, config)
+
+
+def find_adapter(config: ScorerConfig) -> Checkpoint | None:
+    """The same for `config.peft_path`."""
+    return None if config.peft_path is None else _find(config.peft_path, config.peft_revision, config)
+
+
+def _find(name: str, revision: str | None, config: ScorerConfig) -> Checkpoint:
+    path = Path(name).expanduser()
+    package = name.startswith("package:")
+    if not package and not path.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ModelError(f"{name}: no such directory")
+        path, commit = _on_hub(name, revision, config)
+        return Checkpoint(name, path, commit, config.trust_remote_code)
+    if revision is not None:
+        raise ModelError(f"{name}: is no hub id, and has no revision {revision!r}")
+    return Checkpoint(name, _in_package(name) if package else path, None, config.trust_remote_code)
 
 
 def _in_package(model: str) -> Path:
@@ -122,11 +123,11 @@ def _in_package(model: str) -> Path:
     return path
 
 
-def _on_hub(model: str, config: ScorerConfig) -> tuple[Path, str]:
+def _on_hub(model: str, revision: str | None, config: ScorerConfig) -> tuple[Path, str]:
     try:
         path = huggingface_hub.snapshot_download(
             model,
-            revision=config.revision,
+            revision=revision,
             local_files_only=config.local_files_only,
             allow_patterns=_HUB_FILES + (["*.py"] if config.trust_remote_code else []),
         )

@@ -23,6 +23,8 @@ class ScorerConfig(BaseModel):
     """Run model code that the checkpoint brings along. No BGE reranker needs it here."""
     peft_path: str | None = None
     """A LoRA adapter (directory or hub id), merged into the weights at load."""
+    peft_revision: str | None = None
+    """Branch, tag or commit of the adapter on the hub."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -40,9 +42,9 @@ class ScorerConfig(BaseModel):
 
     prompt: str | None = None
     """What the decoder rerankers read last. Null: the one the checkpoint was trained with."""
-    cutoff_layers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    cutoff_layers: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1, strict=False)
     """Layers after which to score (minicpm_layerwise, gemma2_lightweight). Null: the last."""
-    compress_layers: tuple[int, ...] = (8,)
+    compress_layers: tuple[int, ...] = Field(default=(8,), strict=False)
     """Layers before which gemma2_lightweight compresses the passage, where compress_ratio is above 1."""
     compress_ratio: Literal[1, 2, 4, 8] = 1
     """Passage tokens that become one."""

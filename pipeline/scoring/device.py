@@ -53,7 +53,8 @@ def batch_tokens(device: torch.device, config: ScorerConfig, model_config: Any) 
         return _CPU_BATCH_TOKENS
     width = getattr(torch, config.dtype).itemsize
     # The widest moment of a layer: its input and residual beside the two halves of the feed-forward.
-    floats_a_token = 4 * model_config.hidden_size + 3 * model_config.intermediate_size
+    hidden = model_config.hidden_size
+    floats_a_token = 4 * hidden + 3 * getattr(model_config, "intermediate_size", 4 * hidden)
     total = torch.cuda.get_device_properties(device).total_memory
     return int(min(_MAX_BATCH_TOKENS, max(1024, total // 2 // (floats_a_token * width * 4))))
 

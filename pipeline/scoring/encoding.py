@@ -10,7 +10,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring.checkpoint import Checkpoint
 
 IntArray = npt.NDArray[np.int32]
@@ -35,10 +35,12 @@ class EncodedPairs:
 
 def sequences_of(ids: Sequence[IntArray]) -> pa.ListArray:
     """Token ids, one array a sequence, as one Arrow list<int32>."""
-    offsets = np.zeros(len(ids) + 1, np.int32)
+    offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(sequence) for sequence in ids], out=offsets[1:])
+    if offsets[-1] >= 2**31:
+        raise ConfigError(f"shard_pairs: {offsets[-1]} tokens are too many for one shard; lower it")
     values = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

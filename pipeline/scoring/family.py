@@ -54,6 +54,7 @@ _COMMON_OPTIONS = frozenset(
         "local_files_only",
         "trust_remote_code",
         "peft_path",
+        "peft_revision",
         "device",
         "dtype",
         "max_batch_tokens",

@@ -45,7 +45,7 @@ class LayerHeadModel:
         compress_layers: tuple[int, ...] = (),
         score_cap: float | None = None,
     ) -> None:
-        """heads: (cutoffs, width) float32. score_cap: bounds the scores by tanh, as Gemma 2 does its logits."""
+        """heads: (cutoffs, width) float32. score_cap: bounds scores by tanh, as Gemma 2 does its logits."""
         self._device = resolve_device(config.device)
         self._heads = heads.to(self._device)
         self._decoder = Decoder(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError, ScoringError
-from pipeline.scoring.checkpoint import find_checkpoint
+from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.device import Forwarded
 from pipeline.scoring.encoding import EncodedPairs
@@ -37,7 +37,14 @@ class Scorer:
         """Raises ModelError or ConfigError where the checkpoint or an option does not fit."""
         self.config = config
         self.checkpoint = find_checkpoint(config)
+        self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights and all else that is loaded, an adapter included."""
+        found = self.checkpoint.fingerprint
+        return found if self.adapter is None else f"{found} + {self.adapter.fingerprint}"
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
-from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.checkpoint import Checkpoint, find_adapter
 from pipeline.scoring.config import ScorerConfig
 
 
@@ -44,14 +45,15 @@ def load_weights(
             **({"config": model_config} if model_config is not None else {}),
             **options,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{checkpoint.name}: {error}") from error
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
     if missing:
         raise ModelError(
             f"{checkpoint.name}: the weights lack {', '.join(missing[:3])} ({len(missing)} tensors)"
         )
-    return model if config.peft_path is None else _merge_adapter(model, config.peft_path)
+    adapter = find_adapter(config)
+    return model if adapter is None else _merge_adapter(model, adapter)
 
 
 def read_tensors(checkpoint: Checkpoint, names: list[str]) -> dict[str, torch.Tensor]:
@@ -63,15 +65,28 @@ def read_tensors(checkpoint: Checkpoint, names: list[str]) -> dict[str, torch.Te
     return found
 
 
-def _merge_adapter(model: Any, peft_path: str) -> Any:
+def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
     try:
-        from peft import PeftModel  # noqa: PLC0415  (an extra, for those who use it)
+        import peft  # noqa: PLC0415  (an extra, for those who use it)
     except ImportError as error:
         raise ModelError("scorer.peft_path needs peft: pip install 'rayrank[peft]'") from error
+    file = adapter.path / "adapter_model.safetensors"
+    if not file.is_file():
+        raise ModelError(f"scorer.peft_path: {adapter.name}: no adapter_model.safetensors in {adapter.path}")
     try:
-        return PeftModel.from_pretrained(model, peft_path).merge_and_unload()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"scorer.peft_path: {peft_path}: {error}") from error
+        settings = peft.PeftConfig.from_pretrained(str(adapter.path))
+        wrapped = peft.get_peft_model(model, settings)
+        loading: Any = peft.set_peft_model_state_dict(wrapped, load_file(file))
+        # peft leaves what has no counterpart as it was made up, with no more than a warning.
+        missing = [key for key in loading.missing_keys if "lora_" in key]
+        strange = missing + list(loading.unexpected_keys)
+        if strange:
+            raise ModelError(
+                f"scorer.peft_path: {adapter.name}: {strange[0]} fits no weight of the checkpoint"
+            )
+        return wrapped.merge_and_unload()
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        raise ModelError(f"scorer.peft_path: {adapter.name}: {error}") from error
 
 
 def cast_trunk(model: Any, dtype: torch.dtype) -> Any:
@@ -79,11 +94,19 @@ def cast_trunk(model: Any, dtype: torch.dtype) -> Any:
     if dtype == torch.float32:
         return model
     trunk = getattr(model, model.base_model_prefix)
-    trunk.to(dtype)
-    for module in model.children():
-        if module is not trunk:
-            module.register_forward_pre_hook(_to_float32)
+    heads = [module for module in model.children() if module is not trunk]
+    # Some trunks bring the first layer of the head along.
+    heads += [trunk.pooler] if getattr(trunk, "pooler", None) is not None else []
+    cast(trunk, dtype)
+    for head in heads:
+        head.float().register_forward_pre_hook(_to_float32)
     return model
+
+
+def cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """The parameters alone: computed tables, such as rotary frequencies, stay as exact as they are."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _to_float32(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -11,9 +11,9 @@ from pipeline.errors import InputError
 from pipeline.tables.cleaning import clean
 from pipeline.tables.config import InputConfig
 from pipeline.tables.formats import csv, jsonl, parquet, trec
-from pipeline.tables.layout import Layout
+from pipeline.tables.layout import Layout, common_type, survey_schema
 from pipeline.tables.shards import FileSurvey, Shard, Slice, cut_shards
-from pipeline.tables.storage import SourceFile, check_unchanged, find_files
+from pipeline.tables.storage import SourceFile, check_unchanged, find_file, find_files
 
 _SURVEY_THREADS = 8
 
@@ -41,8 +41,15 @@ class Plan:
     shards: tuple[Shard, ...]
     schema: pa.Schema
     """Types of query_id, passage_id and the kept columns (a struct), the same in all files."""
+    texts: tuple[SourceFile, ...]
+    """trec only: the files that hold the queries and the passages."""
     left_out: dict[str, str]
     """Files that are not read, with the reason."""
+
+    def identities(self) -> dict[str, str]:
+        """The files that the output depends on, with their identities."""
+        pieces = {piece.file: piece.identity for shard in self.shards for piece in shard.slices}
+        return pieces | {file.url: file.identity for file in self.texts}
 
 
 def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> Plan:
@@ -53,25 +60,25 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     """
     layout = Layout(config, kept)
     files, left_out = find_files(config.path, FORMATS[config.format].SUFFIXES)
-    for texts in (config.queries, config.passages):
-        if texts is not None:
-            find_files(texts, ())
-    schemas: list[pa.Schema] = []
-    shards = tuple(cut_shards(_same_schema(_surveys(files, layout), schemas), shard_pairs))
+    texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
+    types = _Types(lenient=config.format == "jsonl")
+    shards = tuple(cut_shards(map(types.add, _surveys(files, layout)), shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, schemas[0], left_out)
+    return Plan(shards, types.schema(), texts, left_out)
 
 
 def read_shard(
-    shard: Shard, config: InputConfig, kept: dict[str, str], schema: pa.Schema
+    shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
     layout = Layout(config, kept)
     parts = []
+    for file in plan.texts:
+        check_unchanged(file.url, file.identity)
     for piece in shard.slices:
         check_unchanged(piece.file, piece.identity)
-        part = FORMATS[config.format].read(piece, layout, schema)
+        part = FORMATS[config.format].read(piece, layout, plan.schema)
         parts.append(part.append_column("file", pa.array([piece.file] * part.num_rows, pa.string())))
     return clean(pa.concat_tables(parts).combine_chunks())
 
@@ -82,19 +89,37 @@ def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:
         yield from threads.map(lambda file: survey(file, layout), files)
 
 
-def _same_schema(surveys: Iterator[FileSurvey], schemas: list[pa.Schema]) -> Iterator[FileSurvey]:
-    """Pass the surveys on, refusing a file whose types differ from the first one's."""
-    first: FileSurvey | None = None
-    for survey in surveys:
-        if first is None:
-            first = survey
-            schemas.append(survey.schema)
-        elif survey.schema != first.schema:
+class _Types:
+    """The types that all files agree on."""
+
+    def __init__(self, lenient: bool) -> None:
+        """lenient: kept values of any two types have one in common, as JSON's do."""
+        self._lenient = lenient
+        self._first: FileSurvey | None = None
+        self._kept: dict[str, pa.DataType] = {}
+
+    def add(self, survey: FileSurvey) -> FileSurvey:
+        """Pass the survey on. Raises InputError where its types differ from the first file's."""
+        kept = {field.name: field.type for field in survey.schema.field("kept").type}
+        if self._first is None:
+            self._first, self._kept = survey, kept
+        ids_differ = any(
+            survey.schema.field(name) != self._first.schema.field(name) for name in ("query_id", "passage_id")
+        )
+        if ids_differ or (kept != self._kept and not self._lenient):
             raise InputError(
                 f"{survey.file.url}: columns are of other types ({_types(survey.schema)}) than in"
-                f" {first.file.url} ({_types(first.schema)})"
+                f" {self._first.file.url} ({_types(self._first.schema)})"
             )
-        yield survey
+        self._kept = {name: common_type(self._kept[name], kind) for name, kind in kept.items()}
+        return survey
+
+    def schema(self) -> pa.Schema:
+        """Of the whole table; a kept column without any value is text."""
+        assert self._first is not None
+        kept = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in self._kept.items()}
+        first = self._first.schema
+        return survey_schema(first.field("query_id").type, first.field("passage_id").type, kept)
 
 
 def _types(schema: pa.Schema) -> str:

@@ -26,7 +26,7 @@ def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     for column, name in _NULL_REASONS.items():
         _set(reason, pc.is_null(rows[column]).to_numpy(), name)
     for column in ("query_id", "query", "passage_id", "passage"):
-        _set(reason, ~_valid_text(rows[column]), "invalid_text")
+        _set(reason, ~valid_text(rows[column]), "invalid_text")
     _set(
         reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
     )
@@ -53,18 +53,22 @@ def _set(reason: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], name: st
     reason[where & (reason == None)] = name  # noqa: E711  (elementwise)
 
 
-def _valid_text(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+def valid_text(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """False where a string's bytes are not UTF-8, which a Parquet file may well hold."""
-    whole = column.combine_chunks()
-    if not pa.types.is_string(whole.type):
-        return np.ones(len(whole), bool)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return np.concatenate([np.zeros(0, bool), *map(_valid_chunk, chunks)])
+
+
+def _valid_chunk(chunk: pa.Array) -> npt.NDArray[np.bool_]:
+    if not pa.types.is_string(chunk.type):
+        return np.ones(len(chunk), bool)
     try:
-        whole.validate(full=True)
+        chunk.validate(full=True)
     except pa.ArrowInvalid:
         return np.array(
-            [value is None or _is_utf8(value) for value in whole.cast(pa.binary()).to_pylist()], bool
+            [value is None or _is_utf8(value) for value in chunk.cast(pa.binary()).to_pylist()], bool
         )
-    return np.ones(len(whole), bool)
+    return np.ones(len(chunk), bool)
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -87,4 +91,4 @@ def _repeated(rows: pa.Table, good: pa.Array) -> npt.NDArray[np.bool_]:
 
 def _safe_id(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The id, or null where it is not valid text: the rejects must be readable."""
-    return pc.if_else(pa.array(_valid_text(column)), column, pa.scalar(None, column.type))
+    return pc.if_else(pa.array(valid_text(column)), column, pa.scalar(None, column.type))

@@ -27,6 +27,15 @@ def survey_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str
     )
 
 
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type for JSON values of both types: numbers as numbers, all else as text."""
+    if pa.types.is_null(other) or one == other:
+        return one
+    if pa.types.is_null(one):
+        return other
+    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
+
+
 def reading_schema(survey: pa.Schema) -> pa.Schema:
     """What a format's `read` gives, for a table of these types: candidates, with the reader's refusals."""
     candidates = candidates_schema(*(survey.field(name).type for name in ("query_id", "passage_id", "kept")))

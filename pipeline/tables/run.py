@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
@@ -52,8 +51,8 @@ def _trec_rows(url: str) -> Iterator[RunRow]:
     with open_input(url) as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                query_id, _, passage_id, _, score, *_ = line.decode().split()
-                yield RunRow(query_id, passage_id, float(score))
+                query_id, _, passage_id, _, score, *_ = line.split()
+                yield RunRow(query_id.decode(), passage_id.decode(), float(score))
             except ValueError as error:
                 raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`") from error
 
@@ -63,7 +62,7 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
     if summary is None or output.read("_SUCCESS") is None:
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     rows = []
-    for name in sorted(output.names("run")):
+    for name in sorted(name for name in output.names("run") if not name.startswith("_")):
         table = _read_shard(output, name)
         columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
         rows += [
@@ -83,13 +82,22 @@ def write_trec_run(output: Directory, names: list[str]) -> None:
 def check_trec_ids(table: pa.Table) -> None:
     """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for."""
     for column in ("query_id", "passage_id"):
-        text = table[column].cast(pa.string())
-        broken = text.filter(pc.match_substring_regex(text, r"^$|\s"))
-        if len(broken):
-            raise InputError(
-                f"{column} {broken[0].as_py()!r} is empty or has blanks in it, which a TREC run can't hold;"
-                " set output.trec_run to false"
-            )
+        for number, value in enumerate(table[column].to_pylist()):
+            data = value if isinstance(value, bytes) else str(value).encode()
+            if data.split() != [data] or not _is_text(data):
+                place = table.slice(number, 1).select(["file", "row"]).to_pylist()[0]
+                raise InputError(
+                    f"{place['file']} row {place['row']}: {column} {value!r} is empty, has blanks or is no"
+                    " text, which a TREC run can't hold; set output.trec_run to false"
+                )
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_shard(output: Directory, file: str) -> pa.Table:

@@ -95,14 +95,15 @@ def cut_shards(surveys: Iterable[FileSurvey], shard_pairs: int) -> Iterator[Shar
         while run < len(survey.starts):
             done = int(ends[run - 1]) if run else 0
             stop = int(np.searchsorted(ends, done + shard_pairs - shard.pairs, side="right"))
-            stuck = continues and run == 0
+            # The next file may go on with the query that stood before a file without ids: both stay here.
+            stuck = run == 0 and (continues or not survey.query_ids[0].is_valid)
             if stop <= run and shard.slices and not stuck:
                 yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)
                 shard, index = _Open(), index + 1
                 continue
             stop = max(stop, run + 1)
             _extend(shard, survey, run, stop)
-            shard.queries -= stuck
+            shard.queries -= continues and run == 0
             run = stop
     if shard.slices:
         yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)

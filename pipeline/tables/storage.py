@@ -1,6 +1,9 @@
 """Files on a disk or in object storage, by URL: listing, reading, and writing whole or not at all."""
 
+import os
+import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
@@ -15,6 +18,7 @@ from pipeline.errors import InputError, OutputError, RayrankError
 
 _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
+_LEFTOVER = ".tmp"
 
 
 class SourceFile(NamedTuple):
@@ -46,39 +50,48 @@ class Directory:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A stream whose content becomes `name` when the block ends well, and nothing otherwise."""
-        target = f"{self._path}/{name}"
+        with tempfile.NamedTemporaryFile() as spool:
+            yield spool
+            spool.flush()
+            with _store_errors(OutputError, f"{self.url}/{name}: can't be written"):
+                self._put(spool.name, f"{self._path}/{name}")
+
+    def _put(self, file: str, target: str) -> None:
         parent, _, leaf = target.rpartition("/")
+        self._fs.makedirs(parent, exist_ok=True)
         protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
-        direct = bool(protocols & _PUTS_ARE_ATOMIC)
+        if protocols & _PUTS_ARE_ATOMIC:
+            self._fs.put_file(file, target)
+            return
         # Elsewhere a file appears as soon as it is opened: write beside it, then rename. The leading "_"
         # hides what a killed writer leaves from every reader of such tables.
-        written = target if direct else f"{parent}/_{leaf}.{uuid.uuid4().hex}.tmp"
-        try:
-            self._fs.makedirs(parent, exist_ok=True)
-            with self._fs.open(written, "wb") as stream:
-                yield stream
-            if not direct:
-                self._fs.mv(written, target)
-        except OSError as error:
-            raise OutputError(f"{self.url}/{name}: can't be written: {error}") from error
-        finally:
-            if not direct and self._fs.exists(written):
-                self._fs.rm_file(written)
+        beside = f"{parent}/_{leaf}.{uuid.uuid4().hex}{_LEFTOVER}"
+        self._fs.put_file(file, beside)
+        if isinstance(self._fs, LocalFileSystem):
+            _to_disk(beside)  # or a marker may outlive, in a power cut, the data it vouches for
+        self._fs.mv(beside, target)
+
+    def remove_leftovers(self, subdirectory: str) -> None:
+        """Remove what writers that were killed left in `subdirectory`."""
+        for name in self.names(subdirectory):
+            if name.endswith(_LEFTOVER):
+                with _store_errors(OutputError, f"{self.url}/{subdirectory}/{name}: can't be removed"):
+                    self._fs.rm_file(f"{self._path}/{subdirectory}/{name}")
 
     def read(self, name: str) -> bytes | None:
         """What `name` holds; None where there is no such file."""
         try:
-            return bytes(self._fs.cat_file(f"{self._path}/{name}"))
+            with _store_errors(OutputError, f"{self.url}/{name}: can't be read"):
+                return bytes(self._fs.cat_file(f"{self._path}/{name}"))
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise OutputError(f"{self.url}/{name}: can't be read: {error}") from error
 
     def names(self, subdirectory: str = "") -> set[str]:
         """The names of the entries in `subdirectory`; none where there is no such directory."""
         self._fs.invalidate_cache()
         try:
-            entries = self._fs.ls(f"{self._path}/{subdirectory}".rstrip("/"), detail=False)
+            with _store_errors(OutputError, f"{self.url}: can't be listed"):
+                entries = self._fs.ls(f"{self._path}/{subdirectory}".rstrip("/"), detail=False)
         except FileNotFoundError:
             return set()
         except NotADirectoryError as error:
@@ -96,16 +109,15 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
     fs, path = _locate(url, InputError)
     root = None
     try:
-        if fs.isdir(path):
-            root, found = path.rstrip("/"), fs.find(path, detail=True)
-        elif any(sign in path for sign in "*?[") and not fs.exists(path):
-            found = fs.glob(path, detail=True)
-        else:
-            found = {path: fs.info(path)}
-    except FileNotFoundError as error:
+        with _store_errors(InputError, f"{url}: can't be read"):
+            if fs.isdir(path):
+                root, found = path.rstrip("/"), fs.find(path, detail=True)
+            elif any(sign in path for sign in "*?[") and not fs.exists(path):
+                found = fs.glob(path, detail=True)
+            else:
+                found = {path: fs.info(path)}
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: no such file or directory") from error
-    except OSError as error:
-        raise InputError(f"{url}: can't be read: {error}") from error
     files, left_out = [], {}
     for name, info in sorted(found.items()):
         if info["type"] != "file":
@@ -131,26 +143,68 @@ def is_directory(url: str) -> bool:
     return bool(fs.isdir(path))
 
 
-def open_input(url: str) -> IO[bytes]:
-    """A file of the input, decompressed by its ending. Raises InputError where it can't be opened."""
+def find_file(url: str) -> SourceFile:
+    """The one file that `url` names. Raises InputError where it is not there, or no file."""
     fs, path = _locate(url, InputError)
     try:
-        return fs.open(path, "rb", compression="infer")  # type: ignore[no-any-return]
-    except FileNotFoundError as error:
+        with _store_errors(InputError, f"{url}: can't be read"):
+            info = fs.info(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: no such file") from error
-    except OSError as error:
+    if info["type"] != "file":
+        raise InputError(f"{url}: is no file")
+    return SourceFile(_url(fs, path), info["size"], _identity(info))
+
+
+@contextmanager
+def open_input(url: str) -> Iterator[IO[bytes]]:
+    """A file of the input, decompressed by its ending.
+
+    Raises InputError where it can't be opened, or turns out in the block to be cut off or corrupt.
+    """
+    fs, path = _locate(url, InputError)
+    try:
+        with _store_errors(InputError, f"{url}: can't be read"):
+            stream = fs.open(path, "rb", compression="infer")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{url}: no such file") from error
+    try:
+        with stream:
+            yield stream
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{url}: can't be read: {error}") from error
 
 
 def check_unchanged(url: str, identity: str) -> None:
     """Raises InputError where the file is no longer the one that was planned with."""
-    fs, path = _locate(url, InputError)
     try:
-        now = _identity(fs.info(path))
-    except FileNotFoundError:
+        now = find_file(url).identity
+    except InputError:
         now = "gone"
     if now != identity:
         raise InputError(f"{url}: changed while the job ran (planned with {identity}, now {now})")
+
+
+@contextmanager
+def _store_errors(error_class: type[RayrankError], what: str) -> Iterator[None]:
+    """Every store's client has errors of its own (credentials, endpoints, ...): tell them as ours.
+
+    That a file is not there goes through, for the caller to say what it means.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, RayrankError):
+        raise
+    except Exception as error:
+        raise error_class(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def _to_disk(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:

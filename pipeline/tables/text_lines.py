@@ -10,6 +10,11 @@ from pipeline.tables.shards import FileSurvey
 from pipeline.tables.storage import SourceFile
 
 
+def with_compression(*suffixes: str) -> tuple[str, ...]:
+    """The endings of text files, plain and in the compressions that are read."""
+    return tuple(f"{suffix}{packed}" for suffix in suffixes for packed in ("", ".gz", ".bz2", ".xz"))
+
+
 class RunFinder:
     """Gathers runs of lines with the same query id; places are bytes."""
 

@@ -88,7 +88,7 @@ def read_all(
     good: list[Row] = []
     bad: list[Row] = []
     for shard in planned.shards:
-        candidates, rejects = read_shard(shard, config, kept, planned.schema)
+        candidates, rejects = read_shard(shard, config, kept, planned)
         good += candidates.to_pylist()
         bad += rejects.to_pylist()
     return good, bad

@@ -104,7 +104,7 @@ def test_a_file_that_changes_after_the_plan_is_named(tmp_path: Path, flat_format
     os.utime(path, (1, 1))
     config = InputConfig.model_validate({"path": str(path), "format": flat_format})
     with pytest.raises(InputError, match="changed while the job ran"):
-        read_shard(planned.shards[0], config, {}, planned.schema)
+        read_shard(planned.shards[0], config, {}, planned)
 
 
 def test_files_with_other_types_are_named(tmp_path: Path) -> None:
@@ -129,3 +129,40 @@ def test_compressed_text_is_read(tmp_path: Path, table_format: str) -> None:
     path.unlink()
     good, _ = read_all(tmp_path, table_format, shard_pairs=4)
     assert len(good) == 15
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 3, 100])
+def test_a_file_without_ids_does_not_split_a_query(tmp_path: Path, shard_pairs: int) -> None:
+    table = rows(queries=1, candidates=6)
+    write_parquet(tmp_path / "p0", table[:4])
+    pq.write_table(pa.Table.from_pylist(table[:1]).slice(1), tmp_path / "p1.parquet")
+    nameless = pa.Table.from_pylist(
+        [{**table[0], "query_id": None}], schema=pa.Table.from_pylist(table).schema
+    )
+    pq.write_table(nameless, tmp_path / "p2.parquet")
+    write_parquet(tmp_path / "p3", table[4:])
+    shards = plan(tmp_path, "parquet", shard_pairs=shard_pairs).shards
+    assert [shard.queries for shard in shards] == [1]
+    good, bad = read_all(tmp_path, "parquet", shard_pairs=shard_pairs)
+    assert (len(good), len(bad)) == (6, 1)
+
+
+@pytest.mark.parametrize(("one", "other", "kept"), [(1, 1.5, 1.0), (None, 2.5, None), (1, "a", "1")])
+def test_kept_json_values_get_one_type_over_files(
+    tmp_path: Path, one: object, other: object, kept: object
+) -> None:
+    for name, value in (("a", one), ("b", other)):
+        write_jsonl(tmp_path / name, [{**row, "query_id": name, "s": value} for row in rows(queries=1)])
+    good, _ = read_all(tmp_path, "jsonl", shard_pairs=1, kept={"s": "s"})
+    assert (good[0]["kept"]["s"], good[-1]["kept"]["s"]) == (kept, other)
+
+
+def test_truncated_compressed_files_are_named(tmp_path: Path, flat_format: str) -> None:
+    if flat_format == "parquet":
+        return
+    path = WRITERS[flat_format](tmp_path / "table", rows())
+    packed = path.with_name(path.name + ".gz")
+    packed.write_bytes(gzip.compress(path.read_bytes())[:-20])
+    path.unlink()
+    with pytest.raises(InputError, match=r"table.\w+.gz: can't be read"):
+        plan(tmp_path, flat_format)

@@ -72,3 +72,8 @@ def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> N
     mark_done(output, report(shard(0, stop=4)))
     output.write("_manifest/done/shard-000001.json", b'{"name": "sha')
     assert done_shards(output, (shard(0), shard(1))) == {}
+
+
+def test_a_start_that_was_killed_before_its_plan_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "_manifest").mkdir()
+    open_output(Directory(str(tmp_path)), RECORD)

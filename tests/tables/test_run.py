@@ -62,10 +62,13 @@ def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     assert read_whole_run(str(tmp_path)) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
 
 
-@pytest.mark.parametrize("broken", ["has blank", "tab\there", ""])
-def test_ids_that_a_trec_run_cant_hold_are_named(broken: str) -> None:
+PLACE = {"file": ["f"], "row": [3]}
+
+
+@pytest.mark.parametrize("broken", ["has blank", "tab\there", "", b"\xff"])
+def test_ids_that_a_trec_run_cant_hold_are_named(broken: str | bytes) -> None:
     with pytest.raises(
         InputError, match="passage_id .* which a TREC run can't hold; set output.trec_run to false"
     ):
-        check_trec_ids(pa.table({"query_id": ["q"], "passage_id": [broken]}))
-    check_trec_ids(pa.table({"query_id": [7], "passage_id": ["fine"]}))
+        check_trec_ids(pa.table({"query_id": ["q"], "passage_id": [broken], **PLACE}))
+    check_trec_ids(pa.table({"query_id": [7], "passage_id": ["fine\u00a0too"], **PLACE}))

@@ -27,7 +27,7 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
-from pipeline.scoring.weights import load_weights
+from pipeline.scoring.weights import cast, load_weights
 
 HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, MiniLM, other embedding models)"
 OPTIONS = frozenset({"query_instruction_for_retrieval", "query_instruction_format"})
@@ -48,6 +48,7 @@ class TextEncoder:
         self._config = config
         self._tokenizer = load_tokenizer(checkpoint)
         settings = _read_optional(checkpoint, "sentence_bert_config.json")
+        self._prompt = _default_prompt(checkpoint)
         self._lower_case = bool(settings.get("do_lower_case"))
         self._max_length = _max_length(checkpoint, config, settings)
         probe = self._tokenizer.encode("a")
@@ -57,14 +58,18 @@ class TextEncoder:
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
-        queries = with_instruction(
-            queries, config.query_instruction_for_retrieval, config.query_instruction_format
-        )
+        instruction = config.query_instruction_for_retrieval
+        queries = with_instruction(queries, instruction or self._prompt, config.query_instruction_format)
+        passages = with_instruction(passages, self._prompt, "{}{}")
         if self._lower_case:
             queries, passages = [text.lower() for text in queries], [text.lower() for text in passages]
         ids = token_ids(self._tokenizer, [*queries, *passages])
         place = {text: index for index, text in enumerate(ids)}
         room = self._max_length - len(self._before) - len(self._after)
+        if room < 1:
+            raise ModelError(
+                f"scorer.max_length {self._max_length}: leaves a text no room beside special tokens"
+            )
         cut = {text for text, tokens in ids.items() if len(tokens) > room}
         sequences: list[IntArray] = [
             np.concatenate([self._before, tokens[:room], self._after]) for tokens in ids.values()
@@ -93,7 +98,8 @@ class Embedder:
         self._pooling, self._normalized = _pooling_of(checkpoint)
         # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
         model = load_weights(AutoModel, checkpoint, config, unused=("pooler.",))
-        self._model = model.to(getattr(torch, config.dtype)).to(self._device).eval()
+        cast(model, getattr(torch, config.dtype))
+        self._model = model.to(self._device).eval()
         self._max_batch_tokens = batch_tokens(self._device, config, model.config)
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
 
@@ -172,12 +178,18 @@ def _pooling_of(checkpoint: Checkpoint) -> tuple[list[Pooling], bool]:
         for module in checkpoint.read_json("modules.json")
     }
     strange = sorted(modules.keys() - {"Transformer", "Pooling", "Normalize"})
+    if modules.get("Transformer"):
+        strange.append(f"its Transformer in {modules['Transformer']}")
     if strange or "Pooling" not in modules:
         raise ModelError(
             f"{checkpoint.name}: modules.json has {', '.join(strange) or 'no Pooling'};"
             " bi_encoder runs a Transformer, a Pooling and perhaps a Normalize"
         )
     settings = checkpoint.read_json(f"{modules['Pooling']}/config.json")
+    if settings.get("include_prompt") is False:
+        raise ModelError(
+            f"{checkpoint.name}: leaves the prompt out of its pooling, which bi_encoder does not do"
+        )
     named = settings.get("pooling_mode") or [
         name for name, (key, _) in _POOLINGS.items() if settings.get(key)
     ]
@@ -188,6 +200,13 @@ def _pooling_of(checkpoint: Checkpoint) -> tuple[list[Pooling], bool]:
             f"{checkpoint.name}: unknown pooling {unknown[0]!r}; known are {', '.join(_POOLINGS)}"
         )
     return [_POOLINGS[name][1] for name in names], "Normalize" in modules
+
+
+def _default_prompt(checkpoint: Checkpoint) -> str | None:
+    """What sentence-transformers puts before every text where nothing else is asked for."""
+    settings = _read_optional(checkpoint, "config_sentence_transformers.json")
+    name = settings.get("default_prompt_name")
+    return None if name is None else str(settings.get("prompts", {}).get(name, "")) or None
 
 
 def _max_length(checkpoint: Checkpoint, config: ScorerConfig, settings: dict[str, Any]) -> int:

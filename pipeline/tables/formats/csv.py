@@ -14,18 +14,12 @@ from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
-SUFFIXES: tuple[str, ...] = (
-    ".csv",
-    ".csv.gz",
-    ".csv.zst",
-    ".csv.bz2",
-    ".tsv",
-    ".tsv.gz",
-    ".tsv.zst",
-    ".tsv.bz2",
-)
+SUFFIXES = with_compression(".csv", ".tsv")
+
+_MAX_LINES = 10_000
+"""Of one record: more is a stray quote that swallows the file."""
 
 csv.field_size_limit(sys.maxsize)
 
@@ -38,7 +32,9 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
         require_columns(file.url, needed, header)
         place = header.index(own.query_id)
         stop = body
-        for start, number, following, fields in _records(stream, file.url, body, None, first_row):
+        for start, number, following, fields in _records(
+            stream, file.url, body, None, first_row, len(header)
+        ):
             runs.add((fields[place] or None) if len(fields) == len(header) else None, start, number)
             stop = following
     schema = survey_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
@@ -48,7 +44,7 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
 def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_input(piece.file) as stream:
         header, _, _ = _header(stream, piece.file)
-        records = _records(stream, piece.file, piece.start, piece.stop, piece.first_row)
+        records = _records(stream, piece.file, piece.start, piece.stop, piece.first_row, len(header))
         rows = [_row(header, fields, number, layout) for _, number, _, fields in records]
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
@@ -62,32 +58,55 @@ def _header(stream: IO[bytes], url: str) -> tuple[list[str], int, int]:
 
 
 def _records(
-    stream: IO[bytes], url: str, start: int, stop: int | None, row: int
+    stream: IO[bytes], url: str, start: int, stop: int | None, row: int, width: int = 0
 ) -> Iterator[tuple[int, int, int, list[str]]]:
     """(byte, line number, byte of the next, fields) of the records that begin in [start, stop).
 
-    A record that is no CSV has no fields. Undecodable bytes become lone surrogates, for `checked` to find.
+    A record that is no CSV has no fields. One that goes over several lines and then is no CSV, or has another
+    width than the header's, is one whose quote was never meant: its first line alone is refused, and reading
+    goes on with the second. Undecodable bytes become lone surrogates, for `checked` to find.
     """
-    place, number = start, row
-    last = (start, row)
-
-    def lines() -> Iterator[str]:
-        nonlocal place, number
-        for begin, line_number, line in numbered_lines(stream, start, None, row):
-            place, number = begin + len(line), line_number + 1
-            yield line.decode(errors="surrogateescape")
-
     delimiter = "\t" if ".tsv" in url.rpartition("/")[2].lower() else ","
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    place = start
     while stop is None or place < stop:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            fields = []
-        yield *last, place, fields
-        last = (place, number)
+        lines = _Lines(stream, place, row)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        while stop is None or lines.place < stop:
+            place, row, lines.taken = lines.place, lines.row, 0
+            try:
+                fields: list[str] | None = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                fields = None
+            stray = lines.taken > 1 and (fields is None or len(fields) != (width or len(fields)))
+            if stray:
+                fields, lines.place, lines.row = None, lines.second, row + 1
+            if fields != []:  # a blank line is no row
+                yield place, row, lines.place, fields or []
+            if stray:
+                break
+        place, row = lines.place, lines.row
+
+
+class _Lines:
+    """The lines of a file as text, with the place of the next one and of the second one taken."""
+
+    def __init__(self, stream: IO[bytes], place: int, row: int) -> None:
+        self._lines = numbered_lines(stream, place, None, row)
+        self.place, self.row, self.second, self.taken = place, row, place, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.taken >= _MAX_LINES:
+            raise csv.Error
+        start, number, line = next(self._lines)
+        self.place, self.row, self.taken = start + len(line), number + 1, self.taken + 1
+        if self.taken == 1:
+            self.second = self.place
+        return line.decode(errors="surrogateescape")
 
 
 def _row(header: list[str], fields: list[str], number: int, layout: Layout) -> dict[str, Any]:

@@ -11,21 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.layout import Layout, common_type, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
-SUFFIXES: tuple[str, ...] = (
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".jsonl.gz",
-    ".ndjson.gz",
-    ".json.gz",
-    ".jsonl.zst",
-    ".jsonl.bz2",
-)
+SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
 
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
@@ -36,6 +27,8 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     with open_input(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
             stop = start + len(line)
+            if not line.strip():
+                continue
             row = _parse(line)
             if isinstance(row, str):
                 runs.add(None, start, number)
@@ -49,29 +42,30 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
                 if pa.types.is_null(passage_id):
                     passage_id = _type_of(candidate.get(own.passage_id))
                 for ours, theirs in layout.kept.items():
-                    kept[ours] = _common(kept[ours], _type_of(candidate.get(theirs, row.get(theirs))))
+                    kept[ours] = common_type(kept[ours], _type_of(candidate.get(theirs, row.get(theirs))))
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     passage_id = passage_id if pa.types.is_integer(passage_id) else pa.string()
-    types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in kept.items()}
-    return runs.survey(file, 0, 1, stop, survey_schema(runs.id_type, passage_id, types))
+    return runs.survey(file, 0, 1, stop, survey_schema(runs.id_type, passage_id, kept))
 
 
 def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
     with open_input(piece.file) as stream:
         lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
-        rows = [row for _, number, line in lines for row in _rows(line, number, layout, schema)]
+        rows = [
+            row for _, number, line in lines if line.strip() for row in _rows(line, number, layout, schema)
+        ]
     return pa.Table.from_pylist(rows, schema=target)
 
 
 def _parse(line: bytes) -> dict[str, Any] | str:
     """The object on the line, or the reason why there is none."""
     try:
-        value = json.loads(line.decode())
+        value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return "invalid_text"
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also an integer of thousands of digits
         return "malformed_row"
     return value if isinstance(value, dict) else "malformed_row"
 
@@ -133,6 +127,8 @@ def _kept(
         value = candidate.get(theirs, row.get(theirs))
         if pa.types.is_string(field.type) and value is not None and not isinstance(value, str):
             value = json.dumps(value, ensure_ascii=False)
+        if pa.types.is_floating(field.type) and isinstance(value, int):
+            value = float(value)
         kept[field.name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
     return kept
 
@@ -144,11 +140,3 @@ def _type_of(value: object) -> pa.DataType:
         return pa.string()
     simple = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     return simple.get(type(value), pa.string())
-
-
-def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    if pa.types.is_null(other) or one == other:
-        return one
-    if pa.types.is_null(one):
-        return other
-    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()

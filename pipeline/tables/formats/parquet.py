@@ -1,7 +1,7 @@
 """Parquet, flat (a row a candidate) or nested (a row a query, its candidates as list<struct>).
 
 Our own ranges of rows, read with pyarrow: a survey reads the query ids only, a read streams through the row
-groups that overlap, so that memory does not grow with the file.
+groups that overlap. A row group that holds several shards is read once for each of them.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.tables.cleaning import valid_text
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.shards import FileSurvey, Int64Array, Slice
@@ -34,7 +35,7 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
         row = 0
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=columns)
-            group_ids = _plain(table[layout.columns.query_id])
+            group_ids = _null_where_invalid(_plain(table[layout.columns.query_id]))
             valid = np.flatnonzero(pc.is_valid(group_ids).to_numpy(zero_copy_only=False))
             if valid.size:
                 present = group_ids.drop_null()
@@ -83,7 +84,7 @@ def _check(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     if nested:
         inner = {field.name: field.type for field in schema.field(own.candidates).type.value_type}
         require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
-        fields |= inner
+        fields = inner | fields
     require_columns(url, list(layout.kept.values()), list(fields))
     types = {name: _plain_type(data_type) for name, data_type in fields.items()}
     for name in (own.query, own.passage):
@@ -111,6 +112,12 @@ def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
     paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
     begin, end = f"{layout.columns.candidates}.", f".{layout.columns.passage_id}"
     return next(str(path) for path in paths if path.startswith(begin) and path.endswith(end))
+
+
+def _null_where_invalid(ids: pa.Array) -> pa.Array:
+    """An id that is no valid text is rejected when it is read; here it counts as none."""
+    valid = pa.array(valid_text(ids))
+    return ids if pc.all(valid).as_py() else pc.if_else(valid, ids, pa.scalar(None, ids.type))
 
 
 def _begins_run(ids: pa.Array, previous: pa.Scalar) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -151,13 +158,24 @@ def _rows(parquet: pq.ParquetFile, piece: Slice, columns: list[str]) -> Iterator
     ends = np.cumsum(counts)
     groups = [g for g, end in enumerate(ends) if end > piece.start and end - counts[g] < piece.stop]
     row = int(ends[groups[0]] - counts[groups[0]]) if groups else 0
-    for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns):
+    for batch in parquet.iter_batches(_batch_rows(parquet), row_groups=groups, columns=columns):
         first, last = max(row, piece.start), min(row + batch.num_rows, piece.stop)
         if first < last:
             yield first, pa.Table.from_batches([batch.slice(first - row, last - first)])
         row += batch.num_rows
         if row >= piece.stop:
             return
+
+
+def _batch_rows(parquet: pq.ParquetFile) -> int:
+    """Rows a batch: fewer where a row holds many candidates, since an Arrow text array ends at 2 GiB."""
+    metadata = parquet.metadata
+    most = max(
+        metadata.row_group(group).column(column).num_values / max(1, metadata.row_group(group).num_rows)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    return max(1, int(_BATCH_ROWS / max(1.0, most)))
 
 
 def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:

@@ -15,9 +15,9 @@ from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.storage import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, checked, numbered_lines
+from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
-SUFFIXES: tuple[str, ...] = (".trec", ".run", ".txt", ".trec.gz", ".run.gz", ".txt.gz")
+SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
 
@@ -29,7 +29,8 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
             stop = start + len(line)
             entry = _parse(line)
             good += entry is not None
-            runs.add(entry and entry["query_id"], start, number)
+            if line.strip():
+                runs.add(entry and entry["query_id"], start, number)
     if not good:
         raise InputError(f"{file.url}: holds no line of a TREC run: query Q0 passage rank score tag")
     kept = {ours: _COLUMNS[theirs] for ours, theirs in layout.kept.items()}
@@ -39,7 +40,7 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
 def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_input(piece.file) as stream:
         lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
-        entries = [(number, _parse(line)) for _, number, line in lines]
+        entries = [(number, _parse(line)) for _, number, line in lines if line.strip()]
     present = [entry for _, entry in entries if entry is not None]
     assert layout.input.queries is not None
     assert layout.input.passages is not None
@@ -51,13 +52,14 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        query_id, _, passage_id, rank, score, *tag = line.decode().split()
+        # Bytes part at ASCII blanks only; an id may hold others.
+        query_id, _, passage_id, rank, score, *tag = line.split()
         return {
-            "query_id": query_id,
-            "passage_id": passage_id,
+            "query_id": query_id.decode(),
+            "passage_id": passage_id.decode(),
             "rank": int(rank),
             "score": float(score),
-            "tag": " ".join(tag) or None,
+            "tag": b" ".join(tag).decode() or None,
         }
     except ValueError:
         return None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
@@ -26,6 +27,10 @@ PAIRS = [
 def score(path: Path | str, **options: object) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
     config = ScorerConfig.model_validate({"model": str(path), "device": "cpu", **options})
     return Scorer(config).score(PAIRS)
+
+
+def fingerprint(path: Path | str, **options: object) -> str:
+    return Scorer(ScorerConfig.model_validate({"model": str(path), "device": "cpu", **options})).fingerprint
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,5 +117,50 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     with_adapter = score(TINY, peft_path=str(tmp_path / "adapter"))
     np.testing.assert_allclose(with_adapter, score(tmp_path / "merged"), atol=1e-5, rtol=0)
     assert np.abs(with_adapter - score(TINY)).max() > 1e-3
-    with pytest.raises(ModelError, match="scorer.peft_path: .*nowhere"):
+    assert fingerprint(TINY, peft_path=str(tmp_path / "adapter")).startswith(f"{fingerprint(TINY)} + sha256:")
+    with pytest.raises(ModelError, match="nowhere: no such directory"):
         score(TINY, peft_path=str(tmp_path / "nowhere"))
+
+
+def test_an_adapter_that_fits_nothing_is_refused(tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(TINY)
+    adapted: Any = get_peft_model(model, LoraConfig(r=4, target_modules=["query"], init_lora_weights=False))
+    adapted.save_pretrained(str(tmp_path))
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    renamed = {name.replace("roberta", "bert"): value for name, value in weights.items()}
+    save_file(renamed, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"scorer.peft_path: .*fits no weight of the checkpoint"):
+        score(TINY, peft_path=str(tmp_path))
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"no adapter_model.safetensors in"):
+        score(TINY, peft_path=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_trunk_is_cast_and_the_head_and_computed_tables_are_not(
+    tmp_path: Path, kind: str, dtype: str
+) -> None:
+    checkpoint = make_cross_encoder(tmp_path, kind)
+    scorer = Scorer(ScorerConfig.model_validate({"model": str(checkpoint), "device": "cpu", "dtype": dtype}))
+    scores = scorer.score(PAIRS)
+    assert np.isfinite(scores).all()
+    network = scorer.model._model  # type: ignore[attr-defined]
+    head = {name for name, _ in network.named_parameters() if "pooler" in name or "classifier" in name}
+    head |= {
+        name for name, _ in network.named_parameters() if kind == "modernbert" and name.startswith("head.")
+    }
+    for name, parameter in network.named_parameters():
+        assert str(parameter.dtype) == ("torch.float32" if name in head else f"torch.{dtype}"), name
+    assert {buffer.dtype for _, buffer in network.named_buffers() if buffer.is_floating_point()} <= {
+        torch.float32
+    }
+    np.testing.assert_allclose(scores, score(checkpoint), atol=0.5, rtol=0.1)
+
+
+def test_truncated_weights_are_named(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "cut")
+    weights = tmp_path / "cut/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cut: "):
+        score(tmp_path / "cut")

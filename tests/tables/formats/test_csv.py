@@ -53,3 +53,20 @@ def test_tabs_part_the_fields_of_a_tsv(tmp_path: Path) -> None:
 def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'query_id'; it has q1, x, p1, y"):
         plan(write(tmp_path, "q1,x,p1,y\n"), "csv")
+
+
+def test_a_stray_quote_costs_its_own_line_only(tmp_path: Path) -> None:
+    lines = [f"q1,x,p{number},y\n" for number in range(2, 30)]
+    lines[0] = 'q1,x,p2,"oops\n'
+    lines[9] = 'q1,x,p11,"quoted, fine"\n'
+    lines[15] = 'q1,x,"p17,y\n'
+    good, bad = read_all(write(tmp_path, HEADER + "".join(lines)), "csv", shard_pairs=1)
+    assert [row["passage_id"] for row in good] == [f"p{n}" for n in range(2, 30) if n not in (2, 17)]
+    assert [(row["row"], row["reason"]) for row in bad] == [(2, "malformed_row"), (17, "malformed_row")]
+    assert good[8]["passage"] == "quoted, fine"
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    good, bad = read_all(write(tmp_path, HEADER + "\nq1,x,p1,y\n\n\nq2,x,p1,y\n\n"), "csv", shard_pairs=1)
+    assert [(row["row"], row["query_id"]) for row in good] == [(3, "q1"), (6, "q2")]
+    assert bad == []

@@ -117,3 +117,21 @@ def test_a_shard_reads_across_row_groups(tmp_path: Path) -> None:
         (r["query_id"], r["passage_id"]) for r in table
     ]
     assert [row["row"] for row in good] == list(range(1, 201))
+
+
+def test_query_ids_that_are_no_text_are_rejected(tmp_path: Path) -> None:
+    raw = pa.array([b"q", b"\xff", b"q"])
+    ids = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    path = write(tmp_path / "t.parquet", query_id=ids, query=texts(3), passage_id=texts(3), passage=texts(3))
+    good, bad = read_all(path, "parquet", shard_pairs=1)
+    assert [row["row"] for row in good] == [1, 3]
+    assert [(row["row"], row["query_id"], row["reason"]) for row in bad] == [(2, None, "invalid_text")]
+
+
+def test_the_querys_own_columns_are_the_rows_not_the_candidates(tmp_path: Path) -> None:
+    table = nested(rows(queries=2))
+    for row in table:
+        for candidate in row["candidates"]:
+            candidate["query_id"] = 7
+    good, _ = read_all(write_parquet(tmp_path / "t", table), "parquet")
+    assert {row["query_id"] for row in good} == {"q0", "q1"}

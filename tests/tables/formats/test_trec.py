@@ -74,3 +74,12 @@ def test_texts_go_with_trec_only(tmp_path: Path) -> None:
         plan(tmp_path, "trec")
     with pytest.raises(ValidationError, match="parquet tables hold the texts"):
         plan(tmp_path, "parquet", queries="q.jsonl")
+
+
+def test_the_texts_are_part_of_the_inputs_identity(tmp_path: Path) -> None:
+    texts = collection(tmp_path)
+    before = plan(tmp_path / "run.trec", "trec", **texts)
+    assert len(before.identities()) == 3
+    with (tmp_path / "passages.jsonl").open("a") as stream:
+        stream.write('{"_id": "d3", "text": "new"}\n')
+    assert plan(tmp_path / "run.trec", "trec", **texts).identities() != before.identities()
