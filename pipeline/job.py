@@ -25,6 +25,7 @@ from pipeline.tables.manifest import (
     JobRecord,
     ShardReport,
     check_all_done,
+    check_output,
     done_shards,
     open_output,
 )
@@ -45,23 +46,26 @@ def run(config: RerankConfig) -> Summary:
     if plan.left_out:
         file, reason = next(iter(plan.left_out.items()))
         log.warning("files left out", files=len(plan.left_out), first=file, reason=reason)
-    open_output(output, record_of(config, plan, scorer))
+    record = record_of(config, plan, scorer)
+    check_output(output, record)
     if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
         log.info("already finished", output=output.url)
         return Summary.model_validate_json(finished)
     reports = done_shards(output, plan.shards)
     done_before = len(reports)
     todo = [shard for shard in plan.shards if shard.name not in reports]
-    log.info(
-        "planned", shards=len(plan.shards), done=done_before, pairs=sum(shard.pairs for shard in plan.shards)
-    )
+    pairs = sum(shard.pairs for shard in plan.shards)
+    if todo:
+        connect(config.actors, max(shard.pairs for shard in todo))
+        open_output(output, record)
+    log.info("planned", shards=len(plan.shards), done=done_before, pairs=pairs)
     for report in _rerank(config, plan, scorer, todo):
         reports[report.name] = report
     check_all_done(output, plan.shards)
-    for subdirectory in ("run", "rejects", "_manifest/done"):
-        output.remove_leftovers(subdirectory)
     if config.output.trec_run:
         write_trec_run(output, [shard.name for shard in plan.shards])
+    for subdirectory in ("run", "rejects", "_manifest/done"):
+        output.remove_leftovers(subdirectory)
     wall_s = time.monotonic() - start
     summary = Summary(
         output=output.url,
@@ -105,7 +109,6 @@ def _rerank(config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard
     """Score and commit the shards; a report each, as they are done."""
     if not shards:
         return
-    connect(config.actors, max(shard.pairs for shard in shards))
     progress = Progress(len(shards), sum(shard.pairs for shard in shards))
     try:
         for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():

@@ -59,7 +59,7 @@ def open_output(output: Directory, record: JobRecord) -> None:
 
 
 def check_output(output: Directory, record: JobRecord) -> JobRecord | None:
-    """The job whose output the directory holds, which must be this one; None where it is empty or new.
+    """The job whose output the directory holds, which must be this one; None where it holds none yet.
 
     Raises OutputError where it holds something else, another job's output or files of unknown origin, saying
     what differs.
@@ -77,6 +77,8 @@ def check_output(output: Directory, record: JobRecord) -> JobRecord | None:
             f"{output.url}/{_PLAN}: not readable by this version; take another output.path"
         ) from error
     differences = list(_differences(before, record))
+    if differences and not any(output.names(subdirectory) for subdirectory in (_DONE, "run", "rejects")):
+        return None  # an attempt that got nowhere: nothing here to damage
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:10])
         more = f"\n  and {len(differences) - 10} more" if len(differences) > 10 else ""

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.tables.manifest import JobRecord, ShardReport, done_shards, mark_done, open_output
+from pipeline.tables.manifest import JobRecord, ShardReport, check_output, done_shards, mark_done, open_output
 from pipeline.tables.shards import Shard, Slice
 from pipeline.tables.storage import Directory
 
@@ -48,6 +48,7 @@ def test_another_job_is_refused_with_what_differs(
 ) -> None:
     output = Directory(str(tmp_path))
     open_output(output, RECORD)
+    mark_done(output, report(shard(0)))
     with pytest.raises(OutputError, match="holds the output of another job") as caught:
         open_output(output, RECORD.model_copy(update=change))
     assert message in str(caught.value)
@@ -77,3 +78,14 @@ def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> N
 def test_a_start_that_was_killed_before_its_plan_can_be_repeated(tmp_path: Path) -> None:
     (tmp_path / "_manifest").mkdir()
     open_output(Directory(str(tmp_path)), RECORD)
+
+
+def test_an_attempt_that_got_nowhere_gives_way(tmp_path: Path) -> None:
+    output = Directory(str(tmp_path))
+    open_output(output, RECORD)
+    other = RECORD.model_copy(update={"model_fingerprint": "sha256:2"})
+    open_output(output, other)
+    assert check_output(output, other) == other
+    output.write("run/shard-000000.parquet", b"data")
+    with pytest.raises(OutputError, match="holds the output of another job"):
+        open_output(output, RECORD)
