@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +27,25 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
-        with _quiet_backend():
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+        _join_or_start()
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     _check_resources(actors, cluster)
 
 
+def _join_or_start() -> None:
+    """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
+    made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
+    if os.environ.get("RAY_ADDRESS") or made_here.exists():
+        # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+        return
+    with _quiet_backend():
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+
+
 @contextmanager
 def _quiet_backend() -> Iterator[None]:
-    """Keep Ray's C++ parts off the terminal, unless RAY_BACKEND_LOG_LEVEL asks for them.
+    """Silence Ray's C++ parts, unless RAY_BACKEND_LOG_LEVEL asks for them.
 
     They would print an error at each start of an actor (ray issue 53727), and at this level just say that
     they are at this level.

@@ -157,13 +157,13 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
             raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
         tree = below
     tree[leaf] = value
-    lines.pop(name.strip(), None)
+    lines[name.strip()] = 0
 
 
 def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     line = lines.get(field)
-    where = f"{path} line {line}" if line else str(path)
+    where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{where}: {field}: there is no such field"

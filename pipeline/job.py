@@ -11,6 +11,7 @@ from functools import partial
 
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from ray.exceptions import RayError
 
 from pipeline import log
 from pipeline.cluster import connect
@@ -185,7 +186,8 @@ def _dataset(config: RerankConfig, plan: Plan, shards: list[Shard]) -> ray.data.
 def _cause(error: BaseException | None) -> RayrankError | None:
     """Our own error inside of what Ray wrapped around it."""
     while error is not None:
-        if isinstance(error, RayrankError):
+        # Ray raises its wrapper as a subclass of what it wraps.
+        if isinstance(error, RayrankError) and not isinstance(error, RayError):
             return error
         error = getattr(error, "cause", None) or error.__cause__
     return None

@@ -93,7 +93,7 @@ def test_overrides_replace_one_field(tmp_path: Path) -> None:
     [
         ("scorer.model", "write it as field.subfield=value"),
         ("scorer.model.x=1", "model is a value, it has no fields"),
-        ("scorer.modle=x", "job.yaml: scorer.modle: there is no such field"),
+        ("scorer.modle=x", "--set: scorer.modle: there is no such field"),
         ("shard_pairs=many", "shard_pairs: Input should be a valid integer, not 'many'"),
     ],
 )

@@ -59,6 +59,14 @@ class Checkpoint:
             raise ModelError(f"scorer.max_length {wanted}: {self.name} has {positions} positions")
         return wanted or min(otherwise, positions or otherwise)
 
+    def check_weights(self) -> None:
+        """Raises ModelError where there are no weights that load without running code."""
+        if not list(self.path.glob("*.safetensors")):
+            raise ModelError(
+                f"{self.name}: no *.safetensors in {self.path}. Pickled weights (pytorch_model.bin) can run"
+                " code when they load; convert them once with save_pretrained(...)"
+            )
+
     @property
     def address(self) -> str:
         """What leads to it from another process: the hub id, or the directory."""

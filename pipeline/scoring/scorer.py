@@ -39,6 +39,7 @@ class Scorer:
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
+        self.checkpoint.check_weights()
 
     @property
     def fingerprint(self) -> str:
@@ -58,7 +59,7 @@ class Scorer:
         """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit."""
         for index, pair in enumerate(pairs):
             if not _is_pair_of_texts(pair):
-                raise ScoringError(index, f"not a (query, passage) pair of strings: {pair!r:.80}")
+                raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}")
         return self.encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
     def forward(self, encoded: EncodedPairs) -> Forwarded:
@@ -79,6 +80,8 @@ class Scorer:
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first; equal scores keep the order they came in."""
+        if top_k is not None and top_k < 1:
+            raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
         scores = self.score([(query, passage) for passage in passages])
         if scores.ndim > 1:
             raise ConfigError("scorer.cutoff_layers: passages rank by one score; ask for one layer")
@@ -90,4 +93,9 @@ class Scorer:
 
 
 def _is_pair_of_texts(pair: object) -> bool:
-    return isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_text, pair))
+
+
+def _is_text(value: object) -> bool:
+    """Lone surrogates are no text: no tokenizer takes them."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value

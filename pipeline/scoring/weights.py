@@ -30,11 +30,6 @@ def load_weights(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Layers above the last cutoff are left in the file on purpose; what is missing is refused below.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    if not list(checkpoint.path.glob("*.safetensors")):
-        raise ModelError(
-            f"{checkpoint.name}: no *.safetensors in {checkpoint.path}. Pickled weights (pytorch_model.bin)"
-            " can run code when they load; convert them once with save_pretrained(...)"
-        )
     try:
         model, loading = model_class.from_pretrained(
             checkpoint.path,

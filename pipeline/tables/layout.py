@@ -42,11 +42,11 @@ def reading_schema(survey: pa.Schema) -> pa.Schema:
     return candidates.append(pa.field("reason", pa.string()))
 
 
-def require_columns(url: str, needed: list[str], present: list[str]) -> None:
+def require_columns(url: str, needed: list[str], present: list[str], field: str = "input.columns") -> None:
     """Raises InputError naming the file and the first column that it lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
         raise InputError(
             f"{url}: no column {missing[0]!r}; it has {', '.join(present)}."
-            " Name the table's own columns in input.columns"
+            f" Name the table's own columns in {field}"
         )

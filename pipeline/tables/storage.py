@@ -6,6 +6,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
 import fsspec
@@ -85,6 +86,8 @@ class Directory:
                 return bytes(self._fs.cat_file(f"{self._path}/{name}"))
         except FileNotFoundError:
             return None
+        except NotADirectoryError as error:
+            raise OutputError(f"{self.url}: is a file; the output needs a directory") from error
 
     def names(self, subdirectory: str = "") -> set[str]:
         """The names of the entries in `subdirectory`; none where there is no such directory."""
@@ -216,6 +219,8 @@ def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
             filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise error_class(f"{url}: {missing}") from missing
+        except OSError as error:
+            raise error_class(f"{url}: can't be reached: {error}") from error
         return ArrowFSWrapper(filesystem), path
     except ValueError as error:
         raise error_class(f"{url}: {error}") from error
@@ -227,9 +232,10 @@ def _url(fs: Any, path: str) -> str:
 
 
 def _identity(info: dict[str, Any]) -> str:
-    changed = next(
-        (info[key] for key in ("ETag", "etag", "content_md5", "mtime", "LastModified") if info.get(key)), ""
-    )
+    keys = ("ETag", "etag", "content_md5", "mtime", "LastModified")
+    changed = next((info[key] for key in keys if info.get(key)), "")
+    if isinstance(changed, float):
+        changed = datetime.fromtimestamp(changed, UTC).isoformat()
     return f"{info['size']} bytes, {str(changed).strip(chr(34))}"
 
 

@@ -40,10 +40,10 @@ def test_no_pairs_give_no_scores() -> None:
 
 
 def test_what_is_no_text_is_named() -> None:
-    with pytest.raises(
-        ScoringError, match=r"pair 1: not a \(query, passage\) pair of strings: \('a', None\)"
-    ):
+    with pytest.raises(ScoringError, match=r"pair 1: not a \(query, passage\) pair of texts: \('a', None\)"):
         scorer().score([("a", "b"), ("a", None)])  # type: ignore[list-item]
+    with pytest.raises(ScoringError, match=r"pair 0: not a \(query, passage\) pair of texts"):
+        scorer().score([("a", "\ud800")])
 
 
 def test_a_score_that_is_not_finite_is_named() -> None:

@@ -28,8 +28,8 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     own, runs = layout.columns, RunFinder()
     with open_input(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
-        needed = [own.query_id, own.query, own.passage_id, own.passage, *layout.kept.values()]
-        require_columns(file.url, needed, header)
+        require_columns(file.url, [own.query_id, own.query, own.passage_id, own.passage], header)
+        require_columns(file.url, list(layout.kept.values()), header, "output.keep_columns")
         place = header.index(own.query_id)
         stop = body
         for start, number, following, fields in _records(

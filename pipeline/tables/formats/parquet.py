@@ -71,7 +71,9 @@ def _opened(url: str) -> Iterator[pq.ParquetFile]:
         try:
             yield pq.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{url}: not a readable Parquet file: {error}") from error
+            raise InputError(
+                f"{url}: not a readable Parquet file (is input.format right?): {error}"
+            ) from error
 
 
 def _check(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
@@ -85,7 +87,7 @@ def _check(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
         inner = {field.name: field.type for field in schema.field(own.candidates).type.value_type}
         require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
         fields = inner | fields
-    require_columns(url, list(layout.kept.values()), list(fields))
+    require_columns(url, list(layout.kept.values()), list(fields), "output.keep_columns")
     types = {name: _plain_type(data_type) for name, data_type in fields.items()}
     for name in (own.query, own.passage):
         if not is_text(types[name]):

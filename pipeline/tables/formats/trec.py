@@ -22,7 +22,7 @@ _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
 
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
-    require_columns(file.url, list(layout.kept.values()), list(_COLUMNS))
+    require_columns(file.url, list(layout.kept.values()), list(_COLUMNS), "output.keep_columns")
     runs, stop, good = RunFinder(), 0, 0
     with open_input(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
