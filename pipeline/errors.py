@@ -12,6 +12,14 @@ RayrankError            catch this one to catch them all
 class RayrankError(Exception):
     """A message for the person who started the work: what is wrong, where, and the way out."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # Ray Data appends advice of its own to the args of what a stage raises.
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
 
 class ConfigError(RayrankError):
     """A field of the configuration is missing, unknown or out of range."""
@@ -33,9 +41,7 @@ class ScoringError(RayrankError):
     """A pair can't be scored. `index` is its position among the pairs that were handed in."""
 
     def __init__(self, index: int, reason: str) -> None:
-        super().__init__(index, reason)
+        super().__init__(f"pair {index}: {reason}")
+        self.args = (index, reason)  # what unpickling hands to __init__
         self.index = index
         self.reason = reason
-
-    def __str__(self) -> str:
-        return f"pair {self.index}: {self.reason}"

@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +57,6 @@ def test_a_query_that_leaves_no_room_is_named_before_the_model_sees_it() -> None
     model = scorer(query_max_length=512)
     with pytest.raises(ScoringError, match=r"pair 1: .* set it lower"):
         model.encode([("short", "passage"), ("word " * 600, "passage")])
-
-
-def test_scoring_errors_cross_processes() -> None:
-    error = pickle.loads(pickle.dumps(ScoringError(3, "why")))
-    assert (error.index, str(error)) == (3, "pair 3: why")
 
 
 def test_rank_orders_best_first() -> None:
