@@ -19,10 +19,10 @@ def load_weights(
     dtype: torch.dtype = torch.float32,
     unused: tuple[str, ...] = (),
     model_config: Any = None,
-    **options: Any,
 ) -> Any:
-    """The checkpoint as `model_class.from_pretrained(..., **options)` loads it, in `dtype`, on the CPU.
+    """The checkpoint as `model_class` loads it, in `dtype`, on the CPU.
 
+    model_config: the architecture, where transformers does not know the one in config.json.
     transformers 5 keeps the dtype of the file, and a float16 model crawls on a CPU. Raises ModelError where
     weights are missing that don't start with one of `unused`: transformers would make them up, and scores
     would be noise.
@@ -38,7 +38,6 @@ def load_weights(
             trust_remote_code=checkpoint.trust_remote_code,
             output_loading_info=True,
             **({"config": model_config} if model_config is not None else {}),
-            **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{checkpoint.name}: {error}") from error

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,7 +51,7 @@ def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _set(reason: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], name: str) -> None:
-    reason[where & (reason == None)] = name  # noqa: E711  (elementwise)
+    reason[where & pd.isna(reason)] = name
 
 
 def valid_text(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
@@ -66,12 +67,12 @@ def _valid_chunk(chunk: pa.Array) -> npt.NDArray[np.bool_]:
         chunk.validate(full=True)
     except pa.ArrowInvalid:
         return np.array(
-            [value is None or _is_utf8(value) for value in chunk.cast(pa.binary()).to_pylist()], bool
+            [value is None or is_utf8(value) for value in chunk.cast(pa.binary()).to_pylist()], bool
         )
     return np.ones(len(chunk), bool)
 
 
-def _is_utf8(value: bytes) -> bool:
+def is_utf8(value: bytes) -> bool:
     try:
         value.decode()
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.tables.cleaning import is_utf8
 from pipeline.tables.schema import run_schema
 from pipeline.tables.storage import Directory, is_directory, open_input
 
@@ -84,20 +85,12 @@ def check_trec_ids(table: pa.Table) -> None:
     for column in ("query_id", "passage_id"):
         for number, value in enumerate(table[column].to_pylist()):
             data = value if isinstance(value, bytes) else str(value).encode()
-            if data.split() != [data] or not _is_text(data):
+            if data.split() != [data] or not is_utf8(data):
                 place = table.slice(number, 1).select(["file", "row"]).to_pylist()[0]
                 raise InputError(
                     f"{place['file']} row {place['row']}: {column} {value!r} is empty, has blanks or is no"
                     " text, which a TREC run can't hold; set output.trec_run to false"
                 )
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _read_shard(output: Directory, file: str) -> pa.Table:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import fsspec
 import pyarrow as pa
@@ -212,7 +212,7 @@ def _to_disk(path: str) -> None:
 
 def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     try:
-        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+        return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as missing:
         # fsspec knows the protocol but its package is not installed; pyarrow carries some of them itself.
         try:
