@@ -43,8 +43,8 @@ import torch
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.scoring.batching import length_sorted_batches
-from pipeline.scoring.device import batch_tokens
+from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.device import Device
 
 Pairs = list[tuple[str, str]]
 System = Callable[[Pairs], npt.ArrayLike]
@@ -124,22 +124,29 @@ PEERS = {"FlagEmbedding": flag_embedding, "sentence_transformers": sentence_tran
 class Products:
     """The ceiling: what the module's docstring counts, on tensors made beforehand."""
 
-    def __init__(self, lengths: npt.NDArray[np.int32], max_batch_tokens: int) -> None:
+    def __init__(self, sequences: Sequences, device: Device) -> None:
+        lengths = sequences.lengths
         width, inner = MODEL.hidden_size, MODEL.intermediate_size
         shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
         # Weights of its own for each layer: read from memory as a model's are, not kept in the cache.
         self._layers = [[torch.randn(shape) for shape in shapes] for _ in range(MODEL.num_hidden_layers)]
-        batches = [lengths[batch] for batch in length_sorted_batches(lengths, max_batch_tokens)]
+        batches: list[npt.NDArray[np.int64]] = []
+
+        def note(_ids: torch.Tensor, _mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+            batches.append(lengths[batch])
+            return torch.zeros(len(batch))
+
+        device.run(sequences, [np.arange(len(lengths))], 0, note)
         most = max(int(batch.sum()) for batch in batches)
         self._states, self._out, self._inner = (torch.randn(most, size) for size in (width, width, inner))
-        largest = max(int((batch.astype(np.int64) ** 2).sum()) for batch in batches)
+        largest = max(int((batch**2).sum()) for batch in batches)
         self._between = torch.empty(largest * MODEL.num_attention_heads)
         self._batches = [(int(batch.sum()), self._attention(batch)) for batch in batches]
         linear = int(lengths.sum()) * (4 * width**2 + 2 * width * inner)
-        attention = 2 * width * int((lengths.astype(np.int64) ** 2).sum())
+        attention = 2 * width * int((lengths**2).sum())
         self.flop = 2 * MODEL.num_hidden_layers * (linear + attention)
 
-    def _attention(self, lengths: npt.NDArray[np.int32]) -> list[tuple[torch.Tensor, ...]]:
+    def _attention(self, lengths: npt.NDArray[np.int64]) -> list[tuple[torch.Tensor, ...]]:
         """For each length: the queries (values too), the keys, where the two products go. All are views."""
         views: list[tuple[torch.Tensor, ...]] = []
         for length, count in zip(*np.unique(lengths, return_counts=True), strict=True):
@@ -226,9 +233,9 @@ def main() -> None:
         config = ScorerConfig(
             model=directory, device="cpu", max_length=MAX_LENGTH, max_batch_tokens=arguments.budget
         )
-        scorer, budget = Scorer(config), batch_tokens(torch.device("cpu"), config, MODEL)
-        lengths = np.diff(scorer.encode(pairs).sequences.offsets.to_numpy())
-        products = Products(lengths, budget)
+        scorer, device = Scorer(config), Device(config, MODEL)
+        sequences = Sequences.of(scorer.encode(pairs).sequences)
+        products = Products(sequences, device)
         systems: dict[str, System] = {CEILING: products, OURS: scorer.score}
         systems |= {name: load(path) for name, load in PEERS.items() if find_spec(name)}
         sweep: dict[str, System] = {
@@ -240,8 +247,10 @@ def main() -> None:
         speeds, scores = take_turns(systems | sweep, pairs, arguments.rounds)
     gigaflop = products.flop / len(pairs) / 1e9
     print_machine(arguments.threads)
-    print(f"{len(pairs)} pairs, {lengths.mean():.0f} tokens each (mean); {arguments.rounds} rounds")
-    print(f"{OURS}'s batches: {budget} tokens; ceiling: {gigaflop:.2f} GFLOP a pair,", end=" ")
+    print(f"{len(pairs)} pairs, {sequences.lengths.mean():.0f} tokens each (mean); {arguments.rounds} rounds")
+    print(
+        f"{OURS}'s batches: {device.max_batch_tokens} tokens; ceiling: {gigaflop:.2f} GFLOP a pair,", end=" "
+    )
     print(f"{gigaflop * max(speeds[CEILING]):.0f} GFLOP/s")
     print_results({name: speeds[name] for name in systems}, scores)
     for row, tokens in enumerate(sweep):

@@ -9,6 +9,7 @@ from collections import Counter
 from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import RerankConfig
 from pipeline.errors import InputError, RayrankError, ScoringError
@@ -39,6 +40,7 @@ def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
         {
             "shard": row["shard"],
             "sequences": _fold(encoded.sequences),
+            "inputs": _fold(encoded.inputs.to_struct_array()),
             "pairs": _fold(encoded.pairs.to_struct_array()),
             "candidates": _fold(candidates.drop_columns(["query", "passage"]).to_struct_array()),
             "rejects": _fold(rejects.to_struct_array()),
@@ -63,9 +65,10 @@ class ScoreShard:
         if self._failure is not None:
             raise self._failure
         start = time.monotonic()
-        encoded = EncodedPairs(_unfold(row["sequences"]), pa.Table.from_struct_array(_unfold(row["pairs"])))
+        inputs, pairs = (pa.Table.from_struct_array(_unfold(row[name])) for name in ("inputs", "pairs"))
+        encoded = EncodedPairs(_unfold(row["sequences"]), inputs, pairs)
         try:
-            scores, tokens, padded_tokens = self._scorer.forward(encoded)
+            scored = self._scorer.forward(encoded)
         except ScoringError as error:
             raise _named(error, pa.Table.from_struct_array(_unfold(row["candidates"]))) from error
         return pa.table(
@@ -73,10 +76,11 @@ class ScoreShard:
                 "shard": row["shard"],
                 "candidates": row["candidates"],
                 "rejects": row["rejects"],
-                "scores": _fold(pa.array(scores, pa.float32())),
-                "truncated": pa.array([sum(encoded.pairs["truncated"].to_pylist())]),
-                "tokens": pa.array([tokens]),
-                "padded_tokens": pa.array([padded_tokens]),
+                "pairs": row["pairs"],
+                "scores": _fold(pa.array(scored.scores, pa.float32())),
+                "windows": _fold(pa.array(scored.windows, pa.int32())),
+                "tokens": pa.array([scored.tokens]),
+                "padded_tokens": pa.array([scored.padded_tokens]),
                 "encode_s": row["encode_s"],
                 "score_s": pa.array([time.monotonic() - start]),
             }
@@ -89,11 +93,16 @@ def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
     output = Directory(config.output.path)
     candidates = pa.Table.from_struct_array(_unfold(row["candidates"]))
     rejects = pa.Table.from_struct_array(_unfold(row["rejects"]))
+    pairs = pa.Table.from_struct_array(_unfold(row["pairs"]))
+    for name, column in (
+        ("query_cut", pairs["query_cut"]),
+        ("passage_cut", pairs["passage_cut"]),
+        ("window", _unfold(row["windows"])),
+    ):
+        candidates = candidates.append_column(name, column)
     ranked = rank(candidates, _unfold(row["scores"]).to_numpy(), config.output.top_k)
     write_shard(output, shard.name, ranked, rejects)
-    numbers = {
-        name: row[name][0].as_py() for name in ("truncated", "tokens", "padded_tokens", "encode_s", "score_s")
-    }
+    numbers = {name: row[name][0].as_py() for name in ("tokens", "padded_tokens", "encode_s", "score_s")}
     report = ShardReport(
         name=shard.name,
         fingerprint=shard.fingerprint,
@@ -101,6 +110,10 @@ def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
         pairs=candidates.num_rows,
         kept=ranked.num_rows,
         rejected=dict(Counter(rejects["reason"].to_pylist())),
+        truncated=pc.sum(
+            pc.or_(pc.greater(pairs["query_cut"], 0), pc.greater(pairs["passage_cut"], 0))
+        ).as_py()
+        or 0,
         **numbers,
     )
     mark_done(output, report)

@@ -26,28 +26,43 @@ class GoldenCase(NamedTuple):
     """(pairs,), or (pairs, cutoffs) where several layers are asked for."""
 
 
-def golden_cases(checkpoint: str = "") -> list[GoldenCase]:
-    """All cases, or those of one checkpoint."""
-    golden = json.loads((DATA / "golden.json").read_text())
+def golden_cases(checkpoint: str) -> list[GoldenCase]:
+    """Those of one checkpoint."""
+    return [case for case in _cases("golden.json") if Path(case.checkpoint).name == checkpoint]
+
+
+def _cases(file: str) -> list[GoldenCase]:
+    golden = json.loads((DATA / file).read_text())
     pairs = [(query, passage) for query, passage in golden["pairs"]]
     return [
-        GoldenCase(
-            str(DATA / case["checkpoint"]), _options(case["options"]), pairs, np.array(case["scores"]).T
-        )
+        GoldenCase(str(DATA / case["checkpoint"]), _options(case), pairs, np.array(case["scores"]).T)
         for case in golden["cases"]
-        if checkpoint in ("", case["checkpoint"])
     ]
 
 
-def _options(written: dict[str, Any]) -> dict[str, Any]:
-    """Lists as the tuples that a config holds."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in written.items()}
+def _options(case: dict[str, Any]) -> dict[str, Any]:
+    """As a config takes them: lists as tuples, the adapter as peft_path."""
+    options = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in case["options"].items()
+    }
+    return options | ({"peft_path": str(DATA / case["adapter"])} if "adapter" in case else {})
 
 
-@pytest.fixture(
-    params=golden_cases(), ids=lambda case: "-".join([Path(case.checkpoint).name[5:], *case.options])
-)
+def _name(case: GoldenCase) -> str:
+    return "-".join([Path(case.checkpoint).name[5:], *case.options])
+
+
+@pytest.fixture(params=_cases("golden.json"), ids=_name)
 def golden(request: pytest.FixtureRequest) -> GoldenCase:
+    """The scores that were given to this project."""
+    case = request.param
+    assert isinstance(case, GoldenCase)
+    return case
+
+
+@pytest.fixture(params=_cases("reference.json"), ids=_name)
+def reference(request: pytest.FixtureRequest) -> GoldenCase:
+    """More of them, made by data/make_reference.py: edges, single layers, compression, adapters."""
     case = request.param
     assert isinstance(case, GoldenCase)
     return case

@@ -79,7 +79,8 @@ def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
         assert [row["rank"] for row in run[first : first + 4]] == [1, 2, 3, 4]
     assert pq.read_schema(table.parent / "out/run/shard-000000.parquet").field("query_id").type == pa.int64()
     assert (summary.pairs, summary.queries, summary.shards, summary.rejected) == (32, 8, 4, {})
-    assert summary.truncated == 3
+    assert summary.truncated == sum(row["query_cut"] + row["passage_cut"] > 0 for row in run) == 3
+    assert {row["window"] for row in run} == {0}
     assert len((table.parent / "out/run.trec").read_text().splitlines()) == 32
 
 

@@ -1,8 +1,29 @@
 """What a scorer needs to know: which checkpoint, on which device, with which options."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+
+class LongPassages(BaseModel):
+    """Score a passage that does not fit window by window, instead of cutting it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    strategy: Literal["max", "mean", "first"]
+    """The passage's score: its best window's, the mean of all, or the first one's."""
+    window: PositiveInt | None = None
+    """Passage tokens a window. Null, or more than fits: what the query leaves room for."""
+    stride: PositiveInt | None = None
+    """Tokens from one window's start to the next one's. Null: the window, so that none overlap."""
+
+    @model_validator(mode="after")
+    def _leaves_no_gap(self) -> Self:
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(
+                f"stride {self.stride} is above window {self.window}: no window would read between"
+            )
+        return self
 
 
 class ScorerConfig(BaseModel):
@@ -36,7 +57,13 @@ class ScorerConfig(BaseModel):
     """Tokens of a pair (bi_encoder: of a text), special tokens included. Null: 512, or less where the
     checkpoint says so."""
     query_max_length: PositiveInt | None = None
-    """Tokens of the query. Null: three quarters of max_length."""
+    """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
+    truncation: Literal["flag_embedding", "longest_first", "error"] = "flag_embedding"
+    """What is cut of a pair that is too long. flag_embedding: the query to query_max_length, then only the
+    passage, as the published scores were made. longest_first: the longer of the two, as
+    text-embeddings-inference, sentence-transformers and vLLM do. error: nothing; such a pair is refused."""
+    long_passages: LongPassages | None = None
+    """Null: a passage that is too long is cut."""
     normalize: bool = False
     """Put the score through a sigmoid."""
 
@@ -49,8 +76,8 @@ class ScorerConfig(BaseModel):
     compress_ratio: Literal[1, 2, 4, 8] = 1
     """Passage tokens that become one."""
     head_index: Literal["position", "layer"] = "position"
-    """gemma2_lightweight: which head a cutoff uses. `position` in the list is what the published scores were
-    made with; `layer` takes the head that was trained for the layer."""
+    """gemma2_lightweight: which head a cutoff uses. Its `position` among the cutoffs asked for is what the
+    published scores were made with; `layer` takes the head that was trained for the layer."""
 
     query_instruction_for_rerank: str | None = None
     query_instruction_for_retrieval: str | None = None

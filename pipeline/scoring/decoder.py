@@ -6,8 +6,29 @@ from typing import Any
 import torch
 
 
+class Prefix:
+    """The keys and values that every layer computed for the tokens with which sequences begin.
+
+    It stands where transformers' layers expect their cache: a layer's first call fills it, later calls read.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, heads, length, width) each; comes back with the prefix before it."""
+        if layer not in self._layers:
+            self._layers[layer] = keys, values
+            return keys, values
+        first_keys, first_values = (part.expand(len(keys), -1, -1, -1) for part in self._layers[layer])
+        return torch.cat([first_keys, keys], dim=2), torch.cat([first_values, values], dim=2)
+
+
 class Decoder:
-    """Runs the layers of a transformers decoder (Llama, Gemma, Gemma 2) in a loop of its own.
+    """Runs the layers of a transformers decoder (Llama, Gemma, Gemma 2, Qwen 3) in a loop of its own.
 
     Sequences are padded on the right, so that causal attention alone hides the padding. The trunk holds no
     layers above the last cutoff. Compression, where `compress_layers` are given, replaces each group of
@@ -27,16 +48,30 @@ class Decoder:
         self._compress_layers = set(compress_layers) - {0} if compress_ratio > 1 else set()
         self._compress_ratio = compress_ratio
 
+    def read_prefix(self, ids: torch.Tensor) -> Prefix:
+        """Read (1, length) ids that sequences begin with, before their passage."""
+        prefix = Prefix(ids.shape[1])
+        hidden = self._trunk.embed_tokens(ids)
+        layout = self._layout(hidden, None)
+        for layer in self._trunk.layers:
+            hidden = layer(hidden, past_key_values=prefix, **layout)
+        return prefix
+
     def forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, query_lengths: torch.Tensor, prompt_lengths: torch.Tensor
+        self,
+        ids: torch.Tensor,
+        lengths: torch.Tensor,
+        query_lengths: torch.Tensor,
+        prompt_lengths: torch.Tensor,
+        prefix: Prefix | None = None,
     ) -> torch.Tensor:
         """(batch, length) ids to (batch, cutoffs, width): the last token after each cutoff, normed, float32.
 
-        query_lengths, prompt_lengths: (batch,), the tokens before and after the passage.
+        lengths: (batch,), real tokens; query_lengths, prompt_lengths: (batch,), those before and after the
+        passage. With a prefix, ids are what follows it, and lengths and query_lengths leave it out.
         """
-        lengths = mask.sum(dim=1)
         hidden = self._trunk.embed_tokens(ids)
-        layout = self._layout(hidden)
+        layout = self._layout(hidden, prefix)
         found: dict[int, torch.Tensor] = {}
         for number, layer in enumerate(self._trunk.layers):
             if number in self._cutoff_layers:
@@ -45,8 +80,8 @@ class Decoder:
                 hidden, lengths = _compress(
                     hidden, lengths, query_lengths, prompt_lengths, self._compress_ratio
                 )
-                layout = self._layout(hidden)
-            hidden = layer(hidden, **layout)
+                layout = self._layout(hidden, prefix)
+            hidden = layer(hidden, past_key_values=prefix, **layout)
         found[len(self._trunk.layers)] = self._last(hidden, lengths)
         return torch.stack([found[cutoff] for cutoff in self._cutoff_layers], dim=1)
 
@@ -55,12 +90,15 @@ class Decoder:
         normed: torch.Tensor = self._trunk.norm(hidden[rows, lengths - 1])
         return normed.float()
 
-    def _layout(self, hidden: torch.Tensor) -> dict[str, Any]:
-        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+    def _layout(self, hidden: torch.Tensor, prefix: Prefix | None) -> dict[str, Any]:
+        before, length = (0 if prefix is None else prefix.length), hidden.shape[1]
+        positions = torch.arange(before, before + length, device=hidden.device)
+        # Without a mask torch's attention is causal by itself, but only where queries and keys are as many.
+        mask = positions[:, None] >= torch.arange(before + length, device=hidden.device) if before else None
         return {
-            "attention_mask": None,  # which makes torch's attention causal
-            "position_ids": positions,
-            "position_embeddings": self._trunk.rotary_emb(hidden, positions),
+            "attention_mask": None if mask is None else mask[None, None],
+            "position_ids": positions[None],
+            "position_embeddings": self._trunk.rotary_emb(hidden, positions[None]),
         }
 
 

@@ -1,32 +1,136 @@
 """The device: which one, how many tokens it takes at once, and running batches on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
-from pipeline.errors import ModelError
-from pipeline.scoring.batching import length_sorted_batches, pad
+from pipeline import log
+from pipeline.errors import ModelError, RayrankError, ScoringError
+from pipeline.scoring.batching import IndexArray, Sequences, batch_size
 from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = 1024
 """Small enough that a layer's activations stay in a core's cache; see benchmarks/scorer.md."""
 _MAX_BATCH_TOKENS = 65_536
 """Past this a GPU is busy anyway, and only memory grows."""
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "MPS backend out of memory",
+)
+"""How devices say it whose error has no class of its own (c10/core/impl/alloc_cpu.cpp, aten/src/ATen/mps)."""
+
+Forward = Callable[[torch.Tensor, torch.Tensor, IndexArray], torch.Tensor]
+"""(ids, mask, indices) of a batch, the first two (batch, length), to (batch,) or (batch, width) float32."""
 
 
 class Forwarded(NamedTuple):
     """What a model made of encoded pairs."""
 
     scores: npt.NDArray[np.float32]
-    """One a pair, in the caller's order: (pairs,), or (pairs, cutoffs) where several are asked for."""
+    """One a row of EncodedPairs.inputs: (inputs,), or (inputs, cutoffs) where several are asked for."""
     tokens: int
     """Real tokens that went through the trunk."""
     padded_tokens: int
     """The same with padding: 1 - tokens / padded_tokens of the work was for nothing."""
+
+
+class Device:
+    """A torch device and its token budget, which shrinks where memory runs out."""
+
+    def __init__(self, config: ScorerConfig, model_config: Any) -> None:
+        self.torch = resolve_device(config.device)
+        self.max_batch_tokens = config.max_batch_tokens or _batch_tokens(
+            self.torch, config.dtype, model_config
+        )
+
+    def run(
+        self, sequences: Sequences, groups: Iterable[IndexArray], pad_id: int, forward: Forward
+    ) -> tuple[npt.NDArray[np.float32], int, int]:
+        """Put every sequence through `forward`, no batch holding more than one group's.
+
+        groups: together, every sequence once. The result is (sequences,) or (sequences, width) in the
+        caller's order, with the real and the padded tokens. Where the device's memory runs out, the budget is
+        halved for good and the batch done again. Raises ScoringError for a sequence that never fits, or on
+        which `forward` fails in another way; its index is that of the sequence.
+        """
+        done, outputs, padded_tokens = [], [], 0
+        for members in groups:
+            left = sequences.longest_first(members)
+            while len(left):
+                batch = left[: batch_size(int(sequences.lengths[left[0]]), self.max_batch_tokens)]
+                ids, mask = sequences.pad(batch, pad_id)
+                output = self._attempt(ids, mask, batch, forward)
+                if output is None:
+                    self._shrink(ids.shape, batch)
+                    continue
+                left = left[len(batch) :]
+                padded_tokens += ids.size
+                done.append(batch)
+                # What comes out stays on the device until the end: to fetch it here would stall a GPU.
+                outputs.append(output)
+        if not done:
+            return np.zeros(0, np.float32), 0, 0
+        fetched = torch.cat(outputs).float().cpu().numpy()
+        in_order = np.empty_like(fetched)
+        in_order[np.concatenate(done)] = fetched
+        return in_order, int(sequences.lengths.sum()), padded_tokens
+
+    def _attempt(
+        self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], batch: IndexArray, forward: Forward
+    ) -> torch.Tensor | None:
+        """None where memory ran out: said after the exception, whose frames hold what filled it, is gone."""
+        try:
+            return forward(torch.from_numpy(ids).to(self.torch), torch.from_numpy(mask).to(self.torch), batch)
+        except RayrankError:
+            raise
+        except Exception as error:
+            if not self._is_out_of_memory(error):
+                raise self._named(error, ids, mask, batch, forward) from error
+        return None
+
+    def _shrink(self, shape: tuple[int, ...], batch: IndexArray) -> None:
+        rows, length = shape
+        if rows == 1:
+            raise ScoringError(
+                int(batch[0]), f"its {length} tokens alone need more memory than {self.torch} has"
+            )
+        self.max_batch_tokens = rows * length // 2
+        log.warning(
+            "out of memory", device=self.torch, batch_tokens=rows * length, from_now=self.max_batch_tokens
+        )
+        if self.torch.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _is_out_of_memory(self, error: Exception) -> bool:
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
+        if isinstance(error, MemoryError):
+            return self.torch.type == "cpu"
+        return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+    def _named(
+        self,
+        error: Exception,
+        ids: npt.NDArray[np.int64],
+        mask: npt.NDArray[np.int64],
+        batch: IndexArray,
+        forward: Forward,
+    ) -> ScoringError:
+        """The error by the sequence that causes it. Each is tried alone, but not on a broken GPU."""
+        reason = f"{type(error).__name__}: {error}"
+        if self.torch.type == "cpu":
+            for row, index in enumerate(batch):
+                one = slice(row, row + 1)
+                try:
+                    forward(torch.from_numpy(ids[one]), torch.from_numpy(mask[one]), batch[one])
+                except Exception as alone:
+                    return ScoringError(int(index), f"{type(alone).__name__}: {alone}")
+        others = f" (in one batch with {len(batch) - 1} others)" if len(batch) > 1 else ""
+        return ScoringError(int(batch[0]), reason + others)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,17 +145,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def batch_tokens(device: torch.device, config: ScorerConfig, model_config: Any) -> int:
-    """The token budget: the config's, or one that leaves half of the device's memory free.
+def _batch_tokens(device: torch.device, dtype: str, model_config: Any) -> int:
+    """A token budget that leaves half of the device's memory free.
 
     It depends on the card's total memory and not on what is free now, so that two runs make the same
     batches and with them the same bytes.
     """
-    if config.max_batch_tokens is not None:
-        return config.max_batch_tokens
     if device.type != "cuda":
         return _CPU_BATCH_TOKENS
-    width = getattr(torch, config.dtype).itemsize
+    width = getattr(torch, dtype).itemsize
     # The widest moment of a layer: its input and residual beside the two halves of the feed-forward.
     hidden = model_config.hidden_size
     floats_a_token = 4 * hidden + 3 * getattr(model_config, "intermediate_size", 4 * hidden)
@@ -63,31 +165,3 @@ def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
     result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
     return result
-
-
-def run_batches(
-    sequences: pa.ListArray,
-    max_batch_tokens: int,
-    pad_id: int,
-    device: torch.device,
-    forward: Callable[[torch.Tensor, torch.Tensor, npt.NDArray[np.int64]], torch.Tensor],
-) -> tuple[npt.NDArray[np.float32], int, int]:
-    """Put every sequence through `forward(ids, mask, indices)` and restore the caller's order.
-
-    `forward` returns (batch,) or (batch, width) float32; the result is (sequences,) or (sequences, width),
-    with the real and the padded tokens.
-    """
-    lengths = np.diff(sequences.offsets.to_numpy())
-    batches = list(length_sorted_batches(lengths, max_batch_tokens))
-    outputs, padded_tokens = [], 0
-    for batch in batches:
-        ids, mask = pad(sequences, batch, pad_id)
-        padded_tokens += ids.size
-        # What comes out stays on the device until the end: to fetch it here would stall a GPU every batch.
-        outputs.append(forward(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), batch))
-    if not batches:
-        return np.zeros(0, np.float32), 0, 0
-    sorted_outputs = torch.cat(outputs).float().cpu().numpy()
-    in_order = np.empty_like(sorted_outputs)
-    in_order[np.concatenate(batches)] = sorted_outputs
-    return in_order, int(lengths.sum()), padded_tokens

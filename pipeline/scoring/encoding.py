@@ -1,6 +1,6 @@
 """Texts to token ids, and the form in which encoded pairs travel between processes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.truncation import Fit
 
 IntArray = npt.NDArray[np.int32]
 
@@ -22,15 +23,38 @@ class EncodedPairs:
 
     sequences: Arrow list<int32>; each one's ids go through the trunk once. It crosses processes without
         a copy.
-    pairs: one row a pair, in the caller's order. `truncated` (bool) everywhere; a family adds what its
-        model needs to get from sequences to one score a pair.
+    inputs: one row a score that the model gives: a pair, or one window of its passage. What a family's
+        model needs to get from sequences to that score.
+    pairs: one row a pair, in the caller's order, its inputs in the same order. `query_cut`, `passage_cut`:
+        the tokens that the model does not see; `windows`: how many of `inputs` are the pair's. All int32.
     """
 
     sequences: pa.ListArray
+    inputs: pa.Table
     pairs: pa.Table
+
+    @classmethod
+    def of(
+        cls, fits: Sequence[Fit], sequences: Sequence[IntArray], inputs: dict[str, Sequence[int]]
+    ) -> "EncodedPairs":
+        """fits: one a pair; sequences: token ids; inputs: columns with one number a window of each pair."""
+        cuts = {
+            "query_cut": [fit.query_cut for fit in fits],
+            "passage_cut": [fit.passage_cut for fit in fits],
+            "windows": [len(fit.windows) for fit in fits],
+        }
+        return cls(sequences_of(sequences), _int32_table(inputs), _int32_table(cuts))
 
     def __len__(self) -> int:
         return int(self.pairs.num_rows)
+
+    def pair_of(self, input_index: int) -> int:
+        """The pair to which a row of `inputs` belongs."""
+        return int(np.searchsorted(np.cumsum(self.pairs["windows"].to_numpy()), input_index, side="right"))
+
+
+def _int32_table(columns: Mapping[str, Sequence[int]]) -> pa.Table:
+    return pa.table({name: pa.array(values, pa.int32()) for name, values in columns.items()})
 
 
 def sequences_of(ids: Sequence[IntArray]) -> pa.ListArray:

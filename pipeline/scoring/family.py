@@ -27,7 +27,7 @@ class Model(Protocol):
     """The weights, on their device."""
 
     def forward(self, encoded: EncodedPairs) -> Forwarded:
-        """One float32 score a pair, in the order of `encoded`."""
+        """One float32 score a row of `encoded.inputs`. Raises ScoringError with the index of such a row."""
 
 
 class Family(Protocol):
@@ -59,6 +59,8 @@ _COMMON_OPTIONS = frozenset(
         "dtype",
         "max_batch_tokens",
         "max_length",
+        "truncation",
+        "long_passages",
     }
 )
 

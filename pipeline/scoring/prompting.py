@@ -1,15 +1,13 @@
 r"""How the decoder rerankers put a pair: one text of query, passage and a closing prompt.
 
 Follows FlagEmbedding 1.4.2 (inference/reranker/decoder_only/base.py): every piece is tokenized on its own,
-`[bos] A: query`, `\n B: passage`, `\n prompt`; the query is cut to query_max_length and the passage to
-max_length, then only the passage is cut until bos, query and passage fit max_length plus the room of a
-separator and the prompt. Where that would leave nothing of the passage, the pair is left over-long.
+`[bos] A: query`, `\n B: passage`, `\n prompt`. As there, bos, query, separator and passage may take
+max_length plus the tokens of a separator and the prompt; the closing prompt comes on top.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
@@ -19,10 +17,10 @@ from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
     load_tokenizer,
-    sequences_of,
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.truncation import Truncation
 
 PROMPT_OPTIONS = frozenset(
     {
@@ -44,16 +42,18 @@ YES_OR_NO = (
 
 
 class PromptEncoder:
-    """Pairs as prompts. Adds to `pairs`: query_length (bos, query, separator) and prompt_length."""
+    """Pairs as prompts. Its `inputs`: query_length (bos, query, separator) and prompt_length."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, default_prompt: str) -> None:
         self._config = config
         self._tokenizer = load_tokenizer(checkpoint)
         self._begin = np.array(_bos(checkpoint, self._tokenizer), np.int32)
         self._separator = self._ids("\n")
-        self._prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
-        self._max_length = checkpoint.length_limit(config.max_length, otherwise=512)
-        self._query_max_length = config.query_max_length or self._max_length * 3 // 4
+        prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
+        self._end = np.concatenate([self._separator, prompt])
+        max_length = checkpoint.length_limit(config.max_length, otherwise=512)
+        self._room = max_length + len(prompt) - len(self._begin)
+        self._truncation = Truncation(config, max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -64,31 +64,18 @@ class PromptEncoder:
             passages, _or(config.passage_instruction_for_rerank, "B: "), config.passage_instruction_format
         )
         query_ids, passage_ids = token_ids(self._tokenizer, queries), token_ids(self._tokenizer, passages)
-        rows = [
-            self._encode_pair(query_ids[query], passage_ids[passage])
-            for query, passage in zip(queries, passages, strict=True)
-        ]
-        prompt_length = len(self._separator) + len(self._prompt)
-        pairs = pa.table(
-            {
-                "truncated": pa.array([truncated for _, _, truncated in rows], pa.bool_()),
-                "query_length": pa.array([length for _, length, _ in rows], pa.int32()),
-                "prompt_length": pa.array([prompt_length] * len(rows), pa.int32()),
-            }
+        fits, sequences, query_lengths = [], [], []
+        for index, (query_text, passage_text) in enumerate(zip(queries, passages, strict=True)):
+            query, passage = query_ids[query_text], passage_ids[passage_text]
+            fit = self._truncation.fit(index, len(query), len(passage), self._room, len(self._separator))
+            before = [self._begin, query[: fit.query], self._separator]
+            fits.append(fit)
+            sequences += [np.concatenate([*before, passage[slice(*span)], self._end]) for span in fit.windows]
+            query_lengths += [sum(map(len, before))] * len(fit.windows)
+        prompt_lengths = [len(self._end)] * len(sequences)
+        return EncodedPairs.of(
+            fits, sequences, {"query_length": query_lengths, "prompt_length": prompt_lengths}
         )
-        return EncodedPairs(sequences_of([ids for ids, _, _ in rows]), pairs)
-
-    def _encode_pair(self, query: IntArray, passage: IntArray) -> tuple[IntArray, int, bool]:
-        """The ids, how many of them come before the passage, and whether anything was cut."""
-        first = np.concatenate([self._begin, query[: self._query_max_length]])
-        second = np.concatenate([self._separator, passage[: self._max_length]])
-        limit = self._max_length + len(self._separator) + len(self._prompt)
-        excess = len(first) + len(second) - limit
-        if 0 < excess < len(second):
-            second = second[:-excess]
-        truncated = len(query) > self._query_max_length or len(second) < len(self._separator) + len(passage)
-        ids = np.concatenate([first, second, self._separator, self._prompt])
-        return ids, len(first) + len(self._separator), truncated
 
     def _ids(self, text: str) -> IntArray:
         return token_ids(self._tokenizer, [text])[text]

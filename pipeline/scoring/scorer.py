@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,10 @@ import numpy.typing as npt
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Forwarded
+from pipeline.scoring.device import resolve_device
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.family import Encoder, Model, load_family
+from pipeline.scoring.truncation import best_windows
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,24 @@ class RankedPassage:
     index: int
     """Position among the passages handed in."""
     passage: str
+    query_cut: int
+    passage_cut: int
+    """Tokens of the query, of the passage, that the model did not see."""
+    window: int
+    """Which window of the passage scored best; 0 where it was not parted."""
+
+
+class Scored(NamedTuple):
+    """What became of encoded pairs. `pairs` below is their number, in their order."""
+
+    scores: npt.NDArray[np.float32]
+    """(pairs,), or (pairs, cutoffs) where several cutoff layers are asked for; all finite."""
+    windows: npt.NDArray[np.int32]
+    """The number of the passage's best window, 0 for the first; of the same shape."""
+    tokens: int
+    """Real tokens that went through the trunk."""
+    padded_tokens: int
+    """The same with padding."""
 
 
 class Scorer:
@@ -53,6 +73,7 @@ class Scorer:
 
     @cached_property
     def model(self) -> Model:
+        resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         return self._family.load_model(self.checkpoint, self.config)
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
@@ -62,14 +83,22 @@ class Scorer:
                 raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}")
         return self.encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
-    def forward(self, encoded: EncodedPairs) -> Forwarded:
-        """Score encoded pairs. Raises ScoringError for a score that is not finite."""
-        result = self.model.forward(encoded)
-        broken = np.argwhere(~np.isfinite(result.scores))
+    def forward(self, encoded: EncodedPairs) -> Scored:
+        """Score encoded pairs. Raises ScoringError for a pair that fails or has no finite score."""
+        try:
+            scores, tokens, padded_tokens = self.model.forward(encoded)
+        except ScoringError as error:
+            raise ScoringError(encoded.pair_of(error.index), error.reason) from error
+        broken = np.argwhere(~np.isfinite(scores))
         if broken.size:
-            worst = result.scores[tuple(broken[0])]
-            raise ScoringError(int(broken[0][0]), f"its score is {worst}, which ranks nowhere")
-        return result
+            score = scores[tuple(broken[0])]
+            raise ScoringError(
+                encoded.pair_of(int(broken[0][0])), f"its score is {score}, which ranks nowhere"
+            )
+        long_passages = self.config.long_passages
+        strategy = long_passages.strategy if long_passages is not None else "first"
+        scores, windows = best_windows(scores, encoded.pairs["windows"].to_numpy(), strategy)
+        return Scored(scores, windows, tokens, padded_tokens)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
@@ -82,12 +111,21 @@ class Scorer:
         """The passages, best first; equal scores keep the order they came in."""
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
-        scores = self.score([(query, passage) for passage in passages])
-        if scores.ndim > 1:
+        encoded = self.encode([(query, passage) for passage in passages])
+        scored = self.forward(encoded)
+        if scored.scores.ndim > 1:
             raise ConfigError("scorer.cutoff_layers: passages rank by one score; ask for one layer")
-        order = np.argsort(-scores, kind="stable")[:top_k]
+        order = np.argsort(-scored.scores, kind="stable")[:top_k]
+        cuts = encoded.pairs.select(["query_cut", "passage_cut"]).to_pylist()
         return [
-            RankedPassage(rank, float(scores[index]), int(index), passages[index])
+            RankedPassage(
+                rank=rank,
+                score=float(scored.scores[index]),
+                index=int(index),
+                passage=passages[index],
+                window=int(scored.windows[index]),
+                **cuts[index],
+            )
             for rank, index in enumerate(order, start=1)
         ]
 

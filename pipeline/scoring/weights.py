@@ -1,9 +1,10 @@
 """Load weights: safetensors only, in a dtype of our choice, with a LoRA adapter merged in."""
 
+import re
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
@@ -50,15 +51,6 @@ def load_weights(
     return model if adapter is None else _merge_adapter(model, adapter)
 
 
-def read_tensors(checkpoint: Checkpoint, names: list[str]) -> dict[str, torch.Tensor]:
-    """Those of the named tensors that the checkpoint's safetensors files hold."""
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(checkpoint.path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            found |= {name: tensors.get_tensor(name) for name in set(names) & set(tensors.keys())}
-    return found
-
-
 def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
     try:
         import peft  # noqa: PLC0415  (an extra, for those who use it)
@@ -69,8 +61,10 @@ def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
         raise ModelError(f"scorer.peft_path: {adapter.name}: no adapter_model.safetensors in {adapter.path}")
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.path))
+        if settings.task_type == "CAUSAL_LM":
+            settings.task_type = None  # it would ask the model for what generation needs
         wrapped = peft.get_peft_model(model, settings)
-        loading: Any = peft.set_peft_model_state_dict(wrapped, load_file(file))
+        loading: Any = peft.set_peft_model_state_dict(wrapped, _of_loaded_layers(load_file(file), model))
         # peft leaves what has no counterpart as it was made up, with no more than a warning.
         missing = [key for key in loading.missing_keys if "lora_" in key]
         strange = missing + list(loading.unexpected_keys)
@@ -81,6 +75,13 @@ def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
         return wrapped.merge_and_unload()
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise ModelError(f"scorer.peft_path: {adapter.name}: {error}") from error
+
+
+def _of_loaded_layers(adapter: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
+    """Without what is for layers above the last cutoff, which are not there."""
+    layers = model.config.num_hidden_layers
+    found = {key: re.search(r"\.layers\.(\d+)\.", key) for key in adapter}
+    return {key: adapter[key] for key, match in found.items() if match is None or int(match[1]) < layers}
 
 
 def cast_trunk(model: Any, dtype: torch.dtype) -> Any:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import is_utf8
-from pipeline.tables.schema import run_schema
+from pipeline.tables.schema import RUN_COLUMNS, run_schema
 from pipeline.tables.storage import Directory, is_directory, open_input
 
 RUN_TAG = "rayrank"
@@ -19,11 +19,11 @@ RUN_TAG = "rayrank"
 def write_shard(output: Directory, name: str, ranked: pa.Table, rejects: pa.Table) -> None:
     """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
 
-    ranked: query_id, passage_id, score, rank, kept (a struct), in the order in which they shall stand.
+    ranked: RUN_COLUMNS and kept (a struct), in the order in which they shall stand.
     """
     schema = run_schema(*(ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept")))
     kept = ranked["kept"].combine_chunks().flatten()
-    columns = [ranked[column] for column in ("query_id", "passage_id", "score", "rank")]
+    columns = [ranked[column] for column in RUN_COLUMNS]
     output.write(f"run/{name}.parquet", _parquet(pa.table([*columns, *kept], schema=schema)))
     if rejects.num_rows:
         output.write(f"rejects/{name}.parquet", _parquet(rejects))

@@ -1,7 +1,9 @@
 """Column names and Arrow schemas of what is read and written, in one place.
 
 run (a row a kept candidate, a query's rows together in rank order):
-    query_id, passage_id: as they came; score: float32, higher is better; rank: int32, 1-based; kept columns
+    query_id, passage_id: as they came; score: float32, higher is better; rank: int32, 1-based;
+    query_cut, passage_cut: int32, tokens that the model did not see; window: int32, the number of the
+    passage's window that scored best, from 0; kept columns
 rejects (a row a candidate that could not be scored):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
     nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
@@ -9,7 +11,7 @@ rejects (a row a candidate that could not be scored):
 
 import pyarrow as pa
 
-RUN_COLUMNS = ("query_id", "passage_id", "score", "rank")
+RUN_COLUMNS = ("query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window")
 
 REASONS = {
     "malformed_row": "not a row of this format",
@@ -53,8 +55,8 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
 
 
 def run_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: pa.StructType) -> pa.Schema:
-    own = [("query_id", query_id), ("passage_id", passage_id), ("score", pa.float32()), ("rank", pa.int32())]
-    return pa.schema([*own, *kept])
+    types = (query_id, passage_id, pa.float32(), pa.int32(), pa.int32(), pa.int32(), pa.int32())
+    return pa.schema([*zip(RUN_COLUMNS, types, strict=True), *kept])
 
 
 def is_id(data_type: pa.DataType) -> bool:

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 CORPUS = [
@@ -111,3 +113,41 @@ def make_cross_encoder(path: Path, kind: str, **config: Any) -> Path:
 
 def make_trunk(path: Path, kind: str, **config: Any) -> Path:
     return make(path, kind, AutoModel, **config)
+
+
+def make_qwen3(path: Path, tied: bool = False) -> Path:
+    """A Qwen3-Reranker: byte-level BPE with Qwen's way of parting words, and the tokens of a chat."""
+    tokenizer = Tokenizer(models.BPE())
+    words = r"""[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator([*CORPUS, *["yes", "no"] * 9, *["?\n<Document>: <Query>: "] * 9], trainer)
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, pad_token="<|endoftext|>"
+    )
+    wrapped.save_pretrained(path)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=500,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=64,
+        max_position_embeddings=400,
+        tie_word_embeddings=tied,
+        initializer_range=0.3,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(path)
+    return path

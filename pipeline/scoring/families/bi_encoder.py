@@ -11,22 +11,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from transformers import AutoModel
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, ScoringError
+from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Forwarded, batch_tokens, resolve_device, run_batches
+from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
-    IntArray,
     load_tokenizer,
-    sequences_of,
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.truncation import Truncation
 from pipeline.scoring.weights import cast, load_weights
 
 HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, MiniLM, other embedding models)"
@@ -51,6 +50,7 @@ class TextEncoder:
         self._prompt = _default_prompt(checkpoint)
         self._lower_case = bool(settings.get("do_lower_case"))
         self._max_length = _max_length(checkpoint, config, settings)
+        self._truncation = Truncation(config, self._max_length)
         probe = self._tokenizer.encode("a")
         text = [position for position, part in enumerate(probe.sequence_ids) if part == 0]
         ids = np.array(probe.ids, np.int32)
@@ -64,26 +64,25 @@ class TextEncoder:
         if self._lower_case:
             queries, passages = [text.lower() for text in queries], [text.lower() for text in passages]
         ids = token_ids(self._tokenizer, [*queries, *passages])
-        place = {text: index for index, text in enumerate(ids)}
         room = self._max_length - len(self._before) - len(self._after)
         if room < 1:
             raise ModelError(
                 f"scorer.max_length {self._max_length}: leaves a text no room beside special tokens"
             )
-        cut = {text for text, tokens in ids.items() if len(tokens) > room}
-        sequences: list[IntArray] = [
-            np.concatenate([self._before, tokens[:room], self._after]) for tokens in ids.values()
+        places: dict[tuple[str, int, int], int] = {}
+        fits, query_places, passage_places = [], [], []
+        for index, (query, passage) in enumerate(zip(queries, passages, strict=True)):
+            fit = self._truncation.fit_apart(index, len(ids[query]), len(ids[passage]), room, room)
+            fits.append(fit)
+            for span in fit.windows:
+                query_places.append(places.setdefault((query, 0, fit.query), len(places)))
+                passage_places.append(places.setdefault((passage, *span), len(places)))
+        sequences = [
+            np.concatenate([self._before, ids[text][start:stop], self._after]) for text, start, stop in places
         ]
-        pairs = pa.table(
-            {
-                "truncated": pa.array(
-                    [q in cut or p in cut for q, p in zip(queries, passages, strict=True)], pa.bool_()
-                ),
-                "query_sequence": pa.array([place[query] for query in queries], pa.int32()),
-                "passage_sequence": pa.array([place[passage] for passage in passages], pa.int32()),
-            }
+        return EncodedPairs.of(
+            fits, sequences, {"query_sequence": query_places, "passage_sequence": passage_places}
         )
-        return EncodedPairs(sequences_of(sequences), pairs)
 
 
 class Embedder:
@@ -94,28 +93,31 @@ class Embedder:
             raise ModelError(
                 f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
             )
-        self._device = resolve_device(config.device)
         self._pooling, self._normalized = _pooling_of(checkpoint)
         # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
         model = load_weights(AutoModel, checkpoint, config, unused=("pooler.",))
         cast(model, getattr(torch, config.dtype))
-        self._model = model.to(self._device).eval()
-        self._max_batch_tokens = batch_tokens(self._device, config, model.config)
+        self._device = Device(config, model.config)
+        self._model = model.to(self._device.torch).eval()
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
-        embeddings, tokens, padded = run_batches(
-            encoded.sequences, self._max_batch_tokens, self._pad_id, self._device, self._embed
-        )
-        queries = encoded.pairs["query_sequence"].to_numpy()
-        passages = encoded.pairs["passage_sequence"].to_numpy()
+        queries = encoded.inputs["query_sequence"].to_numpy()
+        passages = encoded.inputs["passage_sequence"].to_numpy()
+        sequences = Sequences.of(encoded.sequences)
+        everything = [np.arange(len(sequences.lengths))]
+        try:
+            embeddings, tokens, padded = self._device.run(sequences, everything, self._pad_id, self._embed)
+        except ScoringError as error:
+            reader = np.flatnonzero((queries == error.index) | (passages == error.index))[0]
+            raise ScoringError(int(reader), error.reason) from error
         if not len(encoded):
             return Forwarded(np.zeros(0, np.float32), tokens, padded)
         scores: npt.NDArray[np.float32] = np.einsum("ij,ij->i", embeddings[queries], embeddings[passages])
         return Forwarded(scores, tokens, padded)
 
-    def _embed(self, ids: torch.Tensor, mask: torch.Tensor, _batch: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _embed(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> torch.Tensor:
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
         return torch.nn.functional.normalize(embedding, dim=-1) if self._normalized else embedding

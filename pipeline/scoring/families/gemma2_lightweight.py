@@ -2,19 +2,20 @@
 
 As in FlagEmbedding 1.4.2 (decoder_only/models/gemma_model.py), with which the published scores were made:
 attention is plain causal, without Gemma 2's sliding window and, since torch's attention has none, without the
-soft cap inside; the score goes through the tanh soft cap; heads are taken by position in the list of cutoffs
-(the first cutoff uses head 0, whatever its number).
+soft cap inside; the score goes through the tanh soft cap; heads are taken by position among the cutoffs asked
+for (the lowest cutoff uses head 0, whatever its number).
 """
 
 from typing import Any
 
 import torch
-from transformers import Gemma2Config, Gemma2Model
+from transformers import Gemma2Config, Gemma2Model, Gemma2PreTrainedModel
 
 from pipeline.errors import ConfigError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.layer_heads import LayerHeadModel, cutoff_layers, load_heads
+from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.layer_heads import cutoff_layers, head_rows, layers_with_heads, with_layer_heads
 from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder
 from pipeline.scoring.weights import load_weights
 
@@ -36,16 +37,17 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, PROMPT)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> LayerHeadModel:
+def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
     published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
     _check_compression(published, config)
     gemma2 = _gemma2_config(published, layers=max(cutoffs))
-    trunk = load_weights(Gemma2Model, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
+    headed = with_layer_heads(Gemma2PreTrainedModel, Gemma2Model, checkpoint)
+    model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
     # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
-    trunk.config._attn_implementation = "sdpa"
-    heads = load_heads(checkpoint, _head_numbers(cutoffs, published, config))
+    model.model.config._attn_implementation = "sdpa"
+    heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config))
     cap = float(published["final_logit_softcapping"])
-    return LayerHeadModel(trunk, heads, config, cutoffs, config.compress_layers, score_cap=cap)
+    return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
 
 
 def _gemma2_config(published: dict[str, Any], layers: int) -> Gemma2Config:
@@ -60,10 +62,10 @@ def _gemma2_config(published: dict[str, Any], layers: int) -> Gemma2Config:
     )
 
 
-def _head_numbers(cutoffs: list[int], published: dict[str, Any], config: ScorerConfig) -> list[int]:
-    if config.head_index == "position":
-        return list(range(len(cutoffs)))
-    return [(cutoff - published["start_layer"]) // published["layer_sep"] for cutoff in cutoffs]
+def _head_numbers(cutoffs: list[int], checkpoint: Checkpoint, config: ScorerConfig) -> list[int]:
+    # The reference visits the cutoffs in ascending order, each once.
+    numbered = layers_with_heads(checkpoint) if config.head_index == "layer" else sorted(set(cutoffs))
+    return [numbered.index(cutoff) for cutoff in cutoffs]
 
 
 def _check_compression(published: dict[str, Any], config: ScorerConfig) -> None:

@@ -8,11 +8,12 @@ import math
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.layer_heads import LayerHeadModel, cutoff_layers, load_heads
+from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.layer_heads import cutoff_layers, head_rows, with_layer_heads
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder
 from pipeline.scoring.weights import load_weights
 
@@ -33,13 +34,14 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, YES_OR_NO)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> LayerHeadModel:
+def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
     published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
     llama = _llama_config(published, layers=max(cutoffs))
-    trunk = load_weights(LlamaModel, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
-    _fold_factors(trunk, published)
-    heads = load_heads(checkpoint, [cutoff - published["start_layer"] for cutoff in cutoffs])
-    return LayerHeadModel(trunk, heads, config, cutoffs)
+    headed = with_layer_heads(LlamaPreTrainedModel, LlamaModel, checkpoint)
+    model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
+    _fold_factors(model.model, published)
+    heads = head_rows(model, [cutoff - published["start_layer"] for cutoff in cutoffs])
+    return HeadedDecoder(model.model, heads, config, cutoffs)
 
 
 def _llama_config(published: dict[str, Any], layers: int) -> LlamaConfig:

@@ -1,33 +1,30 @@
 """Cross-encoders with a classification head of one logit: bge-reranker-base, -large, -v2-m3 and their like.
 
-How a pair is cut follows FlagEmbedding 1.4.2 (inference/reranker/encoder_only/base.py), with which the
-published scores were made: query and passage are tokenized apart, the query is cut to query_max_length and
-the passage to max_length, then only the passage is cut until the pair fits. Where that would leave nothing
-of the passage, the pair is left over-long.
+As in FlagEmbedding 1.4.2 (inference/reranker/encoder_only/base.py), with which the published scores were
+made, query and passage are tokenized apart and cut as ids, and max_length counts the special tokens.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.errors import ModelError, ScoringError
+from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Forwarded, batch_tokens, resolve_device, run_batches, sigmoid
+from pipeline.scoring.device import Device, Forwarded, sigmoid
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
     load_tokenizer,
-    sequences_of,
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.truncation import Truncation
 from pipeline.scoring.weights import cast_trunk, load_weights
 
 HANDLES = (
@@ -79,8 +76,9 @@ class PairEncoder:
         self._template = PairTemplate.of(self._tokenizer)
         self._has_token_types = _has_token_types(checkpoint)
         self._max_positions = checkpoint.max_positions
-        self._max_length = checkpoint.length_limit(config.max_length, otherwise=512)
-        self._query_max_length = config.query_max_length or self._max_length * 3 // 4
+        max_length = checkpoint.length_limit(config.max_length, otherwise=512)
+        self._room = max_length - sum(map(len, self._template))
+        self._truncation = Truncation(config, max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -91,56 +89,44 @@ class PairEncoder:
             passages, config.passage_instruction_for_rerank, config.passage_instruction_format
         )
         query_ids, passage_ids = token_ids(self._tokenizer, queries), token_ids(self._tokenizer, passages)
-        rows = [
-            self._encode_pair(index, query_ids[query], passage_ids[passage])
-            for index, (query, passage) in enumerate(zip(queries, passages, strict=True))
-        ]
-        sequences = sequences_of([ids for ids, _, _ in rows])
-        pairs = pa.table(
-            {
-                "truncated": pa.array([truncated for _, _, truncated in rows], pa.bool_()),
-                "type_one_start": pa.array([start for _, start, _ in rows], pa.int32()),
-            }
-        )
-        return EncodedPairs(sequences, pairs)
-
-    def _encode_pair(self, index: int, query: IntArray, passage: IntArray) -> tuple[IntArray, int, bool]:
-        """The ids, where token type 1 begins, and whether anything was cut."""
         before, between, after = self._template
-        kept_query, kept_passage = query[: self._query_max_length], passage[: self._max_length]
-        special = len(before) + len(between) + len(after)
-        excess = len(kept_query) + len(kept_passage) + special - self._max_length
-        if 0 < excess < len(kept_passage):
-            kept_passage = kept_passage[:-excess]
-        ids = np.concatenate([before, kept_query, between, kept_passage, after])
-        if self._max_positions is not None and len(ids) > self._max_positions:
+        fits, sequences, type_one_starts = [], [], []
+        for index, (query_text, passage_text) in enumerate(zip(queries, passages, strict=True)):
+            query, passage = query_ids[query_text], passage_ids[passage_text]
+            fit = self._truncation.fit(index, len(query), len(passage), self._room)
+            fits.append(fit)
+            for span in fit.windows:
+                first = np.concatenate([before, query[: fit.query], between])
+                sequences.append(np.concatenate([first, passage[slice(*span)], after]))
+                self._check_positions(index, len(sequences[-1]))
+                type_one_starts.append(len(first) if self._has_token_types else len(sequences[-1]))
+        return EncodedPairs.of(fits, sequences, {"type_one_start": type_one_starts})
+
+    def _check_positions(self, index: int, length: int) -> None:
+        if self._max_positions is not None and length > self._max_positions:
             raise ScoringError(
                 index,
-                f"{len(ids)} tokens for a model of {self._max_positions} positions: query_max_length"
-                f" {self._query_max_length} leaves the passage no room; set it lower",
+                f"{length} tokens for a model of {self._max_positions} positions: the query leaves the"
+                " passage no room; set query_max_length lower",
             )
-        truncated = len(kept_query) < len(query) or len(kept_passage) < len(passage)
-        passage_start = len(before) + len(kept_query) + len(between)
-        return ids, passage_start if self._has_token_types else len(ids), truncated
 
 
 class PairClassifier:
     """The trunk with its one-logit head."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        self._device = resolve_device(config.device)
         model = load_weights(AutoModelForSequenceClassification, checkpoint, config)
-        self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device).eval()
+        self._device = Device(config, model.config)
+        self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device.torch).eval()
         self._normalize = config.normalize
-        self._max_batch_tokens = batch_tokens(self._device, config, model.config)
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
         self._has_token_types = _has_token_types(checkpoint)
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
-        starts = encoded.pairs["type_one_start"].to_numpy()
+        starts = encoded.inputs["type_one_start"].to_numpy()
 
-        def logits(ids: torch.Tensor, mask: torch.Tensor, batch: npt.NDArray[np.int64]) -> torch.Tensor:
+        def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
             more: dict[str, Any] = {}
             if self._has_token_types:
                 positions = torch.arange(ids.shape[1], device=ids.device)
@@ -149,9 +135,8 @@ class PairClassifier:
             result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
             return result[:, 0]
 
-        scores, tokens, padded = run_batches(
-            encoded.sequences, self._max_batch_tokens, self._pad_id, self._device, logits
-        )
+        sequences = Sequences.of(encoded.sequences)
+        scores, tokens, padded = self._device.run(sequences, [np.arange(len(starts))], self._pad_id, logits)
         return Forwarded(sigmoid(scores) if self._normalize else scores, tokens, padded)
 
 

@@ -1,0 +1,89 @@
+"""Qwen3-Reranker (0.6B, 4B, 8B): a causal language model asked for "yes" or "no" in a chat.
+
+As published (the model card of Qwen/Qwen3-Reranker-0.6B, its transformers example): instruction, query and
+passage are tokenized as one text, which is cut at its end; the turns around it are tokenized on their own.
+The published score is the softmax over the two logits, which `normalize: true` gives; without it, the score
+is their difference.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import Qwen3ForCausalLM
+
+from pipeline.errors import ModelError
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.encoding import EncodedPairs, load_tokenizer
+from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.truncation import Truncation
+from pipeline.scoring.weights import load_weights
+
+HANDLES = "Qwen3ForCausalLM trained to answer yes or no (Qwen3-Reranker)"
+OPTIONS = frozenset({"normalize", "query_instruction_for_rerank"})
+
+_SYSTEM = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"
+    ' Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+)
+_ASSISTANT = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+_MAX_LENGTH = 8192
+
+
+def handles(checkpoint: Checkpoint) -> bool:
+    return checkpoint.architecture == "Qwen3ForCausalLM"
+
+
+class ChatEncoder:
+    """Pairs as chats. Its `inputs`: query_length, all before the passage, and prompt_length, all after it."""
+
+    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
+        self._tokenizer = load_tokenizer(checkpoint)
+        self._begin, self._end = (
+            np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+            for text in (_SYSTEM, _ASSISTANT)
+        )
+        instruction = config.query_instruction_for_rerank
+        self._instruction = _INSTRUCTION if instruction is None else instruction
+        max_length = checkpoint.length_limit(config.max_length, otherwise=_MAX_LENGTH)
+        self._room = max_length - len(self._begin) - len(self._end)
+        if self._room < 1:
+            raise ModelError(f"scorer.max_length {max_length}: leaves a pair no room beside the chat's turns")
+        self._truncation = Truncation(config, max_length)
+
+    def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
+        heads = [f"<Instruct>: {self._instruction}\n<Query>: {query}\n<Document>: " for query in queries]
+        bodies = [head + passage for head, passage in zip(heads, passages, strict=True)]
+        fits, sequences, query_lengths = [], [], []
+        encodings = self._tokenizer.encode_batch(bodies, add_special_tokens=False)
+        for index, (head, encoding) in enumerate(zip(heads, encodings, strict=True)):
+            ids = np.array(encoding.ids, np.int32)
+            # A token that holds the end of the head and the beginning of the passage is the passage's.
+            first = int(np.searchsorted([stop for _, stop in encoding.offsets], len(head), side="right"))
+            query, passage = ids[:first], ids[first:]
+            left = self._room - min(first, self._room)
+            fit = self._truncation.fit_apart(index, first, len(passage), self._room, left)
+            before = np.concatenate([self._begin, query[: fit.query]])
+            fits.append(fit)
+            sequences += [np.concatenate([before, passage[slice(*span)], self._end]) for span in fit.windows]
+            query_lengths += [len(before)] * len(fit.windows)
+        prompt_lengths = [len(self._end)] * len(sequences)
+        return EncodedPairs.of(
+            fits, sequences, {"query_length": query_lengths, "prompt_length": prompt_lengths}
+        )
+
+
+def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:
+    return ChatEncoder(checkpoint, config)
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
+    tokenizer = load_tokenizer(checkpoint)
+    yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
+    if yes is None or no is None:
+        raise ModelError(f"{checkpoint.name}: its tokenizer has no tokens 'yes' and 'no'")
+    model = load_weights(Qwen3ForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+    rows = model.lm_head.weight[[yes, no]].detach().float()
+    return HeadedDecoder(model.model, rows[:1] - rows[1:], config, [model.config.num_hidden_layers])

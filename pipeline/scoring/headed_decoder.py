@@ -1,0 +1,82 @@
+"""The decoder rerankers: a score is the last token's hidden state times one row of a head.
+
+Never the logits of a vocabulary at every position: one number from one position is all that is asked for.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.decoder import Decoder, Prefix
+from pipeline.scoring.device import Device, Forwarded, sigmoid
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.prefix import group_by_prefix
+
+
+class HeadedDecoder:
+    """A trunk up to the last cutoff, with a head's row for each cutoff.
+
+    Candidates of one query begin with the same tokens. The trunk is causal, so what it makes of these does
+    not depend on what follows: it is computed once a query, where that pays.
+    """
+
+    def __init__(
+        self,
+        trunk: Any,
+        heads: torch.Tensor,
+        config: ScorerConfig,
+        cutoffs: list[int],
+        compress_layers: tuple[int, ...] = (),
+        score_cap: float | None = None,
+    ) -> None:
+        """heads: (cutoffs, width) float32. score_cap: bounds scores by tanh, as Gemma 2 does its logits."""
+        self._device = Device(config, trunk.config)
+        self._heads = heads.to(self._device.torch)
+        self._decoder = Decoder(
+            trunk.to(self._device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
+        )
+        self._score_cap = score_cap
+        self._normalize = config.normalize
+
+    @torch.inference_mode()
+    def forward(self, encoded: EncodedPairs) -> Forwarded:
+        """Scores are (inputs,) for one cutoff, (inputs, cutoffs) for several."""
+        whole = Sequences.of(encoded.sequences)
+        before, after = (encoded.inputs[name].to_numpy() for name in ("query_length", "prompt_length"))
+        groups = group_by_prefix(whole, before, self._device.max_batch_tokens)
+        shared = np.zeros(len(before), np.int64)
+        for group in groups:
+            shared[group.members] = group.prefix
+        last: dict[bytes, Prefix] = {}
+
+        def prefix_of(index: int) -> Prefix | None:
+            """The one of the query at hand is kept, that of the query before is not."""
+            if not shared[index]:
+                return None
+            ids = whole.values[whole.starts[index] :][: shared[index]]
+            if ids.tobytes() not in last:
+                last.clear()
+                on_device = torch.from_numpy(ids[None].astype(np.int64)).to(self._device.torch)
+                last[ids.tobytes()] = self._decoder.read_prefix(on_device)
+            return last[ids.tobytes()]
+
+        def scores_of(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+            query, prompt = (
+                torch.from_numpy(counts[batch]).to(ids.device) for counts in (before - shared, after)
+            )
+            hidden = self._decoder.forward(ids, mask.sum(dim=1), query, prompt, prefix_of(int(batch[0])))
+            scores = (hidden * self._heads).sum(dim=-1)
+            return (
+                scores if self._score_cap is None else torch.tanh(scores / self._score_cap) * self._score_cap
+            )
+
+        scores, tokens, padded = self._device.run(
+            whole.without_first(shared), [group.members for group in groups], 0, scores_of
+        )
+        prefixes = sum(group.prefix for group in groups)
+        scores = scores.reshape(len(before), len(self._heads))
+        scores = scores[:, 0] if len(self._heads) == 1 else scores
+        return Forwarded(sigmoid(scores) if self._normalize else scores, tokens + prefixes, padded + prefixes)

@@ -1,0 +1,124 @@
+"""Pure: how a pair is made to fit the model, counted in tokens, and how a long passage becomes windows."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import ScoringError
+from pipeline.scoring.config import ScorerConfig
+
+
+class Fit(NamedTuple):
+    """What is read of one pair."""
+
+    query: int
+    """Tokens kept of the query, from its start."""
+    windows: list[tuple[int, int]]
+    """The passage: each window's first token and the one past its last. One window where it is not parted."""
+    query_cut: int
+    passage_cut: int
+    """Tokens that no window reads."""
+
+
+class Truncation:
+    """The options `truncation`, `query_max_length` and `long_passages`."""
+
+    def __init__(self, config: ScorerConfig, max_length: int) -> None:
+        self._strategy = config.truncation
+        self._long_passages = config.long_passages
+        self._max_length = max_length
+        self._query_max_length = config.query_max_length
+
+    def fit(self, index: int, query: int, passage: int, room: int, separator: int = 0) -> Fit:
+        """Fit a query and a passage of so many tokens into `room` tokens that the two share.
+
+        separator: tokens before the passage that flag_embedding cuts along with it. Raises ScoringError
+        naming pair `index` where truncation is `error`, or where windows of the passage have no room.
+        """
+        query_max = self._query_max_length or self._max_length * 3 // 4
+        if self._long_passages is not None:
+            kept = min(query, query_max)
+            return self._checked(index, query, passage, kept, self.windows(index, passage, room - kept))
+        if self._strategy == "flag_embedding":
+            kept, rest = min(query, query_max), min(passage, self._max_length)
+            excess = kept + rest - room
+            # Where cutting would take all of the passage and its separator, the reference cuts nothing.
+            if 0 < excess < rest + separator:
+                rest = max(0, rest - excess)
+        else:
+            kept, rest = _longest_first(min(query, self._query_max_length or query), passage, max(room, 0))
+        return self._checked(index, query, passage, kept, [(0, rest)])
+
+    def fit_apart(self, index: int, query: int, passage: int, query_room: int, passage_room: int) -> Fit:
+        """The same where each text has room of its own, or the passage what the query leaves."""
+        kept = min(query, query_room)
+        return self._checked(index, query, passage, kept, self.windows(index, passage, passage_room))
+
+    def windows(self, index: int, passage: int, room: int) -> list[tuple[int, int]]:
+        """The windows of a passage; without `long_passages` one, as long as fits."""
+        options = self._long_passages
+        if options is None:
+            return [(0, max(0, min(passage, room)))]
+        if room < 1:
+            raise ScoringError(
+                index, "the query leaves no room for a window of the passage; lower query_max_length"
+            )
+        window = min(options.window or room, room)
+        spans = _spans(passage, window, min(options.stride or window, window))
+        return [next(spans)] if options.strategy == "first" else list(spans)
+
+    def _checked(
+        self, index: int, query: int, passage: int, kept: int, windows: list[tuple[int, int]]
+    ) -> Fit:
+        fit = Fit(kept, windows, query - kept, passage - windows[-1][1])
+        if self._strategy == "error" and (fit.query_cut or fit.passage_cut):
+            raise ScoringError(
+                index,
+                f"query of {query} and passage of {passage} tokens don't fit: {fit.query_cut} and"
+                f" {fit.passage_cut} would be cut. Raise max_length, set long_passages, or allow truncation",
+            )
+        return fit
+
+
+def best_windows(
+    scores: npt.NDArray[np.float32], counts: npt.NDArray[np.int32], strategy: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Window scores, (windows,) or (windows, cutoffs), to pair scores, and the number of the best windows.
+
+    counts: windows of each pair, 1 or more, the windows of a pair together. Equal windows: the first.
+    """
+    starts = np.cumsum(counts) - counts
+    if not len(counts):
+        return scores, np.zeros(scores.shape, np.int32)
+    best = np.maximum.reduceat(scores, starts)
+    number = np.arange(len(scores)) - np.repeat(starts, counts)
+    number = number.reshape(-1, *[1] * (scores.ndim - 1))
+    candidates = np.where(scores == np.repeat(best, counts, axis=0), number, len(scores))
+    winners = np.minimum.reduceat(candidates, starts).astype(np.int32)
+    if strategy != "mean":
+        return best, winners
+    total = np.add.reduceat(scores, starts, dtype=np.float64)
+    mean: npt.NDArray[np.float32] = (total / counts.reshape(-1, *[1] * (scores.ndim - 1))).astype(np.float32)
+    return mean, winners
+
+
+def _spans(length: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Windows from the start on, until one reaches the end."""
+    start = 0
+    while start + window < length:
+        yield start, start + window
+        start += stride
+    yield start, length
+
+
+def _longest_first(query: int, passage: int, room: int) -> tuple[int, int]:
+    """The lengths to which tokenizers' LongestFirst cuts (truncate_encodings in utils/truncation.rs)."""
+    if query + passage <= room:
+        return query, passage
+    short, long = min(query, passage), max(query, passage)
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (long, short) if query > passage else (short, long)

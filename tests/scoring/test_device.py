@@ -1,0 +1,132 @@
+"""Memory that really runs out: torch's allocator refuses, or the process has no more to give."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.errors import ModelError, ScoringError
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.device import Device, Forward, resolve_device
+from tests.conftest import TINY
+
+LENGTHS = [3, 8, 1, 5, 8, 2, 4]
+MODEL = SimpleNamespace(hidden_size=8)
+MORE_THAN_THERE_IS = 2**48
+
+
+def device(max_batch_tokens: int) -> Device:
+    return Device(ScorerConfig(model="m", device="cpu", max_batch_tokens=max_batch_tokens), MODEL)
+
+
+def sequences() -> Sequences:
+    return Sequences.of(
+        pa.array([[index + 1] * length for index, length in enumerate(LENGTHS)], pa.list_(pa.int32()))
+    )
+
+
+def forward_within(tokens: int, seen: list[list[int]]) -> Forward:
+    """Sums the ids of a sequence; takes more memory than there is where a batch is above `tokens`."""
+
+    def forward(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        seen.append(batch.tolist())
+        torch.empty(MORE_THAN_THERE_IS if ids.numel() > tokens else 1, dtype=torch.uint8)
+        return (ids * mask).sum(dim=1).float()
+
+    return forward
+
+
+def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
+    runner, seen = device(64), list[list[int]]()
+    sums, tokens, padded = runner.run(sequences(), [np.arange(7)], 0, forward_within(16, seen))
+    assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
+    assert tokens == sum(LENGTHS)
+    assert runner.max_batch_tokens == 12
+    # Of 7 sequences of up to 8 tokens 3 are tried, then 1; none is done twice once it fitted.
+    assert [len(batch) for batch in seen][:3] == [7, 3, 1]
+    fitted = [index for batch in seen[2:] for index in batch]
+    assert sorted(fitted) == list(range(7))
+    seen.clear()
+    runner.run(sequences(), [np.arange(7)], 0, forward_within(16, seen))
+    assert sorted(index for batch in seen for index in batch) == list(range(7))
+    assert padded >= tokens
+
+
+def test_a_sequence_that_never_fits_is_named() -> None:
+    with pytest.raises(ScoringError, match="pair 1: its 8 tokens alone need more memory than cpu has"):
+        device(64).run(sequences(), [np.arange(7)], 0, forward_within(7, []))
+
+
+def test_batches_hold_one_group_each() -> None:
+    seen = list[list[int]]()
+    groups = [np.array([0, 2, 4]), np.array([1, 3, 5, 6])]
+    sums, _, _ = device(64).run(sequences(), groups, 0, forward_within(100, seen))
+    assert seen == [[4, 0, 2], [1, 3, 6, 5]]
+    assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
+
+
+def test_another_error_is_no_lack_of_memory_and_names_the_sequence() -> None:
+    calls = list[int]()
+
+    def forward(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        calls.append(len(batch))
+        if 4 in batch:
+            raise RuntimeError("shapes do not match")
+        return ids.sum(dim=1).float()
+
+    runner = device(64)
+    with pytest.raises(ScoringError, match=r"pair 4: RuntimeError: shapes do not match"):
+        runner.run(sequences(), [np.arange(7)], 0, forward)
+    assert runner.max_batch_tokens == 64
+    assert calls[0] == 7
+
+
+def test_an_error_of_the_whole_batch_says_so() -> None:
+    def forward(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        if len(batch) > 1:
+            raise ValueError("too many")
+        return ids.sum(dim=1).float()
+
+    with pytest.raises(ScoringError, match=r"pair 1: ValueError: too many \(in one batch with 6 others\)"):
+        device(64).run(sequences(), [np.arange(7)], 0, forward)
+
+
+def test_no_sequences() -> None:
+    nothing = Sequences.of(pa.array([], pa.list_(pa.int32())))
+    sums, tokens, padded = device(64).run(nothing, [np.arange(0)], 0, forward_within(1, []))
+    assert (sums.shape, tokens, padded) == ((0,), 0, 0)
+
+
+def test_devices_that_are_not_there() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match=r"device cuda:3: this process sees 0 CUDA devices"):
+            resolve_device("cuda:3")
+
+
+def test_a_process_that_runs_out_of_memory_scores_all_the_same() -> None:
+    script = f"""
+import re, resource
+from pathlib import Path
+import numpy as np
+from pipeline import log
+from pipeline.scoring import Scorer, ScorerConfig
+log.configure()
+pairs = [("what is panda?", "The giant panda is a bear. " * 60)] * 384
+few = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=2048)).score(pairs)
+scorer = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=1_000_000))
+scorer.score(pairs[:1])
+now = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (now + 60 * 2**20,) * 2)
+scores = scorer.score(pairs)
+print("difference", np.abs(scores - few).max() < 1e-5, scorer.model._device.max_batch_tokens < 1_000_000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.strip() == "difference True True", done.stderr
+    assert "out of memory device=cpu batch_tokens=" in done.stderr
