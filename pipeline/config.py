@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from pipeline.errors import ConfigError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig, OutputConfig
+from pipeline.tables.schema import score_columns
 
 _COMPARED_BY_CONTENT = {
     "input.path",
@@ -55,9 +56,17 @@ class RerankConfig(BaseModel):
     """Pairs a shard: the unit that is lost and done again when something dies."""
 
     @model_validator(mode="after")
-    def _ranks_by_one_score(self) -> Self:
-        if len(self.scorer.cutoff_layers or ()) > 1:
-            raise ValueError("scorer.cutoff_layers: a run has one score; ask for one layer")
+    def _names_each_column_once(self) -> Self:
+        layers = self.scorer.cutoff_layers or ()
+        if len(set(layers)) < len(layers):
+            raise ValueError(
+                f"scorer.cutoff_layers {list(layers)}: a run has a column a layer; name each once"
+            )
+        taken = sorted(set(score_columns(layers)) & self.output.keep_columns.keys())
+        if taken:
+            raise ValueError(
+                f"output.keep_columns: the run has a {taken[0]} of its own; keep yours under another name"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,10 @@ import os
 import time
 from collections import Counter
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +22,7 @@ from pipeline.scoring.encoding import EncodedPairs
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
+from pipeline.tables.schema import score_columns
 from pipeline.tables.shards import Shard
 from pipeline.tables.storage import Directory
 
@@ -77,8 +81,8 @@ class ScoreShard:
                 "candidates": row["candidates"],
                 "rejects": row["rejects"],
                 "pairs": row["pairs"],
-                "scores": _fold(pa.array(scored.scores, pa.float32())),
-                "windows": _fold(pa.array(scored.windows, pa.int32())),
+                "scores": _fold(_columns(scored.scores)),
+                "windows": _fold(_columns(scored.windows)),
                 "tokens": pa.array([scored.tokens]),
                 "padded_tokens": pa.array([scored.padded_tokens]),
                 "encode_s": row["encode_s"],
@@ -94,14 +98,13 @@ def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
     candidates = pa.Table.from_struct_array(_unfold(row["candidates"]))
     rejects = pa.Table.from_struct_array(_unfold(row["rejects"]))
     pairs = pa.Table.from_struct_array(_unfold(row["pairs"]))
-    for name, column in (
-        ("query_cut", pairs["query_cut"]),
-        ("passage_cut", pairs["passage_cut"]),
-        ("window", _unfold(row["windows"])),
-    ):
+    scores, windows = (_unfold(row[name]).flatten() for name in ("scores", "windows"))
+    layer_scores = score_columns(config.scorer.cutoff_layers or ())
+    more = {"query_cut": pairs["query_cut"], "passage_cut": pairs["passage_cut"], "window": windows[-1]}
+    for name, column in {**more, **dict(zip(layer_scores, scores[: len(layer_scores)], strict=True))}.items():
         candidates = candidates.append_column(name, column)
-    ranked = rank(candidates, _unfold(row["scores"]).to_numpy(), config.output.top_k)
-    write_shard(output, shard.name, ranked, rejects)
+    ranked = rank(candidates, scores[-1].to_numpy(), config.output.top_k)
+    write_shard(output, shard.name, ranked, rejects, layer_scores)
     numbers = {name: row[name][0].as_py() for name in ("tokens", "padded_tokens", "encode_s", "score_s")}
     report = ShardReport(
         name=shard.name,
@@ -138,6 +141,12 @@ def _fold(array: pa.Array | pa.ChunkedArray) -> pa.ListArray:
 
 def _unfold(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks().flatten()
+
+
+def _columns(values: npt.NDArray[Any]) -> pa.StructArray:
+    """(rows,) or (rows, columns) as a struct of columns."""
+    columns = [pa.array(column) for column in np.atleast_2d(values.T)]
+    return pa.StructArray.from_arrays(columns, [str(number) for number in range(len(columns))])
 
 
 def _named(error: ScoringError, candidates: pa.Table) -> InputError:

@@ -1,9 +1,16 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import RerankConfig, load_config
+from pipeline.config import ActorsConfig, RerankConfig, load_config
 from pipeline.errors import ConfigError
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.family import load_family
+from pipeline.tables.config import InputConfig, OutputConfig
+from pipeline.verification import PUBLISHED
+from tests.conftest import DATA, TINY
 
 GOOD = """\
 input:
@@ -115,7 +122,11 @@ def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
         (("scorer.device=cuda",), "scorer.device cuda needs actors that hold a GPU: set actors.num_gpus"),
         (("scorer.device=cpu", "actors.num_gpus=1"), "holds GPUs that scorer.device cpu leaves idle"),
         (("scorer.device=cuda:1", "actors.num_gpus=1"), "Ray deals the GPUs out to the actors"),
-        (("scorer.cutoff_layers=[3, 4]",), "a run has one score; ask for one layer"),
+        (("scorer.cutoff_layers=[3, 4, 3]",), "cutoff_layers [3, 4, 3]: a run has a column a layer"),
+        (
+            ("scorer.cutoff_layers=[3, 4]", "output.keep_columns={score_4: x}"),
+            "output.keep_columns: the run has a score_4 of its own",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_named(tmp_path: Path, override: tuple[str, ...], message: str) -> None:
@@ -137,3 +148,23 @@ def test_the_order_of_kept_columns_is_part_of_the_output(tmp_path: Path) -> None
 
 def test_an_override_fills_an_empty_section(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD + "actors:\n", "actors.max=2").actors.max == 2
+
+
+OF_A_MODEL = [file for file in CONFIGS if file.stem.startswith("bge-reranker")]
+
+
+@pytest.mark.parametrize("file", OF_A_MODEL, ids=lambda file: file.stem)
+def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
+    config = load_config(file, [])
+    assert (config.scorer.model, config.output.path) == (f"BAAI/{file.stem}", f"out/{file.stem}/")
+    stand_in = DATA / f"tiny-{file.stem}"
+    checkpoint = Checkpoint("tiny", stand_in if stand_in.is_dir() else Path(TINY))
+    assert load_family(checkpoint, config.scorer).handles(checkpoint)
+    assert PUBLISHED[file.stem].options.items() <= config.scorer.model_dump().items()
+
+
+def test_one_config_shows_every_field() -> None:
+    text = (CONFIGS[0].parent / "corpus.yaml").read_text()
+    for section in (RerankConfig, InputConfig, OutputConfig, ScorerConfig, ActorsConfig):
+        for field in section.model_fields:
+            assert re.search(rf"\b{field}:", text), field

@@ -18,6 +18,8 @@ from pipeline.config import RerankConfig
 from pipeline.errors import ConfigError, InputError, ModelError, OutputError
 from tests.conftest import MINILM, TINY, golden_cases
 
+MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
@@ -82,6 +84,27 @@ def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
     assert summary.truncated == sum(row["query_cut"] + row["passage_cut"] > 0 for row in run) == 3
     assert {row["window"] for row in run} == {0}
     assert len((table.parent / "out/run.trec").read_text().splitlines()) == 32
+
+
+def test_several_cutoff_layers_are_columns(table: Path) -> None:
+    case = next(case for case in golden_cases(MINICPM) if case.options.get("cutoff_layers") == (2, 4, 6))
+    layers = {"model": case.checkpoint, "cutoff_layers": [2, 6, 4]}
+    job.run(config(table, scorer=layers, output={"keep_columns": {"number": "n"}}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    for name, column in (("score_2", 0), ("score_6", 2), ("score_4", 1), ("score", 1)):
+        expected = case.scores[[row["number"] for row in run], column]
+        np.testing.assert_allclose([row[name] for row in run], expected, atol=1e-4)
+    assert [*run[0]][-4:] == ["score_2", "score_6", "score_4", "number"]
+
+
+def test_long_passages_tell_which_window_won(table: Path) -> None:
+    windows = {"strategy": "max", "window": 64, "stride": 32}
+    job.run(config(table, scorer={"long_passages": windows}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    assert {row["passage_cut"] for row in run} == {0}
+    assert max(row["window"] for row in run) > 0
+    plain = [row["window"] for row in run if row["window"] == 0]
+    assert len(plain) > len(run) / 2
 
 
 def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,17 +16,21 @@ from pipeline.tables.storage import Directory, is_directory, open_input
 RUN_TAG = "rayrank"
 
 
-def write_shard(output: Directory, name: str, ranked: pa.Table, rejects: pa.Table) -> None:
+def write_shard(
+    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, layer_scores: Sequence[str] = ()
+) -> None:
     """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
 
-    ranked: RUN_COLUMNS and kept (a struct), in the order in which they shall stand.
+    ranked: RUN_COLUMNS, the columns named by layer_scores, and kept (a struct), rows as they shall stand.
     """
-    schema = run_schema(*(ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept")))
+    ids_and_kept = (ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept"))
+    query_id, passage_id, kept_type = ids_and_kept
+    schema = run_schema(query_id, passage_id, layer_scores, kept_type)
     kept = ranked["kept"].combine_chunks().flatten()
-    columns = [ranked[column] for column in RUN_COLUMNS]
-    output.write(f"run/{name}.parquet", _parquet(pa.table([*columns, *kept], schema=schema)))
+    columns = [ranked[column] for column in (*RUN_COLUMNS, *layer_scores)]
+    output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema)))
     if rejects.num_rows:
-        output.write(f"rejects/{name}.parquet", _parquet(rejects))
+        output.write(f"rejects/{name}.parquet", parquet_bytes(rejects))
 
 
 class RunRow(NamedTuple):
@@ -63,13 +67,18 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
     if summary is None or output.read("_SUCCESS") is None:
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     rows = []
-    for name in sorted(name for name in output.names("run") if not name.startswith("_")):
-        table = _read_shard(output, name)
+    for table in read_run_shards(output):
         columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
         rows += [
             RunRow(_text(query), _text(passage), -rank) for query, passage, rank in zip(*columns, strict=True)
         ]
     return rows, json.loads(summary)["top_k"]
+
+
+def read_run_shards(output: Directory) -> Iterator[pa.Table]:
+    """The tables of a run, in the order of their shards."""
+    for name in sorted(name for name in output.names("run") if not name.startswith("_")):
+        yield _read_shard(output, name)
 
 
 def write_trec_run(output: Directory, names: list[str]) -> None:
@@ -111,7 +120,8 @@ def _text(value: str | int | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A Parquet file of one table."""
     stream = io.BytesIO()
     pq.write_table(table, stream, compression="zstd")
     return stream.getvalue()

@@ -3,11 +3,14 @@
 run (a row a kept candidate, a query's rows together in rank order):
     query_id, passage_id: as they came; score: float32, higher is better; rank: int32, 1-based;
     query_cut, passage_cut: int32, tokens that the model did not see; window: int32, the number of the
-    passage's window that scored best, from 0; kept columns
+    passage's window that scored best, from 0; score_N: float32, the score after layer N, where several cutoff
+    layers are asked for (`score` is the last one's); kept columns
 rejects (a row a candidate that could not be scored):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
     nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
 """
+
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -54,9 +57,17 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
     )
 
 
-def run_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: pa.StructType) -> pa.Schema:
+def run_schema(
+    query_id: pa.DataType, passage_id: pa.DataType, layer_scores: Sequence[str], kept: pa.StructType
+) -> pa.Schema:
     types = (query_id, passage_id, pa.float32(), pa.int32(), pa.int32(), pa.int32(), pa.int32())
-    return pa.schema([*zip(RUN_COLUMNS, types, strict=True), *kept])
+    scores = [(name, pa.float32()) for name in layer_scores]
+    return pa.schema([*zip(RUN_COLUMNS, types, strict=True), *scores, *kept])
+
+
+def score_columns(cutoff_layers: Sequence[int]) -> list[str]:
+    """The columns of the scores after each of several cutoff layers; none for one."""
+    return [f"score_{layer}" for layer in cutoff_layers] if len(cutoff_layers) > 1 else []
 
 
 def is_id(data_type: pa.DataType) -> bool:

@@ -5,7 +5,7 @@ import tempfile
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple, cast
 
@@ -78,6 +78,11 @@ class Directory:
             if name.endswith(_LEFTOVER):
                 with _store_errors(OutputError, f"{self.url}/{subdirectory}/{name}: can't be removed"):
                     self._fs.rm_file(f"{self._path}/{subdirectory}/{name}")
+
+    def remove(self) -> None:
+        """Remove the directory with all that is in it; nothing happens where there is none."""
+        with _store_errors(OutputError, f"{self.url}: can't be removed"), suppress(FileNotFoundError):
+            self._fs.rm(self._path, recursive=True)
 
     def read(self, name: str) -> bytes | None:
         """What `name` holds; None where there is no such file."""

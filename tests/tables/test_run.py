@@ -21,6 +21,10 @@ def ranked(score: float = 0.1) -> pa.Table:
             "kept": pa.array([{"url": "x"}, {"url": None}], KEPT),
             "score": pa.array([score, score], pa.float32()),
             "rank": pa.array([1, 2], pa.int32()),
+            "query_cut": pa.array([0, 0], pa.int32()),
+            "passage_cut": pa.array([7, 0], pa.int32()),
+            "window": pa.array([0, 3], pa.int32()),
+            "score_8": pa.array([score, score], pa.float32()),
         }
     )
 
@@ -28,9 +32,16 @@ def ranked(score: float = 0.1) -> pa.Table:
 def test_a_shard_holds_the_runs_columns(tmp_path: Path) -> None:
     write_shard(Directory(str(tmp_path)), "s", ranked(), NONE_REJECTED)
     table = pq.read_table(tmp_path / "run/s.parquet")
-    assert table.column_names == ["query_id", "passage_id", "score", "rank", "url"]
+    assert table.column_names == [
+        "query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window", "url",
+    ]  # fmt: skip
     assert table["url"].to_pylist() == ["x", None]
     assert not (tmp_path / "rejects").exists()
+
+
+def test_scores_of_several_layers_stand_before_kept_columns(tmp_path: Path) -> None:
+    write_shard(Directory(str(tmp_path)), "s", ranked(), NONE_REJECTED, ["score_8"])
+    assert pq.read_table(tmp_path / "run/s.parquet").column_names[-3:] == ["window", "score_8", "url"]
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:

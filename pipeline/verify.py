@@ -1,0 +1,61 @@
+"""Certify that scores agree: `python -m pipeline.verify --config configs/rerank/demo.yaml`.
+
+A fixed set of pairs is scored in this process, through the job (beside the configured output) and, with
+--service, through a server that speaks text-embeddings-inference's /rerank. Where the model is one of the six
+BGE rerankers, its scores are compared with the published ones as well. Exit status: 0 all agree; 1 some
+differ; 2 a mistake in the configuration or the model.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline import log
+from pipeline.config import load_config
+from pipeline.errors import RayrankError
+from pipeline.verification import Check, verify
+
+AGREE, DIFFER, FAILED_BY_USER = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.verify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the job, a YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
+    parser.add_argument("--service", metavar="URL", help="a running server to compare with as well")
+    options = parser.parse_args(arguments)
+    log.configure()
+    agree = True
+    try:
+        config = load_config(options.config, options.overrides)
+        print(f"{config.scorer.model} in {config.scorer.dtype}: largest difference from scores made here")
+        for check in verify(config, options.service):
+            print(_line(check))
+            agree = agree and check.agrees
+    except RayrankError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED_BY_USER
+    return AGREE if agree else DIFFER
+
+
+def _line(check: Check) -> str:
+    if check.difference is None:
+        return f"{check.name:10} not compared: {check.note}"
+    verdict = "agrees" if check.agrees else "DIFFERS"
+    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} pairs"
+    return f"{check.name:10} {verdict}: {numbers} {check.note}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
