@@ -2,10 +2,13 @@
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
 
 import ray
 from ray.data import DataContext
@@ -13,6 +16,10 @@ from ray.data import DataContext
 from pipeline import log
 from pipeline.config import ActorsConfig
 from pipeline.errors import ConfigError
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a spot machine's notice, `ray job stop`, a pod's end."""
 
 
 def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
@@ -28,8 +35,14 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         _join_or_start()
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, _terminate)  # Ray, which sets its own, would end the process at once
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     _check_resources(actors, cluster)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _join_or_start() -> None:

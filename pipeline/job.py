@@ -21,7 +21,9 @@ from pipeline.progress import Progress
 from pipeline.scoring import Scorer
 from pipeline.stages import ScoreShard, commit_shard, encode_shard
 from pipeline.summary import Summary, count, versions
+from pipeline.tables.attempts import Quarantined, forget_attempts
 from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.lease import lease
 from pipeline.tables.manifest import (
     JobRecord,
     ShardReport,
@@ -55,36 +57,54 @@ def run(config: RerankConfig) -> Summary:
     reports = done_shards(output, plan.shards)
     done_before = len(reports)
     todo = [shard for shard in plan.shards if shard.name not in reports]
-    pairs = sum(shard.pairs for shard in plan.shards)
+    log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
     if todo:
         connect(config.actors, max(shard.pairs for shard in todo))
+    quarantined = []
+    with lease(output, len(plan.shards), done_before) as held:
         open_output(output, record)
-    log.info("planned", shards=len(plan.shards), done=done_before, pairs=pairs)
-    for report in _rerank(config, plan, scorer, todo):
-        reports[report.name] = report
-    check_all_done(output, plan.shards)
+        forget_attempts(output)
+        for result in _rerank(config, plan, scorer, todo):
+            if isinstance(result, Quarantined):
+                quarantined.append(result)
+                log.warning("shard given up", shard=result.name, stage=result.stage)
+                continue
+            reports[result.name] = result
+            held.add(result.pairs)
+        wall_s = time.monotonic() - start
+        summary = Summary(
+            output=output.url,
+            model=config.scorer.model,
+            model_fingerprint=scorer.fingerprint,
+            config_fingerprint=config.fingerprint,
+            shards=len(plan.shards),
+            shards_done_before=done_before,
+            top_k=config.output.top_k,
+            files_left_out=len(plan.left_out),
+            wall_s=round(wall_s, 2),
+            pairs_per_s=round(
+                sum(reports[shard.name].pairs for shard in todo if shard.name in reports) / wall_s, 2
+            ),
+            versions=versions(),
+            quarantined=quarantined,
+            **count(reports.values()),
+        )
+        _finish(config, output, plan, summary)
+    return summary
+
+
+def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary) -> None:
+    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
+    given_up = {shard.name for shard in summary.quarantined}
+    there = tuple(shard for shard in plan.shards if shard.name not in given_up)
+    check_all_done(output, there)
     if config.output.trec_run:
-        write_trec_run(output, [shard.name for shard in plan.shards])
+        write_trec_run(output, [shard.name for shard in there])
     for subdirectory in ("run", "rejects", "_manifest/done"):
         output.remove_leftovers(subdirectory)
-    wall_s = time.monotonic() - start
-    summary = Summary(
-        output=output.url,
-        model=config.scorer.model,
-        model_fingerprint=scorer.fingerprint,
-        config_fingerprint=config.fingerprint,
-        shards=len(plan.shards),
-        shards_done_before=done_before,
-        top_k=config.output.top_k,
-        files_left_out=len(plan.left_out),
-        wall_s=round(wall_s, 2),
-        pairs_per_s=round(sum(reports[shard.name].pairs for shard in todo) / wall_s, 2),
-        versions=versions(),
-        **count(reports.values()),
-    )
     output.write("summary.json", summary.model_dump_json(indent=2).encode())
-    output.write("_SUCCESS", b"")
-    return summary
+    if not given_up:
+        output.write("_SUCCESS", b"")
 
 
 def output_of(config: RerankConfig) -> Directory:
@@ -100,19 +120,26 @@ def output_of(config: RerankConfig) -> Directory:
 def record_of(config: RerankConfig, plan: Plan, scorer: Scorer) -> JobRecord:
     """What another start must share with this one to go on with its output."""
     return JobRecord(
+        shards=len(plan.shards),
+        pairs=sum(shard.pairs for shard in plan.shards),
         config=config.determining_fields(),
         model_fingerprint=scorer.fingerprint,
         files=plan.identities(),
     )
 
 
-def _rerank(config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard]) -> Iterator[ShardReport]:
-    """Score and commit the shards; a report each, as they are done."""
+def _rerank(
+    config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard]
+) -> Iterator[ShardReport | Quarantined]:
+    """Score and commit the shards; what became of each, as they are done."""
     if not shards:
         return
     progress = Progress(len(shards), sum(shard.pairs for shard in shards))
     try:
         for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
+            if row["report"] is None:
+                yield Quarantined.model_validate_json(row["quarantined"])
+                continue
             report = ShardReport.model_validate_json(row["report"])
             progress.add(report.pairs)
             yield report
@@ -171,7 +198,7 @@ def _dataset(config: RerankConfig, plan: Plan, shards: list[Shard]) -> ray.data.
             compute=ActorPoolStrategy(
                 min_size=min(actors.min, most), max_size=most, max_tasks_in_flight_per_actor=2
             ),
-            fn_constructor_kwargs={"config": config.scorer},
+            fn_constructor_kwargs={"config": config},
         )
         .map_batches(
             partial(commit_shard, config=config),

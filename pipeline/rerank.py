@@ -1,7 +1,8 @@
 """Rerank a candidate table: `python -m pipeline.rerank --config configs/rerank/demo.yaml`.
 
-Exit status: 0 all rows scored; 3 finished, but some rows were rejected; 2 a mistake in the configuration,
-the input or the model; 1 anything else; 130 interrupted. Start it again to go on where it stopped.
+Exit status: 0 all rows scored; 3 finished, but some rows were rejected; 4 some shards were given up, since
+they killed every process that worked on them; 2 a mistake in the configuration, the input or the model; 1
+anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse
@@ -9,10 +10,18 @@ import sys
 from pathlib import Path
 
 from pipeline import dry_run, job, log
+from pipeline.cluster import Terminated
 from pipeline.config import load_config
 from pipeline.errors import RayrankError
 
-FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED = 0, 2, 3, 130
+FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TERMINATED = (
+    0,
+    2,
+    3,
+    4,
+    130,
+    143,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,10 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED_BY_USER
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         print("interrupted; the same command goes on from the shards that are done", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(signal, Terminated) else INTERRUPTED
     print(summary.as_text())
+    if summary.quarantined:
+        return SHARDS_MISSING
     return FINISHED_WITH_REJECTS if summary.rejected else FINISHED
 
 

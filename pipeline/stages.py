@@ -6,6 +6,7 @@ A shard is ONE row of an Arrow table: its description as JSON, its columns folde
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.errors import InputError, RayrankError, ScoringError
 from pipeline.ranking import rank
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
+from pipeline.tables.attempts import Attempts, Quarantined
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
@@ -29,6 +31,10 @@ from pipeline.tables.storage import Directory
 
 def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
     """Read a shard and tokenize it."""
+    return _survivable("encode", row, config, lambda: _encode(row, config, plan))
+
+
+def _encode(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
     start = time.monotonic()
     shard = _shard_of(row)
@@ -56,11 +62,12 @@ def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
 class ScoreShard:
     """The actor: one replica, its weights loaded before the first shard."""
 
-    def __init__(self, config: ScorerConfig) -> None:
+    def __init__(self, config: RerankConfig) -> None:
+        self._config = config
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
-            self._scorer = Scorer(config)
+            self._scorer = Scorer(config.scorer)
             _ = self._scorer.model
         except RayrankError as error:
             self._failure = error
@@ -68,6 +75,9 @@ class ScoreShard:
     def __call__(self, row: pa.Table) -> pa.Table:
         if self._failure is not None:
             raise self._failure
+        return _survivable("score", row, self._config, lambda: self._score(row))
+
+    def _score(self, row: pa.Table) -> pa.Table:
         start = time.monotonic()
         inputs, pairs = (pa.Table.from_struct_array(_unfold(row[name])) for name in ("inputs", "pairs"))
         encoded = EncodedPairs(_unfold(row["sequences"]), inputs, pairs)
@@ -92,7 +102,16 @@ class ScoreShard:
 
 
 def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
-    """Rank a shard and write it: data first, marker last."""
+    """Rank a shard and write it: data first, marker last. The driver hears a report, or a quarantine."""
+    row = _survivable("commit", row, config, lambda: _commit(row, config))
+    return (
+        row
+        if "report" in row.column_names
+        else pa.table({"report": [None], "quarantined": row["quarantined"]})
+    )
+
+
+def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
     shard = _shard_of(row)
     output = Directory(config.output.path)
     candidates = pa.Table.from_struct_array(_unfold(row["candidates"]))
@@ -120,7 +139,20 @@ def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
         **numbers,
     )
     mark_done(output, report)
-    return pa.table({"report": [report.model_dump_json()]})
+    return pa.table({"report": [report.model_dump_json()], "quarantined": [None]})
+
+
+def _survivable(stage: str, row: pa.Table, config: RerankConfig, work: Callable[[], pa.Table]) -> pa.Table:
+    """Do the work, unless processes have died of this shard before: it is passed on as quarantined then."""
+    if "quarantined" in row.column_names:
+        return row
+    shard = _shard_of(row)
+    attempts = Attempts(Directory(config.output.path), shard, stage)
+    if not attempts.begin():
+        return pa.table({"quarantined": [Quarantined.of(shard, stage).model_dump_json()]})
+    result = work()
+    attempts.survived()
+    return result
 
 
 @lru_cache(maxsize=1)

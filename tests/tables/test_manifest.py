@@ -8,6 +8,8 @@ from pipeline.tables.shards import Shard, Slice
 from pipeline.tables.storage import Directory
 
 RECORD = JobRecord(
+    shards=2,
+    pairs=10,
     config={"scorer.model": "m", "output.top_k": 10},
     model_fingerprint="sha256:1",
     files={"a": "3 bytes", "b": "4 bytes"},

