@@ -2,8 +2,8 @@
 
 Imports point down only; tests/test_architecture.py holds this:
 
-    rerank  evaluate              entries: `python -m pipeline.X`
-    dry_run                       the plan alone
+    rerank  evaluate  verify ...  entries: `python -m pipeline.X`
+    dry_run  verification         the plan alone; the same scores everywhere?
     job  evaluation               the offline flow on Ray Data; the measures
     stages  cluster  summary ...  what the flow is made of
     config                        one YAML file is one whole job
