@@ -43,7 +43,7 @@ import torch
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.device import Device
 
 Pairs = list[tuple[str, str]]
@@ -136,7 +136,7 @@ class Products:
             batches.append(lengths[batch])
             return torch.zeros(len(batch))
 
-        device.run(sequences, [np.arange(len(lengths))], 0, note)
+        device.run(sequences, [Group(np.arange(len(lengths)))], 0, note)
         most = max(int(batch.sum()) for batch in batches)
         self._states, self._out, self._inner = (torch.randn(most, size) for size in (width, width, inner))
         largest = max(int((batch**2).sum()) for batch in batches)

@@ -22,8 +22,17 @@ _COMPARED_BY_CONTENT = {
     "scorer.revision",
     "scorer.local_files_only",
     "scorer.peft_path",
+    "scorer.peft_revision",
 }
 """Where things lie: the files and weights found there are compared themselves."""
+
+
+_EXPECTED = {
+    "tuple_type": "needs a list, such as [28]",
+    "model_type": "needs a mapping, such as {field: value}",
+    "too_short": "needs one value or more",
+}
+"""Where pydantic speaks of Python's types."""
 
 
 class ActorsConfig(BaseModel):
@@ -171,13 +180,15 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
 
 def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
     field = ".".join(str(part) for part in problem["loc"])
-    line = lines.get(field)
+    parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
+    line = next((lines[name] for name in parents if name in lines), None)
     where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{where}: {field}: there is no such field"
     if problem["type"] == "missing":
         return f"{where}: {field}: is required"
+    message = _EXPECTED.get(problem["type"], message)
     shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
     return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
 

@@ -1,8 +1,10 @@
 """What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
 
 from pipeline.config import RerankConfig
+from pipeline.errors import ScoringError
 from pipeline.job import output_of, record_of
 from pipeline.scoring import Scorer
+from pipeline.stages import named
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.manifest import check_output, done_shards
 
@@ -10,7 +12,7 @@ _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 
 
 def describe(config: RerankConfig) -> str:
-    """The plan as text. Raises RayrankError for all that the job itself would refuse before it scores."""
+    """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
     output = output_of(config)
     scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
@@ -36,7 +38,10 @@ def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[fl
     for shard in plan.shards[::step][:_SAMPLED_SHARDS]:
         candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         texts = candidates.select(["query", "passage"]).slice(0, _SAMPLED_PAIRS).to_pydict()
-        encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
+        try:
+            encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
+        except ScoringError as error:
+            raise named(error, candidates) from error
         tokens += len(encoded.sequences.flatten())
         pairs += len(encoded)
     return tokens / max(1, pairs), pairs

@@ -45,7 +45,7 @@ def _encode(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
     try:
         encoded = _scorer(config.scorer).encode(pairs)
     except ScoringError as error:
-        raise _named(error, candidates) from error
+        raise named(error, candidates) from error
     return pa.table(
         {
             "shard": row["shard"],
@@ -84,7 +84,7 @@ class ScoreShard:
         try:
             scored = self._scorer.forward(encoded)
         except ScoringError as error:
-            raise _named(error, pa.Table.from_struct_array(_unfold(row["candidates"]))) from error
+            raise named(error, pa.Table.from_struct_array(_unfold(row["candidates"]))) from error
         return pa.table(
             {
                 "shard": row["shard"],
@@ -181,7 +181,7 @@ def _columns(values: npt.NDArray[Any]) -> pa.StructArray:
     return pa.StructArray.from_arrays(columns, [str(number) for number in range(len(columns))])
 
 
-def _named(error: ScoringError, candidates: pa.Table) -> InputError:
+def named(error: ScoringError, candidates: pa.Table) -> InputError:
     """The same error by the pair's ids and place, which the scorer does not know."""
     ids = candidates.slice(error.index, 1).select(["query_id", "passage_id", "file", "row"]).to_pylist()[0]
     return InputError(

@@ -1,5 +1,6 @@
 """Are scores the same in this process, through the job, through a service, and as published?"""
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import httpx2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from pipeline import job
 from pipeline.config import RerankConfig
@@ -15,9 +17,11 @@ from pipeline.errors import InputError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.run import parquet_bytes, read_run_shards
+from pipeline.tables.schema import score_columns
 from pipeline.tables.storage import Directory
 
 Scores = npt.NDArray[np.float32]
+"""(pairs, cutoff layers)"""
 
 _P4 = [
     ("What is the capital of France?", "Paris is the capital of France."),
@@ -97,22 +101,27 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
     a user can mend.
     """
     pairs = PAIRS if config.scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
-    direct = Scorer(config.scorer).score(pairs)
-    last = direct if direct.ndim == 1 else direct[:, -1]
+    direct = _score(config.placed_scorer, pairs)
     tolerance = _TOLERANCE[config.scorer.dtype]
-    yield Check("job", len(pairs), _largest(_through_the_job(config, pairs), last), tolerance)
+    yield Check("job", len(pairs), _largest(_through_the_job(config, pairs), direct), tolerance)
     if service is None:
         yield Check("service", 0, None, tolerance, "not asked for: --service URL")
     else:
         served = _through_a_service(service, pairs, raw=not config.scorer.normalize)
-        yield Check("service", len(pairs), _largest(served, last), tolerance, service)
-    yield _as_published(config.scorer)
+        yield Check("service", len(pairs), _largest(served, direct[:, -1:]), tolerance, service)
+    yield _as_published(config.placed_scorer)
 
 
 def _through_the_job(config: RerankConfig, pairs: list[tuple[str, str]]) -> Scores:
     """A real job beside the configured output, with its actors, over several shards."""
-    directory = Directory(f"{config.output.path.rstrip('/')}.verify")
-    directory.remove()
+    directory = Directory(f"{config.output.path.rstrip('/')}.verify-{uuid.uuid4().hex[:12]}")
+    try:
+        return _run_job(config, pairs, directory)
+    finally:
+        directory.remove()
+
+
+def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Directory) -> Scores:
     queries = list(dict.fromkeys(query for query, _ in pairs))
     table = pa.table(
         {
@@ -128,16 +137,18 @@ def _through_the_job(config: RerankConfig, pairs: list[tuple[str, str]]) -> Scor
     )
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
     job.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
-    scores = np.full(len(pairs), np.nan, np.float32)
+    columns = score_columns(config.scorer.cutoff_layers or ()) or ["score"]
+    scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
     for shard in read_run_shards(Directory(output.path)):
-        scores[shard["passage_id"].to_numpy()] = shard["score"].to_numpy()
-    directory.remove()
+        scores[shard["passage_id"].to_numpy()] = np.stack(
+            [shard[name].to_numpy() for name in columns], axis=1
+        )
     return scores
 
 
 def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> Scores:
     """A request a query."""
-    scores = np.full(len(pairs), np.nan, np.float32)
+    scores = np.full((len(pairs), 1), np.nan, np.float32)
     for query in dict.fromkeys(query for query, _ in pairs):
         places = [place for place, pair in enumerate(pairs) if pair[0] == query]
         body = {
@@ -163,9 +174,17 @@ def _as_published(config: ScorerConfig) -> Check:
         why = "is none of the six BGE rerankers" if published is None else "with an adapter is another model"
         return Check("published", 0, None, tolerance, f"{name} {why}")
     same = ("model", "revision", "local_files_only", "device", "dtype", "max_batch_tokens")
-    scorer = Scorer(ScorerConfig(**{field: getattr(config, field) for field in same}, **published.options))
-    difference = _largest(scorer.score(published.pairs), np.array(published.scores, np.float32))
+    as_published = ScorerConfig(**{field: getattr(config, field) for field in same}, **published.options)
+    expected = np.array(published.scores, np.float32).reshape(-1, 1)
+    difference = _largest(_score(as_published, published.pairs), expected)
     return Check("published", len(published.pairs), difference, tolerance)
+
+
+def _score(config: ScorerConfig, pairs: list[tuple[str, str]]) -> Scores:
+    """Leaves no model behind: the next may need the room."""
+    scores = Scorer(config).score(pairs).reshape(len(pairs), -1)
+    torch.cuda.empty_cache()
+    return scores
 
 
 def _largest(scores: Scores, expected: Scores) -> float:

@@ -80,6 +80,9 @@ def config_file(path: Path, model: str, **scorer: Any) -> str:
 def test_the_job_scores_as_this_process_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str
 ) -> None:
+    mine = tmp_path / "out.verify/mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep")
     scorer = {"truncation": "error"} if model == TINY else {"cutoff_layers": [5, 7]}
     assert verify.main(["--config", config_file(tmp_path, model, **scorer)]) == verify.AGREE
     title, job, service, published = capsys.readouterr().out.splitlines()
@@ -89,7 +92,8 @@ def test_the_job_scores_as_this_process_does(
     assert job.endswith(f"of 0.0001 allowed, {pairs} pairs")
     assert service == "service    not compared: not asked for: --service URL"
     assert published == f"published  not compared: {Path(model).name} is none of the six BGE rerankers"
-    assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"job.yaml", "out.verify"}
+    assert mine.read_text() == "keep"
 
 
 def test_a_service_is_compared_and_another_score_is_seen(

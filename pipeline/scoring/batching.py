@@ -41,6 +41,14 @@ class Sequences(NamedTuple):
         return ids, mask
 
 
+class Group(NamedTuple):
+    """Sequences that are batched together."""
+
+    members: IndexArray
+    prefix: int = 0
+    """How many tokens at their beginning are the same in all and are read once."""
+
+
 def batch_size(longest: int, max_batch_tokens: int) -> int:
     """Sequences of up to `longest` tokens that one batch holds: padded, they stay within max_batch_tokens.
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator,
 
 
 class LongPassages(BaseModel):
-    """Score a passage that does not fit window by window, instead of cutting it."""
+    """Score a passage that is longer than a window, or than fits, window by window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -54,8 +54,8 @@ class ScorerConfig(BaseModel):
     """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
 
     max_length: PositiveInt | None = None
-    """Tokens of a pair (bi_encoder: of a text), special tokens included. Null: 512, or less where the
-    checkpoint says so."""
+    """Tokens of a pair (bi_encoder: of a text), special tokens included; with truncation flag_embedding the
+    prompt of decoder rerankers comes on top. Null: 512 (qwen3: 8192), or less if the checkpoint says so."""
     query_max_length: PositiveInt | None = None
     """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
     truncation: Literal["flag_embedding", "longest_first", "error"] = "flag_embedding"
@@ -86,6 +86,12 @@ class ScorerConfig(BaseModel):
     """How instruction and query become one text: two `{}`, the instruction's first."""
     passage_instruction_for_rerank: str | None = None
     passage_instruction_format: str = "{}{}"
+
+    @model_validator(mode="after")
+    def _revises_what_there_is(self) -> Self:
+        if self.peft_revision is not None and self.peft_path is None:
+            raise ValueError("peft_revision is of an adapter: give its peft_path")
+        return self
 
     @field_validator("query_instruction_format", "passage_instruction_format")
     @classmethod

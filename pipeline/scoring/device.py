@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 
 from pipeline import log
-from pipeline.errors import ModelError, RayrankError, ScoringError
-from pipeline.scoring.batching import IndexArray, Sequences, batch_size
+from pipeline.errors import ModelError, ScoringError
+from pipeline.scoring.batching import Group, IndexArray, Sequences, batch_size
 from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = 1024
@@ -20,8 +20,11 @@ _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
 )
-"""How devices say it whose error has no class of its own (c10/core/impl/alloc_cpu.cpp, aten/src/ATen/mps)."""
+"""How it is said without torch.OutOfMemoryError: by the CPU's allocator (c10/core/impl/alloc_cpu.cpp), by
+MPS, and by parts of CUDA that allocate past torch."""
 
 Forward = Callable[[torch.Tensor, torch.Tensor, IndexArray], torch.Tensor]
 """(ids, mask, indices) of a batch, the first two (batch, length), to (batch,) or (batch, width) float32."""
@@ -31,7 +34,7 @@ class Forwarded(NamedTuple):
     """What a model made of encoded pairs."""
 
     scores: npt.NDArray[np.float32]
-    """One a row of EncodedPairs.inputs: (inputs,), or (inputs, cutoffs) where several are asked for."""
+    """One a row of EncodedPairs.inputs, as the head gives it: (inputs,), or (inputs, cutoffs) for several."""
     tokens: int
     """Real tokens that went through the trunk."""
     padded_tokens: int
@@ -48,7 +51,7 @@ class Device:
         )
 
     def run(
-        self, sequences: Sequences, groups: Iterable[IndexArray], pad_id: int, forward: Forward
+        self, sequences: Sequences, groups: Iterable[Group], pad_id: int, forward: Forward
     ) -> tuple[npt.NDArray[np.float32], int, int]:
         """Put every sequence through `forward`, no batch holding more than one group's.
 
@@ -57,24 +60,29 @@ class Device:
         halved for good and the batch done again. Raises ScoringError for a sequence that never fits, or on
         which `forward` fails in another way; its index is that of the sequence.
         """
-        done, outputs, padded_tokens = [], [], 0
-        for members in groups:
+        done, outputs, padded_tokens, budget = [], [], 0, self.max_batch_tokens
+        for members, prefix in groups:
             left = sequences.longest_first(members)
             while len(left):
-                batch = left[: batch_size(int(sequences.lengths[left[0]]), self.max_batch_tokens)]
+                tokens = prefix + int(sequences.lengths[left[0]])
+                batch = left[: batch_size(tokens, self.max_batch_tokens)]
                 ids, mask = sequences.pad(batch, pad_id)
                 output = self._attempt(ids, mask, batch, forward)
-                if output is None:
-                    self._shrink(ids.shape, batch)
-                    continue
-                left = left[len(batch) :]
-                padded_tokens += ids.size
-                done.append(batch)
-                # What comes out stays on the device until the end: to fetch it here would stall a GPU.
-                outputs.append(output)
+                if output is not None:
+                    left = left[len(batch) :]
+                    padded_tokens += ids.size
+                    done.append(batch)
+                    outputs.append(output)
+                elif len(batch) > 1:
+                    self._shrink(len(batch) * tokens)
+                else:
+                    self.max_batch_tokens = budget  # batches were not too large, this sequence is
+                    raise ScoringError(
+                        int(batch[0]), f"its {tokens} tokens alone need more memory than {self.torch} has"
+                    )
         if not done:
             return np.zeros(0, np.float32), 0, 0
-        fetched = torch.cat(outputs).float().cpu().numpy()
+        fetched = torch.cat(outputs).numpy()
         in_order = np.empty_like(fetched)
         in_order[np.concatenate(done)] = fetched
         return in_order, int(sequences.lengths.sum()), padded_tokens
@@ -84,23 +92,19 @@ class Device:
     ) -> torch.Tensor | None:
         """None where memory ran out: said after the exception, whose frames hold what filled it, is gone."""
         try:
-            return forward(torch.from_numpy(ids).to(self.torch), torch.from_numpy(mask).to(self.torch), batch)
-        except RayrankError:
-            raise
+            output = forward(
+                torch.from_numpy(ids).to(self.torch), torch.from_numpy(mask).to(self.torch), batch
+            )
+            return output.float().cpu()  # a GPU tells its errors late; here they are still this batch's
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise self._named(error, ids, mask, batch, forward) from error
         return None
 
-    def _shrink(self, shape: tuple[int, ...], batch: IndexArray) -> None:
-        rows, length = shape
-        if rows == 1:
-            raise ScoringError(
-                int(batch[0]), f"its {length} tokens alone need more memory than {self.torch} has"
-            )
-        self.max_batch_tokens = rows * length // 2
+    def _shrink(self, failed_tokens: int) -> None:
+        self.max_batch_tokens = failed_tokens // 2
         log.warning(
-            "out of memory", device=self.torch, batch_tokens=rows * length, from_now=self.max_batch_tokens
+            "out of memory", device=self.torch, batch_tokens=failed_tokens, from_now=self.max_batch_tokens
         )
         if self.torch.type == "cuda":
             torch.cuda.empty_cache()
@@ -159,9 +163,3 @@ def _batch_tokens(device: torch.device, dtype: str, model_config: Any) -> int:
     floats_a_token = 4 * hidden + 3 * getattr(model_config, "intermediate_size", 4 * hidden)
     total = torch.cuda.get_device_properties(device).total_memory
     return int(min(_MAX_BATCH_TOKENS, max(1024, total // 2 // (floats_a_token * width * 4))))
-
-
-def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
-    result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
-    return result

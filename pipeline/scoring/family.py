@@ -41,6 +41,9 @@ class Family(Protocol):
     def handles(self, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint's own files say that it is of this family."""
 
+    def check(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
+        """Raises ConfigError or ModelError for what can be seen not to fit without loading anything."""
+
     def load_encoder(self, checkpoint: Checkpoint, config: ScorerConfig) -> Encoder: ...
 
     def load_model(self, checkpoint: Checkpoint, config: ScorerConfig) -> Model: ...
@@ -59,7 +62,6 @@ _COMMON_OPTIONS = frozenset(
         "dtype",
         "max_batch_tokens",
         "max_length",
-        "truncation",
         "long_passages",
     }
 )
@@ -93,4 +95,5 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     unused = sorted(changed - _COMMON_OPTIONS - known[name].OPTIONS)
     if unused:
         raise ConfigError(f"scorer.{unused[0]}: the family {name} of {checkpoint.name} has no such option")
+    known[name].check(checkpoint, config)
     return known[name]

@@ -11,7 +11,7 @@ import torch
 from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.decoder import Decoder, Prefix
-from pipeline.scoring.device import Device, Forwarded, sigmoid
+from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.prefix import group_by_prefix
 
@@ -39,7 +39,6 @@ class HeadedDecoder:
             trunk.to(self._device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
         )
         self._score_cap = score_cap
-        self._normalize = config.normalize
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
@@ -69,14 +68,13 @@ class HeadedDecoder:
             )
             hidden = self._decoder.forward(ids, mask.sum(dim=1), query, prompt, prefix_of(int(batch[0])))
             scores = (hidden * self._heads).sum(dim=-1)
-            return (
-                scores if self._score_cap is None else torch.tanh(scores / self._score_cap) * self._score_cap
-            )
+            if self._score_cap is None:
+                return scores
+            capped = torch.tanh(scores / self._score_cap) * self._score_cap
+            return torch.where(scores.isfinite(), capped, scores)  # what is not finite shall be seen
 
-        scores, tokens, padded = self._device.run(
-            whole.without_first(shared), [group.members for group in groups], 0, scores_of
-        )
+        scores, tokens, padded = self._device.run(whole.without_first(shared), groups, 0, scores_of)
         prefixes = sum(group.prefix for group in groups)
         scores = scores.reshape(len(before), len(self._heads))
         scores = scores[:, 0] if len(self._heads) == 1 else scores
-        return Forwarded(sigmoid(scores) if self._normalize else scores, tokens + prefixes, padded + prefixes)
+        return Forwarded(scores, tokens + prefixes, padded + prefixes)

@@ -1,22 +1,12 @@
 """Pure: which queries' candidates read their common beginning once."""
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.batching import Group, Sequences
 
 _FULL_BATCH_TOKENS = 8192
 """A batch of so many keeps a GPU busy. Not measured: no GPU was at hand."""
-
-
-class Group(NamedTuple):
-    """Sequences that are batched together."""
-
-    members: IndexArray
-    prefix: int
-    """How many tokens at their beginning are the same in all and are read once; 0: none."""
 
 
 def group_by_prefix(
@@ -39,4 +29,4 @@ def group_by_prefix(
             groups.append(Group(members, prefix))
         else:
             others += indices
-    return [*groups, Group(np.array(sorted(others), np.int64), 0)]
+    return [*groups, Group(np.array(sorted(others), np.int64))]

@@ -20,10 +20,11 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
-from pipeline.scoring.truncation import Truncation
+from pipeline.scoring.truncation import Truncation, check_positions
 
 PROMPT_OPTIONS = frozenset(
     {
+        "truncation",
         "query_max_length",
         "normalize",
         "prompt",
@@ -52,7 +53,11 @@ class PromptEncoder:
         prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
         self._end = np.concatenate([self._separator, prompt])
         max_length = checkpoint.length_limit(config.max_length, otherwise=512)
-        self._room = max_length + len(prompt) - len(self._begin)
+        self._max_positions = checkpoint.max_positions
+        # The reference leaves the prompt out of max_length, and adds its room to the passage's.
+        published = config.truncation == "flag_embedding"
+        self._room = max_length - len(self._begin)
+        self._room += len(prompt) if published else -len(self._separator) - len(self._end)
         self._truncation = Truncation(config, max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
@@ -71,6 +76,7 @@ class PromptEncoder:
             before = [self._begin, query[: fit.query], self._separator]
             fits.append(fit)
             sequences += [np.concatenate([*before, passage[slice(*span)], self._end]) for span in fit.windows]
+            check_positions(index, len(sequences[-1]), self._max_positions)
             query_lengths += [sum(map(len, before))] * len(fit.windows)
         prompt_lengths = [len(self._end)] * len(sequences)
         return EncodedPairs.of(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
@@ -98,7 +99,7 @@ class Scorer:
         long_passages = self.config.long_passages
         strategy = long_passages.strategy if long_passages is not None else "first"
         scores, windows = best_windows(scores, encoded.pairs["windows"].to_numpy(), strategy)
-        return Scored(scores, windows, tokens, padded_tokens)
+        return Scored(_sigmoid(scores) if self.config.normalize else scores, windows, tokens, padded_tokens)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
@@ -137,3 +138,9 @@ def _is_pair_of_texts(pair: object) -> bool:
 def _is_text(value: object) -> bool:
     """Lone surrogates are no text: no tokenizer takes them."""
     return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def _sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
+    result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
+    return result

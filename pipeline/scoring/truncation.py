@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ScoringError
+from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.config import ScorerConfig
 
 
@@ -37,7 +37,8 @@ class Truncation:
         separator: tokens before the passage that flag_embedding cuts along with it. Raises ScoringError
         naming pair `index` where truncation is `error`, or where windows of the passage have no room.
         """
-        query_max = self._query_max_length or self._max_length * 3 // 4
+        by_default = self._max_length * 3 // 4 if self._strategy == "flag_embedding" else query
+        query_max = self._query_max_length or by_default
         if self._long_passages is not None:
             kept = min(query, query_max)
             return self._checked(index, query, passage, kept, self.windows(index, passage, room - kept))
@@ -48,7 +49,7 @@ class Truncation:
             if 0 < excess < rest + separator:
                 rest = max(0, rest - excess)
         else:
-            kept, rest = _longest_first(min(query, self._query_max_length or query), passage, max(room, 0))
+            kept, rest = _longest_first(min(query, query_max), passage, max(room, 0))
         return self._checked(index, query, passage, kept, [(0, rest)])
 
     def fit_apart(self, index: int, query: int, passage: int, query_room: int, passage_room: int) -> Fit:
@@ -63,7 +64,7 @@ class Truncation:
             return [(0, max(0, min(passage, room)))]
         if room < 1:
             raise ScoringError(
-                index, "the query leaves no room for a window of the passage; lower query_max_length"
+                index, "there is no room for a window of the passage: raise max_length or shorten the query"
             )
         window = min(options.window or room, room)
         spans = _spans(passage, window, min(options.stride or window, window))
@@ -77,7 +78,7 @@ class Truncation:
             raise ScoringError(
                 index,
                 f"query of {query} and passage of {passage} tokens don't fit: {fit.query_cut} and"
-                f" {fit.passage_cut} would be cut. Raise max_length, set long_passages, or allow truncation",
+                f" {fit.passage_cut} would be cut. Raise max_length, or allow truncation",
             )
         return fit
 
@@ -122,3 +123,19 @@ def _longest_first(query: int, passage: int, room: int) -> tuple[int, int]:
     if short + long > room:
         short, long = room // 2, room // 2 + room % 2
     return (long, short) if query > passage else (short, long)
+
+
+def check_positions(index: int, length: int, positions: int | None) -> None:
+    """Raises ScoringError for a pair that was left longer than the model has positions for."""
+    if positions is not None and length > positions:
+        raise ScoringError(
+            index,
+            f"{length} tokens for a model of {positions} positions: the query leaves the passage no room; set"
+            " query_max_length or max_length lower",
+        )
+
+
+def refuse_longest_first(config: ScorerConfig, why: str) -> None:
+    """For families in which query and passage are not cut against each other."""
+    if config.truncation == "longest_first":
+        raise ConfigError(f"scorer.truncation longest_first: {why}; take flag_embedding or error")

@@ -61,20 +61,42 @@ def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
         raise ModelError(f"scorer.peft_path: {adapter.name}: no adapter_model.safetensors in {adapter.path}")
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.path))
+        if not isinstance(settings, peft.LoraConfig):
+            kind = settings.peft_type.value
+            raise ModelError(f"scorer.peft_path: {adapter.name}: is {kind}, LoRA is needed")
+        weights = _of_loaded_layers(load_file(file), model)
+        if any("embed_tokens" in key or "lm_head" in key for key in weights):
+            _untie(model)
         if settings.task_type == "CAUSAL_LM":
             settings.task_type = None  # it would ask the model for what generation needs
         wrapped = peft.get_peft_model(model, settings)
-        loading: Any = peft.set_peft_model_state_dict(wrapped, _of_loaded_layers(load_file(file), model))
+        loading: Any = peft.set_peft_model_state_dict(wrapped, weights)
         # peft leaves what has no counterpart as it was made up, with no more than a warning.
-        missing = [key for key in loading.missing_keys if "lora_" in key]
-        strange = missing + list(loading.unexpected_keys)
-        if strange:
+        if loading.unexpected_keys:
             raise ModelError(
-                f"scorer.peft_path: {adapter.name}: {strange[0]} fits no weight of the checkpoint"
+                f"scorer.peft_path: {adapter.name}: {loading.unexpected_keys[0]} fits no weight of the"
+                " checkpoint"
             )
+        missing = [key for key in loading.missing_keys if "lora_" in key]
+        if missing:
+            raise ModelError(f"scorer.peft_path: {adapter.name}: {file.name} lacks {missing[0]}")
         return wrapped.merge_and_unload()
+    except KeyError as error:
+        raise ModelError(
+            f"scorer.peft_path: {adapter.name}: {file.name} or its config lacks {error}"
+        ) from error
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ModelError(f"scorer.peft_path: {adapter.name}: {error}") from error
+        first, *more = str(error).strip().splitlines()
+        shown = " ".join([first, *(line.strip() for line in more[:1])])
+        raise ModelError(f"scorer.peft_path: {adapter.name}: {shown}") from error
+
+
+def _untie(model: Any) -> None:
+    """Part a head from the embeddings it shares weights with, or what is merged into one changes both."""
+    head = getattr(model, "lm_head", None)
+    if isinstance(head, torch.nn.Linear) and head.weight is model.get_input_embeddings().weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
 
 
 def _of_loaded_layers(adapter: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:

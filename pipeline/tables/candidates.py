@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import clean
@@ -80,7 +81,19 @@ def read_shard(
         check_unchanged(piece.file, piece.identity)
         part = FORMATS[config.format].read(piece, layout, plan.schema)
         parts.append(part.append_column("file", pa.array([piece.file] * part.num_rows, pa.string())))
-    return clean(pa.concat_tables(parts).combine_chunks())
+    candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
+    _check_balance(shard, candidates, rejects)
+    return candidates, rejects
+
+
+def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:
+    """Every pair that was counted for the plan is here once, to be scored or refused."""
+    # A row whose list is null was refused as one and counted as none.
+    without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
+    found = candidates.num_rows + rejects.num_rows - without_list
+    if found != shard.pairs:
+        files = ", ".join(piece.file for piece in shard.slices)
+        raise InputError(f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {found} were read")
 
 
 def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:

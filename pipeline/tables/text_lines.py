@@ -24,6 +24,8 @@ class RunFinder:
         self._starts: list[int] = []
         self._rows: list[int] = []
         self._pairs: list[int] = []
+        self._pairs_before = 0
+        """In lines before the first run, which go with it."""
 
     def add(self, query_id: object, start: int, row: int, pairs: int = 1) -> None:
         """A line at byte `start`, number `row`.
@@ -37,12 +39,14 @@ class RunFinder:
         if not usable or type(query_id) is not self._id_type:
             if self._ids:
                 self._pairs[-1] += pairs
+            else:
+                self._pairs_before += pairs
             return
         if not self._ids or self._ids[-1] != query_id:
             self._ids.append(query_id)
             self._starts.append(start)
             self._rows.append(row)
-            self._pairs.append(0)
+            self._pairs.append(0 if self._pairs else self._pairs_before)
         self._pairs[-1] += pairs
 
     @property
@@ -54,7 +58,9 @@ class RunFinder:
         ids = pa.array(self._ids or [None], self.id_type)
         starts, rows = np.array(self._starts or [start], np.int64), np.array(self._rows or [row], np.int64)
         starts[0], rows[0] = start, row
-        return FileSurvey(file, ids, starts, rows, np.array(self._pairs or [0], np.int64), stop, schema)
+        return FileSurvey(
+            file, ids, starts, rows, np.array(self._pairs or [self._pairs_before], np.int64), stop, schema
+        )
 
 
 def numbered_lines(

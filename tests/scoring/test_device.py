@@ -11,7 +11,7 @@ import torch
 
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring import ScorerConfig
-from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.device import Device, Forward, resolve_device
 from tests.conftest import TINY
 
@@ -43,7 +43,7 @@ def forward_within(tokens: int, seen: list[list[int]]) -> Forward:
 
 def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
     runner, seen = device(64), list[list[int]]()
-    sums, tokens, padded = runner.run(sequences(), [np.arange(7)], 0, forward_within(16, seen))
+    sums, tokens, padded = runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(16, seen))
     assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
     assert tokens == sum(LENGTHS)
     assert runner.max_batch_tokens == 12
@@ -52,19 +52,27 @@ def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
     fitted = [index for batch in seen[2:] for index in batch]
     assert sorted(fitted) == list(range(7))
     seen.clear()
-    runner.run(sequences(), [np.arange(7)], 0, forward_within(16, seen))
+    runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(16, seen))
     assert sorted(index for batch in seen for index in batch) == list(range(7))
     assert padded >= tokens
 
 
 def test_a_sequence_that_never_fits_is_named() -> None:
+    runner = device(64)
     with pytest.raises(ScoringError, match="pair 1: its 8 tokens alone need more memory than cpu has"):
-        device(64).run(sequences(), [np.arange(7)], 0, forward_within(7, []))
+        runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(7, []))
+    assert runner.max_batch_tokens == 64
+
+
+def test_a_shared_prefix_takes_room_in_a_batch() -> None:
+    seen = list[list[int]]()
+    device(64).run(sequences(), [Group(np.arange(7), prefix=24)], 0, forward_within(100, seen))
+    assert [len(batch) for batch in seen] == [2, 2, 2, 1]
 
 
 def test_batches_hold_one_group_each() -> None:
     seen = list[list[int]]()
-    groups = [np.array([0, 2, 4]), np.array([1, 3, 5, 6])]
+    groups = [Group(np.array([0, 2, 4])), Group(np.array([1, 3, 5, 6]))]
     sums, _, _ = device(64).run(sequences(), groups, 0, forward_within(100, seen))
     assert seen == [[4, 0, 2], [1, 3, 6, 5]]
     assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
@@ -81,7 +89,7 @@ def test_another_error_is_no_lack_of_memory_and_names_the_sequence() -> None:
 
     runner = device(64)
     with pytest.raises(ScoringError, match=r"pair 4: RuntimeError: shapes do not match"):
-        runner.run(sequences(), [np.arange(7)], 0, forward)
+        runner.run(sequences(), [Group(np.arange(7))], 0, forward)
     assert runner.max_batch_tokens == 64
     assert calls[0] == 7
 
@@ -93,12 +101,12 @@ def test_an_error_of_the_whole_batch_says_so() -> None:
         return ids.sum(dim=1).float()
 
     with pytest.raises(ScoringError, match=r"pair 1: ValueError: too many \(in one batch with 6 others\)"):
-        device(64).run(sequences(), [np.arange(7)], 0, forward)
+        device(64).run(sequences(), [Group(np.arange(7))], 0, forward)
 
 
 def test_no_sequences() -> None:
     nothing = Sequences.of(pa.array([], pa.list_(pa.int32())))
-    sums, tokens, padded = device(64).run(nothing, [np.arange(0)], 0, forward_within(1, []))
+    sums, tokens, padded = device(64).run(nothing, [Group(np.arange(0))], 0, forward_within(1, []))
     assert (sums.shape, tokens, padded) == ((0,), 0, 0)
 
 

@@ -3,15 +3,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import ScoringError
+from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring import Scorer, ScorerConfig
-from tests.conftest import TINY, GoldenCase
+from tests.conftest import MINILM, TINY, GoldenCase
 
 PUBLISHED = 1e-4
 
 
 def scorer(**options: object) -> Scorer:
     return Scorer(ScorerConfig.model_validate({"model": TINY, "device": "cpu", **options}))
+
+
+def test_dry_options_are_checked_before_anything_is_loaded() -> None:
+    minicpm, gemma2 = TINY + "-v2-minicpm-layerwise", TINY + "-v2.5-gemma2-lightweight"
+    with pytest.raises(ConfigError, match="no head after layer 99"):
+        scorer(model=minicpm, cutoff_layers=(99,))
+    with pytest.raises(ConfigError, match="no layer 99; there are 0 to 7"):
+        scorer(model=gemma2, compress_layers=(99,), compress_ratio=2)
+    with pytest.raises(ConfigError, match="truncation longest_first: each text is cut on its own"):
+        scorer(model=MINILM, truncation="longest_first")
 
 
 def scorer_of(case: GoldenCase, **options: object) -> Scorer:
@@ -61,9 +71,18 @@ def test_a_score_that_is_not_finite_is_named() -> None:
         model.score([("a", "b")])
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("model", ["-v2-gemma", "-v2.5-gemma2-lightweight"])
+def test_an_infinite_score_is_not_hidden_by_what_bounds_scores(model: str, normalize: bool) -> None:
+    decoder = scorer(model=TINY + model, normalize=normalize)
+    decoder.model._heads.fill_(float("inf"))  # type: ignore[attr-defined]
+    with pytest.raises(ScoringError, match="pair 0: its score is .*, which ranks nowhere"):
+        decoder.score([("a", "b")])
+
+
 def test_a_query_that_leaves_no_room_is_named_before_the_model_sees_it() -> None:
     model = scorer(query_max_length=512)
-    with pytest.raises(ScoringError, match=r"pair 1: .* set query_max_length lower"):
+    with pytest.raises(ScoringError, match=r"pair 1: .* set query_max_length or max_length lower"):
         model.encode([("short", "passage"), ("word " * 600, "passage")])
 
 

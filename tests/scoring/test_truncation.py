@@ -131,9 +131,38 @@ def test_a_long_passage_scores_as_its_best_window_does(model: str) -> None:
     np.testing.assert_allclose(scored.scores[1], plain.score(pairs)[1], atol=1e-5, rtol=0)
 
 
+def test_a_mean_of_windows_is_normalized_once() -> None:
+    windows = {"strategy": "mean", "window": 8, "stride": 8}
+    pairs = [("what is a panda?", "The giant panda is a bear " * 4)]
+    raw = scorer(long_passages=windows).score(pairs).astype(np.float64)
+    normalized = scorer(long_passages=windows, normalize=True).score(pairs)
+    np.testing.assert_allclose(normalized, 1 / (1 + np.exp(-raw)), atol=1e-6)
+
+
+def test_windows_leave_a_long_query_whole_unless_it_is_limited() -> None:
+    windows = {"strategy": "max", "window": 20}
+    query = text_of(451)
+    assert cuts(scorer(long_passages=windows), (query, "hi")) == [(451 - 384, 0, 1)]
+    for truncation in ("longest_first", "error"):
+        assert cuts(scorer(long_passages=windows, truncation=truncation), (query, "hi")) == [(0, 0, 1)]
+
+
+@pytest.mark.parametrize("truncation", ["longest_first", "error"])
+def test_decoders_stay_within_max_length_but_for_flag_embedding(truncation: str) -> None:
+    model = scorer(model=f"{TINY}-v2-gemma", max_length=128, truncation=truncation)
+    passage = LONG if truncation == "longest_first" else "hi"
+    assert len(model.encode([("a", passage)]).sequences[0]) <= 128
+
+
+def test_decoders_that_have_no_positions_left_say_so() -> None:
+    model = scorer(model=f"{TINY}-v2-minicpm-layerwise", query_max_length=5000, max_length=128)
+    with pytest.raises(ScoringError, match="pair 0: .* tokens for a model of 2048 positions"):
+        model.encode([("word " * 3000, "hi")])
+
+
 def test_a_query_that_leaves_windows_no_room_is_named() -> None:
     model = scorer(max_length=12, query_max_length=8, long_passages={"strategy": "max"})
-    with pytest.raises(ScoringError, match="pair 1: the query leaves no room for a window"):
+    with pytest.raises(ScoringError, match="pair 1: there is no room for a window"):
         model.encode([("a", "hi"), (text_of(9), "hi")])
     with pytest.raises(ConfigError, match="no such option"):
         scorer(compress_ratio=2)

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from pipeline.errors import ModelError
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.prompting import first_token
 from tests.conftest import DATA
 
 CHECKPOINTS = sorted(path.name for path in DATA.glob("tiny-*"))
@@ -88,6 +93,70 @@ def test_an_adapter_of_another_model_is_refused() -> None:
     adapter = str(DATA / "adapter-tiny-bge-reranker-v2-gemma")
     with pytest.raises(ModelError, match=r"scorer.peft_path: .*adapter-tiny-bge-reranker-v2-gemma"):
         score(DATA / "tiny-bge-reranker-v2.5-gemma2-lightweight", peft_path=adapter)
+
+
+TIED = "tiny-bge-reranker-v2-gemma"
+
+
+@pytest.mark.parametrize("targets", [["embed_tokens"], ["q_proj", "lm_head"]])
+def test_an_adapter_of_one_end_leaves_the_end_that_shares_its_weights(
+    tmp_path: Path, targets: list[str]
+) -> None:
+    base = AutoModelForCausalLM.from_pretrained(DATA / TIED)
+    assert base.lm_head.weight is base.model.embed_tokens.weight
+    torch.manual_seed(0)
+    settings = LoraConfig(r=2, lora_alpha=8, init_lora_weights=False, target_modules=targets)
+    with warnings.catch_warnings(action="ignore"):  # peft warns of the very thing that is tested
+        adapted: Any = get_peft_model(base, settings)
+        adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
+    scorer = Scorer(ScorerConfig(model=str(DATA / TIED), device="cpu", peft_path=str(tmp_path)))
+    yes = 0
+    for pair, found in zip(PAIRS, scorer.score(PAIRS), strict=True):
+        ids = torch.tensor(scorer.encode([pair]).sequences.to_pylist())
+        yes = first_token(scorer.checkpoint, "Yes")
+        with torch.no_grad():
+            expected = adapted(input_ids=ids).logits[0, -1, yes]
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+    assert yes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"r": 3}, "size mismatch for"),
+        ({"target_modules": ["q_proj", "gate_proj", "k_proj"]}, "fits no weight of the checkpoint"),
+        ({"peft_type": "FOO"}, "FOO"),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_one_short_message(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    shutil.copytree(DATA / f"adapter-{TIED}", tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | change))
+    with pytest.raises(ModelError, match=message) as caught:
+        score(DATA / TIED, peft_path=str(tmp_path))
+    assert str(caught.value).startswith(f"scorer.peft_path: {tmp_path}: ")
+    assert len(str(caught.value)) < 500
+
+
+def test_an_adapter_that_is_no_lora_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(DATA / f"adapter-{TIED}", tmp_path, dirs_exist_ok=True)
+    settings = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 3}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="is PREFIX_TUNING, LoRA is needed"):
+        score(DATA / TIED, peft_path=str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["q_proj.lora_A", "classifier.dense.weight"])
+def test_an_adapter_file_that_lacks_weights_is_named(tmp_path: Path, key: str) -> None:
+    name = "tiny-bge-reranker" if key.startswith("classifier") else TIED
+    shutil.copytree(DATA / f"adapter-{name}", tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    lost = next(one for one in weights if key in one)
+    save_file({one: weights[one] for one in weights if one != lost}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=f"lacks .*{key}"):
+        score(DATA / name, peft_path=str(tmp_path))
 
 
 def test_an_adapter_for_layers_above_the_cutoff_loads_what_is_below() -> None:

@@ -1,4 +1,5 @@
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def test_a_query_may_go_on_in_the_next_file(tmp_path: Path, flat_format: str) ->
     assert [(shard.queries, shard.pairs) for shard in planned.shards] == [(1, 5)] * 4
     good, _ = read_all(tmp_path, flat_format, shard_pairs=5)
     assert [row["passage_id"] for row in good] == [row["passage_id"] for row in table]
+
+
+def test_a_count_that_does_not_balance_is_no_run(tmp_path: Path, flat_format: str) -> None:
+    path = WRITERS[flat_format](tmp_path / "table", rows(queries=2, candidates=3))
+    planned = plan(path, flat_format)
+    config = InputConfig.model_validate({"path": str(path), "format": flat_format})
+    wrong = planned.shards[0].model_copy(update={"pairs": 7})
+    with pytest.raises(InputError, match="shard-000000 was planned with 7 pairs, and 6 were read"):
+        read_shard(wrong, config, {}, planned)
+
+
+def test_lines_before_the_first_id_are_counted(tmp_path: Path) -> None:
+    lines = ["no json", '{"query_id": null, "query": "a", "passage_id": "p", "passage": "b"}']
+    good = {"query_id": "q", "query": "a", "passage_id": "p", "passage": "b"}
+    (tmp_path / "t.jsonl").write_text("\n".join([lines[1], lines[0], json.dumps(good)]) + "\n")
+    assert plan(tmp_path / "t.jsonl", "jsonl").shards[0].pairs == 3
+    kept, refused = read_all(tmp_path / "t.jsonl", "jsonl")
+    assert (len(kept), len(refused)) == (1, 2)
 
 
 def test_a_query_in_two_places_is_named(tmp_path: Path, flat_format: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModel
 
 from pipeline.errors import ModelError, ScoringError
-from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.device import Device, Forwarded
@@ -25,11 +25,11 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
-from pipeline.scoring.truncation import Truncation
+from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import cast, load_weights
 
 HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, MiniLM, other embedding models)"
-OPTIONS = frozenset({"query_instruction_for_retrieval", "query_instruction_format"})
+OPTIONS = frozenset({"truncation", "query_instruction_for_retrieval", "query_instruction_format"})
 
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -106,7 +106,7 @@ class Embedder:
         queries = encoded.inputs["query_sequence"].to_numpy()
         passages = encoded.inputs["passage_sequence"].to_numpy()
         sequences = Sequences.of(encoded.sequences)
-        everything = [np.arange(len(sequences.lengths))]
+        everything = [Group(np.arange(len(sequences.lengths)))]
         try:
             embeddings, tokens, padded = self._device.run(sequences, everything, self._pad_id, self._embed)
         except ScoringError as error:
@@ -121,6 +121,10 @@ class Embedder:
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
         return torch.nn.functional.normalize(embedding, dim=-1) if self._normalized else embedding
+
+
+def check(_checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    refuse_longest_first(config, "each text is cut on its own")
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> TextEncoder:

@@ -17,6 +17,10 @@ def handles(checkpoint: Checkpoint) -> bool:
     return checkpoint.architecture == "GemmaForCausalLM"
 
 
+def check(_checkpoint: Checkpoint, _config: ScorerConfig) -> None:
+    """Whatever its options are, they fit."""
+
+
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, YES_OR_NO)
 

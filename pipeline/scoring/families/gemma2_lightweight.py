@@ -33,13 +33,20 @@ def handles(checkpoint: Checkpoint) -> bool:
     return checkpoint.architecture == "CostWiseGemmaForCausalLM"
 
 
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    cutoff_layers(checkpoint, config)
+    last = checkpoint.config["num_hidden_layers"] - 1
+    wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
+    if config.compress_ratio > 1 and wrong:
+        raise ConfigError(f"scorer.compress_layers: no layer {wrong[0]}; there are 0 to {last}")
+
+
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, PROMPT)
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
     published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
-    _check_compression(published, config)
     gemma2 = _gemma2_config(published, layers=max(cutoffs))
     headed = with_layer_heads(Gemma2PreTrainedModel, Gemma2Model, checkpoint)
     model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
@@ -66,10 +73,3 @@ def _head_numbers(cutoffs: list[int], checkpoint: Checkpoint, config: ScorerConf
     # The reference visits the cutoffs in ascending order, each once.
     numbered = layers_with_heads(checkpoint) if config.head_index == "layer" else sorted(set(cutoffs))
     return [numbered.index(cutoff) for cutoff in cutoffs]
-
-
-def _check_compression(published: dict[str, Any], config: ScorerConfig) -> None:
-    last = published["num_hidden_layers"] - 1
-    wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
-    if config.compress_ratio > 1 and wrong:
-        raise ConfigError(f"scorer.compress_layers: no layer {wrong[0]}; there are 0 to {last}")

@@ -30,6 +30,10 @@ def handles(checkpoint: Checkpoint) -> bool:
     return checkpoint.architecture == "LayerWiseMiniCPMForCausalLM"
 
 
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    cutoff_layers(checkpoint, config)
+
+
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, YES_OR_NO)
 

@@ -17,11 +17,11 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, load_tokenizer
 from pipeline.scoring.headed_decoder import HeadedDecoder
-from pipeline.scoring.truncation import Truncation
+from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "Qwen3ForCausalLM trained to answer yes or no (Qwen3-Reranker)"
-OPTIONS = frozenset({"normalize", "query_instruction_for_rerank"})
+OPTIONS = frozenset({"truncation", "normalize", "query_instruction_for_rerank"})
 
 _SYSTEM = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"
@@ -73,6 +73,10 @@ class ChatEncoder:
         return EncodedPairs.of(
             fits, sequences, {"query_length": query_lengths, "prompt_length": prompt_lengths}
         )
+
+
+def check(_checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:

@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pipeline.errors import ModelError, ScoringError
-from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.errors import ModelError
+from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Device, Forwarded, sigmoid
+from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
@@ -24,7 +24,7 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
-from pipeline.scoring.truncation import Truncation
+from pipeline.scoring.truncation import Truncation, check_positions
 from pipeline.scoring.weights import cast_trunk, load_weights
 
 HANDLES = (
@@ -32,6 +32,7 @@ HANDLES = (
 )
 OPTIONS = frozenset(
     {
+        "truncation",
         "query_max_length",
         "normalize",
         "query_instruction_for_rerank",
@@ -98,17 +99,9 @@ class PairEncoder:
             for span in fit.windows:
                 first = np.concatenate([before, query[: fit.query], between])
                 sequences.append(np.concatenate([first, passage[slice(*span)], after]))
-                self._check_positions(index, len(sequences[-1]))
+                check_positions(index, len(sequences[-1]), self._max_positions)
                 type_one_starts.append(len(first) if self._has_token_types else len(sequences[-1]))
         return EncodedPairs.of(fits, sequences, {"type_one_start": type_one_starts})
-
-    def _check_positions(self, index: int, length: int) -> None:
-        if self._max_positions is not None and length > self._max_positions:
-            raise ScoringError(
-                index,
-                f"{length} tokens for a model of {self._max_positions} positions: the query leaves the"
-                " passage no room; set query_max_length lower",
-            )
 
 
 class PairClassifier:
@@ -118,7 +111,6 @@ class PairClassifier:
         model = load_weights(AutoModelForSequenceClassification, checkpoint, config)
         self._device = Device(config, model.config)
         self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device.torch).eval()
-        self._normalize = config.normalize
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
         self._has_token_types = _has_token_types(checkpoint)
 
@@ -135,18 +127,16 @@ class PairClassifier:
             result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
             return result[:, 0]
 
-        sequences = Sequences.of(encoded.sequences)
-        scores, tokens, padded = self._device.run(sequences, [np.arange(len(starts))], self._pad_id, logits)
-        return Forwarded(sigmoid(scores) if self._normalize else scores, tokens, padded)
+        sequences, everything = Sequences.of(encoded.sequences), Group(np.arange(len(starts)))
+        scores, tokens, padded = self._device.run(sequences, [everything], self._pad_id, logits)
+        return Forwarded(scores, tokens, padded)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
-    _refuse_several_labels(checkpoint)
     return PairEncoder(checkpoint, config)
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> PairClassifier:
-    _refuse_several_labels(checkpoint)
     return PairClassifier(checkpoint, config)
 
 
@@ -158,7 +148,7 @@ def _has_token_types(checkpoint: Checkpoint) -> bool:
     return "token_type_ids" in tokenizer.model_input_names
 
 
-def _refuse_several_labels(checkpoint: Checkpoint) -> None:
+def check(checkpoint: Checkpoint, _config: ScorerConfig) -> None:
     # transformers takes two labels where config.json names none.
     labels = checkpoint.config.get("num_labels") or len(checkpoint.config.get("id2label") or "12")
     if labels != 1:
