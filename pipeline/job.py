@@ -58,10 +58,10 @@ def run(config: RerankConfig) -> Summary:
     done_before = len(reports)
     todo = [shard for shard in plan.shards if shard.name not in reports]
     log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-    if todo:
-        connect(config.actors, max(shard.pairs for shard in todo))
     quarantined = []
     with lease(output, len(plan.shards), done_before) as held:
+        if todo:
+            connect(config.actors, max(shard.pairs for shard in todo))
         open_output(output, record)
         forget_attempts(output)
         for result in _rerank(config, plan, scorer, todo):
