@@ -29,6 +29,7 @@ from pipeline.tables.manifest import (
     ShardReport,
     check_all_done,
     check_output,
+    count_done,
     done_shards,
     open_output,
 )
@@ -54,12 +55,12 @@ def run(config: RerankConfig) -> Summary:
     if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
         log.info("already finished", output=output.url)
         return Summary.model_validate_json(finished)
-    reports = done_shards(output, plan.shards)
-    done_before = len(reports)
-    todo = [shard for shard in plan.shards if shard.name not in reports]
-    log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
     quarantined = []
-    with lease(output, len(plan.shards), done_before) as held:
+    with lease(output, len(plan.shards), count_done(output)) as held:
+        reports = done_shards(output, plan.shards)  # an earlier driver may have ended just now
+        done_before = len(reports)
+        todo = [shard for shard in plan.shards if shard.name not in reports]
+        log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
         if todo:
             connect(config.actors, max(shard.pairs for shard in todo))
         open_output(output, record)
