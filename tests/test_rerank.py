@@ -150,7 +150,9 @@ def test_an_interrupt_says_how_to_go_on(job: Path, number: signal.Signals, statu
     # `ray job stop` and spot machines give a few seconds.
     _, errors = process.communicate(timeout=30)
     assert process.returncode == status
-    assert last_beat(Directory(str(job / "out"))).state == "interrupted"  # type: ignore[union-attr]
+    beat = last_beat(Directory(str(job / "out")))
+    assert beat is not None
+    assert beat.state == "interrupted"
     assert "the same command goes on from the shards that are done" in errors
     assert "Traceback" not in errors
 

@@ -34,6 +34,7 @@ def with_layer_heads(pretrained_class: Any, trunk_class: Any, checkpoint: Checkp
     """A class to load the checkpoint into, its parts named as in the file and as adapters name them."""
     width, count = checkpoint.config["hidden_size"], len(layers_with_heads(checkpoint))
 
+    # transformers' classes come in as values, which a type checker can't follow.
     class WithLayerHeads(pretrained_class):  # type: ignore[misc]
         _keep_in_fp32_modules_strict = ("lm_head",)
 

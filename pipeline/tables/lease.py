@@ -8,11 +8,11 @@ start takes the next number once that beat has stopped, or at once where it can 
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -56,6 +56,7 @@ class Lease:
     def __init__(self, output: Directory, file: str, first: Beat) -> None:
         self._output, self._file, self._beat = output, file, first
         self._lost = False
+        self._change = Lock()  # the driver counts, the thread beats
         self._stop = Event()
         self._thread = Thread(target=self._keep, daemon=True)
 
@@ -66,8 +67,9 @@ class Lease:
                 f"{self._output.url}: another start has taken over, since this one did not beat"
                 f" for {BEAT_S * _PATIENCE_BEATS:.0f} s"
             )
-        done = {"shards_done": self._beat.shards_done + 1, "pairs_done": self._beat.pairs_done + pairs}
-        self._beat = self._beat.model_copy(update=done)
+        with self._change:
+            done = {"shards_done": self._beat.shards_done + 1, "pairs_done": self._beat.pairs_done + pairs}
+            self._beat = self._beat.model_copy(update=done)
 
     def _keep(self) -> None:
         while not self._stop.wait(BEAT_S):
@@ -80,14 +82,11 @@ class Lease:
                 log.warning("beat failed", why=error)
 
     def _write(self, state: State, message: str = "") -> None:
-        news = {
-            "state": state,
-            "number": self._beat.number + 1,
-            "time": datetime.now(UTC),
-            "message": message,
-        }
-        self._beat = self._beat.model_copy(update=news)
-        self._output.write(f"{_DRIVERS}/{self._file}", self._beat.model_dump_json(indent=2).encode())
+        news = {"state": state, "time": datetime.now(UTC), "message": message}
+        with self._change:
+            self._beat = self._beat.model_copy(update={**news, "number": self._beat.number + 1})
+            told = self._beat.model_dump_json(indent=2)
+        self._output.write(f"{_DRIVERS}/{self._file}", told.encode())
 
     def start(self) -> None:
         self._thread.start()
@@ -150,7 +149,7 @@ def _files(output: Directory) -> list[str]:
     return sorted(name for name in output.names(_DRIVERS) if name.endswith(".json"))
 
 
-def _wait_until_free(output: Directory, file: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def _wait_until_free(output: Directory, file: str) -> None:
     """Return once the driver of `file` is seen not to write any more; raise OutputError where it does."""
 
     def read() -> Beat | None:
@@ -162,7 +161,7 @@ def _wait_until_free(output: Directory, file: str, sleep: Callable[[float], None
         return
     log.info("waiting", why="another start may still be writing here", host=first.host, pid=first.pid)
     for _ in range(_PATIENCE_BEATS):
-        sleep(BEAT_S)
+        time.sleep(BEAT_S)
         beat = read()
         if beat is None or beat.state != "running":
             return

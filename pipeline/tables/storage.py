@@ -93,7 +93,11 @@ class Directory:
             self._fs.invalidate_cache()
             try:
                 self._fs.pipe_file(target, data, mode="create")
-            except (OSError, ValueError, TypeError, NotImplementedError):
+            except OSError:
+                if not self._fs.exists(target):
+                    raise
+                return False
+            except (ValueError, TypeError, NotImplementedError):  # a store without a conditional write
                 if self._fs.exists(target):
                     return False
                 self._fs.pipe_file(target, data)
