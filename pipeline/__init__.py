@@ -2,10 +2,10 @@
 
 Imports point down only; tests/test_architecture.py holds this:
 
-    rerank  evaluate  verify ...  entries: `python -m pipeline.X`
+    rerank  prepare  evaluate ... entries: `python -m pipeline.X`
     dry_run  verification         the plan alone; the same scores everywhere?
-    job  evaluation               the offline flow on Ray Data; the measures
-    stages  cluster  summary ...  what the flow is made of
+    job  preparation  evaluation  the offline flows on Ray Data; the measures
+    stages  cluster  joining ...  what the flows are made of
     config                        one YAML file is one whole job
     scoring | tables | ranking    models; files; scores to ranks: none knows the others
     errors  log

@@ -12,10 +12,11 @@ from types import FrameType
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import RayError
 
 from pipeline import log
 from pipeline.config import ActorsConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RayrankError
 
 
 class Terminated(KeyboardInterrupt):
@@ -23,13 +24,20 @@ class Terminated(KeyboardInterrupt):
 
 
 def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
+    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors."""
+    # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
+    join(no_progress_s=max(1800, 2 * largest_shard_pairs))
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    _check_resources(actors, cluster)
+
+
+def join(no_progress_s: int) -> None:
     """Join the cluster that Ray finds (RAY_ADDRESS, or one on this machine), or start one here."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     # Else Ray wraps what a stage raises, and our errors arrive as text.
     context.raise_original_map_exception = True
-    # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
-    context.execution_no_progress_timeout_s = max(1800, 2 * largest_shard_pairs)
+    context.execution_no_progress_timeout_s = no_progress_s
     # What Ray would log of a failure is raised here as well, and told once.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -37,8 +45,6 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
         _join_or_start()
     if current_thread() is main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # Ray, which sets its own, would end the process at once
-    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    _check_resources(actors, cluster)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -91,3 +97,13 @@ def _check_resources(actors: ActorsConfig, cluster: dict[str, float]) -> None:
             raise ConfigError(message)
         # A cluster that scales may have no such node yet.
         log.warning("waiting for the cluster to grow", why=message)
+
+
+def own_error(error: BaseException | None) -> RayrankError | None:
+    """Our own error inside of what Ray wrapped around it."""
+    while error is not None:
+        # Ray raises its wrapper as a subclass of what it wraps.
+        if isinstance(error, RayrankError) and not isinstance(error, RayError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -115,23 +115,34 @@ class RerankConfig(BaseModel):
         return hashlib.sha256(json.dumps(self.determining_fields(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
 def load_config(path: Path, overrides: list[str]) -> RerankConfig:
+    """The job of `load`."""
+    return load(RerankConfig, path, overrides)
+
+
+def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
     """Read a YAML file and apply `a.b=c` overrides to it.
 
     Raises ConfigError naming the field, and the line of the file where it stands.
     """
     lines: dict[str, int] = {}
     tree = _read(path, lines)
+    if not isinstance(tree, dict):
+        needed = [name for name, field in model.model_fields.items() if field.is_required()]
+        raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
     for override in overrides:
         _apply(tree, override, lines)
     try:
-        return RerankConfig.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
         problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
         raise ConfigError(problems) from error
 
 
-def _read(path: Path, lines: dict[str, int]) -> dict[str, Any]:
+def _read(path: Path, lines: dict[str, int]) -> Any:
     try:
         text = path.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -142,8 +153,6 @@ def _read(path: Path, lines: dict[str, int]) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a text file") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: needs the fields input, output and scorer; see configs/rerank/demo.yaml")
     _note_lines(node, "", lines)
     return tree
 

@@ -11,12 +11,11 @@ from functools import partial
 
 import ray
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
-from ray.exceptions import RayError
 
 from pipeline import log
-from pipeline.cluster import connect
+from pipeline.cluster import connect, own_error
 from pipeline.config import RerankConfig
-from pipeline.errors import OutputError, RayrankError
+from pipeline.errors import OutputError
 from pipeline.progress import Progress
 from pipeline.scoring import Scorer
 from pipeline.stages import ScoreShard, commit_shard, encode_shard
@@ -145,7 +144,7 @@ def _rerank(
             progress.add(report.pairs)
             yield report
     except Exception as error:
-        if (ours := _cause(error)) is not None:
+        if (ours := own_error(error)) is not None:
             raise ours from error
         raise
     finally:
@@ -209,13 +208,3 @@ def _dataset(config: RerankConfig, plan: Plan, shards: list[Shard]) -> ray.data.
             compute=TaskPoolStrategy(size=most),
         )
     )
-
-
-def _cause(error: BaseException | None) -> RayrankError | None:
-    """Our own error inside of what Ray wrapped around it."""
-    while error is not None:
-        # Ray raises its wrapper as a subclass of what it wraps.
-        if isinstance(error, RayrankError) and not isinstance(error, RayError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None

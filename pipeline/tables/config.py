@@ -1,6 +1,6 @@
 """Where the candidate table lies and what its columns are called; where the run goes."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -62,3 +62,82 @@ class OutputConfig(BaseModel):
         if taken:
             raise ValueError(f"the run has a {taken[0]} of its own; keep the input's under another name")
         return value
+
+
+class TextColumns(BaseModel):
+    """Of a table of texts: our names on the left, the table's on the right; BEIR's where nothing is said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: str = "_id"
+    text: str = "text"
+    title: str | None = "title"
+    """Put before the text, with a space, where the table has such a column and it is not empty."""
+
+
+class _Table(BaseModel):
+    """A table that `prepare` reads whole, whatever it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str = Field(min_length=1)
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
+    format: Literal["parquet", "jsonl", "csv", "tsv", "trec"] = "parquet"
+    """csv: with quotes, tabs between the fields where the name ends in .tsv; tsv: tabs, and no quotes."""
+    header: tuple[str, ...] | None = Field(default=None, strict=False)
+    """tsv only: the columns' names, for files that have no line with them."""
+
+    @model_validator(mode="after")
+    def _header_goes_with_tsv(self) -> Self:
+        if self.header is not None and self.format != "tsv":
+            raise ValueError(
+                f"header goes with format tsv; {self.format} tables name their columns themselves"
+            )
+        return self
+
+
+class PairsConfig(_Table):
+    """The candidates to prepare: ids, and texts where no table of texts is given."""
+
+    columns: ColumnNames = ColumnNames()
+
+
+class TextsConfig(_Table):
+    """The texts of queries or passages, by id."""
+
+    columns: TextColumns = TextColumns()
+
+    @field_validator("format")
+    @classmethod
+    def _holds_texts(cls, value: str) -> str:
+        if value == "trec":
+            raise ValueError("a TREC run holds no texts")
+        return value
+
+
+class PreparedConfig(BaseModel):
+    """Where the prepared table goes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str = Field(min_length=1)
+    """A directory that is empty, new, or holds an earlier attempt at this very table."""
+
+
+class PrepareConfig(BaseModel):
+    """How a candidate table that `rerank` takes is made of tables that hold ids, or scattered rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    candidates: PairsConfig
+    queries: TextsConfig | None = None
+    """Null: the candidates hold the queries' texts."""
+    passages: TextsConfig | None = None
+    """Null: the candidates hold the passages' texts."""
+    output: PreparedConfig
+
+    def determining_fields(self) -> dict[str, Any]:
+        """What decides the output, besides what lies at the paths."""
+        path = {"path"}
+        exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path, "output": True}
+        return self.model_dump(mode="json", exclude=exclude)

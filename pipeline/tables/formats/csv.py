@@ -123,3 +123,12 @@ def _row(header: list[str], fields: list[str], number: int, layout: Layout) -> d
         "item": None,
     }
     return checked(row, (pa.string(), pa.string())) if values else {**row, "reason": "malformed_row"}
+
+
+def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, column to value) of every record. Raises InputError for one that is not as the header."""
+    header, body, first_row = _header(stream, url)
+    for _, number, _, fields in _records(stream, url, body, None, first_row, len(header)):
+        if len(fields) != len(header):
+            raise InputError(f"{url} line {number}: not a record of {len(header)} fields, as the header has")
+        yield number, {name: value or None for name, value in zip(header, fields, strict=True)}

@@ -5,8 +5,8 @@ that is none as JSON.
 """
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -140,3 +140,29 @@ def _type_of(value: object) -> pa.DataType:
         return pa.string()
     simple = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
     return simple.get(type(value), pa.string())
+
+
+def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of every line. Raises InputError for one that holds none."""
+    for _, number, line in numbered_lines(stream, 0, None, 1):
+        if line.strip():
+            parsed = _parse(line)
+            if isinstance(parsed, str):
+                raise InputError(f"{url} line {number}: not a JSON object")
+            yield number, parsed
+
+
+def common_types(found: Iterable[dict[str, Any]]) -> dict[str, pa.DataType]:
+    """Every key with the type that its values have in common; text where there are none."""
+    types: dict[str, pa.DataType] = {}
+    for row in found:
+        for name, value in row.items():
+            types[name] = common_type(types.get(name, pa.null()), _type_of(value))
+    return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+
+
+def as_type(value: Any, kind: pa.DataType) -> Any:
+    """A JSON value as one of the column's type, which holds it: `common_types`."""
+    if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if pa.types.is_floating(kind) and isinstance(value, int) else value

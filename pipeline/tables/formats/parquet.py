@@ -261,3 +261,18 @@ def _plain_type(data_type: pa.DataType) -> pa.DataType:
     if pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
         return pa.binary()
     return data_type
+
+
+def columns(url: str) -> tuple[dict[str, pa.DataType], list[tuple[int, int]]]:
+    """Every column with its type; rows and uncompressed bytes of each row group."""
+    with _opened(url) as parquet:
+        groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
+        types = {field.name: _plain_type(field.type) for field in parquet.schema_arrow}
+        return types, [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def tables(piece: Slice, wanted: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The wanted columns of a stretch, in batches with the 1-based number of their first row."""
+    with _opened(piece.file) as parquet:
+        for first, batch in _rows(parquet, piece, wanted):
+            yield first + 1, pa.table({name: _plain(batch[name]) for name in wanted})

@@ -7,7 +7,7 @@ and corpus.jsonl (title and text are joined by a space, as BEIR does), MS MARCO'
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -113,3 +113,17 @@ def _tsv_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tu
         if not tab:
             raise InputError(f"{url} line {number}: not an id, a tab and a text")
         yield number, text_id, text
+
+
+def columns() -> dict[str, pa.DataType]:
+    return {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
+
+
+def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, entry) of every line. Raises InputError for one of another form."""
+    for _, number, line in numbered_lines(stream, 0, None, 1):
+        if line.strip():
+            entry = _parse(line)
+            if entry is None:
+                raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`")
+            yield number, entry

@@ -1,0 +1,129 @@
+"""Pure: candidates and texts in one table, so that one shuffle brings both sides of a join together.
+
+A row is a candidate (`is_text` false) or a text, which has its id and itself in the columns where candidates
+have theirs. `key` is a hash of the id that the next shuffle goes by; `file` (a number) and `row` tell where a
+row stood; `reason`, why a candidate can't be used.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.tables.cleaning import valid_text
+from pipeline.tables.storage import SourceFile
+
+STRETCH_ROWS = 16_384
+"""Where each row gets a copy of a text: bounds memory, and a text array, which ends at 2 GiB."""
+
+
+def rows_schema(query_id: pa.DataType, passage_id: pa.DataType, others: dict[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(
+        [
+            ("key", pa.int64()),
+            ("is_text", pa.bool_()),
+            ("file", pa.int32()),
+            ("row", pa.int64()),
+            ("query_id", query_id),
+            ("query", pa.string()),
+            ("passage_id", passage_id),
+            ("passage", pa.string()),
+            ("others", pa.struct(list(others.items()))),
+            ("reason", pa.string()),
+        ]
+    )
+
+
+def candidate_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """Candidates, with the reason where an id is null or no text."""
+    reason = np.full(len(columns["row"]), None, dtype=object)
+    for name in ("query_id", "passage_id"):
+        column = columns[name]
+        valid = valid_text(column)
+        reason[~valid & pd.isna(reason)] = "invalid_text"
+        columns[name] = pc.if_else(pa.array(valid), column, pa.scalar(None, column.type))
+        null = pc.is_null(column).to_numpy(zero_copy_only=False)
+        reason[null & pd.isna(reason)] = f"null_{name}"
+    return _table({**columns, "reason": pa.array(reason, pa.string())}, is_text=False, schema=schema)
+
+
+def text_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    return _table(columns, is_text=True, schema=schema)
+
+
+def keyed(rows: pa.Table, id_name: str) -> pa.Table:
+    """With the key for a shuffle by this id; rows without one spread evenly."""
+    column = rows[id_name].combine_chunks()
+    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    keys = np.empty(len(column), np.uint64)
+    plain = column.drop_null()
+    values = plain.to_numpy() if pa.types.is_integer(plain.type) else plain.cast(pa.binary()).to_numpy(False)
+    keys[present] = pd.util.hash_array(values, categorize=False)
+    keys[~present] = rows["row"].to_numpy()[~present].astype(np.uint64)
+    return _replace(rows, "key", pa.array(keys.view(np.int64)))
+
+
+class Texts:
+    """The texts of one kind ("query", "passage") among some rows."""
+
+    def __init__(self, rows: pa.Table, kind: str, files: Sequence[SourceFile]) -> None:
+        """files: where the texts came from. Raises InputError where an id has two different texts."""
+        texts = rows.filter(pc.and_(rows["is_text"], pc.is_valid(rows[kind])))  # a null text is none
+        self._kind = kind
+        self._ids, self._values = (texts[name].combine_chunks() for name in (f"{kind}_id", kind))
+        first = pc.index_in(self._ids, value_set=self._ids)
+        differs = pc.not_equal(self._values, self._values.take(first))
+        if pc.any(differs).as_py():
+            again = pc.index(differs, True).as_py()
+            pair = texts.select(["file", "row"]).take(pa.array([again, first[again].as_py()])).to_pylist()
+            there, here = sorted(pair, key=lambda place: (place["file"], place["row"]))
+            raise InputError(
+                f"{files[here['file']].url} row {here['row']}: {kind} id {self._ids[again].as_py()!r} has"
+                f" another text than in {files[there['file']].url} row {there['row']}"
+            )
+
+    def attach(self, candidates: pa.Table) -> pa.Table:
+        """The candidates with their texts, or with the reason no_KIND_text."""
+        found = self._values.take(
+            pc.index_in(candidates[f"{self._kind}_id"].combine_chunks(), value_set=self._ids, skip_nulls=True)
+        )
+        missing = pc.if_else(pc.is_null(found), f"no_{self._kind}_text", pa.scalar(None, pa.string()))
+        return _replace(
+            _replace(candidates, self._kind, found), "reason", pc.coalesce(candidates["reason"], missing)
+        )
+
+
+def candidates_of(rows: pa.Table) -> Iterator[pa.Table]:
+    """The candidates, in stretches of some size."""
+    candidates = rows.filter(pc.invert(rows["is_text"]))
+    for start in range(0, candidates.num_rows, STRETCH_ROWS):
+        yield candidates.slice(start, STRETCH_ROWS)
+
+
+def ordered_candidates(rows: pa.Table) -> Iterator[pa.Table]:
+    """The same, each query's rows together in their order, the queries in the order of their first rows."""
+    candidates = rows.filter(pc.invert(rows["is_text"]))
+    file, row = (candidates[name].to_numpy() for name in ("file", "row"))
+    order = np.lexsort((row, file))
+    ids = candidates["query_id"].combine_chunks().take(pa.array(order))
+    # Codes are given in the order of appearance; rows without an id come last.
+    codes = ids.dictionary_encode().indices.fill_null(len(ids)).to_numpy()
+    order = order[np.argsort(codes, kind="stable")]
+    for start in range(0, len(order), STRETCH_ROWS):
+        yield candidates.take(pa.array(order[start : start + STRETCH_ROWS]))
+
+
+def _table(columns: dict[str, Any], schema: pa.Schema, *, is_text: bool) -> pa.Table:
+    length = len(columns["row"])
+    columns = {"key": pa.array(np.zeros(length, np.int64)), "is_text": pa.repeat(is_text, length), **columns}
+    return pa.table(
+        [columns.get(field.name, pa.nulls(length, field.type)) for field in schema], schema=schema
+    )
+
+
+def _replace(rows: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, column)

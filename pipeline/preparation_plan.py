@@ -1,0 +1,218 @@
+"""What a preparation will do: its tables, how finely it shuffles them, the memory that takes. No Ray here."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import InputError, OutputError
+from pipeline.joining import rows_schema
+from pipeline.tables.config import PrepareConfig, TextsConfig
+from pipeline.tables.sources import Source, survey
+from pipeline.tables.storage import Directory, absolute
+
+_PARTITION_BYTES = 128 * 2**20
+"""Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""
+_MAX_PARTITIONS = 1000
+"""A shuffle makes an object for each pair of a map task and a partition."""
+BATCH_BYTES = 256 * 2**20
+"""What a map task of a shuffle takes at a time."""
+_RECORD = "_manifest/prepare.json"
+_OWN_COLUMNS = ("query_id", "query", "passage_id", "passage")
+
+
+class Record(BaseModel):
+    """What makes two starts the same preparation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Before anything is done."""
+
+    candidates: Source
+    queries: Source | None
+    passages: Source | None
+    others: tuple[str, ...]
+    """The candidates' columns besides ids and texts, which are passed through."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(
+            source for source in (self.candidates, self.queries, self.passages) if source is not None
+        )
+
+    def source(self, field: str) -> Source:
+        return next(source for source in self.sources if source.field == field)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows that are shuffled: `joining`."""
+        query_id, passage_id = (self.candidates.types[name] for name in self.candidates.ids)
+        return rows_schema(query_id, passage_id, {name: self.candidates.types[name] for name in self.others})
+
+    @property
+    def output_schema(self) -> pa.Schema:
+        return pa.schema(
+            [*(self.schema.field(name) for name in _OWN_COLUMNS), *self.schema.field("others").type]
+        )
+
+    @property
+    def by_passage_bytes(self) -> int:
+        """What the first shuffle moves, where the passages are to be joined."""
+        return self.candidates.size_bytes + self.passages.size_bytes if self.passages else 0
+
+    @property
+    def by_query_bytes(self) -> int:
+        """What the second one moves: each candidate with a copy of its passage, and the queries."""
+        copies = (
+            self.candidates.rows * self.passages.size_bytes // max(1, self.passages.rows)
+            if self.passages
+            else 0
+        )
+        return self.candidates.size_bytes + copies + (self.queries.size_bytes if self.queries else 0)
+
+    @property
+    def task_bytes(self) -> int:
+        """Memory of one task. Ray Data asks for twice what it shuffles; three times were seen to be taken."""
+        moved = (self.by_passage_bytes, self.by_query_bytes)
+        return 4 * max(BATCH_BYTES, *(size_bytes // partitions(size_bytes) for size_bytes in moved))
+
+    def sizes(self) -> dict[str, str]:
+        """What it takes, to be told before it starts."""
+        shuffled = max(self.by_passage_bytes, self.by_query_bytes)
+        return {
+            "shuffle": f"about {_mib(shuffled)} at once, in {partitions(self.by_query_bytes)} partitions",
+            "memory": f"up to {_mib(self.task_bytes)} a CPU; what the object store does not hold of the"
+            " shuffle is spilled to disk",
+        }
+
+    def pieces(self) -> list[dict[str, Any]]:
+        """What there is to read, a row each."""
+        numbers = {file.url: number for source in self.sources for number, file in enumerate(source.files)}
+        return [
+            {
+                "name": f"{source.field}-{number:06d}",
+                "field": source.field,
+                "file": numbers[piece.file],
+                "piece": piece.model_dump_json(),
+            }
+            for source in self.sources
+            for number, piece in enumerate(source.pieces)
+        ]
+
+    def for_workers(self) -> "Preparation":
+        """Without what may be long and no task needs: it gets its piece by itself."""
+        light = {source.field: replace(source, pieces=(), left_out={}) for source in self.sources}
+        return Preparation(light["candidates"], light.get("queries"), light.get("passages"), self.others)
+
+
+def partitions(size_bytes: int) -> int:
+    return min(_MAX_PARTITIONS, size_bytes // _PARTITION_BYTES + 1)
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f} MiB"
+
+
+def plan(config: PrepareConfig) -> Preparation:
+    """Raises InputError, naming file and column, for tables that don't fit together."""
+    own = config.candidates.columns
+    held = [
+        name for name, texts in ((own.query, config.queries), (own.passage, config.passages)) if texts is None
+    ]
+    candidates = survey(config.candidates, "candidates", [own.query_id, own.passage_id, *held])
+    used = {own.query_id, own.passage_id, *held}
+    others = tuple(name for name in candidates.types if name not in used)
+    for name in others:
+        if name in _OWN_COLUMNS:
+            raise InputError(
+                f"{candidates.config.path}: column {name!r} would stand twice in the output; "
+                + _way_out(name, config)
+            )
+    queries = _survey_texts(config.queries, "queries", candidates, own.query_id)
+    passages = _survey_texts(config.passages, "passages", candidates, own.passage_id)
+    return Preparation(candidates, queries, passages, others)
+
+
+def _way_out(name: str, config: PrepareConfig) -> str:
+    field = {"query": "queries", "passage": "passages"}.get(name)
+    if field and getattr(config, field) is not None:
+        return f"leave {field} out to take the texts from there, or rename the column"
+    return "rename it, or name it in candidates.columns"
+
+
+def _survey_texts(config: TextsConfig | None, field: str, candidates: Source, id_name: str) -> Source | None:
+    if config is None:
+        return None
+    own = config.columns
+    # The default title is taken where there is one; one that was asked for must be there.
+    asked = [own.title] if own.title and "title" in own.model_fields_set else []
+    source = survey(config, field, [own.id, own.text, *asked])
+    theirs, ours = source.types[own.id], candidates.types[id_name]
+    if theirs != ours:
+        raise InputError(
+            f"{config.path}: column {own.id!r} is {theirs}, and {id_name!r} in {candidates.config.path} is"
+            f" {ours}; ids must be of one type to be found"
+        )
+    return source
+
+
+def output_of(config: PrepareConfig) -> Directory:
+    """The output directory. Raises OutputError where it lies inside of what is read."""
+    output = Directory(config.output.path)
+    for source in (config.candidates, config.queries, config.passages):
+        if source is not None and f"{output.url}/".startswith(f"{absolute(source.path).rstrip('/')}/"):
+            raise OutputError(
+                f"{output.url}: lies inside of the input {source.path}; take another output.path"
+            )
+    return output
+
+
+def is_finished(output: Directory, config: PrepareConfig, found: Preparation) -> bool:
+    """Whether the directory holds this very table, whole.
+
+    Raises OutputError where it holds another one, or files of unknown origin. An unfinished one, of any
+    input, is free to be made afresh: nothing of it would be used.
+    """
+    written = output.read(_RECORD)
+    if written is None and (strange := sorted(output.names() - {"_manifest"})):
+        raise OutputError(f"{output.url}: not empty, and no prepared table (holds {strange[0]})")
+    if written is None or output.read("_SUCCESS") is None:
+        return False
+    try:
+        before = Record.model_validate_json(written)
+    except ValidationError as error:
+        raise OutputError(
+            f"{output.url}/{_RECORD}: not readable by this version; take another output.path"
+        ) from error
+    now = _record(config, found)
+    differences = [*_differences(before.config, now.config), *_differences(before.files, now.files)]
+    if differences:
+        raise OutputError(
+            f"{output.url}: holds another table, or one of an earlier state of this input: {differences[0]}."
+            " Take another output.path, or remove the directory"
+        )
+    return True
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} was {old.get(name, 'not there')}, is {new.get(name, 'not there')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _record(config: PrepareConfig, found: Preparation) -> Record:
+    files = {file.url: file.identity for source in found.sources for file in source.files}
+    return Record(config=config.determining_fields(), files=files)
+
+
+def open_output(output: Directory, config: PrepareConfig, found: Preparation) -> None:
+    output.write(_RECORD, _record(config, found).model_dump_json(indent=2).encode())

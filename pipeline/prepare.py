@@ -1,0 +1,57 @@
+"""Make a candidate table for `rerank`, of ids and texts that lie apart or of scattered rows:
+`python -m pipeline.prepare --config configs/prepare/demo.yaml`.
+
+Exit status: 0 all rows written; 3 finished, but some rows were rejected; 2 a mistake in the configuration or
+the input; 1 anything else; 130 interrupted, 143 by SIGTERM. The same command makes an unfinished
+table afresh.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline import log, preparation
+from pipeline.cluster import Terminated
+from pipeline.config import load
+from pipeline.errors import RayrankError
+from pipeline.tables.config import PrepareConfig
+
+FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the tables, a YAML file")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    options = parser.parse_args(arguments)
+    log.configure()
+    try:
+        config = load(PrepareConfig, options.config, options.overrides)
+        if options.dry_run:
+            print(preparation.describe(config))
+            return FINISHED
+        summary = preparation.run(config)
+    except RayrankError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED_BY_USER
+    except KeyboardInterrupt as signal:
+        print("interrupted; the same command makes the table afresh", file=sys.stderr)
+        return TERMINATED if isinstance(signal, Terminated) else INTERRUPTED
+    print(summary.as_text())
+    return FINISHED_WITH_REJECTS if summary.rejected else FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,346 @@
+"""Candidate tables made of ids and texts, on a real Ray of this machine, one session for the module."""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from pipeline import preparation
+from pipeline.config import load
+from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.prepare import main
+from pipeline.tables.candidates import plan_table
+from pipeline.tables.config import InputConfig, PrepareConfig
+
+Row = dict[str, Any]
+ROOT = Path(__file__).parents[1]
+QUERIES = {"q1": "first query", "q2": "second ? 熊", "q3": "third"}
+PASSAGES = {"p1": "one", "p2": "two", "p3": ""}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
+    yield
+    ray.shutdown()
+
+
+def write_jsonl(path: Path, rows: list[Row]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def texts(rows: dict[Any, Any]) -> list[Row]:
+    return [{"_id": text_id, "text": text} for text_id, text in rows.items()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A BEIR folder and a run of three queries over three passages."""
+    write_jsonl(tmp_path / "queries.jsonl", texts(QUERIES))
+    corpus = [
+        {**row, "title": f"Title {row['_id']}" if row["_id"] == "p2" else ""} for row in texts(PASSAGES)
+    ]
+    write_jsonl(tmp_path / "corpus.jsonl", corpus)
+    (tmp_path / "qrels").mkdir()
+    judged = "query-id\tcorpus-id\tscore\nq2\tp1\t1\nq1\tp2\t1\nq2\tp3\t0\n"
+    (tmp_path / "qrels/test.tsv").write_text(judged)
+    run = [f"{query} Q0 p{rank} {rank} {9 - rank}.5 bm25\n" for query in QUERIES for rank in (3, 1, 2)]
+    (tmp_path / "run.trec").write_text("".join(run))
+    return tmp_path
+
+
+def config(folder: Path, candidates: dict[str, Any], **sections: Any) -> PrepareConfig:
+    settings = {
+        "candidates": candidates,
+        "queries": {"path": str(folder / "queries.jsonl"), "format": "jsonl"},
+        "passages": {"path": str(folder / "corpus.jsonl"), "format": "jsonl"},
+        "output": {"path": str(folder / "out")},
+    }
+    return PrepareConfig.model_validate(settings | sections)
+
+
+def trec(folder: Path, **sections: Any) -> PrepareConfig:
+    return config(folder, {"path": str(folder / "run.trec"), "format": "trec"}, **sections)
+
+
+def output_rows(folder: Path, part: str = "candidates") -> list[Row]:
+    rows: list[Row] = pq.read_table(folder / "out" / part).to_pylist()
+    return rows
+
+
+def ids(rows: list[Row]) -> list[tuple[Any, Any]]:
+    return [(row["query_id"], row["passage_id"]) for row in rows]
+
+
+def bytes_of(output: Path) -> dict[str, bytes]:
+    files = [*output.glob("candidates/*"), *output.glob("rejects/*")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+def planned(folder: Path) -> tuple[int, int]:
+    """Queries and pairs, as `rerank` plans them."""
+    shards = plan_table(InputConfig(path=str(folder / "out/candidates")), {}, 2).shards
+    return sum(shard.queries for shard in shards), sum(shard.pairs for shard in shards)
+
+
+def test_a_trec_run_gets_its_texts(folder: Path) -> None:
+    summary = preparation.run(trec(folder))
+    rows = output_rows(folder)
+    assert ids(rows) == [(query, f"p{rank}") for query in QUERIES for rank in (3, 1, 2)]
+    assert rows[5] == {
+        "query_id": "q2", "query": "second ? 熊", "passage_id": "p2", "passage": "Title p2 two",
+        "rank": 2, "score": 7.5, "tag": "bm25",
+    }  # fmt: skip
+    assert rows[0]["passage"] == ""  # an empty text is a text
+    assert (summary.candidates, summary.written, summary.queries, summary.rejected) == (9, 9, 3, {})
+    assert (summary.query_texts, summary.passage_texts) == (3, 3)
+    assert planned(folder) == (3, 9)
+
+
+def test_a_beir_folder_with_its_judgments(folder: Path) -> None:
+    columns = {"query_id": "query-id", "passage_id": "corpus-id"}
+    judged = {"path": str(folder / "qrels/test.tsv"), "format": "tsv", "columns": columns}
+    preparation.run(config(folder, judged))
+    assert ids(output_rows(folder)) == [("q2", "p1"), ("q2", "p3"), ("q1", "p2")]
+    assert [row["score"] for row in output_rows(folder)] == ["1", "0", "1"]
+
+
+def test_rows_without_texts_or_ids_are_kept_apart(folder: Path) -> None:
+    found = [("q1", "p1"), ("q9", "p1"), (None, "p2"), ("q1", "p9"), ("q2", None), ("q9", "p9"), ("q1", "p2")]
+    table = pa.table({"query_id": [one for one, _ in found], "passage_id": [other for _, other in found]})
+    pq.write_table(table, folder / "table.parquet", row_group_size=2)
+    summary = preparation.run(config(folder, {"path": str(folder / "table.parquet")}))
+    assert (summary.candidates, summary.written, summary.queries) == (7, 2, 1)
+    expected = {"no_passage_text": 2, "no_query_text": 1, "null_passage_id": 1, "null_query_id": 1}
+    assert summary.rejected == expected
+    assert json.loads((folder / "out/summary.json").read_text())["rejected"] == expected
+    rejects = sorted(output_rows(folder, "rejects"), key=lambda row: row["row"])
+    assert [(row["row"], row["query_id"], row["passage_id"], row["reason"]) for row in rejects] == [
+        (2, "q9", "p1", "no_query_text"),
+        (3, None, "p2", "null_query_id"),
+        (4, "q1", "p9", "no_passage_text"),
+        (5, "q2", None, "null_passage_id"),
+        (6, "q9", "p9", "no_passage_text"),
+    ]
+    assert {row["file"] for row in rejects} == {str(folder / "table.parquet")}
+    assert "5 rows rejected" in summary.as_text()
+
+
+def test_scattered_rows_come_together(folder: Path) -> None:
+    rows = [
+        {
+            "qid": number % 5,
+            "q": f"query {number % 5}",
+            "pid": number,
+            "p": f"text {number}",
+            "first": number / 7,
+        }
+        for number in range(100)
+    ]
+    (folder / "table").mkdir()
+    for part in range(3):
+        pq.write_table(pa.Table.from_pylist(rows[part::3]), folder / f"table/{part}.parquet")
+    columns = {"query_id": "qid", "query": "q", "passage_id": "pid", "passage": "p"}
+    preparation.run(
+        config(folder, {"path": str(folder / "table"), "columns": columns}, queries=None, passages=None)
+    )
+    prepared = output_rows(folder)
+    in_order = [row for part in range(3) for row in rows[part::3]]
+    queries = list(dict.fromkeys(row["qid"] for row in in_order))
+    expected = [row for query in queries for row in in_order if row["qid"] == query]
+    assert [[*row.values()] for row in prepared] == [[*row.values()] for row in expected]
+    assert planned(folder) == (5, 100)
+
+
+@pytest.mark.parametrize("kind", ["integer", "binary"])
+def test_ids_stay_what_they_are(folder: Path, kind: str) -> None:
+    def as_id(number: int) -> int | bytes:
+        return 2**40 - number if kind == "integer" else b"\xff%d" % number
+
+    for name in ("queries", "corpus"):
+        rows = [{"_id": as_id(number), "text": f"{name} {number}"} for number in range(4)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    pairs = [{"query_id": as_id(number % 2), "passage_id": as_id(number)} for number in range(4)]
+    pq.write_table(pa.Table.from_pylist(pairs), folder / "table.parquet")
+    parquet = {
+        field: {"path": str(folder / f"{name}.parquet")}
+        for field, name in (("queries", "queries"), ("passages", "corpus"))
+    }
+    preparation.run(config(folder, {"path": str(folder / "table.parquet")}, **parquet))
+    assert [
+        (*pair, row["passage"])
+        for pair, row in zip(ids(output_rows(folder)), output_rows(folder), strict=True)
+    ] == [(as_id(number % 2), as_id(number), f"corpus {number}") for number in (0, 2, 1, 3)]
+    with pytest.raises(
+        InputError, match=r"corpus.jsonl: column '_id' is string, and 'passage_id' in .* is (int64|binary)"
+    ):
+        preparation.run(config(folder, {"path": str(folder / "table.parquet")}, queries=parquet["queries"]))
+
+
+@pytest.mark.parametrize("table_format", ["csv", "jsonl", "tsv without a header"])
+def test_text_formats(folder: Path, table_format: str) -> None:
+    rows = [{"query_id": query, "passage_id": "p1", "n": number} for number, query in enumerate(QUERIES)]
+    table = folder / "table"
+    settings: dict[str, Any] = {"path": str(table), "format": table_format.partition(" ")[0]}
+    if table_format == "jsonl":
+        write_jsonl(table, [*rows, {"query_id": "q1", "passage_id": "p2", "n": 0.5, "late": [1]}])
+    else:
+        with table.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), delimiter="," if table_format == "csv" else "\t")
+            if table_format == "csv":
+                writer.writeheader()
+            else:
+                settings["header"] = list(rows[0])
+            writer.writerows(rows)
+    preparation.run(config(folder, settings))
+    prepared = output_rows(folder)
+    if table_format == "jsonl":
+        assert [row["n"] for row in prepared] == [0.0, 0.5, 1.0, 2.0]
+        assert [row["late"] for row in prepared] == [None, "[1]", None, None]
+    else:
+        assert [(row["query_id"], row["query"], row["n"]) for row in prepared] == [
+            (query, text, str(number)) for number, (query, text) in enumerate(QUERIES.items())
+        ]
+
+
+def test_same_input_same_bytes_and_a_finished_table_is_not_touched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.preparation_plan._PARTITION_BYTES", 300)  # several partitions
+    first = preparation.run(trec(folder))
+    assert first.files > 1
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
+    assert preparation.run(trec(folder)) == first
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
+    preparation.run(trec(folder, output={"path": str(folder / "again")}))
+    assert bytes_of(folder / "again") == bytes_of(folder / "out")
+    assert planned(folder) == (3, 9)
+    (folder / "out/_SUCCESS").unlink()  # as if killed
+    (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
+    preparation.run(trec(folder))
+    assert bytes_of(folder / "again") == bytes_of(folder / "out")
+
+
+def test_what_is_not_its_own_is_refused(folder: Path) -> None:
+    preparation.run(trec(folder))
+    write_jsonl(folder / "queries.jsonl", texts({**QUERIES, "q4": "new"}))
+    with pytest.raises(
+        OutputError, match=r"holds another table.*queries.jsonl was .* Take another output.path"
+    ):
+        preparation.run(trec(folder))
+    with pytest.raises(OutputError, match=r"not empty, and no prepared table \(holds test.tsv\)"):
+        preparation.run(trec(folder, output={"path": str(folder / "qrels")}))
+    inside = config(folder, {"path": str(folder), "format": "trec"}, output={"path": str(folder / "x/out")})
+    with pytest.raises(OutputError, match="lies inside of the input"):
+        preparation.run(inside)
+
+
+def test_an_id_has_one_text(folder: Path) -> None:
+    same = [*texts(PASSAGES), {"_id": "p1", "text": "one"}]
+    write_jsonl(folder / "corpus.jsonl", same)
+    assert preparation.run(trec(folder)).passage_texts == 4
+    write_jsonl(folder / "corpus.jsonl", [*same, {"_id": "p1", "text": "another"}])
+    with pytest.raises(
+        InputError, match=r"corpus.jsonl row 5: passage id 'p1' has another text than in .* row 1"
+    ):
+        preparation.run(trec(folder, output={"path": str(folder / "other")}))
+
+
+def test_mistakes_are_named(folder: Path) -> None:
+    corpus = folder / "corpus.jsonl"
+    with pytest.raises(InputError, match=r"nowhere: no such file"):
+        preparation.run(trec(folder, queries={"path": str(folder / "nowhere")}))
+    queries = {"path": str(folder / "queries.jsonl"), "format": "jsonl", "columns": {"id": "id"}}
+    with pytest.raises(
+        InputError, match=r"queries.jsonl: no column 'id'; it has _id, text.* queries.columns"
+    ):
+        preparation.run(trec(folder, queries=queries))
+    with pytest.raises(InputError, match=r"corpus.jsonl: not a readable Parquet file"):
+        preparation.run(trec(folder, passages={"path": str(corpus)}))
+    corpus.write_text(corpus.read_text() + '{"_id": "p4", \n')
+    with pytest.raises(InputError, match=r"corpus.jsonl line 4: not a JSON object"):
+        preparation.run(trec(folder))
+    write_jsonl(corpus, [*texts(PASSAGES), {"_id": 4, "text": "four"}])
+    with pytest.raises(InputError, match=r"corpus.jsonl.*'_id'.*line 4|corpus.jsonl line 4"):
+        preparation.run(trec(folder))
+    write_jsonl(corpus, [*texts(PASSAGES), {"_id": None, "text": "four"}])
+    with pytest.raises(InputError, match=r"corpus.jsonl row 4: a text without '_id'"):
+        preparation.run(trec(folder))
+
+
+def test_a_corrupt_file_is_named(folder: Path) -> None:
+    table = pa.table({"_id": [f"p{number}" for number in range(1000)], "text": ["x" * 50] * 1000})
+    pq.write_table(table, folder / "corpus.parquet", compression="zstd")
+    data = bytearray((folder / "corpus.parquet").read_bytes())
+    data[100:400] = bytes(300)
+    (folder / "corpus.parquet").write_bytes(data)
+    with pytest.raises(InputError, match=r"corpus.parquet: not a readable Parquet file"):
+        preparation.run(trec(folder, passages={"path": str(folder / "corpus.parquet")}))
+
+
+def test_files_of_a_table_are_alike(folder: Path) -> None:
+    (folder / "table").mkdir()
+    one = pa.table({"query_id": ["q1"], "passage_id": ["p1"], "score": [1.0]})
+    pq.write_table(one, folder / "table/a.parquet")
+    pq.write_table(one.append_column("tag", pa.array(["x"])), folder / "table/b.parquet")
+    with pytest.raises(InputError, match=r"b.parquet: column 'tag' is string, and not there in .*a.parquet"):
+        preparation.run(config(folder, {"path": str(folder / "table")}))
+    pq.write_table(one.append_column("query", pa.array(["x"])), folder / "table/a.parquet")
+    (folder / "table/b.parquet").unlink()
+    with pytest.raises(InputError, match=r"column 'query' would stand twice.*leave queries out"):
+        preparation.run(config(folder, {"path": str(folder / "table")}))
+
+
+def test_in_an_object_store(folder: Path, bucket: str) -> None:
+    remote = fsspec.filesystem("s3")
+    for name in ("queries.jsonl", "corpus.jsonl", "run.trec"):
+        remote.put_file(str(folder / name), f"{bucket}/in/{name}")
+    settings = PrepareConfig.model_validate(
+        {
+            "candidates": {"path": f"{bucket}/in/run.trec", "format": "trec"},
+            "queries": {"path": f"{bucket}/in/queries.jsonl", "format": "jsonl"},
+            "passages": {"path": f"{bucket}/in/corpus.jsonl", "format": "jsonl"},
+            "output": {"path": f"{bucket}/out"},
+        }
+    )
+    # The session's workers were started before the bucket: they must be told where it is.
+    ray.shutdown()
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
+    summary = preparation.run(settings)
+    assert summary.written == 9
+    assert preparation.run(settings) == summary
+    plan = plan_table(InputConfig(path=f"{bucket}/out/candidates"), {}, 100)
+    assert plan.shards[0].pairs == 9
+
+
+def test_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command = ["--config", "configs/prepare/demo.yaml", "--set", f"output.path={folder}/out"]
+    assert main([*command, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "passages   1 files" in told
+    assert "memory     up to 1024.0 MiB a CPU" in told
+    assert not (folder / "out").exists()
+    assert main(command) == 0
+    assert "640 of 640 candidates of 32 queries" in capsys.readouterr().out
+    assert planned(folder) == (32, 640)
+    assert main([*command, "--set", "passages.columns.title=heading"]) == 2
+    assert "no column 'heading'" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_config_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "candidates: {path: x, format: trec}\nqueries: {path: x, format: trec}\noutput: {path: y}\n"
+    )
+    with pytest.raises(ConfigError, match=r"a.yaml line 2: queries.format: a TREC run holds no texts"):
+        load(PrepareConfig, tmp_path / "a.yaml", [])
