@@ -1,13 +1,13 @@
 """Tables read whole, whatever columns they hold: what `prepare` makes a candidate table of.
 
-A survey reads what tells a table's types and size: Parquet footers, the first lines of text files, and every
+A survey reads what tells a table's types and size: Parquet footers, the first rows of text files, and every
 line of candidates in JSON, whose types no single line tells. A Parquet file is read in pieces of whole row
 groups, a text file in one.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import chain, islice
 from typing import Any
@@ -95,7 +95,7 @@ def survey(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> 
         left_out=left_out,
     )
     _check_types(source, set(needed) - set(source.ids))
-    return source
+    return source if config.format != "parquet" else replace(source, size_bytes=_parquet_bytes(source))
 
 
 def read(piece: Slice, source: Source, wanted: list[str]) -> Iterator[tuple[pa.Table, pa.Array]]:
@@ -119,8 +119,7 @@ def read(piece: Slice, source: Source, wanted: list[str]) -> Iterator[tuple[pa.T
 def _survey_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
     if config.format == "parquet":
         types, groups = parquet.columns(file.url)
-        rows, size_bytes = (sum(group[part] for group in groups) for part in (0, 1))
-        return _File(types, list(_pieces(file, groups)), rows, size_bytes)
+        return _File(types, list(_pieces(file, groups)), sum(rows for rows, _ in groups), 0)
     lines = _text_rows(file.url, config)
     sample = [row for _, row in islice(lines, _SAMPLED_ROWS)]
     if config.format == "jsonl":
@@ -141,19 +140,33 @@ def _json_types(
     sample: list[dict[str, Any]], rest: Iterator[dict[str, Any]], config: PairsConfig | TextsConfig
 ) -> Types:
     if isinstance(config, PairsConfig):
-        return jsonl.common_types(chain(sample, rest))
+        types = jsonl.common_types(chain(sample, rest))
+        # An id has the type of the first: `read` names the row where another comes.
+        for name in {config.columns.query_id, config.columns.passage_id} & types.keys():
+            first = next((row[name] for row in sample if row.get(name) is not None), None)
+            types |= jsonl.common_types([{name: first}])
+        return types
     types, own = jsonl.common_types(sample), config.columns
     if own.title and "title" not in own.model_fields_set:
         types.setdefault(own.title, pa.string())  # which later lines may have
     return types
 
 
+def _parquet_bytes(source: Source) -> int:
+    """Of the columns that are read, told from the first rows: a file holds a repeated text once."""
+    columns = source.config.columns
+    texts = isinstance(columns, TextColumns)
+    wanted = [name for name in source.types if not texts or name in columns.model_dump().values()]
+    sample, _ = next(read(source.pieces[0], source, wanted))
+    return int(sample.nbytes / sample.num_rows * source.rows)
+
+
 def _pieces(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[Slice]:
-    """Stretches of row groups of some size."""
+    """Stretches of row groups of some size; a file without rows has none."""
     start = stop = size_bytes = 0
     for number, (rows, group_bytes) in enumerate(groups):
         stop, size_bytes = stop + rows, size_bytes + group_bytes
-        if size_bytes >= _PIECE_BYTES or number == len(groups) - 1:
+        if stop > start and (size_bytes >= _PIECE_BYTES or number == len(groups) - 1):
             yield Slice(file=file.url, identity=file.identity, start=start, stop=stop, first_row=start + 1)
             start, size_bytes = stop, 0
 

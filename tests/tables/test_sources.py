@@ -1,0 +1,52 @@
+"""Tables read whole: sizes, pieces, and values that don't fit."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tables import sources
+from pipeline.tables.config import PairsConfig, TextsConfig
+
+PAIR = ["query_id", "passage_id"]
+
+
+def test_size_is_what_rows_take_in_memory(tmp_path: Path) -> None:
+    # A dictionary in the file holds the text once; the column of numbers is not read.
+    table = pa.table({"_id": range(1000), "text": ["x" * 1000] * 1000, "vector": [[0.0] * 500] * 1000})
+    pq.write_table(table, tmp_path / "texts.parquet")
+    source = sources.survey(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
+    assert source.rows == 1000
+    assert 1_000_000 < source.size_bytes < 1_100_000
+
+
+def test_a_parquet_file_is_read_in_pieces_of_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_PIECE_BYTES", 1)
+    table = pa.table({"query_id": range(10), "passage_id": range(10)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=4)
+    pq.write_table(table[:0], tmp_path / "b.parquet")
+    source = sources.survey(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
+    assert [(piece.start, piece.stop) for piece in source.pieces] == [(0, 4), (4, 8), (8, 10)]
+    rows = [
+        number for piece in source.pieces for _, row in sources.read(piece, source, PAIR) for number in row
+    ]
+    assert [number.as_py() for number in rows] == list(range(1, 11))
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(InputError, match="holds no rows"):
+        sources.survey(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
+
+
+@pytest.mark.parametrize("value", ["7", 2**70, True, "\ud800", [1]])
+def test_a_json_value_that_does_not_fit_is_named(tmp_path: Path, value: object) -> None:
+    rows = [{"query_id": number, "passage_id": f"p{number}"} for number in range(5)]
+    rows[3]["passage_id" if value == "\ud800" else "query_id"] = value
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PairsConfig(path=str(tmp_path / "a.jsonl"), format="jsonl")
+    source = sources.survey(config, "candidates", PAIR)
+    with pytest.raises(InputError, match=r"a.jsonl line 4: a value does not fit its column"):
+        list(sources.read(source.pieces[0], source, PAIR))
