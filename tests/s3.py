@@ -31,7 +31,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     """The environment with which every S3 client finds the server."""
     path = tmp_path_factory.mktemp("s3")
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    keys = [{"accessKey": "key", "secretKey": "secret"}]
+    keys = [{"accessKey": f"key{n}", "secretKey": f"secret{n}"} for n in ("", "2")]
     identities = {"identities": [{"name": "test", "credentials": keys, "actions": actions}]}
     (path / "identities.json").write_text(json.dumps(identities))
     (path / "data").mkdir()
@@ -54,8 +54,8 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     }
     _wait_for(int(ports["s3.port"]), server, path / "log")
     yield environment
-    server.terminate()
-    server.wait(timeout=30)
+    server.kill()  # asked politely, it takes its time
+    server.wait()
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -83,7 +83,8 @@ class Directory:
     def create(self, name: str, data: bytes) -> bool:
         """Make `name` hold `data` unless it is there already: False. Of several who try at once one succeeds.
 
-        On stores without a conditional write (all but local disks, S3 and its like, and GCS) two may.
+        `data` must differ from writer to writer: a write whose answer was lost is known by it. On stores
+        without a conditional write (all but local disks, S3 and its like, and GCS) two may succeed.
         """
         target = f"{self._path}/{name}"
         with _store_errors(OutputError, f"{self.url}/{name}: can't be written"):
@@ -96,7 +97,7 @@ class Directory:
             except OSError:
                 if not self._fs.exists(target):
                     raise
-                return False
+                return bool(self._fs.cat_file(target) == data)
             except (ValueError, TypeError, NotImplementedError):  # a store without a conditional write
                 if self._fs.exists(target):
                     return False
