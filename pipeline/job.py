@@ -135,14 +135,17 @@ def _rerank(
     """Score and commit the shards; what became of each, as they are done."""
     if not shards:
         return
-    progress = Progress(len(shards), sum(shard.pairs for shard in shards))
+    pairs, actors = sum(shard.pairs for shard in shards), min(config.actors.max, len(shards))
+    progress = Progress(len(shards), pairs, actors)
     try:
         for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
             if row["report"] is None:
-                yield Quarantined.model_validate_json(row["quarantined"])
+                given_up = Quarantined.model_validate_json(row["quarantined"])
+                progress.give_up(given_up)
+                yield given_up
                 continue
             report = ShardReport.model_validate_json(row["report"])
-            progress.add(report.pairs)
+            progress.add(report)
             yield report
     except Exception as error:
         if (ours := _cause(error)) is not None:
