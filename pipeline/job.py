@@ -17,6 +17,7 @@ from pipeline import log
 from pipeline.cluster import connect
 from pipeline.config import RerankConfig
 from pipeline.errors import OutputError, RayrankError
+from pipeline.metrics import Metrics
 from pipeline.progress import Progress
 from pipeline.scoring import Scorer
 from pipeline.stages import ScoreShard, commit_shard, encode_shard
@@ -137,15 +138,19 @@ def _rerank(
         return
     pairs, actors = sum(shard.pairs for shard in shards), min(config.actors.max, len(shards))
     progress = Progress(len(shards), pairs, actors)
+    done = len(plan.shards) - len(shards)
+    metrics = Metrics(Directory(config.output.path).url, len(plan.shards), done, pairs, actors)
     try:
         for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
             if row["report"] is None:
                 given_up = Quarantined.model_validate_json(row["quarantined"])
                 progress.give_up(given_up)
+                metrics.give_up(given_up)
                 yield given_up
                 continue
             report = ShardReport.model_validate_json(row["report"])
             progress.add(report)
+            metrics.add(report)
             yield report
     except Exception as error:
         if (ours := _cause(error)) is not None:
