@@ -27,8 +27,7 @@ class Quarantined(BaseModel):
 
     @classmethod
     def of(cls, shard: Shard, stage: str) -> "Quarantined":
-        places = tuple(f"{piece.file} from row {piece.first_row}" for piece in shard.slices)
-        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=places)
+        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=shard.places)
 
 
 class Attempts:

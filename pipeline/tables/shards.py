@@ -44,6 +44,11 @@ class Shard(BaseModel):
         return f"shard-{self.index:06d}"
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Where its rows stand, for people."""
+        return tuple(f"{piece.file} from row {piece.first_row}" for piece in self.slices)
+
+    @property
     def fingerprint(self) -> str:
         """Of what the shard holds: files with their identities, and the stretches of them."""
         return hashlib.sha256(self.model_dump_json(include={"slices"}).encode()).hexdigest()[:16]
