@@ -61,6 +61,8 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     """
     layout = Layout(config, kept)
     files, left_out = find_files(config.path, FORMATS[config.format].SUFFIXES)
+    if config.format == "jsonl":  # where a key that is missing is null, one that was forgotten is not
+        _check_partitions(files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
     types = _Types(lenient=config.format == "jsonl")
     shards = tuple(cut_shards(map(types.add, _surveys(files, layout)), shard_pairs))
@@ -94,6 +96,18 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
     if found != shard.pairs:
         files = ", ".join(piece.file for piece in shard.slices)
         raise InputError(f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {found} were read")
+
+
+def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
+    """Raises InputError where the paths of some files have one of the columns, and those of others don't."""
+    for name in names:
+        having = next((file for file in files if name in file.partitions), None)
+        lacking = next((file for file in files if name not in file.partitions), None)
+        if having and lacking:
+            raise InputError(
+                f"{lacking.url}: no directory {name}=... in its path, as in {having.url}; output.keep_columns"
+                " asks for it"
+            )
 
 
 def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:

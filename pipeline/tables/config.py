@@ -51,7 +51,10 @@ class OutputConfig(BaseModel):
     top_k: PositiveInt | None = None
     """Candidates kept a query; null keeps all."""
     keep_columns: dict[str, str] = {}
-    """Columns of the input to pass through: the name in the run on the left, the input's on the right."""
+    """Columns of the input to pass through: the name in the run on the left, the input's on the right.
+
+    Also keys of the path, as in .../lang=en/day=2026-11-20/part-0.parquet, whose values are text.
+    """
     trec_run: bool = False
     """Write run.trec beside the Parquet run."""
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import valid_text
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.partitions import add_partitions, partition_schema
 from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.shards import FileSurvey, Int64Array, Slice
 from pipeline.tables.storage import SourceFile, open_input
@@ -25,9 +26,10 @@ _BATCH_ROWS = 4096
 
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     with _opened(file.url) as parquet:
-        schema = _check(file.url, parquet.schema_arrow, layout)
-        columns = [layout.columns.query_id]
-        if _is_nested(parquet.schema_arrow, layout):
+        present = partition_schema(file.partitions, parquet.schema_arrow)
+        schema = _check(file.url, present, layout)
+        columns = [layout.columns.query_id] if layout.columns.query_id in parquet.schema_arrow.names else []
+        if _is_nested(present, layout):
             columns.append(_leaf(parquet, layout))
         ids: list[pa.Array] = []
         starts: list[Int64Array] = []
@@ -35,13 +37,14 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
         row = 0
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=columns)
+            table = add_partitions(table, [layout.columns.query_id], file.partitions)
             group_ids = _null_where_invalid(_plain(table[layout.columns.query_id]))
             valid = np.flatnonzero(pc.is_valid(group_ids).to_numpy(zero_copy_only=False))
             if valid.size:
-                present = group_ids.drop_null()
-                previous = ids[-1][-1] if ids else pa.scalar(None, present.type)
-                first = np.flatnonzero(_begins_run(present, previous))
-                ids.append(present.take(pa.array(first)) if first.size else present[:0])
+                known = group_ids.drop_null()
+                previous = ids[-1][-1] if ids else pa.scalar(None, known.type)
+                first = np.flatnonzero(_begins_run(known, previous))
+                ids.append(known.take(pa.array(first)) if first.size else known[:0])
                 starts.append(row + valid[first])
                 ids = [part for part in ids if len(part)]
             weights.append(_weights(table, layout))
@@ -55,13 +58,13 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
         nested = _is_nested(parquet.schema_arrow, layout)
         own = layout.columns
         texts = [own.candidates] if nested else [own.passage_id, own.passage]
-        outside = [name for name in layout.kept.values() if name in parquet.schema_arrow.names]
-        columns = list(dict.fromkeys([own.query_id, own.query, *texts, *outside]))
+        wanted = list(dict.fromkeys([own.query_id, own.query, *texts, *layout.kept.values()]))
+        columns = [name for name in wanted if name in parquet.schema_arrow.names]
         parts = []
         for first, batch in _rows(parquet, piece, columns):
             row = pa.array(np.arange(first + 1, first + 1 + batch.num_rows))
-            part = (_flatten if nested else _rename)(batch, row, layout, target)
-            parts.append(part)
+            whole = add_partitions(batch, wanted, piece.partitions)
+            parts.append((_flatten if nested else _rename)(whole, row, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
 
 
@@ -82,20 +85,21 @@ def _check(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     nested = _is_nested(schema, layout)
     top = [own.query_id, own.query] + ([] if nested else [own.passage_id, own.passage])
     require_columns(url, top, schema.names)
-    fields = {name: schema.field(name).type for name in schema.names}
+    outer = {field.name: _plain_type(field.type) for field in schema}
+    inner: dict[str, pa.DataType] = {}
     if nested:
-        inner = {field.name: field.type for field in schema.field(own.candidates).type.value_type}
+        candidate = schema.field(own.candidates).type.value_type
+        inner = {field.name: _plain_type(field.type) for field in candidate}
         require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
-        fields = inner | fields
-    require_columns(url, list(layout.kept.values()), list(fields), "output.keep_columns")
-    types = {name: _plain_type(data_type) for name, data_type in fields.items()}
+    types, kept_types = inner | outer, outer | inner
+    require_columns(url, list(layout.kept.values()), list(types), "output.keep_columns")
     for name in (own.query, own.passage):
         if not is_text(types[name]):
             raise InputError(f"{url}: column {name!r} is {types[name]}, a text is needed")
     for name in (own.query_id, own.passage_id):
         if not is_id(types[name]):
             raise InputError(f"{url}: column {name!r} is {types[name]}; ids are text, integers or binary")
-    kept = {ours: types[theirs] for ours, theirs in layout.kept.items()}
+    kept = {ours: kept_types[theirs] for ours, theirs in layout.kept.items()}
     return survey_schema(types[own.query_id], types[own.passage_id], kept)
 
 
