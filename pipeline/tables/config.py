@@ -24,8 +24,11 @@ class InputConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     path: str = Field(min_length=1)
-    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
-    format: Literal["parquet", "jsonl", "csv", "trec"] = "parquet"
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL.
+
+    delta, lance: the table's URL. iceberg: its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE.
+    """
+    format: Literal["parquet", "jsonl", "csv", "trec", "delta", "iceberg", "lance"] = "parquet"
     columns: ColumnNames = ColumnNames()
     queries: str | None = None
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""

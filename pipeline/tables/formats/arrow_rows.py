@@ -126,7 +126,9 @@ def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -
         "query": _plain(batch[own.query]),
         "passage_id": _plain(batch[own.passage_id]),
         "passage": _plain(batch[own.passage]),
-        "kept": _kept({ours: _plain(batch[theirs]) for ours, theirs in layout.kept.items()}, row, target),
+        "kept": _kept(
+            {ours: _plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()}, row, target
+        ),
         "row": row,
         "item": pa.nulls(len(row), pa.int32()),
         "reason": pa.nulls(len(row), pa.string()),
@@ -144,7 +146,9 @@ def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) 
     # Field access by compute looks through the struct's own nulls: a null candidate has a null id.
     item = pa.array(np.arange(len(inner)) - starts[parent.to_numpy()] + 1, pa.int32())
     kept = {
-        ours: _plain(pc.struct_field(inner, theirs) if theirs in inside else batch[theirs].take(parent))
+        ours: _plain(
+            pc.struct_field(inner, theirs) if theirs in inside else _column(batch, theirs).take(parent)
+        )
         for ours, theirs in layout.kept.items()
     }
     arrays = {
@@ -158,6 +162,11 @@ def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) 
         "reason": pa.nulls(len(inner), pa.string()),
     }
     return pa.concat_tables([_cast(arrays, target), _null_lists(batch, lists, row, layout, target)])
+
+
+def _column(batch: pa.Table, name: str) -> pa.ChunkedArray:
+    """Null where the table gained the column after this file was written."""
+    return batch[name] if name in batch.column_names else pa.chunked_array([pa.nulls(batch.num_rows)])
 
 
 def _null_lists(

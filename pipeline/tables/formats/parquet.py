@@ -25,6 +25,7 @@ from pipeline.tables.formats.arrow_rows import (
 from pipeline.tables.layout import Layout, reading_schema
 from pipeline.tables.partitions import add_partitions, partition_schema
 from pipeline.tables.shards import FileSurvey, Slice
+from pipeline.tables.snapshot import declared_columns
 from pipeline.tables.storage import SourceFile, open_input
 
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
@@ -33,7 +34,7 @@ SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     query_id, runs = layout.columns.query_id, Runs()
     with _opened(file.url) as parquet:
-        rows = partition_schema(file.partitions, parquet.schema_arrow)
+        rows = _columns(file, parquet.schema_arrow, layout)
         schema = checked_schema(file.url, rows, layout)
         nested = is_nested(rows, layout)
         columns = [query_id] if query_id in parquet.schema_arrow.names else []
@@ -49,13 +50,20 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
 def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
     with _opened(piece.file) as parquet:
-        held = parquet.schema_arrow.names
-        wanted = wanted_columns(partition_schema(piece.partitions, parquet.schema_arrow), layout)
+        held = parquet.schema_arrow
+        wanted = wanted_columns(layout.declared or partition_schema(piece.partitions, held), layout)
         parts = []
-        for first, batch in _rows(parquet, piece, [name for name in wanted if name in held]):
+        for first, batch in _rows(parquet, piece, [name for name in wanted if name in held.names]):
             rows = add_partitions(batch, wanted, piece.partitions)
             parts.append(candidate_rows(rows, first, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def _columns(file: SourceFile, held: pa.Schema, layout: Layout) -> pa.Schema:
+    if layout.declared is None:
+        return partition_schema(file.partitions, held)
+    wanted = wanted_columns(layout.declared, layout)
+    return declared_columns(file.url, held, file.partitions, wanted, layout.declared)
 
 
 @contextmanager
