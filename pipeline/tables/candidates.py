@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import log
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import clean
 from pipeline.tables.config import InputConfig
@@ -108,7 +109,9 @@ def read_shard(
 
 def _snapshot(config: InputConfig) -> Snapshot:
     if config.format in _SNAPSHOTS:
-        return _SNAPSHOTS[config.format](config.path)
+        table = _SNAPSHOTS[config.format](config.path, config.version)
+        log.info("table", path=config.path, version=table.version)
+        return table
     files, left_out = find_files(config.path, _SUFFIXES[config.format])
     return Snapshot(files, left_out=left_out)
 

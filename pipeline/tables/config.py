@@ -29,6 +29,9 @@ class InputConfig(BaseModel):
     delta, lance: the table's URL. iceberg: its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE.
     """
     format: Literal["parquet", "jsonl", "csv", "trec", "delta", "iceberg", "lance"] = "parquet"
+    version: int | None = None
+    """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
+    goes on with the version it began with, which its log tells."""
     columns: ColumnNames = ColumnNames()
     queries: str | None = None
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
@@ -43,6 +46,12 @@ class InputConfig(BaseModel):
             )
         if self.format != "trec" and (self.queries or self.passages):
             raise ValueError(f"queries and passages go with format trec; {self.format} tables hold the texts")
+        return self
+
+    @model_validator(mode="after")
+    def _versions_go_with_tables(self) -> Self:
+        if self.version is not None and self.format not in ("delta", "iceberg", "lance"):
+            raise ValueError(f"version goes with delta, iceberg and lance; {self.format} files have none")
         return self
 
 

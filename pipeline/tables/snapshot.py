@@ -20,6 +20,8 @@ _FIELD_ID = b"PARQUET:field_id"
 @dataclass(frozen=True)
 class Snapshot:
     files: list[SourceFile]
+    version: int | None = None
+    """Of the table; None where it has none."""
     schema: pa.Schema | None = None
     """The columns as the table declares them; None where every file speaks for itself."""
     left_out: dict[str, str] = field(default_factory=dict)
@@ -40,11 +42,8 @@ def library(module: str, table_format: str) -> Any:
 def object_store_options() -> dict[str, str]:
     """What the stores of deltalake and lance ask for besides what they find in the environment themselves."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", ""))
-    return (
-        {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http:")).lower()}
-        if endpoint
-        else {}
-    )
+    plain = {"allow_http": "true"} if endpoint.startswith("http:") else {}
+    return {"aws_endpoint": endpoint, **plain} if endpoint else {}
 
 
 def data_files(places: Iterable[tuple[str, Partitions]]) -> list[SourceFile]:

@@ -2,9 +2,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.errors import InputError
 from tests.tables.conftest import plan
+
+
+def test_versions_go_with_tables(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="version goes with delta, iceberg and lance"):
+        plan(tmp_path, "parquet", version=3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Delta Lake: the data files of the latest version, which are Parquet.
+"""Delta Lake: the data files of one version, which are Parquet.
 
 What the protocol lets a data file differ by from the table is honoured (partition values, columns added,
 types widened) or refused (deletion vectors, column mapping, features unknown here).
@@ -23,11 +23,11 @@ _READABLE = {
 }
 
 
-def snapshot(url: str) -> Snapshot:
+def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises InputError for what is no Delta table, or one that needs more than this reads."""
     deltalake = library("deltalake", "delta")
     try:
-        table = deltalake.DeltaTable(absolute(url), storage_options=object_store_options())
+        table = deltalake.DeltaTable(absolute(url), version, storage_options=object_store_options())
         _check(url, table)
         actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
@@ -42,7 +42,7 @@ def snapshot(url: str) -> Snapshot:
         (_place(root, path), dict(zip(columns, row, strict=True)))
         for path, *row in zip(actions["path"].to_pylist(), *values, strict=True)
     ]
-    return Snapshot(data_files(places), schema)
+    return Snapshot(data_files(places), table.version(), schema)
 
 
 def _check(url: str, table: Any) -> None:

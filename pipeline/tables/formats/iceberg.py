@@ -1,4 +1,4 @@
-"""Iceberg: the data files of the current snapshot, as far as they are Parquet without row-level deletes.
+"""Iceberg: the data files of one snapshot, as far as they are Parquet without row-level deletes.
 
 A table is the URL of its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE with a catalog of pyiceberg's
 own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id: those added
@@ -18,12 +18,13 @@ _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
 """The same credentials as for all other files."""
 
 
-def snapshot(url: str) -> Snapshot:
+def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises InputError for what is no Iceberg table, or one that needs more than this reads."""
     try:
         table = _load(url)
-        tasks = list(table.scan().plan_files())
-        schema = _schema(table)
+        scan = table.scan(snapshot_id=version)
+        tasks = list(scan.plan_files())
+        schema, taken = _schema(table, scan.projection()), scan.snapshot()
     except InputError:
         raise
     except Exception as error:  # each catalog's client has errors of its own
@@ -32,7 +33,9 @@ def snapshot(url: str) -> Snapshot:
         ) from error
     for task in tasks:
         check_readable(url, task)
-    return Snapshot(data_files((task.file.file_path, {}) for task in tasks), schema)
+    return Snapshot(
+        data_files((task.file.file_path, {}) for task in tasks), taken and taken.snapshot_id, schema
+    )
 
 
 def check_readable(url: str, task: Any) -> None:
@@ -67,12 +70,11 @@ def _identities(table: Any) -> list[Any]:
     return [each for each in fields if str(each.transform) == "identity"]
 
 
-def _schema(table: Any) -> pa.Schema:
-    """The current columns. Null is forbidden to those whose value stands elsewhere when a file lacks them."""
+def _schema(table: Any, columns: Any) -> pa.Schema:
+    """As Arrow. Null is forbidden to those columns whose value stands elsewhere when a file lacks them."""
     elsewhere = {each.source_id for each in _identities(table)}
-    elsewhere |= {each.field_id for each in table.schema().fields if each.initial_default is not None}
-    numbers = [each.field_id for each in table.schema().fields]
+    elsewhere |= {each.field_id for each in columns.fields if each.initial_default is not None}
     return pa.schema(
-        each.with_nullable(each.nullable and number not in elsewhere)
-        for each, number in zip(table.schema().as_arrow(), numbers, strict=True)
+        arrow.with_nullable(arrow.nullable and each.field_id not in elsewhere)
+        for arrow, each in zip(columns.as_arrow(), columns.fields, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Lance: the fragments of the latest version, read by the library at that version, deletions left out."""
+"""Lance: the fragments of one version, read by the library at that version, deletions left out."""
 
 import hashlib
 import json
@@ -23,20 +23,19 @@ from pipeline.tables.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.storage import SourceFile, absolute
 
 
-def snapshot(url: str) -> Snapshot:
+def snapshot(url: str, version: int | None) -> Snapshot:
     """A fragment is a file: URL#version=7&fragment=0, with rows as they count after deletions."""
     place = absolute(url)
-    dataset = _dataset(place, None)
+    dataset = _dataset(place, version)
     return Snapshot(
-        [
-            SourceFile(
-                f"{place}#version={dataset.version}&fragment={fragment.fragment_id}",
-                sum(each.file_size_bytes or 0 for each in fragment.metadata.files),
-                _identity(fragment),
-                {},
-            )
-            for fragment in dataset.get_fragments()
-        ]
+        [_file(place, dataset.version, each) for each in dataset.get_fragments()], dataset.version
+    )
+
+
+def _file(place: str, version: int, fragment: Any) -> SourceFile:
+    size = sum(each.file_size_bytes or 0 for each in fragment.metadata.files)
+    return SourceFile(
+        f"{place}#version={version}&fragment={fragment.fragment_id}", size, _identity(fragment), {}
     )
 
 

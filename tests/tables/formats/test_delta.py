@@ -44,6 +44,8 @@ def test_the_version_that_was_planned_is_read(tmp_path: Path) -> None:
     candidates, _ = read_shard(planned.shards[0], config, {}, planned)
     assert candidates["query_id"].to_pylist() == [row["query_id"] for row in rows()]
     assert plan(path, "delta").identities() != planned.identities()
+    first = 0
+    assert plan(path, "delta", version=first).identities() == planned.identities()
     assert {row["query_id"][:3] for row in read_all(path, "delta")[0]} == {"new"}
 
 

@@ -59,6 +59,10 @@ def test_the_snapshot_that_was_planned_is_read(catalog: SqlCatalog) -> None:
     candidates, _ = read_shard(planned.shards[0], config, {}, planned)
     assert candidates["query_id"].to_pylist() == [row["query_id"] for row in rows()]
     assert {row["query_id"] for row in read_all(path, "iceberg")[0]} == {"new"}
+    first = table.history()[0].snapshot_id
+    assert plan(path, "iceberg", version=first).identities() == planned.identities()
+    with pytest.raises(InputError, match="not a readable Iceberg table: .*7"):
+        plan(path, "iceberg", version=7)
 
 
 def test_columns_added_or_widened_later(catalog: SqlCatalog) -> None:
@@ -126,3 +130,12 @@ def test_what_is_no_iceberg_table_is_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         plan(path.format(tmp=tmp_path), "iceberg")
+
+
+def test_on_s3(bucket: str, tmp_path: Path) -> None:
+    file_io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+    catalog = SqlCatalog("s3", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=bucket, **file_io)
+    catalog.create_namespace("search")
+    path = write(catalog, rows()).metadata_location
+    assert path.startswith("s3://")
+    assert len(read_all(path, "iceberg", 4)[0]) == 15

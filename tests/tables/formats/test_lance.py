@@ -42,6 +42,8 @@ def test_the_version_that_was_planned_is_read(tmp_path: Path) -> None:
     candidates, _ = read_shard(planned.shards[0], config, {}, planned)
     assert candidates["query_id"].to_pylist() == [row["query_id"] for row in rows()]
     assert plan(path, "lance").identities() != planned.identities()
+    first = 1
+    assert plan(path, "lance", version=first).identities() == planned.identities()
     good, _ = read_all(path, "lance", shard_pairs=4)
     assert [row["query_id"] for row in good] == [r["query_id"] for r in rows() if r["query_id"] != "q1"]
     assert [row["row"] for row in good] == list(range(1, 13))
