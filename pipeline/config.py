@@ -15,6 +15,7 @@ from pipeline.tables.schema import score_columns
 
 _COMPARED_BY_CONTENT = {
     "input.path",
+    "input.version",
     "input.queries",
     "input.passages",
     "output.path",

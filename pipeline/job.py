@@ -117,6 +117,8 @@ def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summar
 def output_of(config: RerankConfig) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input."""
     output = Directory(config.output.path)
+    if config.input.format == "iceberg":  # a metadata file, or a catalog's name
+        return output
     if f"{output.url}/".startswith(f"{absolute(config.input.path).rstrip('/')}/"):
         raise OutputError(
             f"{output.url}: lies inside of the input {config.input.path}; take another output.path"

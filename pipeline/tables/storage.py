@@ -17,6 +17,7 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError, OutputError, RayrankError
+from pipeline.tables.partitions import Partitions, hive_partitions
 
 _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
@@ -29,6 +30,8 @@ class SourceFile(NamedTuple):
     url: str
     size: int
     identity: str
+    partitions: Partitions
+    """Columns that stand in the path alone, not in the file."""
 
 
 class Directory:
@@ -162,7 +165,7 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
             continue
         reason = _reason_to_leave_out(name, root, suffixes, info["size"])
         if reason is None:
-            files.append(SourceFile(_url(fs, name), info["size"], _identity(info)))
+            files.append(_source_file(_url(fs, name), info))
         else:
             left_out[_url(fs, name)] = reason
     if not files:
@@ -191,7 +194,7 @@ def find_file(url: str) -> SourceFile:
         raise InputError(f"{url}: no such file") from error
     if info["type"] != "file":
         raise InputError(f"{url}: is no file")
-    return SourceFile(_url(fs, path), info["size"], _identity(info))
+    return _source_file(_url(fs, path), info)
 
 
 @contextmanager
@@ -277,6 +280,10 @@ def _locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
 def _url(fs: Any, path: str) -> str:
     """What leads to the same place from every process: a plain absolute path where it is local."""
     return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
+
+
+def _source_file(url: str, info: dict[str, Any]) -> SourceFile:
+    return SourceFile(url, info["size"], _identity(info), hive_partitions(url))
 
 
 def _identity(info: dict[str, Any]) -> str:
