@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -96,16 +97,25 @@ class Directory:
                 return _link_into_place(data, target)
             self._fs.invalidate_cache()
             try:
-                self._fs.pipe_file(target, data, mode="create")
-            except OSError:
-                if not self._fs.exists(target):
-                    raise
-                return bool(self._fs.cat_file(target) == data)
+                return self._create(target, data)
             except (ValueError, TypeError, NotImplementedError):  # a store without a conditional write
                 if self._fs.exists(target):
                     return False
                 self._fs.pipe_file(target, data)
-            return True
+                return True
+
+    def _create(self, target: str, data: bytes, tries: int = 3) -> bool:
+        try:
+            self._fs.pipe_file(target, data, mode="create")
+        except OSError:
+            if self._fs.exists(target):
+                return bool(self._fs.cat_file(target) == data)
+            if tries == 1:
+                raise
+            # S3 may refuse several conditional writes at once, and then none has won (409, "retry").
+            time.sleep(1)
+            return self._create(target, data, tries - 1)
+        return True
 
     def remove(self, subdirectory: str = "") -> None:
         """Remove the directory, or one in it, with all that it holds; nothing happens where there is none."""
