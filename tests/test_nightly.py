@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def client() -> Iterator[JobSubmissionClient]:
     """A cluster that asks for no token; its jobs find this project as if it were installed there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, agent_port = _free_ports()
     binaries = Path(sys.executable).parent
     path = f"{binaries}:{os.environ['PATH']}"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path, "PYTHONPATH": str(ROOT)}
-    options = ["--head", "--num-cpus=2", "--port=0", f"--dashboard-port={port}", "--block"]
+    # A port of its own for the agent that starts jobs: another cluster here may hold the default one.
+    ports = ["--port=0", f"--dashboard-port={port}", f"--dashboard-agent-listen-port={agent_port}"]
+    options = ["--head", "--num-cpus=2", *ports, "--block"]
     head = subprocess.Popen(
         [binaries / "ray", "start", *options],
         env=environment,
@@ -45,12 +45,19 @@ def client() -> Iterator[JobSubmissionClient]:
         head.wait()
 
 
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
 def _connect(address: str) -> JobSubmissionClient:
     deadline = time.monotonic() + 60
     while True:
         try:
             client = JobSubmissionClient(address)
-            client.list_jobs()
+            client.submit_job(entrypoint="true")  # answers before it can start jobs
         except (ConnectionError, RuntimeError):
             assert time.monotonic() < deadline
             time.sleep(0.5)
