@@ -20,6 +20,10 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 
+if "RAYRANK_TEST_HEAD" not in os.environ:
+    # Seen to fail, and to make later tests join its dead head, where another Ray ran on the machine.
+    pytest.skip("starts a Ray head of its own: set RAYRANK_TEST_HEAD=1", allow_module_level=True)
+
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[JobSubmissionClient]:
