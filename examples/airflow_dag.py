@@ -14,7 +14,7 @@ from nightly import REJECTS, MistakeError, job_name, rerank, stop
 from ray.job_submission import JobSubmissionClient
 
 
-class Rerank(BaseOperator):  # type: ignore[misc]
+class Rerank(BaseOperator):  # type: ignore[misc]  # Airflow is not installed where types are checked
     """One date. A try that follows another, or that comes after a lost worker, goes on with the same job."""
 
     template_fields = ("run_date",)
@@ -23,7 +23,7 @@ class Rerank(BaseOperator):  # type: ignore[misc]
         super().__init__(**more)
         self.config, self.run_date = config, run_date
 
-    def execute(self, context: Any) -> int:  # noqa: ARG002
+    def execute(self, context: Any) -> int:  # noqa: ARG002  (Airflow's signature)
         try:
             status = rerank(_client(), self.config, self.run_date)
         except MistakeError as error:

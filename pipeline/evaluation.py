@@ -12,7 +12,7 @@ from scipy.stats import permutation_test
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.tables.run import RunRow, read_whole_run
-from pipeline.tables.storage import open_input
+from pipeline.tables.source_files import open_input
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 _RESAMPLES = 10_000

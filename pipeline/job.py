@@ -25,6 +25,7 @@ from pipeline.stages import ScoreShard, commit_shard, encode_shard
 from pipeline.summary import Summary, counts, versions
 from pipeline.tables.attempts import Quarantined, forget_attempts
 from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import lease
 from pipeline.tables.manifest import (
     JobRecord,
@@ -37,7 +38,7 @@ from pipeline.tables.manifest import (
 )
 from pipeline.tables.run import write_trec_run
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory, absolute
+from pipeline.tables.storage import absolute
 from pipeline.tally import Tally
 
 

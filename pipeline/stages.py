@@ -23,12 +23,12 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.tables.attempts import Attempts, Quarantined
 from pipeline.tables.candidates import Plan, read_shard
+from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
 from pipeline.tables.schema import score_columns
 from pipeline.tables.shards import Shard
 from pipeline.tables.statistics import Distribution, Movement
-from pipeline.tables.storage import Directory
 
 
 def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:

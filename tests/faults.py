@@ -110,7 +110,7 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if cut else data)
 
     # The names that the class calls.
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  (the names that the base class calls)
 
 
 def _error(code: str, message: str) -> bytes:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from pipeline.tables.storage import Directory
+from pipeline.tables.directory import Directory
 from tests.test_survival import begin, data_of, write_table
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
@@ -27,7 +27,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         made.add_node(num_cpus=2)
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
-    made.shutdown()  # type: ignore[no-untyped-call]
+    made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
 
 
 def kill_a_worker(luck: random.Random) -> str:

@@ -2,10 +2,12 @@
 
 import ast
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,21 +22,23 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 
-if "RAYRANK_TEST_HEAD" not in os.environ:
-    # Seen to fail, and to make later tests join its dead head, where another Ray ran on the machine.
-    pytest.skip("starts a Ray head of its own: set RAYRANK_TEST_HEAD=1", allow_module_level=True)
-
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[JobSubmissionClient]:
     """A cluster that asks for no token; its jobs find this project as if it were installed there."""
-    port, agent_port = _free_ports()
+    port, agent_port, client_port = _free_ports(3)
     binaries = Path(sys.executable).parent
     path = f"{binaries}:{os.environ['PATH']}"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path, "PYTHONPATH": str(ROOT)}
-    # A port of its own for the agent that starts jobs: another cluster here may hold the default one.
-    ports = ["--port=0", f"--dashboard-port={port}", f"--dashboard-agent-listen-port={agent_port}"]
-    options = ["--head", "--num-cpus=2", *ports, "--block"]
+    # Ports and a directory of its own: another cluster here may hold the default ones, and would be
+    # overwritten as the one that ray.init() joins. Ray's sockets need a short path.
+    place = tempfile.mkdtemp(prefix="ray-")
+    options = [
+        *("--head", "--num-cpus=2", "--block", "--port=0", f"--temp-dir={place}"),
+        f"--dashboard-port={port}",
+        f"--dashboard-agent-listen-port={agent_port}",
+        f"--ray-client-server-port={client_port}",
+    ]
     head = subprocess.Popen(
         [binaries / "ray", "start", *options],
         env=environment,
@@ -47,13 +51,15 @@ def client() -> Iterator[JobSubmissionClient]:
     finally:
         os.killpg(head.pid, signal.SIGKILL)  # all of the cluster; asked kindly, it takes half a minute
         head.wait()
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def _connect(address: str) -> JobSubmissionClient:

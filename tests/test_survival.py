@@ -19,8 +19,8 @@ import ray
 from pipeline import job
 from pipeline.config import RerankConfig
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import lease
-from pipeline.tables.storage import Directory
 from tests.conftest import TINY, golden_cases
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,8 @@ OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard a
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.tables.directory import Directory
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory
 
 _ATTEMPTS = "_manifest/attempts"
 MAX_ATTEMPTS = 3

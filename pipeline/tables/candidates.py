@@ -16,7 +16,7 @@ from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, 
 from pipeline.tables.layout import Layout, common_type, survey_schema
 from pipeline.tables.shards import FileSurvey, Shard, Slice, cut_shards
 from pipeline.tables.snapshot import Snapshot
-from pipeline.tables.storage import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.source_files import SourceFile, check_unchanged, find_file, find_files
 
 _SURVEY_THREADS = 8
 

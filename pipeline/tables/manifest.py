@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.shards import Shard
 from pipeline.tables.statistics import Distribution, Movement
-from pipeline.tables.storage import Directory
 
 _PLAN, _DONE = "_manifest/plan.json", "_manifest/done"
 _READ_THREADS, _READ_AT_ONCE = 16, 1024

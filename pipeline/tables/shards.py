@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
 from pipeline.tables.partitions import Partitions
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.source_files import SourceFile
 
 Int64Array = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.partitions import Partitions
-from pipeline.tables.storage import SourceFile, find_file
+from pipeline.tables.source_files import SourceFile, find_file
 
 _THREADS = 16
 _FIELD_ID = b"PARQUET:field_id"

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import JobRecord, ShardReport, check_output, done_shards, mark_done, open_output
 from pipeline.tables.shards import Shard, Slice
-from pipeline.tables.storage import Directory
 from tests import reports
 
 RECORD = JobRecord(

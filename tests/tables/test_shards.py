@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.tables.shards import FileSurvey, Shard, cut_shards
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.source_files import SourceFile
 
 queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=6)
 

@@ -12,7 +12,7 @@ from pipeline.tables.cleaning import valid_text
 from pipeline.tables.layout import Layout, require_columns, survey_schema
 from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.shards import FileSurvey, Int64Array
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.source_files import SourceFile
 
 BATCH_ROWS = 4096
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,7 +21,8 @@ from pipeline.tables.formats.arrow_rows import (
 from pipeline.tables.layout import Layout, reading_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.snapshot import Snapshot, library, object_store_options
-from pipeline.tables.storage import SourceFile, absolute
+from pipeline.tables.source_files import SourceFile
+from pipeline.tables.storage import absolute
 
 
 def snapshot(url: str, version: int | None) -> Snapshot:
@@ -64,6 +66,8 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
 
 def _dataset(url: str, version: int | None) -> Any:
     lance = library("lance", "lance")
+    # Ray forks only to start a program at once, which harms nothing.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:
         return lance.dataset(url, version=version, storage_options=object_store_options())
     except (ValueError, OSError) as error:

@@ -26,7 +26,7 @@ from pipeline.tables.layout import Layout, reading_schema
 from pipeline.tables.partitions import add_partitions, partition_schema
 from pipeline.tables.shards import FileSurvey, Slice
 from pipeline.tables.snapshot import declared_columns
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.source_files import SourceFile, open_input
 
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.source_files import SourceFile, open_input
 from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".trec", ".run", ".txt")

@@ -13,9 +13,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
-from tests.tables.conftest import Row, nested, plan, read_all, rows
-
-TEXTS = ("query_id", "query", "passage_id", "passage")
+from tests.tables.conftest import Row, check_every_row_once, nested, plan, read_all, rows
 
 
 def write(path: Path | str, table: list[Row] | pa.Table, **options: Any) -> str:
@@ -27,13 +25,7 @@ def write(path: Path | str, table: list[Row] | pa.Table, **options: Any) -> str:
 @pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
 @pytest.mark.parametrize("shape", [rows, lambda: nested(rows())])
 def test_every_row_is_read_once_in_order(tmp_path: Path, shape: Any, shard_pairs: int) -> None:
-    path = write(tmp_path / "t", shape())
-    good, bad = read_all(path, "delta", shard_pairs, kept={"first": "first_score"})
-    assert [[row[name] for name in TEXTS] for row in good] == [
-        [row[name] for name in TEXTS] for row in rows()
-    ]
-    assert good[1]["kept"] == {"first": 1.0}
-    assert bad == []
+    check_every_row_once(write(tmp_path / "t", shape()), "delta", shard_pairs)
 
 
 def test_the_version_that_was_planned_is_read(tmp_path: Path) -> None:

@@ -13,9 +13,7 @@ from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from pipeline.tables.formats.iceberg import check_readable
-from tests.tables.conftest import Row, nested, plan, read_all, rows
-
-TEXTS = ("query_id", "query", "passage_id", "passage")
+from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
 
 
 @pytest.fixture
@@ -43,12 +41,7 @@ def write(catalog: SqlCatalog, table: list[Row]) -> Table:
 def test_every_row_is_read_once_in_order(catalog: SqlCatalog, shape: Any, shard_pairs: int) -> None:
     table = write(catalog, shape())
     for path in (table.metadata_location, "catalog://here/search.candidates"):
-        good, bad = read_all(path, "iceberg", shard_pairs, kept={"first": "first_score"})
-        assert [[row[name] for name in TEXTS] for row in good] == [
-            [row[name] for name in TEXTS] for row in rows()
-        ]
-        assert good[1]["kept"] == {"first": 1.0}
-        assert bad == []
+        check_every_row_once(path, "iceberg", shard_pairs)
 
 
 def test_the_snapshot_that_was_planned_is_read(catalog: SqlCatalog) -> None:
