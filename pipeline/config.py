@@ -2,11 +2,21 @@
 
 import hashlib
 import json
+import re
+from datetime import date
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import ConfigError
 from pipeline.scoring.config import ScorerConfig
@@ -15,6 +25,7 @@ from pipeline.tables.schema import score_columns
 
 _COMPARED_BY_CONTENT = {
     "input.path",
+    "input.version",
     "input.queries",
     "input.passages",
     "output.path",
@@ -26,6 +37,8 @@ _COMPARED_BY_CONTENT = {
 }
 """Where things lie: the files and weights found there are compared themselves."""
 
+_DATE = "{run_date}"
+_PLACEHOLDER = re.compile(r"\{\w*\}")
 
 _EXPECTED = {
     "tuple_type": "needs a list, such as [28]",
@@ -63,6 +76,33 @@ class RerankConfig(BaseModel):
     actors: ActorsConfig = ActorsConfig()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
+    run_date: date | None = None
+    """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_the_places(cls, tree: Any) -> Any:
+        date_given = tree.get("run_date") if isinstance(tree, dict) else None
+        return tree if date_given is None else _fill_in(tree, str(date_given))
+
+    @field_validator("run_date", mode="before")
+    @classmethod
+    def _is_a_date(cls, value: Any) -> Any:
+        """YAML reads 2026-11-20 as a date; quoted, and in JSON, it is a text."""
+        if value is None or type(value) is date:
+            return value
+        if not (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)):
+            raise ValueError("needs a date such as 2026-11-20")
+        return date.fromisoformat(value)
+
+    @model_validator(mode="after")
+    def _places_are_filled_in(self) -> Self:
+        for name, place in _places(self.model_dump()).items():
+            for placeholder in _PLACEHOLDER.findall(place):
+                if placeholder == _DATE:
+                    raise ValueError(f"{name} {place} needs the date: --set run_date=2026-11-20")
+                raise ValueError(f"{name} {place}: there is no {placeholder}; {_DATE} is the one placeholder")
+        return self
 
     @model_validator(mode="after")
     def _names_each_column_once(self) -> Self:
@@ -100,7 +140,7 @@ class RerankConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
-        fields = _flatten(self.model_dump(mode="json", exclude={"actors"}))
+        fields = _flatten(self.model_dump(mode="json", exclude={"actors", "run_date"}))
         # A run's columns have an order, a mapping compares without one.
         kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
         return {
@@ -135,6 +175,8 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
         raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
     for override in overrides:
         _apply(tree, override, lines)
+    if tree.get("run_date") is not None and not any(_DATE in place for place in _places(tree).values()):
+        raise ConfigError(f"{path}: run_date: no path uses it; write {_DATE} in output.path, or leave it out")
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -151,7 +193,7 @@ def _read(path: Path, lines: dict[str, int]) -> Any:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise ConfigError(f"{path}: not YAML: {error}") from error
     _note_lines(node, "", lines)
     return tree
@@ -174,8 +216,8 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
         raise ConfigError(f"--set {override}: write it as field.subfield=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
     for parent in parents:
         if tree.get(parent) is None:
             tree[parent] = {}
@@ -211,3 +253,24 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             else {f"{prefix}{key}": value}
         )
     return flat
+
+
+def _places(tree: dict[str, Any]) -> dict[str, str]:
+    """Dotted field to text, of the fields that say where things lie."""
+    return {
+        name: value
+        for name, value in _flatten(tree).items()
+        if name in _COMPARED_BY_CONTENT and isinstance(value, str)
+    }
+
+
+def _fill_in(tree: dict[str, Any], run_date: str, prefix: str = "") -> dict[str, Any]:
+    """The tree with the date in its places."""
+    filled = dict(tree)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            filled[key] = _fill_in(value, run_date, f"{name}.")
+        elif name in _COMPARED_BY_CONTENT and isinstance(value, str):
+            filled[key] = value.replace(_DATE, run_date)
+    return filled

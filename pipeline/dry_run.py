@@ -17,13 +17,13 @@ def describe(config: RerankConfig) -> str:
     scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
     check_output(output, record_of(config, plan, scorer))
-    done = done_shards(output, plan.shards)
+    done = sum(1 for _ in done_shards(output, plan.shards))
     pairs = sum(shard.pairs for shard in plan.shards)
     tokens_a_pair, sampled = _sample_tokens(config, plan, scorer)
     files = {piece.file for shard in plan.shards for piece in shard.slices}
     lines = [
         f"input    {len(files)} files, {sum(shard.queries for shard in plan.shards)} queries, {pairs} pairs",
-        f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {len(done)} of them done",
+        f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {done} of them done",
         f"tokens   about {tokens_a_pair * pairs:,.0f} ({tokens_a_pair:.0f} a pair, from {sampled} pairs)",
         f"model    {config.scorer.model} in {scorer.checkpoint.path}",
         f"output   {output.url}",

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, help="the job's output directory, or a TREC run")
-    parser.add_argument("--qrels", required=True, help="judgments, a TREC qrels file")
+    parser.add_argument("--qrels", required=True, help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
     parser.add_argument(
         "--measures", default=DEFAULT_MEASURES, help=f"in ir_measures' names; default: {DEFAULT_MEASURES}"

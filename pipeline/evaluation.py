@@ -1,5 +1,6 @@
 """How good a run is, and whether it is better than another: measures, and a paired significance test."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,10 +12,11 @@ from scipy.stats import permutation_test
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.tables.run import RunRow, read_whole_run
-from pipeline.tables.storage import open_input
+from pipeline.tables.source_files import open_input
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 _RESAMPLES = 10_000
+_BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,35 @@ def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[
 
 
 def read_qrels(url: str) -> list[Qrel]:
-    """Judgments from a TREC file: query iteration passage relevance. Raises InputError naming the line."""
-    judgments = []
+    """Judgments from a TREC file (query iteration passage relevance) or one of BEIR's, known by its header.
+
+    Raises InputError naming the line.
+    """
+    judgments: list[Qrel] = []
+    beir = False
     with open_input(url) as stream:
         for number, line in enumerate(stream, start=1):
+            if number == 1 and line.removeprefix(BOM_UTF8).split() == _BEIR_HEADER:
+                beir = True
+                continue
             try:
-                query_id, iteration, passage_id, relevance = (part.decode() for part in line.split())
-                judgments.append(Qrel(query_id, passage_id, int(relevance), iteration))
+                judgments.append(_beir_qrel(line) if beir else _trec_qrel(line))
             except ValueError as error:
-                raise InputError(f"{url} line {number}: not `query iteration passage relevance`") from error
+                form = "query, tab, passage, tab, score" if beir else "query iteration passage relevance"
+                raise InputError(f"{url} line {number}: not `{form}`") from error
     if not judgments:
         raise InputError(f"{url}: no judgments in it")
     return judgments
+
+
+def _trec_qrel(line: bytes) -> Qrel:
+    query_id, iteration, passage_id, relevance = (part.decode() for part in line.split())
+    return Qrel(query_id, passage_id, int(relevance), iteration)
+
+
+def _beir_qrel(line: bytes) -> Qrel:
+    query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
+    return Qrel(query_id, passage_id, int(relevance), "0")
 
 
 Values = dict[str, dict[str, float]]

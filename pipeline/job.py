@@ -16,12 +16,15 @@ from pipeline import log
 from pipeline.cluster import connect, own_error
 from pipeline.config import RerankConfig
 from pipeline.errors import OutputError
+from pipeline.metrics import Metrics
 from pipeline.progress import Progress
+from pipeline.report import render
 from pipeline.scoring import Scorer
 from pipeline.stages import ScoreShard, commit_shard, encode_shard
-from pipeline.summary import Summary, count, versions
+from pipeline.summary import Summary, counts, versions
 from pipeline.tables.attempts import Quarantined, forget_attempts
 from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import lease
 from pipeline.tables.manifest import (
     JobRecord,
@@ -34,7 +37,8 @@ from pipeline.tables.manifest import (
 )
 from pipeline.tables.run import write_trec_run
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory, absolute
+from pipeline.tables.storage import absolute
+from pipeline.tally import Tally
 
 
 def run(config: RerankConfig) -> Summary:
@@ -56,9 +60,11 @@ def run(config: RerankConfig) -> Summary:
         return Summary.model_validate_json(finished)
     quarantined = []
     with lease(output, len(plan.shards), count_done(output)) as held:
-        reports = done_shards(output, plan.shards)  # an earlier driver may have ended just now
-        done_before = len(reports)
-        todo = [shard for shard in plan.shards if shard.name not in reports]
+        tally = Tally()
+        for report in done_shards(output, plan.shards):  # an earlier driver may have ended just now
+            tally.add(report)
+        done_before, pairs_before = len(tally.done), tally.pairs
+        todo = [shard for shard in plan.shards if shard.name not in tally.done]
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
         if todo:
             connect(config.actors, max(shard.pairs for shard in todo))
@@ -69,7 +75,7 @@ def run(config: RerankConfig) -> Summary:
                 quarantined.append(result)
                 log.warning("shard given up", shard=result.name, stage=result.stage)
                 continue
-            reports[result.name] = result
+            tally.add(result)
             held.add(result.pairs)
         wall_s = time.monotonic() - start
         summary = Summary(
@@ -82,18 +88,16 @@ def run(config: RerankConfig) -> Summary:
             top_k=config.output.top_k,
             files_left_out=len(plan.left_out),
             wall_s=round(wall_s, 2),
-            pairs_per_s=round(
-                sum(reports[shard.name].pairs for shard in todo if shard.name in reports) / wall_s, 2
-            ),
+            pairs_per_s=round((tally.pairs - pairs_before) / wall_s, 2),
             versions=versions(),
             quarantined=quarantined,
-            **count(reports.values()),
+            **counts(tally),
         )
-        _finish(config, output, plan, summary)
+        _finish(config, output, plan, summary, tally)
     return summary
 
 
-def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary) -> None:
+def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary, tally: Tally) -> None:
     """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
     given_up = {shard.name for shard in summary.quarantined}
     there = tuple(shard for shard in plan.shards if shard.name not in given_up)
@@ -102,6 +106,9 @@ def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summar
         write_trec_run(output, [shard.name for shard in there])
     for subdirectory in ("run", "rejects", "_manifest/done"):
         output.remove_leftovers(subdirectory)
+    slowest = {report.name for report in tally.slowest}
+    places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
+    output.write("report.html", render(config, summary, tally, places).encode())
     output.write("summary.json", summary.model_dump_json(indent=2).encode())
     if not given_up:
         output.write("_SUCCESS", b"")
@@ -110,6 +117,8 @@ def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summar
 def output_of(config: RerankConfig) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input."""
     output = Directory(config.output.path)
+    if config.input.format == "iceberg":  # a metadata file, or a catalog's name
+        return output
     if f"{output.url}/".startswith(f"{absolute(config.input.path).rstrip('/')}/"):
         raise OutputError(
             f"{output.url}: lies inside of the input {config.input.path}; take another output.path"
@@ -134,14 +143,21 @@ def _rerank(
     """Score and commit the shards; what became of each, as they are done."""
     if not shards:
         return
-    progress = Progress(len(shards), sum(shard.pairs for shard in shards))
+    pairs, actors = sum(shard.pairs for shard in shards), min(config.actors.max, len(shards))
+    progress = Progress(len(shards), pairs, actors)
+    done = len(plan.shards) - len(shards)
+    metrics = Metrics(Directory(config.output.path).url, len(plan.shards), done, pairs, actors)
     try:
         for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
             if row["report"] is None:
-                yield Quarantined.model_validate_json(row["quarantined"])
+                given_up = Quarantined.model_validate_json(row["quarantined"])
+                progress.give_up(given_up)
+                metrics.give_up(given_up)
+                yield given_up
                 continue
             report = ShardReport.model_validate_json(row["report"])
-            progress.add(report.pairs)
+            progress.add(report)
+            metrics.add(report)
             yield report
     except Exception as error:
         if (ours := own_error(error)) is not None:

@@ -10,10 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline import log, preparation
+from pipeline import log
 from pipeline.cluster import Terminated
 from pipeline.config import load
 from pipeline.errors import RayrankError
+from pipeline.preparation import flow
 from pipeline.tables.config import PrepareConfig
 
 FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
@@ -40,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(PrepareConfig, options.config, options.overrides)
         if options.dry_run:
-            print(preparation.describe(config))
+            print(flow.describe(config))
             return FINISHED
-        summary = preparation.run(config)
+        summary = flow.run(config)
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED_BY_USER

@@ -24,7 +24,18 @@ def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | Non
     numbers = ordered["query_number"].to_numpy()
     ranks = np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1
     ranked = ordered.drop_columns("query_number").append_column("rank", pa.array(ranks, pa.int32()))
-    return ranked if top_k is None else ranked.filter(pa.array(ranks <= top_k))
+    return top(ranked, top_k)
+
+
+def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
+    """The best top_k of each query; all where it is None."""
+    return ranked if top_k is None else ranked.filter(pc.less_equal(ranked["rank"], top_k))
+
+
+def places(query_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """1-based place of each row within its query, whose rows stand together."""
+    numbers: npt.NDArray[np.int64] = _run_numbers(query_ids).to_numpy()
+    return np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1
 
 
 def _run_numbers(query_ids: pa.ChunkedArray) -> pa.Array:

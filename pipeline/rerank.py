@@ -24,7 +24,7 @@ FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TE
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.rerank",
         description=__doc__,
@@ -40,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="override one field",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
     log.configure()
     try:
         config = load_config(options.config, options.overrides)

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,16 +18,17 @@ import pyarrow.compute as pc
 
 from pipeline.config import RerankConfig
 from pipeline.errors import InputError, RayrankError, ScoringError
-from pipeline.ranking import rank
+from pipeline.ranking import places, rank, top
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.tables.attempts import Attempts, Quarantined
 from pipeline.tables.candidates import Plan, read_shard
+from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
 from pipeline.tables.schema import score_columns
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory
+from pipeline.tables.statistics import Distribution, Movement
 
 
 def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
@@ -122,7 +124,9 @@ def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
     more = {"query_cut": pairs["query_cut"], "passage_cut": pairs["passage_cut"], "window": windows[-1]}
     for name, column in {**more, **dict(zip(layer_scores, scores[: len(layer_scores)], strict=True))}.items():
         candidates = candidates.append_column(name, column)
-    ranked = rank(candidates, scores[-1].to_numpy(), config.output.top_k)
+    before = pa.array(places(candidates["query_id"]))
+    every = rank(candidates.append_column("place", before), scores[-1].to_numpy(), None)
+    ranked = top(every, config.output.top_k)
     write_shard(output, shard.name, ranked, rejects, layer_scores)
     numbers = {name: row[name][0].as_py() for name in ("tokens", "padded_tokens", "encode_s", "score_s")}
     report = ShardReport(
@@ -136,6 +140,10 @@ def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
             pc.or_(pc.greater(pairs["query_cut"], 0), pc.greater(pairs["passage_cut"], 0))
         ).as_py()
         or 0,
+        finished=datetime.now(UTC),
+        scores=Distribution.of(every["score"].to_numpy()),
+        best_scores=Distribution.of(top(every, 1)["score"].to_numpy()),
+        movement=Movement.of(every["place"].to_numpy(), every["rank"].to_numpy()),
         **numbers,
     )
     mark_done(output, report)

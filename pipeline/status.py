@@ -6,11 +6,14 @@ Told from the markers alone, wherever the job runs. Exit status: 0; 2 where ther
 import argparse
 import sys
 from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import OutputError, RayrankError
-from pipeline.tables.lease import Beat, is_silent, last_beat
+from pipeline.tables.directory import Directory
+from pipeline.tables.lease import is_silent, last_beat
 from pipeline.tables.manifest import count_done, read_record
-from pipeline.tables.storage import Directory
 
 TOLD, FAILED_BY_USER = 0, 2
 
@@ -22,42 +25,79 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", required=True, help="output.path of the job")
+    parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
     options = parser.parse_args(arguments)
     try:
-        print("\n".join(describe(Directory(options.output), datetime.now(UTC))))
+        status = read(Directory(options.output), datetime.now(UTC))
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED_BY_USER
+    print(status.model_dump_json(indent=2) if options.json else "\n".join(status.lines()))
     return TOLD
 
 
-def describe(output: Directory, now: datetime) -> list[str]:
-    """The job in a few lines. Raises OutputError where there is none."""
+class Status(BaseModel):
+    """What the markers tell; the fields are what --json prints."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["running", "finished", "interrupted", "failed", "dead"]
+    """Of the last start; dead: it says it runs, but is silent."""
+    message: str
+    complete: bool
+    """Whether _SUCCESS is there: every shard is done. A start that finished may have given some up."""
+    shards: int
+    shards_done: int
+    pairs: int
+    """Of all shards."""
+    host: str
+    pid: int
+    started: datetime
+    last_heard: datetime
+    pairs_per_s: float | None
+    """Of this start; null until a shard is done."""
+
+    def lines(self) -> list[str]:
+        share = self.shards_done / max(1, self.shards)
+        lines = [
+            f"state    {_state(self)}",
+            f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
+            f"pairs    {self.pairs} in all",
+            f"driver   process {self.pid} on {self.host}",
+            f"since    {_time(self.started)}, last heard {_time(self.last_heard)}",
+        ]
+        if self.pairs_per_s:
+            left_min = (1 - share) * self.pairs / self.pairs_per_s / 60
+            left = f", about {left_min:.0f} minutes left" if self.shards_done < self.shards else ""
+            lines.append(f"speed    {self.pairs_per_s:.1f} pairs/s in this start{left}")
+        return lines
+
+
+def read(output: Directory, now: datetime) -> Status:
+    """Where the job stands. Raises OutputError where there is none."""
     record, beat = read_record(output), last_beat(output)
     if record is None or beat is None:
         raise OutputError(f"{output.url}: no output of a job (no _manifest in it)")
-    done = count_done(output)
-    share = done / max(1, record.shards)
-    lines = [
-        f"state    {_state(beat, now)}",
-        f"shards   {done} of {record.shards} done ({share:.1%})",
-        f"pairs    {record.pairs} in all",
-        f"driver   process {beat.pid} on {beat.host}",
-        f"since    {_time(beat.started)}, last heard {_time(beat.time)}",
-    ]
     seconds = (beat.time - beat.started).total_seconds()
-    if beat.pairs_done and seconds:
-        speed = beat.pairs_done / seconds
-        left_min = (1 - share) * record.pairs / speed / 60
-        left = f", about {left_min:.0f} minutes left" if done < record.shards else ""
-        lines.append(f"speed    {speed:.1f} pairs/s in this start{left}")
-    return lines
+    return Status(
+        state="dead" if beat.state == "running" and is_silent(beat, now) else beat.state,
+        message=beat.message,
+        complete=output.read("_SUCCESS") is not None,
+        shards=record.shards,
+        shards_done=count_done(output),
+        pairs=record.pairs,
+        host=beat.host,
+        pid=beat.pid,
+        started=beat.started,
+        last_heard=beat.time,
+        pairs_per_s=beat.pairs_done / seconds if beat.pairs_done and seconds else None,
+    )
 
 
-def _state(beat: Beat, now: datetime) -> str:
-    if beat.state == "running" and is_silent(beat, now):
+def _state(status: Status) -> str:
+    if status.state == "dead":
         return "dead: it says it runs, but is silent. The same command goes on where it stopped"
-    return f"{beat.state}: {beat.message}" if beat.message else beat.state
+    return f"{status.state}: {status.message}" if status.message else status.state
 
 
 def _time(moment: datetime) -> str:

@@ -1,16 +1,15 @@
 """What a finished job tells: one JSON file for programs, the same as text for people."""
 
 import platform
-from collections import Counter
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.tables.attempts import MAX_ATTEMPTS, Quarantined
-from pipeline.tables.manifest import ShardReport
 from pipeline.tables.schema import REASONS
+from pipeline.tables.statistics import Distribution, Movement
+from pipeline.tally import Tally
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
 
@@ -41,6 +40,13 @@ class Summary(BaseModel):
     pairs_per_s: float
     """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
     versions: dict[str, str]
+    scores: dict[str, float]
+    """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none."""
+    best_scores: dict[str, float]
+    """The same of each query's first rank."""
+    movement: dict[str, float]
+    """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
+    number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
 
     def as_text(self) -> str:
         rejected = sum(self.rejected.values())
@@ -72,22 +78,38 @@ class Summary(BaseModel):
         return "\n".join(lines)
 
 
-def count(reports: Iterable[ShardReport]) -> dict[str, Any]:
-    """The fields of a Summary that are sums over shards."""
-    reports = list(reports)
-    rejected: Counter[str] = Counter()
-    for report in reports:
-        rejected.update(report.rejected)
-    tokens, padded = sum(report.tokens for report in reports), sum(report.padded_tokens for report in reports)
+def counts(tally: Tally) -> dict[str, Any]:
+    """The fields of a Summary that are of all the shards done."""
+    padded = tally.padded_tokens
     return {
-        "queries": sum(report.queries for report in reports),
-        "pairs": sum(report.pairs for report in reports),
-        "kept": sum(report.kept for report in reports),
-        "rejected": dict(sorted(rejected.items())),
-        "truncated": sum(report.truncated for report in reports),
-        "tokens": tokens,
-        "padding_share": round(1 - tokens / padded, 4) if padded else 0.0,
+        "queries": tally.queries,
+        "pairs": tally.pairs,
+        "kept": tally.kept,
+        "rejected": dict(sorted(tally.rejected.items())),
+        "truncated": tally.truncated,
+        "tokens": tally.tokens,
+        "padding_share": round(1 - tally.tokens / padded, 4) if padded else 0.0,
+        "scores": _quantiles(tally.scores),
+        "best_scores": _quantiles(tally.best_scores),
+        "movement": _shares(tally.movement),
     }
+
+
+def _quantiles(scores: Distribution) -> dict[str, float]:
+    if not scores.counts:
+        return {}
+    between = {f"p{share}": scores.quantile(share / 100) for share in (5, 25, 50, 75, 95)}
+    values = {"least": scores.least, **between, "largest": scores.largest}
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
+
+
+def _shares(movement: Movement) -> dict[str, float]:
+    if not movement.total:
+        return {}
+    counts = {"up": movement.up, "same": movement.same, "down": movement.down, "places": movement.distance}
+    shares = {name: count / movement.total for name, count in counts.items()}
+    stayed = {f"stayed_in_top_{place}": movement.stayed_in_top(place) for place in (1, 10)}
+    return {name: round(share, 4) for name, share in (shares | stayed).items()}
 
 
 def versions() -> dict[str, str]:

@@ -16,9 +16,9 @@ from pipeline.config import RerankConfig
 from pipeline.errors import InputError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.config import InputConfig
+from pipeline.tables.directory import Directory
 from pipeline.tables.run import parquet_bytes, read_run_shards
 from pipeline.tables.schema import score_columns
-from pipeline.tables.storage import Directory
 
 Scores = npt.NDArray[np.float32]
 """(pairs, cutoff layers)"""

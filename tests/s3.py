@@ -31,7 +31,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     """The environment with which every S3 client finds the server."""
     path = tmp_path_factory.mktemp("s3")
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    keys = [{"accessKey": "key", "secretKey": "secret"}]
+    keys = [{"accessKey": f"key{n}", "secretKey": f"secret{n}"} for n in ("", "2")]
     identities = {"identities": [{"name": "test", "credentials": keys, "actions": actions}]}
     (path / "identities.json").write_text(json.dumps(identities))
     (path / "data").mkdir()
@@ -42,7 +42,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     with (path / "log").open("wb") as log:
         server = subprocess.Popen(
             [_WEED, "-logtostderr=true", "server", "-s3", f"-dir={path}/data", "-ip=127.0.0.1",
-             "-ip.bind=127.0.0.1", f"-s3.config={path}/identities.json", "-volume.max=20",
+             "-ip.bind=127.0.0.1", f"-s3.config={path}/identities.json", "-volume.max=200",
              "-master.volumeSizeLimitMB=50", *options],
             stdout=log, stderr=log,
         )  # fmt: skip
@@ -52,10 +52,12 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
     }
-    _wait_for(int(ports["s3.port"]), server, path / "log")
-    yield environment
-    server.terminate()
-    server.wait(timeout=30)
+    try:
+        _wait_for(int(ports["s3.port"]), server, path / "log")
+        yield environment
+    finally:
+        server.kill()  # asked to end, it takes half a minute over data that nobody reads
+        server.wait(timeout=30)
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -78,6 +78,16 @@ def test_bad_files_are_named(tmp_path: Path, run: str, qrels: str, message: str)
         evaluate(write(tmp_path / "run", run), write(tmp_path / "qrels", qrels), None, "AP")
 
 
+def test_beir_qrels_are_known_by_their_header(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", "q1 Q0 other 1 9 x\nq1 Q0 good 2 8 x\n")
+    (tmp_path / "qrels").mkdir()
+    qrels = write(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\nq1\tgood\t1\n")
+    (comparison,) = evaluate(run, qrels, None, "RR")
+    assert comparison.after.tolist() == [0.5]
+    with pytest.raises(InputError, match="test.tsv line 3: not `query, tab, passage, tab, score`"):
+        evaluate(run, write(Path(qrels), "query-id\tcorpus-id\tscore\nq1\tgood\t1\nq1 0 d 1\n"), None, "RR")
+
+
 def test_an_unknown_measure_is_named() -> None:
     with pytest.raises(ConfigError, match="measures 'NDGC@10'"):
         evaluate(RUN, QRELS, None, "NDGC@10")

@@ -86,6 +86,26 @@ def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
     assert len((table.parent / "out/run.trec").read_text().splitlines()) == 32
 
 
+def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) -> None:
+    job.run(config(table, "all", output={"keep_columns": {"number": "n"}}))
+    run = pq.read_table(table.parent / "all/run").to_pylist()
+    summary = job.run(config(table, output={"top_k": 1}))
+    moved = [row["number"] % 4 + 1 - row["rank"] for row in run]
+    assert summary.movement["up"] == sum(places > 0 for places in moved) / 32
+    assert summary.movement["places"] == round(sum(map(abs, moved)) / 32, 4)
+    stayed = sum(row["rank"] == 1 and row["number"] % 4 == 0 for row in run) / 8
+    assert summary.movement["stayed_in_top_1"] == stayed
+    scores = sorted(row["score"] for row in run)
+    assert (summary.scores["least"], summary.scores["largest"]) == pytest.approx(
+        (scores[0], scores[-1]), 1e-5
+    )
+    best = [row["score"] for row in run if row["rank"] == 1]
+    assert summary.best_scores["least"] == pytest.approx(min(best), 1e-5)
+    report = (table.parent / "out/report.html").read_text()
+    assert "32 of 8 queries" in report
+    assert "finished, every row scored" in report
+
+
 def test_several_cutoff_layers_are_columns(table: Path) -> None:
     case = next(case for case in golden_cases(MINICPM) if case.options.get("cutoff_layers") == (2, 4, 6))
     layers = {"model": case.checkpoint, "cutoff_layers": [2, 6, 4]}

@@ -1,12 +1,13 @@
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipeline import status
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import Beat
 from pipeline.tables.manifest import JobRecord, open_output
-from pipeline.tables.storage import Directory
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -26,7 +27,7 @@ def output(tmp_path: Path, **changes: object) -> Directory:
 
 
 def test_a_running_job(tmp_path: Path) -> None:
-    assert status.describe(output(tmp_path), NOW) == [
+    assert status.read(output(tmp_path), NOW).lines() == [
         "state    running",
         "shards   2 of 8 done (25.0%)",
         "pairs    8000 in all",
@@ -37,7 +38,7 @@ def test_a_running_job(tmp_path: Path) -> None:
 
 
 def test_a_dead_job_is_silent(tmp_path: Path) -> None:
-    first, *_ = status.describe(output(tmp_path), NOW + timedelta(minutes=5))
+    first, *_ = status.read(output(tmp_path), NOW + timedelta(minutes=5)).lines()
     assert first.startswith("state    dead: it says it runs, but is silent.")
 
 
@@ -49,9 +50,20 @@ def test_a_dead_job_is_silent(tmp_path: Path) -> None:
     ],
 )
 def test_how_it_ended(tmp_path: Path, changes: dict[str, str], line: str) -> None:
-    assert status.describe(output(tmp_path, **changes), NOW + timedelta(days=1))[0] == line
+    assert status.read(output(tmp_path, **changes), NOW + timedelta(days=1)).lines()[0] == line
 
 
 def test_no_job_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status.main(["--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: no output of a job (no _manifest in it)\n"
+
+
+def test_programs_read_it_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = output(tmp_path, state="finished")
+    assert status.main(["--output", directory.url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["complete"], told["shards_done"], told["shards"]) == ("finished", False, 2, 8)
+    assert told["pairs_per_s"] == 2.0
+    directory.write("_SUCCESS", b"")
+    assert status.main(["--output", directory.url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete"] is True

@@ -19,8 +19,8 @@ import ray
 from pipeline import job
 from pipeline.config import RerankConfig
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import lease
-from pipeline.tables.storage import Directory
 from tests.conftest import TINY, golden_cases
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +106,7 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_pa
     assert len(list((tmp_path / "out/run").iterdir())) == 14
     assert json.loads((tmp_path / "out/summary.json").read_text())["quarantined"][0]["name"] == "shard-000003"
     assert not (tmp_path / "out/_SUCCESS").exists()
+    assert "2 of 16 shards missing" in (tmp_path / "out/report.html").read_text()
 
     start_ray()  # what killed them is mended
     try:

@@ -5,8 +5,8 @@ OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard a
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.tables.directory import Directory
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory
 
 _ATTEMPTS = "_manifest/attempts"
 MAX_ATTEMPTS = 3
@@ -27,8 +27,7 @@ class Quarantined(BaseModel):
 
     @classmethod
     def of(cls, shard: Shard, stage: str) -> "Quarantined":
-        places = tuple(f"{piece.file} from row {piece.first_row}" for piece in shard.slices)
-        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=places)
+        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=shard.places)
 
 
 class Attempts:

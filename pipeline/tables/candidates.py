@@ -8,22 +8,21 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import log
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import clean
 from pipeline.tables.config import InputConfig
-from pipeline.tables.formats import csv, jsonl, parquet, trec
+from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, trec
 from pipeline.tables.layout import Layout, common_type, survey_schema
 from pipeline.tables.shards import FileSurvey, Shard, Slice, cut_shards
-from pipeline.tables.storage import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.snapshot import Snapshot
+from pipeline.tables.source_files import SourceFile, check_unchanged, find_file, find_files
 
 _SURVEY_THREADS = 8
 
 
 class Format(Protocol):
     """A module in `formats/`."""
-
-    SUFFIXES: tuple[str, ...]
-    """Endings of the files that a directory is searched for, in lower case."""
 
     def survey(self, file: SourceFile, layout: Layout) -> FileSurvey:
         """Where the file's queries stand. Raises InputError for a file that is not what it should be."""
@@ -32,7 +31,24 @@ class Format(Protocol):
         """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
 
 
-FORMATS: dict[str, Format] = {"parquet": parquet, "jsonl": jsonl, "csv": csv, "trec": trec}
+FORMATS: dict[str, Format] = {
+    "parquet": parquet,
+    "jsonl": jsonl,
+    "csv": csv,
+    "trec": trec,
+    "delta": parquet,
+    "iceberg": parquet,
+    "lance": lance,
+}
+_SUFFIXES = {
+    "parquet": parquet.SUFFIXES,
+    "jsonl": jsonl.SUFFIXES,
+    "csv": csv.SUFFIXES,
+    "trec": trec.SUFFIXES,
+}
+"""Endings of the files that a directory is searched for, in lower case."""
+_SNAPSHOTS = {"delta": delta.snapshot, "iceberg": iceberg.snapshot, "lance": lance.snapshot}
+"""Tables that know their files themselves."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Plan:
     """Types of query_id, passage_id and the kept columns (a struct), the same in all files."""
     texts: tuple[SourceFile, ...]
     """trec only: the files that hold the queries and the passages."""
+    declared: pa.Schema | None
+    """The columns of a table that declares them; `Layout.declared`."""
     left_out: dict[str, str]
     """Files that are not read, with the reason."""
 
@@ -59,31 +77,43 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     Reads query ids only where the format allows it (Parquet). Raises InputError, naming file and row or
     column, for whatever would make the job fail or lose rows later.
     """
-    layout = Layout(config, kept)
-    files, left_out = find_files(config.path, FORMATS[config.format].SUFFIXES)
+    table = _snapshot(config)
+    layout = Layout(config, kept, table.schema)
+    if config.format == "jsonl":  # where a key that is missing is null, one that was forgotten is not
+        _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
     types = _Types(lenient=config.format == "jsonl")
-    shards = tuple(cut_shards(map(types.add, _surveys(files, layout)), shard_pairs))
+    shards = tuple(cut_shards(map(types.add, _surveys(table.files, layout)), shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, left_out)
+    return Plan(shards, types.schema(), texts, table.schema, table.left_out)
 
 
 def read_shard(
     shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
-    layout = Layout(config, kept)
+    layout = Layout(config, kept, plan.declared)
     parts = []
     for file in plan.texts:
         check_unchanged(file.url, file.identity)
     for piece in shard.slices:
-        check_unchanged(piece.file, piece.identity)
+        if config.format != "lance":  # whose fragments are no files, and compared where they are read
+            check_unchanged(piece.file, piece.identity)
         part = FORMATS[config.format].read(piece, layout, plan.schema)
         parts.append(part.append_column("file", pa.array([piece.file] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return candidates, rejects
+
+
+def _snapshot(config: InputConfig) -> Snapshot:
+    if config.format in _SNAPSHOTS:
+        table = _SNAPSHOTS[config.format](config.path, config.version)
+        log.info("table", path=config.path, version=table.version)
+        return table
+    files, left_out = find_files(config.path, _SUFFIXES[config.format])
+    return Snapshot(files, left_out=left_out)
 
 
 def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:
@@ -94,6 +124,18 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
     if found != shard.pairs:
         files = ", ".join(piece.file for piece in shard.slices)
         raise InputError(f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {found} were read")
+
+
+def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
+    """Raises InputError where the paths of some files have one of the columns, and those of others don't."""
+    for name in names:
+        having = next((file for file in files if name in file.partitions), None)
+        lacking = next((file for file in files if name not in file.partitions), None)
+        if having and lacking:
+            raise InputError(
+                f"{lacking.url}: no directory {name}=... in its path, as in {having.url}; output.keep_columns"
+                " asks for it"
+            )
 
 
 def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:

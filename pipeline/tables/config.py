@@ -24,8 +24,14 @@ class InputConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     path: str = Field(min_length=1)
-    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
-    format: Literal["parquet", "jsonl", "csv", "trec"] = "parquet"
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL.
+
+    delta, lance: the table's URL. iceberg: its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE.
+    """
+    format: Literal["parquet", "jsonl", "csv", "trec", "delta", "iceberg", "lance"] = "parquet"
+    version: int | None = None
+    """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
+    goes on with the version it began with, which its log tells."""
     columns: ColumnNames = ColumnNames()
     queries: str | None = None
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
@@ -42,6 +48,12 @@ class InputConfig(BaseModel):
             raise ValueError(f"queries and passages go with format trec; {self.format} tables hold the texts")
         return self
 
+    @model_validator(mode="after")
+    def _versions_go_with_tables(self) -> Self:
+        if self.version is not None and self.format not in ("delta", "iceberg", "lance"):
+            raise ValueError(f"version goes with delta, iceberg and lance; {self.format} files have none")
+        return self
+
 
 class OutputConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -51,7 +63,10 @@ class OutputConfig(BaseModel):
     top_k: PositiveInt | None = None
     """Candidates kept a query; null keeps all."""
     keep_columns: dict[str, str] = {}
-    """Columns of the input to pass through: the name in the run on the left, the input's on the right."""
+    """Columns of the input to pass through: the name in the run on the left, the input's on the right.
+
+    Also keys of the path, as in .../lang=en/day=2026-11-20/part-0.parquet, whose values are text.
+    """
     trec_run: bool = False
     """Write run.trec beside the Parquet run."""
 

@@ -14,6 +14,8 @@ class Layout:
     input: InputConfig
     kept: dict[str, str]
     """Pass-through columns: the name in the run, the name in the input."""
+    declared: pa.Schema | None = None
+    """The columns of a table that declares them whatever each of its files holds."""
 
     @property
     def columns(self) -> ColumnNames:

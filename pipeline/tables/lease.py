@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import log
 from pipeline.errors import OutputError, RayrankError
-from pipeline.tables.storage import Directory
+from pipeline.tables.directory import Directory
 
 _DRIVERS = "_manifest/driver"
 BEAT_S = 5.0

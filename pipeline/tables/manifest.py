@@ -8,16 +8,18 @@ OUTPUT/summary.json  _SUCCESS     written last; _SUCCESS once all shards have th
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.shards import Shard
-from pipeline.tables.storage import Directory
+from pipeline.tables.statistics import Distribution, Movement
 
 _PLAN, _DONE = "_manifest/plan.json", "_manifest/done"
-_READ_THREADS = 16
+_READ_THREADS, _READ_AT_ONCE = 16, 1024
 
 
 class JobRecord(BaseModel):
@@ -52,6 +54,11 @@ class ShardReport(BaseModel):
     padded_tokens: int
     encode_s: float
     score_s: float
+    finished: datetime
+    scores: Distribution
+    best_scores: Distribution
+    """Of the first rank of each query."""
+    movement: Movement
 
 
 def open_output(output: Directory, record: JobRecord) -> None:
@@ -100,13 +107,14 @@ def count_done(output: Directory) -> int:
     return sum(name.endswith(".json") for name in output.names(_DONE))
 
 
-def done_shards(output: Directory, shards: tuple[Shard, ...]) -> dict[str, ShardReport]:
-    """The reports of the shards that need no work, by name."""
+def done_shards(output: Directory, shards: tuple[Shard, ...]) -> Iterator[ShardReport]:
+    """The reports of the shards that need no work. A large job has many: they are not all held at once."""
     names = output.names(_DONE)
     marked = [shard for shard in shards if f"{shard.name}.json" in names]
     with ThreadPoolExecutor(_READ_THREADS) as threads:
-        reports = threads.map(lambda shard: _read_marker(output, shard), marked)
-    return {report.name: report for report in reports if report is not None}
+        for start in range(0, len(marked), _READ_AT_ONCE):
+            some = marked[start : start + _READ_AT_ONCE]
+            yield from filter(None, threads.map(lambda shard: _read_marker(output, shard), some))
 
 
 def check_all_done(output: Directory, shards: tuple[Shard, ...]) -> None:
@@ -122,7 +130,7 @@ def check_all_done(output: Directory, shards: tuple[Shard, ...]) -> None:
 
 
 def mark_done(output: Directory, report: ShardReport) -> None:
-    output.write(f"{_DONE}/{report.name}.json", _json(report))
+    output.write(f"{_DONE}/{report.name}.json", report.model_dump_json().encode())
 
 
 def _read_marker(output: Directory, shard: Shard) -> ShardReport | None:

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.cleaning import is_utf8
+from pipeline.tables.directory import Directory
 from pipeline.tables.schema import RUN_COLUMNS, run_schema
-from pipeline.tables.storage import Directory, is_directory, open_input
+from pipeline.tables.source_files import open_input
+from pipeline.tables.storage import is_directory
 
 RUN_TAG = "rayrank"
 

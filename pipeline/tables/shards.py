@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.partitions import Partitions
+from pipeline.tables.source_files import SourceFile
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -27,6 +28,8 @@ class Slice(BaseModel):
     stop: int
     first_row: int
     """1-based number of the row (text files: line) at `start`."""
+    partitions: Partitions = {}
+    """Columns that stand in the path alone, not in the file."""
 
 
 class Shard(BaseModel):
@@ -42,6 +45,11 @@ class Shard(BaseModel):
     @property
     def name(self) -> str:
         return f"shard-{self.index:06d}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its rows stand, for people."""
+        return tuple(f"{piece.file} from row {piece.first_row}" for piece in self.slices)
 
     @property
     def fingerprint(self) -> str:
@@ -119,6 +127,7 @@ def _extend(shard: _Open, survey: FileSurvey, run: int, stop: int) -> None:
             start=int(survey.starts[run]),
             stop=end,
             first_row=int(survey.rows[run]),
+            partitions=survey.file.partitions,
         )
     )
     shard.queries += stop - run - survey.query_ids[run:stop].null_count

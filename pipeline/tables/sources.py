@@ -15,14 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.candidates import FORMATS
 from pipeline.tables.config import PairsConfig, TextColumns, TextsConfig
 from pipeline.tables.formats import csv, jsonl, parquet, trec, tsv
 from pipeline.tables.layout import common_type, require_columns
 from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.shards import Slice
-from pipeline.tables.storage import SourceFile, check_unchanged, find_files, open_input
+from pipeline.tables.source_files import SourceFile, check_unchanged, find_files, open_input
 
+_FORMATS = {"parquet": parquet, "jsonl": jsonl, "csv": csv, "tsv": tsv, "trec": trec}
 _SURVEY_THREADS = 8
 _PIECE_BYTES = 64 * 2**20
 _BATCH_ROWS = 4096
@@ -73,8 +73,7 @@ class _File:
 
 def survey(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
     """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
-    suffixes = tsv.SUFFIXES if config.format == "tsv" else FORMATS[config.format].SUFFIXES
-    files, left_out = find_files(config.path, suffixes)
+    files, left_out = find_files(config.path, _FORMATS[config.format].SUFFIXES)
     with ThreadPoolExecutor(_SURVEY_THREADS) as threads:
         found = list(threads.map(partial(_survey_file, config=config), files))
     types = _common_types([(file.url, one.types) for file, one in zip(files, found, strict=True)], config)
@@ -111,7 +110,7 @@ def read(piece: Slice, source: Source, wanted: list[str]) -> Iterator[tuple[pa.T
     schema = pa.schema([(name, source.types[name]) for name in wanted])
     rows = _text_rows(piece.file, source.config)
     while batch := list(islice(rows, _BATCH_ROWS)):
-        values = [_values(row, schema, source.ids) for _, row in batch]
+        values = [_values({**piece.partitions, **row}, schema, source.ids) for _, row in batch]
         numbers = [number for number, _ in batch]
         yield _table(values, numbers, schema, piece.file), pa.array(numbers, pa.int64())
 
@@ -119,6 +118,7 @@ def read(piece: Slice, source: Source, wanted: list[str]) -> Iterator[tuple[pa.T
 def _survey_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
     if config.format == "parquet":
         types, groups = parquet.columns(file.url)
+        types = _with_partitions(types, file)
         return _File(types, list(_pieces(file, groups)), sum(rows for rows, _ in groups), 0)
     lines = _text_rows(file.url, config)
     sample = [row for _, row in islice(lines, _SAMPLED_ROWS)]
@@ -132,8 +132,13 @@ def _survey_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
     sampled = sum(
         len(str(row) if config.format == "jsonl" else "\t".join(map(str, row.values()))) + 1 for row in sample
     )
-    piece = Slice(file=file.url, identity=file.identity, start=0, stop=file.size, first_row=1)
-    return _File(types if sample else {}, [piece], size_bytes * len(sample) // max(1, sampled), size_bytes)
+    piece = _piece(file, 0, file.size)
+    return _File(
+        _with_partitions(types, file) if sample else {},
+        [piece],
+        size_bytes * len(sample) // max(1, sampled),
+        size_bytes,
+    )
 
 
 def _json_types(
@@ -167,8 +172,24 @@ def _pieces(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[Slice]:
     for number, (rows, group_bytes) in enumerate(groups):
         stop, size_bytes = stop + rows, size_bytes + group_bytes
         if stop > start and (size_bytes >= _PIECE_BYTES or number == len(groups) - 1):
-            yield Slice(file=file.url, identity=file.identity, start=start, stop=stop, first_row=start + 1)
+            yield _piece(file, start, stop)
             start, size_bytes = stop, 0
+
+
+def _piece(file: SourceFile, start: int, stop: int) -> Slice:
+    """Rows of a Parquet file; of a text file all."""
+    return Slice(
+        file=file.url,
+        identity=file.identity,
+        start=start,
+        stop=stop,
+        first_row=start + 1,
+        partitions=file.partitions,
+    )
+
+
+def _with_partitions(types: Types, file: SourceFile) -> Types:
+    return dict.fromkeys(file.partitions, pa.string()) | types
 
 
 def _text_rows(url: str, config: PairsConfig | TextsConfig) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.tables.shards import FileSurvey
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.source_files import SourceFile
 
 
 def with_compression(*suffixes: str) -> tuple[str, ...]:

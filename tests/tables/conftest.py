@@ -13,6 +13,7 @@ import pytest
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.config import InputConfig
 
+TEXTS = ("query_id", "query", "passage_id", "passage")
 Row = dict[str, Any]
 Writer = Callable[[Path, list[Row]], Path]
 
@@ -92,3 +93,13 @@ def read_all(
         good += candidates.to_pylist()
         bad += rejects.to_pylist()
     return good, bad
+
+
+def check_every_row_once(path: str, table_format: str, shard_pairs: int) -> None:
+    """That a table of rows() is read in its order, with nothing lost or rejected."""
+    good, bad = read_all(path, table_format, shard_pairs, kept={"first": "first_score"})
+    assert [[row[name] for name in TEXTS] for row in good] == [
+        [row[name] for name in TEXTS] for row in rows()
+    ]
+    assert good[1]["kept"] == {"first": 1.0}
+    assert bad == []

@@ -10,9 +10,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
-from tests.tables.conftest import WRITERS, nested, plan, read_all, rows, write_jsonl, write_parquet
-
-TEXTS = ("query_id", "query", "passage_id", "passage")
+from tests.tables.conftest import TEXTS, WRITERS, nested, plan, read_all, rows, write_jsonl, write_parquet
 
 
 @pytest.mark.parametrize("shard_pairs", [1, 4, 7, 1000])

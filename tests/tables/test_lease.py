@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import OutputError
 from pipeline.tables import lease as module
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import Beat, is_silent, last_beat, lease
-from pipeline.tables.storage import Directory
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import JobRecord, ShardReport, check_output, done_shards, mark_done, open_output
 from pipeline.tables.shards import Shard, Slice
-from pipeline.tables.storage import Directory
+from tests import reports
 
 RECORD = JobRecord(
     shards=2,
@@ -22,10 +23,7 @@ def shard(index: int, stop: int = 5) -> Shard:
 
 
 def report(of: Shard) -> ShardReport:
-    return ShardReport(
-        name=of.name, fingerprint=of.fingerprint, queries=1, pairs=5, kept=5, rejected={}, truncated=0,
-        tokens=50, padded_tokens=60, encode_s=0.1, score_s=0.2,
-    )  # fmt: skip
+    return reports.report(of.index, fingerprint=of.fingerprint)
 
 
 def test_the_same_job_goes_on(tmp_path: Path) -> None:
@@ -65,16 +63,16 @@ def test_files_of_unknown_origin_are_left_alone(tmp_path: Path) -> None:
 def test_markers_tell_what_is_done(tmp_path: Path) -> None:
     output = Directory(str(tmp_path))
     shards = (shard(0), shard(1), shard(2))
-    assert done_shards(output, shards) == {}
+    assert list(done_shards(output, shards)) == []
     mark_done(output, report(shards[1]))
-    assert done_shards(output, shards) == {"shard-000001": report(shards[1])}
+    assert list(done_shards(output, shards)) == [report(shards[1])]
 
 
 def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> None:
     output = Directory(str(tmp_path))
     mark_done(output, report(shard(0, stop=4)))
     output.write("_manifest/done/shard-000001.json", b'{"name": "sha')
-    assert done_shards(output, (shard(0), shard(1))) == {}
+    assert list(done_shards(output, (shard(0), shard(1)))) == []
 
 
 def test_a_start_that_was_killed_before_its_plan_can_be_repeated(tmp_path: Path) -> None:

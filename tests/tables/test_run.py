@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.tables.directory import Directory
 from pipeline.tables.run import RunRow, check_trec_ids, read_whole_run, write_shard, write_trec_run
 from pipeline.tables.schema import rejects_schema
-from pipeline.tables.storage import Directory
 
 KEPT = pa.struct([("url", pa.string())])
 NONE_REJECTED = rejects_schema(pa.string(), pa.string()).empty_table()

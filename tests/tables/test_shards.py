@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.tables.shards import FileSurvey, Shard, cut_shards
-from pipeline.tables.storage import SourceFile
+from pipeline.tables.source_files import SourceFile
 
 queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=6)
 
@@ -17,7 +17,7 @@ queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12
 def survey(name: str, ids: Sequence[str | None], pairs: list[int]) -> FileSurvey:
     """As of a nested table: a row a query."""
     starts = np.arange(len(ids), dtype=np.int64)
-    file = SourceFile(name, 1, "identity")
+    file = SourceFile(name, 1, "identity", {})
     return FileSurvey(
         file, pa.array(ids, pa.string()), starts, starts + 1, np.array(pairs), len(ids), pa.schema([])
     )

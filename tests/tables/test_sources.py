@@ -50,3 +50,23 @@ def test_a_json_value_that_does_not_fit_is_named(tmp_path: Path, value: object) 
     source = sources.survey(config, "candidates", PAIR)
     with pytest.raises(InputError, match=r"a.jsonl line 4: a value does not fit its column"):
         list(sources.read(source.pieces[0], source, PAIR))
+
+
+@pytest.mark.parametrize("table_format", ["parquet", "jsonl"])
+def test_columns_in_the_path_are_read(tmp_path: Path, table_format: str) -> None:
+    for lang in ("en", "de"):
+        folder = tmp_path / f"lang={lang}"
+        folder.mkdir()
+        if table_format == "parquet":
+            pq.write_table(pa.table({"query_id": [1], "passage_id": [2]}), folder / "a.parquet")
+        else:
+            (folder / "a.jsonl").write_text('{"query_id": 1, "passage_id": 2}\n')
+    config = PairsConfig.model_validate({"path": str(tmp_path), "format": table_format})
+    source = sources.survey(config, "candidates", PAIR)
+    found = [
+        row
+        for piece in source.pieces
+        for table, _ in sources.read(piece, source, [*PAIR, "lang"])
+        for row in table.to_pylist()
+    ]
+    assert [row["lang"] for row in found] == ["de", "en"]

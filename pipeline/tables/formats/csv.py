@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.partitions import Partitions
 from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.source_files import SourceFile, open_input
 from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".csv", ".tsv")
@@ -28,14 +29,14 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     own, runs = layout.columns, RunFinder()
     with open_input(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
-        require_columns(file.url, [own.query_id, own.query, own.passage_id, own.passage], header)
-        require_columns(file.url, list(layout.kept.values()), header, "output.keep_columns")
-        place = header.index(own.query_id)
+        present = list(dict.fromkeys([*header, *file.partitions]))
+        require_columns(file.url, [own.query_id, own.query, own.passage_id, own.passage], present)
+        require_columns(file.url, list(layout.kept.values()), present, "output.keep_columns")
         stop = body
         for start, number, following, fields in _records(
             stream, file.url, body, None, first_row, len(header)
         ):
-            runs.add((fields[place] or None) if len(fields) == len(header) else None, start, number)
+            runs.add(_values(header, fields, file.partitions).get(own.query_id) or None, start, number)
             stop = following
     schema = survey_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
     return runs.survey(file, body, first_row, stop, schema)
@@ -45,7 +46,10 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_input(piece.file) as stream:
         header, _, _ = _header(stream, piece.file)
         records = _records(stream, piece.file, piece.start, piece.stop, piece.first_row, len(header))
-        rows = [_row(header, fields, number, layout) for _, number, _, fields in records]
+        rows = [
+            _row(_values(header, fields, piece.partitions), number, layout)
+            for _, number, _, fields in records
+        ]
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
@@ -109,9 +113,13 @@ class _Lines:
         return line.decode(errors="surrogateescape")
 
 
-def _row(header: list[str], fields: list[str], number: int, layout: Layout) -> dict[str, Any]:
+def _values(header: list[str], fields: list[str], partitions: Partitions) -> dict[str, str | None]:
+    """By column, those of the path included; none for a record of another width than the header's."""
+    return {**partitions, **dict(zip(header, fields, strict=True))} if len(fields) == len(header) else {}
+
+
+def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str, Any]:
     own = layout.columns
-    values = dict(zip(header, fields, strict=False)) if len(fields) == len(header) else {}
     kept = {ours: values.get(theirs) or None for ours, theirs in layout.kept.items()}
     row: dict[str, Any] = {
         "query_id": values.get(own.query_id) or None,

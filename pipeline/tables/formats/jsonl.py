@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, common_type, reading_schema, require_columns, survey_schema
+from pipeline.tables.partitions import Partitions
 from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.source_files import SourceFile, open_input
 from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
@@ -29,7 +30,7 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
             stop = start + len(line)
             if not line.strip():
                 continue
-            row = _parse(line)
+            row = _parse(line, file.partitions)
             if isinstance(row, str):
                 runs.add(None, start, number)
                 continue
@@ -54,20 +55,23 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_input(piece.file) as stream:
         lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
         rows = [
-            row for _, number, line in lines if line.strip() for row in _rows(line, number, layout, schema)
+            row
+            for _, number, line in lines
+            if line.strip()
+            for row in _rows(line, number, piece.partitions, layout, schema)
         ]
     return pa.Table.from_pylist(rows, schema=target)
 
 
-def _parse(line: bytes) -> dict[str, Any] | str:
-    """The object on the line, or the reason why there is none."""
+def _parse(line: bytes, partitions: Partitions) -> dict[str, Any] | str:
+    """The object on the line with what its path adds, or the reason why there is none."""
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return "invalid_text"
     except (ValueError, RecursionError):  # also an integer of thousands of digits
         return "malformed_row"
-    return value if isinstance(value, dict) else "malformed_row"
+    return partitions | value if isinstance(value, dict) else "malformed_row"
 
 
 def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
@@ -92,11 +96,13 @@ def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
     return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
 
 
-def _rows(line: bytes, number: int, layout: Layout, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+def _rows(
+    line: bytes, number: int, partitions: Partitions, layout: Layout, schema: pa.Schema
+) -> Iterator[dict[str, Any]]:
     own = layout.columns
     empty = {"query_id": None, "query": None, "passage_id": None, "passage": None, "kept": None, "item": None}
     id_types = (schema.field("query_id").type, schema.field("passage_id").type)
-    parsed = _parse(line)
+    parsed = _parse(line, partitions)
     if isinstance(parsed, str):
         yield {**empty, "row": number, "reason": parsed}
         return
@@ -146,7 +152,7 @@ def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line. Raises InputError for one that holds none."""
     for _, number, line in numbered_lines(stream, 0, None, 1):
         if line.strip():
-            parsed = _parse(line)
+            parsed = _parse(line, {})
             if isinstance(parsed, str):
                 raise InputError(f"{url} line {number}: not a JSON object")
             yield number, parsed

@@ -1,7 +1,8 @@
 """Parquet, flat (a row a candidate) or nested (a row a query, its candidates as list<struct>).
 
 Our own ranges of rows, read with pyarrow: a survey reads the query ids only, a read streams through the row
-groups that overlap. A row group that holds several shards is read once for each of them.
+groups that overlap. A row group that holds several shards is read once for each of them. The data files of
+Delta and Iceberg tables are read here too.
 """
 
 from collections.abc import Iterator
@@ -13,56 +14,58 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.tables.cleaning import valid_text
-from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
-from pipeline.tables.schema import is_id, is_text
-from pipeline.tables.shards import FileSurvey, Int64Array, Slice
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.formats.arrow_rows import (
+    BATCH_ROWS,
+    Runs,
+    candidate_rows,
+    checked_schema,
+    is_nested,
+    plain,
+    plain_type,
+    wanted_columns,
+)
+from pipeline.tables.layout import Layout, reading_schema
+from pipeline.tables.partitions import add_partitions, partition_schema
+from pipeline.tables.shards import FileSurvey, Slice
+from pipeline.tables.snapshot import declared_columns
+from pipeline.tables.source_files import SourceFile, open_input
 
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
-_BATCH_ROWS = 4096
 
 
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+    query_id, runs = layout.columns.query_id, Runs()
     with _opened(file.url) as parquet:
-        schema = _check(file.url, parquet.schema_arrow, layout)
-        columns = [layout.columns.query_id]
-        if _is_nested(parquet.schema_arrow, layout):
-            columns.append(_leaf(parquet, layout))
-        ids: list[pa.Array] = []
-        starts: list[Int64Array] = []
-        weights: list[Int64Array] = []
-        row = 0
+        rows = _columns(file, parquet.schema_arrow, layout)
+        schema = checked_schema(file.url, rows, layout)
+        nested = is_nested(rows, layout)
+        columns = [query_id] if query_id in parquet.schema_arrow.names else []
+        columns += [_leaf(parquet, layout)] if nested else []
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=columns)
-            group_ids = _null_where_invalid(_plain(table[layout.columns.query_id]))
-            valid = np.flatnonzero(pc.is_valid(group_ids).to_numpy(zero_copy_only=False))
-            if valid.size:
-                present = group_ids.drop_null()
-                previous = ids[-1][-1] if ids else pa.scalar(None, present.type)
-                first = np.flatnonzero(_begins_run(present, previous))
-                ids.append(present.take(pa.array(first)) if first.size else present[:0])
-                starts.append(row + valid[first])
-                ids = [part for part in ids if len(part)]
-            weights.append(_weights(table, layout))
-            row += table.num_rows
-    return _file_survey(file, ids, starts, weights, row, schema)
+            table = add_partitions(table, [query_id], file.partitions)
+            lists = table[layout.columns.candidates] if nested else None
+            runs.add(table[query_id], None if lists is None else pc.list_value_length(lists))
+    return runs.survey(file, schema)
 
 
 def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
     with _opened(piece.file) as parquet:
-        nested = _is_nested(parquet.schema_arrow, layout)
-        own = layout.columns
-        texts = [own.candidates] if nested else [own.passage_id, own.passage]
-        outside = [name for name in layout.kept.values() if name in parquet.schema_arrow.names]
-        columns = list(dict.fromkeys([own.query_id, own.query, *texts, *outside]))
+        held = parquet.schema_arrow
+        wanted = wanted_columns(layout.declared or partition_schema(piece.partitions, held), layout)
         parts = []
-        for first, batch in _rows(parquet, piece, columns):
-            row = pa.array(np.arange(first + 1, first + 1 + batch.num_rows))
-            part = (_flatten if nested else _rename)(batch, row, layout, target)
-            parts.append(part)
+        for first, batch in _rows(parquet, piece, [name for name in wanted if name in held.names]):
+            rows = add_partitions(batch, wanted, piece.partitions)
+            parts.append(candidate_rows(rows, first, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def _columns(file: SourceFile, held: pa.Schema, layout: Layout) -> pa.Schema:
+    if layout.declared is None:
+        return partition_schema(file.partitions, held)
+    wanted = wanted_columns(layout.declared, layout)
+    return declared_columns(file.url, held, file.partitions, wanted, layout.declared)
 
 
 @contextmanager
@@ -76,82 +79,11 @@ def _opened(url: str) -> Iterator[pq.ParquetFile]:
             ) from error
 
 
-def _check(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
-    """The types the run will have from this file. Raises InputError for a missing or wrongly typed column."""
-    own = layout.columns
-    nested = _is_nested(schema, layout)
-    top = [own.query_id, own.query] + ([] if nested else [own.passage_id, own.passage])
-    require_columns(url, top, schema.names)
-    fields = {name: schema.field(name).type for name in schema.names}
-    if nested:
-        inner = {field.name: field.type for field in schema.field(own.candidates).type.value_type}
-        require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
-        fields = inner | fields
-    require_columns(url, list(layout.kept.values()), list(fields), "output.keep_columns")
-    types = {name: _plain_type(data_type) for name, data_type in fields.items()}
-    for name in (own.query, own.passage):
-        if not is_text(types[name]):
-            raise InputError(f"{url}: column {name!r} is {types[name]}, a text is needed")
-    for name in (own.query_id, own.passage_id):
-        if not is_id(types[name]):
-            raise InputError(f"{url}: column {name!r} is {types[name]}; ids are text, integers or binary")
-    kept = {ours: types[theirs] for ours, theirs in layout.kept.items()}
-    return survey_schema(types[own.query_id], types[own.passage_id], kept)
-
-
-def _is_nested(schema: pa.Schema, layout: Layout) -> bool:
-    if layout.columns.candidates not in schema.names or layout.columns.passage_id in schema.names:
-        return False
-    data_type = schema.field(layout.columns.candidates).type
-    return bool(
-        (pa.types.is_list(data_type) or pa.types.is_large_list(data_type))
-        and pa.types.is_struct(data_type.value_type)
-    )
-
-
 def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
     """The Parquet path of the nested passage ids, to count candidates without reading texts."""
     paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
     begin, end = f"{layout.columns.candidates}.", f".{layout.columns.passage_id}"
     return next(str(path) for path in paths if path.startswith(begin) and path.endswith(end))
-
-
-def _null_where_invalid(ids: pa.Array) -> pa.Array:
-    """An id that is no valid text is rejected when it is read; here it counts as none."""
-    valid = pa.array(valid_text(ids))
-    return ids if pc.all(valid).as_py() else pc.if_else(valid, ids, pa.scalar(None, ids.type))
-
-
-def _begins_run(ids: pa.Array, previous: pa.Scalar) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    begins = np.ones(len(ids), bool)
-    begins[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    begins[0] = not previous.is_valid or ids[0] != previous
-    return begins
-
-
-def _weights(table: pa.Table, layout: Layout) -> Int64Array:
-    """Candidates a row."""
-    if layout.columns.candidates not in table.column_names:
-        return np.ones(table.num_rows, np.int64)
-    lengths = pc.fill_null(pc.list_value_length(table[layout.columns.candidates]), 0)
-    return np.asarray(lengths.to_numpy(), np.int64)
-
-
-def _file_survey(
-    file: SourceFile,
-    ids: list[pa.Array],
-    starts: list[Int64Array],
-    weights: list[Int64Array],
-    rows: int,
-    schema: pa.Schema,
-) -> FileSurvey:
-    if not ids:
-        ids, starts = [pa.nulls(1, schema.field("query_id").type)], [np.zeros(1, np.int64)]
-    begin = np.concatenate(starts)
-    # Rows without an id before the first run belong to it too.
-    begin[0] = 0
-    pairs = np.add.reduceat(np.concatenate(weights), begin) if rows else np.zeros(1, np.int64)
-    return FileSurvey(file, pa.concat_arrays(ids), begin, begin + 1, pairs, rows, schema)
 
 
 def _rows(parquet: pq.ParquetFile, piece: Slice, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
@@ -177,102 +109,21 @@ def _batch_rows(parquet: pq.ParquetFile) -> int:
         for group in range(metadata.num_row_groups)
         for column in range(metadata.num_columns)
     )
-    return max(1, int(_BATCH_ROWS / max(1.0, most)))
-
-
-def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
-    own = layout.columns
-    arrays = {
-        "query_id": _plain(batch[own.query_id]),
-        "query": _plain(batch[own.query]),
-        "passage_id": _plain(batch[own.passage_id]),
-        "passage": _plain(batch[own.passage]),
-        "kept": _kept({ours: _plain(batch[theirs]) for ours, theirs in layout.kept.items()}, row, target),
-        "row": row,
-        "item": pa.nulls(len(row), pa.int32()),
-        "reason": pa.nulls(len(row), pa.string()),
-    }
-    return _cast(arrays, target)
-
-
-def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
-    own = layout.columns
-    lists = batch[own.candidates].combine_chunks()
-    parent = pc.list_parent_indices(lists)
-    inner = lists.flatten()
-    starts = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())])
-    inside = {field.name for field in inner.type}
-    # Field access by compute looks through the struct's own nulls: a null candidate has a null id.
-    item = pa.array(np.arange(len(inner)) - starts[parent.to_numpy()] + 1, pa.int32())
-    kept = {
-        ours: _plain(pc.struct_field(inner, theirs) if theirs in inside else batch[theirs].take(parent))
-        for ours, theirs in layout.kept.items()
-    }
-    arrays = {
-        "query_id": _plain(batch[own.query_id].take(parent)),
-        "query": _plain(batch[own.query].take(parent)),
-        "passage_id": _plain(pc.struct_field(inner, own.passage_id)),
-        "passage": _plain(pc.struct_field(inner, own.passage)),
-        "kept": _kept(kept, parent, target),
-        "row": row.take(parent),
-        "item": item,
-        "reason": pa.nulls(len(inner), pa.string()),
-    }
-    return pa.concat_tables([_cast(arrays, target), _null_lists(batch, lists, row, layout, target)])
-
-
-def _null_lists(
-    batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout, target: pa.Schema
-) -> pa.Table:
-    """A row that has no list at all is refused as one."""
-    null = lists.is_null()
-    count = pc.sum(null).as_py() or 0
-    known = {
-        "query_id": _plain(batch[layout.columns.query_id]).filter(null),
-        "row": row.filter(null),
-        "reason": pa.array(["null_candidates"] * count, pa.string()),
-    }
-    return _cast({field.name: known.get(field.name, pa.nulls(count, field.type)) for field in target}, target)
-
-
-def _kept(columns: dict[str, pa.Array], like: pa.Array, target: pa.Schema) -> pa.Array:
-    fields = target.field("kept").type
-    if not columns:
-        return pa.array([{}] * len(like), fields)
-    arrays = [columns[field.name].cast(field.type) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=list(fields))
-
-
-def _cast(arrays: dict[str, pa.Array], target: pa.Schema) -> pa.Table:
-    return pa.table([arrays[field.name].cast(field.type) for field in target], schema=target)
-
-
-def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Without chunks, dictionaries and the large and view variants, which differ in memory only."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return whole.cast(_plain_type(whole.type), safe=False)
-
-
-def _plain_type(data_type: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(data_type):
-        return _plain_type(data_type.value_type)
-    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
-        return pa.string()
-    if pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
-        return pa.binary()
-    return data_type
+    return max(1, int(BATCH_ROWS / max(1.0, most)))
 
 
 def columns(url: str) -> tuple[dict[str, pa.DataType], list[tuple[int, int]]]:
     """Every column with its type; rows and uncompressed bytes of each row group."""
     with _opened(url) as parquet:
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
-        types = {field.name: _plain_type(field.type) for field in parquet.schema_arrow}
+        types = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
         return types, [(group.num_rows, group.total_byte_size) for group in groups]
 
 
 def tables(piece: Slice, wanted: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """The wanted columns of a stretch, in batches with the 1-based number of their first row."""
     with _opened(piece.file) as parquet:
-        for first, batch in _rows(parquet, piece, wanted):
-            yield first + 1, pa.table({name: _plain(batch[name]) for name in wanted})
+        held = [name for name in wanted if name in parquet.schema_arrow.names]
+        for first, batch in _rows(parquet, piece, held):
+            rows = add_partitions(batch, wanted, piece.partitions)
+            yield first + 1, pa.table({name: plain(rows[name]) for name in wanted})

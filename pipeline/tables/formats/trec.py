@@ -1,8 +1,9 @@
 """A TREC run (query Q0 passage rank score tag), its texts in two files beside it.
 
 Each shard scans the two text files for the ids it needs: right for collections of up to some millions of
-passages. Columns to keep are rank, score and tag. Formats: https://trec.nist.gov (runs), BEIR's queries.jsonl
-and corpus.jsonl (title and text are joined by a space, as BEIR does), MS MARCO's two-column .tsv.
+passages. Columns to keep are rank, score and tag, and those of the path. Formats: https://trec.nist.gov
+(runs), BEIR's queries.jsonl and corpus.jsonl (title and text are joined by a space, as BEIR does), MS MARCO's
+two-column .tsv.
 """
 
 import json
@@ -14,7 +15,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.layout import Layout, reading_schema, require_columns, survey_schema
 from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.storage import SourceFile, open_input
+from pipeline.tables.source_files import SourceFile, open_input
 from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".trec", ".run", ".txt")
@@ -22,7 +23,8 @@ _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
 
 def survey(file: SourceFile, layout: Layout) -> FileSurvey:
-    require_columns(file.url, list(layout.kept.values()), list(_COLUMNS), "output.keep_columns")
+    columns = dict.fromkeys(file.partitions, pa.string()) | _COLUMNS
+    require_columns(file.url, list(layout.kept.values()), list(columns), "output.keep_columns")
     runs, stop, good = RunFinder(), 0, 0
     with open_input(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
@@ -33,7 +35,7 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
                 runs.add(entry and entry["query_id"], start, number)
     if not good:
         raise InputError(f"{file.url}: holds no line of a TREC run: query Q0 passage rank score tag")
-    kept = {ours: _COLUMNS[theirs] for ours, theirs in layout.kept.items()}
+    kept = {ours: columns[theirs] for ours, theirs in layout.kept.items()}
     return runs.survey(file, 0, 1, stop, survey_schema(pa.string(), pa.string(), kept))
 
 
@@ -46,7 +48,10 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     assert layout.input.passages is not None
     queries = _texts(layout.input.queries, {entry["query_id"] for entry in present})
     passages = _texts(layout.input.passages, {entry["passage_id"] for entry in present})
-    rows = [_row(number, entry, queries, passages, layout) for number, entry in entries]
+    rows = [
+        _row(number, entry and {**piece.partitions, **entry}, queries, passages, layout)
+        for number, entry in entries
+    ]
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 

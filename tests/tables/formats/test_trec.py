@@ -38,6 +38,20 @@ def test_ids_get_their_texts(tmp_path: Path) -> None:
     assert bad == []
 
 
+def test_a_beir_folder_holds_the_texts(tmp_path: Path) -> None:
+    passage = {"_id": "d1", "title": "Title", "text": "body", "metadata": {"url": "u"}}
+    (tmp_path / "corpus.jsonl").write_text(json.dumps(passage) + "\n")
+    query = {"_id": "q1", "text": "first", "metadata": {"answers": []}}
+    (tmp_path / "queries.jsonl").write_text(json.dumps(query) + "\n")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    (tmp_path / "run.trec").write_text("q1 Q0 d1 1 9.5 bm25\n")
+    texts = {"queries": f"{tmp_path}/queries.jsonl", "passages": f"{tmp_path}/corpus.jsonl"}
+    good, bad = read_all(tmp_path / "run.trec", "trec", 100, **texts)
+    assert [(row["query"], row["passage"]) for row in good] == [("first", "Title body")]
+    assert bad == []
+
+
 def test_texts_may_be_tab_separated(tmp_path: Path) -> None:
     good, _ = read_all(tmp_path / "run.trec", "trec", **collection(tmp_path, texts="tsv"))
     assert [row["passage"] for row in good] == ["body", "other\tbody", "body"]

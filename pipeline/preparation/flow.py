@@ -17,7 +17,7 @@ from ray.data import DataContext
 from pipeline import log
 from pipeline.cluster import join, own_error
 from pipeline.errors import ConfigError, OutputError
-from pipeline.preparation_plan import (
+from pipeline.preparation.plan import (
     BATCH_BYTES,
     Preparation,
     is_finished,
@@ -26,13 +26,13 @@ from pipeline.preparation_plan import (
     partitions,
     plan,
 )
-from pipeline.preparation_stages import PartReport, join_passages, read_piece, rows_read, write_part
-from pipeline.progress import Progress
+from pipeline.preparation.stages import PartReport, join_passages, read_piece, rows_read, write_part
 from pipeline.tables.config import PrepareConfig
+from pipeline.tables.directory import Directory
 from pipeline.tables.lease import lease
 from pipeline.tables.schema import REASONS
-from pipeline.tables.storage import Directory
 
+_LOG_EVERY_S = 60.0
 _NO_PROGRESS_S = 7200
 """Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
 
@@ -143,18 +143,19 @@ def _check_memory(found: Preparation) -> None:
 def _reports(output: str, found: Preparation) -> Iterator[PartReport]:
     context = DataContext.get_current()
     context.shuffle_input_batch_bytes = BATCH_BYTES
-    progress = Progress(partitions(found.by_query_bytes), found.candidates.rows)
+    logged, files, rows = time.monotonic(), 0, 0
     try:
         for row in _dataset(Directory(output).url, found).iter_rows():
             report = PartReport.model_validate_json(row["report"])
-            progress.add(report.written)
+            files, rows = files + 1, rows + report.written
+            if (now := time.monotonic()) - logged >= _LOG_EVERY_S:
+                log.info("written", files=f"{files}/{partitions(found.by_query_bytes)}", candidates=rows)
+                logged = now
             yield report
     except Exception as error:
         if (ours := own_error(error)) is not None:
             raise ours from error
         raise
-    finally:
-        progress.close()
 
 
 def _dataset(output: str, found: Preparation) -> ray.data.Dataset:

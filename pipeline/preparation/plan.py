@@ -7,10 +7,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import InputError, OutputError
-from pipeline.joining import rows_schema
+from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import PrepareConfig, TextsConfig
+from pipeline.tables.directory import Directory
 from pipeline.tables.sources import Source, survey
-from pipeline.tables.storage import Directory, absolute
+from pipeline.tables.storage import absolute
 
 _PARTITION_BYTES = 128 * 2**20
 """Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""

@@ -12,14 +12,21 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
-from pipeline.joining import Texts, candidate_rows, candidates_of, keyed, ordered_candidates, text_rows
-from pipeline.preparation_plan import Preparation
+from pipeline.preparation.joining import (
+    Texts,
+    candidate_rows,
+    candidates_of,
+    keyed,
+    ordered_candidates,
+    text_rows,
+)
+from pipeline.preparation.plan import Preparation
 from pipeline.tables.config import ColumnNames, TextsConfig
+from pipeline.tables.directory import Directory
 from pipeline.tables.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
 from pipeline.tables.shards import Slice
 from pipeline.tables.sources import Source, read
-from pipeline.tables.storage import Directory
 
 _READ = "_manifest/read"
 

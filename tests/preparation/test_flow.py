@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline import preparation
 from pipeline.config import load
 from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.preparation import flow
 from pipeline.prepare import main
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig, PrepareConfig
 
 Row = dict[str, Any]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUERIES = {"q1": "first query", "q2": "second ? 熊", "q3": "third"}
 PASSAGES = {"p1": "one", "p2": "two", "p3": ""}
 
@@ -92,7 +92,7 @@ def planned(folder: Path) -> tuple[int, int]:
 
 
 def test_a_trec_run_gets_its_texts(folder: Path) -> None:
-    summary = preparation.run(trec(folder))
+    summary = flow.run(trec(folder))
     rows = output_rows(folder)
     assert ids(rows) == [(query, f"p{rank}") for query in QUERIES for rank in (3, 1, 2)]
     assert rows[5] == {
@@ -108,7 +108,7 @@ def test_a_trec_run_gets_its_texts(folder: Path) -> None:
 def test_a_beir_folder_with_its_judgments(folder: Path) -> None:
     columns = {"query_id": "query-id", "passage_id": "corpus-id"}
     judged = {"path": str(folder / "qrels/test.tsv"), "format": "tsv", "columns": columns}
-    preparation.run(config(folder, judged))
+    flow.run(config(folder, judged))
     assert ids(output_rows(folder)) == [("q2", "p1"), ("q2", "p3"), ("q1", "p2")]
     assert [row["score"] for row in output_rows(folder)] == ["1", "0", "1"]
 
@@ -117,7 +117,7 @@ def test_rows_without_texts_or_ids_are_kept_apart(folder: Path) -> None:
     found = [("q1", "p1"), ("q9", "p1"), (None, "p2"), ("q1", "p9"), ("q2", None), ("q9", "p9"), ("q1", "p2")]
     table = pa.table({"query_id": [one for one, _ in found], "passage_id": [other for _, other in found]})
     pq.write_table(table, folder / "table.parquet", row_group_size=2)
-    summary = preparation.run(config(folder, {"path": str(folder / "table.parquet")}))
+    summary = flow.run(config(folder, {"path": str(folder / "table.parquet")}))
     assert (summary.candidates, summary.written, summary.queries) == (7, 2, 1)
     expected = {"no_passage_text": 2, "no_query_text": 1, "null_passage_id": 1, "null_query_id": 1}
     assert summary.rejected == expected
@@ -149,9 +149,7 @@ def test_scattered_rows_come_together(folder: Path) -> None:
     for part in range(3):
         pq.write_table(pa.Table.from_pylist(rows[part::3]), folder / f"table/{part}.parquet")
     columns = {"query_id": "qid", "query": "q", "passage_id": "pid", "passage": "p"}
-    preparation.run(
-        config(folder, {"path": str(folder / "table"), "columns": columns}, queries=None, passages=None)
-    )
+    flow.run(config(folder, {"path": str(folder / "table"), "columns": columns}, queries=None, passages=None))
     prepared = output_rows(folder)
     in_order = [row for part in range(3) for row in rows[part::3]]
     queries = list(dict.fromkeys(row["qid"] for row in in_order))
@@ -174,7 +172,7 @@ def test_ids_stay_what_they_are(folder: Path, kind: str) -> None:
         field: {"path": str(folder / f"{name}.parquet")}
         for field, name in (("queries", "queries"), ("passages", "corpus"))
     }
-    preparation.run(config(folder, {"path": str(folder / "table.parquet")}, **parquet))
+    flow.run(config(folder, {"path": str(folder / "table.parquet")}, **parquet))
     assert [
         (*pair, row["passage"])
         for pair, row in zip(ids(output_rows(folder)), output_rows(folder), strict=True)
@@ -182,7 +180,7 @@ def test_ids_stay_what_they_are(folder: Path, kind: str) -> None:
     with pytest.raises(
         InputError, match=r"corpus.jsonl: column '_id' is string, and 'passage_id' in .* is (int64|binary)"
     ):
-        preparation.run(config(folder, {"path": str(folder / "table.parquet")}, queries=parquet["queries"]))
+        flow.run(config(folder, {"path": str(folder / "table.parquet")}, queries=parquet["queries"]))
 
 
 @pytest.mark.parametrize("table_format", ["csv", "jsonl", "tsv without a header"])
@@ -200,7 +198,7 @@ def test_text_formats(folder: Path, table_format: str) -> None:
             else:
                 settings["header"] = list(rows[0])
             writer.writerows(rows)
-    preparation.run(config(folder, settings))
+    flow.run(config(folder, settings))
     prepared = output_rows(folder)
     if table_format == "jsonl":
         assert [row["n"] for row in prepared] == [0.0, 0.5, 1.0, 2.0]
@@ -214,66 +212,66 @@ def test_text_formats(folder: Path, table_format: str) -> None:
 def test_same_input_same_bytes_and_a_finished_table_is_not_touched(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.preparation_plan._PARTITION_BYTES", 300)  # several partitions
-    first = preparation.run(trec(folder))
+    monkeypatch.setattr("pipeline.preparation.plan._PARTITION_BYTES", 300)  # several partitions
+    first = flow.run(trec(folder))
     assert first.files > 1
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
-    assert preparation.run(trec(folder)) == first
+    assert flow.run(trec(folder)) == first
     assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
-    preparation.run(trec(folder, output={"path": str(folder / "again")}))
+    flow.run(trec(folder, output={"path": str(folder / "again")}))
     assert bytes_of(folder / "again") == bytes_of(folder / "out")
     assert planned(folder) == (3, 9)
     (folder / "out/_SUCCESS").unlink()  # as if killed
     (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
-    preparation.run(trec(folder))
+    flow.run(trec(folder))
     assert bytes_of(folder / "again") == bytes_of(folder / "out")
 
 
 def test_what_is_not_its_own_is_refused(folder: Path) -> None:
-    preparation.run(trec(folder))
+    flow.run(trec(folder))
     write_jsonl(folder / "queries.jsonl", texts({**QUERIES, "q4": "new"}))
     with pytest.raises(
         OutputError, match=r"holds another table.*queries.jsonl was .* Take another output.path"
     ):
-        preparation.run(trec(folder))
+        flow.run(trec(folder))
     with pytest.raises(OutputError, match=r"not empty, and no prepared table \(holds test.tsv\)"):
-        preparation.run(trec(folder, output={"path": str(folder / "qrels")}))
+        flow.run(trec(folder, output={"path": str(folder / "qrels")}))
     inside = config(folder, {"path": str(folder), "format": "trec"}, output={"path": str(folder / "x/out")})
     with pytest.raises(OutputError, match="lies inside of the input"):
-        preparation.run(inside)
+        flow.run(inside)
 
 
 def test_an_id_has_one_text(folder: Path) -> None:
     same = [*texts(PASSAGES), {"_id": "p1", "text": "one"}]
     write_jsonl(folder / "corpus.jsonl", same)
-    assert preparation.run(trec(folder)).passage_texts == 4
+    assert flow.run(trec(folder)).passage_texts == 4
     write_jsonl(folder / "corpus.jsonl", [*same, {"_id": "p1", "text": "another"}])
     with pytest.raises(
         InputError, match=r"corpus.jsonl row 5: passage id 'p1' has another text than in .* row 1"
     ):
-        preparation.run(trec(folder, output={"path": str(folder / "other")}))
+        flow.run(trec(folder, output={"path": str(folder / "other")}))
 
 
 def test_mistakes_are_named(folder: Path) -> None:
     corpus = folder / "corpus.jsonl"
     with pytest.raises(InputError, match=r"nowhere: no such file"):
-        preparation.run(trec(folder, queries={"path": str(folder / "nowhere")}))
+        flow.run(trec(folder, queries={"path": str(folder / "nowhere")}))
     queries = {"path": str(folder / "queries.jsonl"), "format": "jsonl", "columns": {"id": "id"}}
     with pytest.raises(
         InputError, match=r"queries.jsonl: no column 'id'; it has _id, text.* queries.columns"
     ):
-        preparation.run(trec(folder, queries=queries))
+        flow.run(trec(folder, queries=queries))
     with pytest.raises(InputError, match=r"corpus.jsonl: not a readable Parquet file"):
-        preparation.run(trec(folder, passages={"path": str(corpus)}))
+        flow.run(trec(folder, passages={"path": str(corpus)}))
     corpus.write_text(corpus.read_text() + '{"_id": "p4", \n')
     with pytest.raises(InputError, match=r"corpus.jsonl line 4: not a JSON object"):
-        preparation.run(trec(folder))
+        flow.run(trec(folder))
     write_jsonl(corpus, [*texts(PASSAGES), {"_id": 4, "text": "four"}])
     with pytest.raises(InputError, match=r"corpus.jsonl.*'_id'.*line 4|corpus.jsonl line 4"):
-        preparation.run(trec(folder))
+        flow.run(trec(folder))
     write_jsonl(corpus, [*texts(PASSAGES), {"_id": None, "text": "four"}])
     with pytest.raises(InputError, match=r"corpus.jsonl row 4: a text without '_id'"):
-        preparation.run(trec(folder))
+        flow.run(trec(folder))
 
 
 def test_a_corrupt_file_is_named(folder: Path) -> None:
@@ -283,7 +281,7 @@ def test_a_corrupt_file_is_named(folder: Path) -> None:
     data[100:400] = bytes(300)
     (folder / "corpus.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"corpus.parquet: not a readable Parquet file"):
-        preparation.run(trec(folder, passages={"path": str(folder / "corpus.parquet")}))
+        flow.run(trec(folder, passages={"path": str(folder / "corpus.parquet")}))
 
 
 def test_files_of_a_table_are_alike(folder: Path) -> None:
@@ -292,11 +290,11 @@ def test_files_of_a_table_are_alike(folder: Path) -> None:
     pq.write_table(one, folder / "table/a.parquet")
     pq.write_table(one.append_column("tag", pa.array(["x"])), folder / "table/b.parquet")
     with pytest.raises(InputError, match=r"b.parquet: column 'tag' is string, and not there in .*a.parquet"):
-        preparation.run(config(folder, {"path": str(folder / "table")}))
+        flow.run(config(folder, {"path": str(folder / "table")}))
     pq.write_table(one.append_column("query", pa.array(["x"])), folder / "table/a.parquet")
     (folder / "table/b.parquet").unlink()
     with pytest.raises(InputError, match=r"column 'query' would stand twice.*leave queries out"):
-        preparation.run(config(folder, {"path": str(folder / "table")}))
+        flow.run(config(folder, {"path": str(folder / "table")}))
 
 
 def test_in_an_object_store(folder: Path, bucket: str) -> None:
@@ -314,9 +312,9 @@ def test_in_an_object_store(folder: Path, bucket: str) -> None:
     # The session's workers were started before the bucket: they must be told where it is.
     ray.shutdown()
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    summary = preparation.run(settings)
+    summary = flow.run(settings)
     assert summary.written == 9
-    assert preparation.run(settings) == summary
+    assert flow.run(settings) == summary
     plan = plan_table(InputConfig(path=f"{bucket}/out/candidates"), {}, 100)
     assert plan.shards[0].pairs == 9
 

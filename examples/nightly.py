@@ -1,0 +1,69 @@
+"""One date's reranking as jobs of a standing Ray cluster: one at a time, however often it is asked for.
+
+For schedulers, such as airflow_dag.py. It needs just `pip install 'ray[default]'` of the cluster's version.
+"""
+
+import time
+
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+MISTAKE, REJECTS = 2, 3
+"""Exit statuses of `python -m pipeline.rerank`."""
+
+
+class MistakeError(RuntimeError):
+    """The config, the input or the model is wrong: another try would end the same way."""
+
+
+def rerank(client: JobSubmissionClient, config: str, run_date: str) -> int:
+    """Rerank one date. Returns 0, or REJECTS where all is done but for rows that can't be scored.
+
+    config: its path on the cluster. Raises MistakeError, or RuntimeError for what another try may mend: it
+    goes on from the shards that are done.
+    """
+    command = f"python -m pipeline.rerank --config {config} --set run_date={run_date}"
+    status = run(client, job_name(run_date), command)
+    if status == MISTAKE:
+        raise MistakeError(f"{command}: see the message above")
+    if status not in (0, REJECTS):
+        raise RuntimeError(f"{command}: exit status {status}")
+    return status
+
+
+def job_name(run_date: str) -> str:
+    return f"rerank-{run_date}"
+
+
+def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5) -> int:
+    """Run a command as the cluster's job NAME-1, print what it says, and return its exit status.
+
+    Where NAME-1 runs already, it is waited for; where it has ended, NAME-2 is started: Ray refuses an id
+    twice, and one that was deleted stays half taken for a moment. Raises RuntimeError where the job was
+    stopped or its machine died: there is no exit status.
+    """
+    before = _attempts(client, name)
+    number = max(before, default=0)
+    if number == 0 or before[number].status.is_terminal():
+        number += 1
+        client.submit_job(entrypoint=command, submission_id=f"{name}-{number}")
+    job_id = f"{name}-{number}"
+    while not (job := client.get_job_info(job_id)).status.is_terminal():
+        time.sleep(poll_s)
+    print(client.get_job_logs(job_id))
+    if job.driver_exit_code is None:
+        raise RuntimeError(f"{job_id}: {job.status}: {job.message}")
+    return job.driver_exit_code
+
+
+def stop(client: JobSubmissionClient, name: str) -> None:
+    """Stop the job if it runs: it gets SIGTERM, and three seconds."""
+    for number, job in _attempts(client, name).items():
+        if not job.status.is_terminal():
+            client.stop_job(f"{name}-{number}")
+
+
+def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
+    """By number."""
+    ids = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
+    numbers = {job_id.removeprefix(f"{name}-"): job for job_id, job in ids.items()}
+    return {int(number): job for number, job in numbers.items() if number.isdecimal()}

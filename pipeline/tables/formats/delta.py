@@ -1,0 +1,69 @@
+"""Delta Lake: the data files of one version, which are Parquet.
+
+What the protocol lets a data file differ by from the table is honoured (partition values, columns added,
+types widened) or refused (deletion vectors, column mapping, features unknown here).
+"""
+
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.snapshot import Snapshot, data_files, library, object_store_options
+from pipeline.tables.storage import absolute
+
+_READABLE = {
+    "deletionVectors",  # where there are none
+    "timestampNtz",
+    "typeWidening",
+    "typeWidening-preview",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+}
+
+
+def snapshot(url: str, version: int | None) -> Snapshot:
+    """Raises InputError for what is no Delta table, or one that needs more than this reads."""
+    deltalake = library("deltalake", "delta")
+    try:
+        table = deltalake.DeltaTable(absolute(url), version, storage_options=object_store_options())
+        _check(url, table)
+        actions = pa.table(table.get_add_actions(flatten=True))
+        schema = pa.schema(table.schema().to_arrow())
+    except InputError:
+        raise
+    except Exception as error:  # its own, and those of the store
+        raise InputError(f"{url}: not a readable Delta table: {error}") from error
+    columns = table.metadata().partition_columns
+    values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in columns]
+    root = absolute(url).rstrip("/")
+    places = [
+        (_place(root, path), dict(zip(columns, row, strict=True)))
+        for path, *row in zip(actions["path"].to_pylist(), *values, strict=True)
+    ]
+    return Snapshot(data_files(places), table.version(), schema)
+
+
+def _check(url: str, table: Any) -> None:
+    features = set(table.protocol().reader_features or [])
+    mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    if mapping != "none":
+        raise InputError(
+            f"{url}: has column mapping ({mapping}): its files hold other names than the table, which is not"
+            " read here. Copy the table to one without it"
+        )
+    if unknown := sorted(features - _READABLE - {"columnMapping"}):
+        raise InputError(f"{url}: has the reader feature {unknown[0]}, which is not read here")
+    deleted = pa.table(table.deletion_vectors())["filepath"]
+    if len(deleted):
+        raise InputError(
+            f"{url}: {len(deleted)} of its files have deletion vectors, which are not read here, such as"
+            f" {deleted[0]}. Rewrite these files: REORG TABLE delta.`{url}` APPLY (PURGE)"
+        )
+
+
+def _place(root: str, path: str) -> str:
+    """Paths in the log are URL-encoded, and relative to the table unless it is a clone."""
+    decoded = unquote(path)
+    return decoded if "://" in decoded else f"{root}/{decoded}"

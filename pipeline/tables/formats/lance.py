@@ -1,0 +1,116 @@
+"""Lance: the fragments of one version, read by the library at that version, deletions left out."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.formats.arrow_rows import (
+    BATCH_ROWS,
+    Runs,
+    candidate_rows,
+    checked_schema,
+    is_nested,
+    wanted_columns,
+)
+from pipeline.tables.layout import Layout, reading_schema
+from pipeline.tables.shards import FileSurvey, Slice
+from pipeline.tables.snapshot import Snapshot, library, object_store_options
+from pipeline.tables.source_files import SourceFile
+from pipeline.tables.storage import absolute
+
+
+def snapshot(url: str, version: int | None) -> Snapshot:
+    """A fragment is a file: URL#version=7&fragment=0, with rows as they count after deletions."""
+    place = absolute(url)
+    dataset = _dataset(place, version)
+    return Snapshot(
+        [_file(place, dataset.version, each) for each in dataset.get_fragments()], dataset.version
+    )
+
+
+def _file(place: str, version: int, fragment: Any) -> SourceFile:
+    size = sum(each.file_size_bytes or 0 for each in fragment.metadata.files)
+    return SourceFile(
+        f"{place}#version={version}&fragment={fragment.fragment_id}", size, _identity(fragment), {}
+    )
+
+
+def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+    dataset, fragment = _fragment(file.url, file.identity)
+    schema = checked_schema(file.url, dataset.schema, layout)
+    nested, runs = is_nested(dataset.schema, layout), Runs()
+    columns = {"query_id": _quoted(layout.columns.query_id)}
+    if nested:
+        columns["candidates"] = f"array_length({_quoted(layout.columns.candidates)})"
+    for batch in _batches(dataset, fragment, columns, 0, None):
+        runs.add(batch["query_id"], batch["candidates"] if nested else None)
+    return runs.survey(file, schema)
+
+
+def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+    target, first = reading_schema(schema), piece.start
+    dataset, fragment = _fragment(piece.file, piece.identity)
+    columns = {name: _quoted(name) for name in wanted_columns(dataset.schema, layout)}
+    parts = []
+    for batch in _batches(dataset, fragment, columns, piece.start, piece.stop - piece.start):
+        parts.append(candidate_rows(batch, first, layout, target))
+        first += batch.num_rows
+    return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def _dataset(url: str, version: int | None) -> Any:
+    lance = library("lance", "lance")
+    # Ray forks only to start a program at once, which harms nothing.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    try:
+        return lance.dataset(url, version=version, storage_options=object_store_options())
+    except (ValueError, OSError) as error:
+        raise InputError(f"{url}: not a readable Lance table: {error}") from error
+
+
+def _fragment(url: str, identity: str) -> tuple[Any, Any]:
+    """The table at the version that was planned with, and one of its fragments."""
+    place, _, number = url.rpartition("#")
+    pinned = parse_qs(number)
+    dataset = _dataset(place, int(pinned["version"][0]))
+    fragment = dataset.get_fragment(int(pinned["fragment"][0]))
+    if fragment is None or _identity(fragment) != identity:
+        raise InputError(f"{url}: changed while the job ran (another table stands there now)")
+    return dataset, fragment
+
+
+def _identity(fragment: Any) -> str:
+    """Of its data and deletion files, whose names are never used twice."""
+    content = json.dumps(fragment.metadata.to_json(), sort_keys=True, default=str)
+    return f"{fragment.count_rows()} rows, {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _batches(
+    dataset: Any, fragment: Any, columns: dict[str, str], start: int, rows: int | None
+) -> Iterator[pa.Table]:
+    if rows == 0:
+        return
+    scanner = dataset.scanner(
+        columns=columns,
+        fragments=[fragment],
+        offset=start,
+        limit=rows,
+        batch_size=BATCH_ROWS,
+        scan_in_order=True,
+    )
+    try:
+        for batch in scanner.to_batches():
+            yield pa.Table.from_batches([batch])
+    except (ValueError, OSError) as error:
+        raise InputError(f"{dataset.uri}: not a readable Lance table: {error}") from error
+
+
+def _quoted(name: str) -> str:
+    """A column's name in Lance's SQL."""
+    return f"`{name}`"

@@ -1,0 +1,35 @@
+"""Columns that stand in a file's path, as Hive and Spark lay tables out: .../lang=en/day=2026-11-20/*.pq
+
+They are text, URL-decoded. A column that the file itself holds goes before one of its path.
+"""
+
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+Partitions = dict[str, str | None]
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def hive_partitions(url: str) -> Partitions:
+    """The values that the directories in `url` name."""
+    pairs = (part.partition("=") for part in url.split("/")[:-1])
+    return {unquote(key): None if value == _NULL else unquote(value) for key, sign, value in pairs if sign}
+
+
+def partition_schema(partitions: Partitions, schema: pa.Schema) -> pa.Schema:
+    """`schema` with the columns that the path adds."""
+    return pa.schema(
+        [*schema, *(pa.field(key, pa.string()) for key in partitions if key not in schema.names)]
+    )
+
+
+def add_partitions(rows: pa.Table, names: list[str], partitions: Partitions) -> pa.Table:
+    """`rows` with those of the columns `names` that the path alone has."""
+    for name in names:
+        if name in partitions and name not in rows.column_names:
+            rows = rows.append_column(
+                name, pa.repeat(pa.scalar(partitions[name], pa.string()), rows.num_rows)
+            )
+    return rows

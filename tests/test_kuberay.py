@@ -1,0 +1,150 @@
+"""The manifests of configs/kuberay against Kubernetes' schemas, Ray's autoscaler and this project's own code.
+
+KubeRay's own schemas come in no Python package: where KUBERAY_CRDS names a directory that holds its
+ray.io_*.yaml (helm-chart/kuberay-operator/crds of its repository), they are held against them as well.
+"""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from ray.autoscaler._private.kuberay import autoscaling_config
+
+from pipeline.config import RerankConfig, load_config
+from pipeline.rerank import parse
+
+ROOT = Path(__file__).parents[1]
+MANIFESTS = ROOT / "configs/kuberay"
+KUBERNETES = "1.37"
+
+
+def documents(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((MANIFESTS / file).read_text()))
+
+
+def rayjob() -> dict[str, Any]:
+    [document] = yaml.safe_load_all(
+        (MANIFESTS / "rerank-job.yaml").read_text().replace("RUN_DATE", "2026-11-20")
+    )
+    assert isinstance(document, dict)
+    return document
+
+
+def config_of(job: dict[str, Any]) -> RerankConfig:
+    """What its entrypoint asks for, through the command's own parser; the image has this tree in /rayrank."""
+    bash, option, script = shlex.split(job["spec"]["entrypoint"])
+    command, accepted = script.split(" || ")
+    python, m, module, *arguments = shlex.split(command)
+    assert (bash, option, accepted) == ("bash", "-c", "test $? -eq 3")
+    assert (python, m, module) == ("python", "-m", "pipeline.rerank")
+    options = parse(arguments)
+    assert not options.dry_run
+    return load_config(ROOT / options.config.relative_to("/rayrank"), options.overrides)
+
+
+def test_the_job_is_of_its_date() -> None:
+    job = rayjob()
+    assert job["metadata"]["name"] == "rerank-2026-11-20"
+    config = config_of(job)
+    assert config.output.path == "s3://search/reranked/2026-11-20/"
+    assert config.input.path == "s3://search/candidates/2026-11-20/"
+
+
+@pytest.mark.parametrize("document", documents("rerank-nightly.yaml"), ids=lambda document: document["kind"])
+def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
+    kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def groups() -> list[dict[str, Any]]:
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+@pytest.mark.parametrize("group", groups(), ids=lambda group: group.get("groupName", "head"))
+def test_kubernetes_knows_every_field_of_the_pods(group: dict[str, Any]) -> None:
+    pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+def node_types() -> dict[str, Any]:
+    """As Ray's autoscaler reads the cluster."""
+    cluster = {"metadata": {"name": "c", "namespace": "n"}, "spec": rayjob()["spec"]["rayClusterSpec"]}
+    config = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)
+    types = config["available_node_types"]
+    assert isinstance(types, dict)
+    return types
+
+
+def test_the_autoscaler_finds_room_for_every_actor_and_the_encoding() -> None:
+    types, actors = node_types(), config_of(rayjob()).actors
+    assert types["headgroup"]["resources"]["CPU"] == 0
+    pod = types["gpu"]["resources"]
+    actors_a_pod = pod["GPU"] // actors.num_gpus
+    assert actors_a_pod * types["gpu"]["max_workers"] >= actors.max
+    assert pod["CPU"] >= actors_a_pod * actors.num_cpus + 1
+    assert types["cpu"]["resources"].get("GPU") is None
+
+
+def test_nothing_is_kept_that_costs_money() -> None:
+    assert {name: node["min_workers"] for name, node in node_types().items()} == dict.fromkeys(
+        node_types(), 0
+    )
+    assert rayjob()["spec"]["shutdownAfterJobFinishes"] is True
+
+
+def nightly_script(path: Path, annotation: str) -> subprocess.CompletedProcess[str]:
+    """The CronJob's script, with a kubectl that tells the annotation and keeps what is applied."""
+    (path / "kubectl").write_text(
+        f'#!/bin/sh\ncase $1 in get) echo "{annotation}";; *) cat > {path}/applied;; esac\n'
+    )
+    (path / "kubectl").chmod(0o755)
+    [cronjob, *_] = documents("rerank-nightly.yaml")
+    [container] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    script = container["args"][0].replace("/manifests", str(MANIFESTS))
+    environment = {"PATH": f"{path}:{os.environ['PATH']}", "JOB": "rerank-nightly-29391300"}
+    return subprocess.run(
+        [*container["command"], script], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_nightly_job_applies_the_date_that_was_scheduled(tmp_path: Path) -> None:
+    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "applied").read_text()) == rayjob()
+
+
+def test_a_job_that_no_schedule_made_is_refused(tmp_path: Path) -> None:
+    done = nightly_script(tmp_path, "")
+    assert done.returncode == 1
+    assert "no schedule behind this job" in done.stderr
+    assert not (tmp_path / "applied").exists()
+
+
+def strict(schema: Any) -> Any:
+    """A CRD's schema as the API server's strict validation takes it: other fields are refused."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: strict(part) for key, part in schema.items()}
+    known = isinstance(schema.get("properties"), dict) and "type" in schema
+    open_to_more = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    return schema | {"additionalProperties": False} if known and not open_to_more else schema
+
+
+@pytest.mark.skipif("KUBERAY_CRDS" not in os.environ, reason="KUBERAY_CRDS names no directory")
+def test_kuberay_knows_every_field() -> None:
+    crd = yaml.safe_load((Path(os.environ["KUBERAY_CRDS"]) / "ray.io_rayjobs.yaml").read_text())
+    [schema] = [one["schema"]["openAPIV3Schema"] for one in crd["spec"]["versions"] if one["name"] == "v1"]
+    schema["properties"]["metadata"]["additionalProperties"] = True  # Kubernetes' own
+    validator = jsonschema.Draft202012Validator(strict(schema))
+    assert [error.message for error in validator.iter_errors(rayjob())] == []
+    typo = rayjob()
+    typo["spec"]["rayClusterSpec"]["enableInTreeAutoscalling"] = True
+    assert not validator.is_valid(typo)

@@ -1,0 +1,136 @@
+"""examples/nightly.py on a real Ray head, as a scheduler calls it."""
+
+import ast
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import nightly
+import pytest
+from nightly import REJECTS, MistakeError, rerank, run, stop
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[JobSubmissionClient]:
+    """A cluster that asks for no token; its jobs find this project as if it were installed there."""
+    port, agent_port, client_port = _free_ports(3)
+    binaries = Path(sys.executable).parent
+    path = f"{binaries}:{os.environ['PATH']}"
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path, "PYTHONPATH": str(ROOT)}
+    # Ports and a directory of its own: another cluster here may hold the default ones, and would be
+    # overwritten as the one that ray.init() joins. Ray's sockets need a short path.
+    place = tempfile.mkdtemp(prefix="ray-")
+    options = [
+        *("--head", "--num-cpus=2", "--block", "--port=0", f"--temp-dir={place}"),
+        f"--dashboard-port={port}",
+        f"--dashboard-agent-listen-port={agent_port}",
+        f"--ray-client-server-port={client_port}",
+    ]
+    head = subprocess.Popen(
+        [binaries / "ray", "start", *options],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield _connect(f"http://127.0.0.1:{port}")
+    finally:
+        os.killpg(head.pid, signal.SIGKILL)  # all of the cluster; asked kindly, it takes half a minute
+        head.wait()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client = JobSubmissionClient(address)
+            client.submit_job(entrypoint="true")  # answers before it can start jobs
+        except (ConnectionError, RuntimeError):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        else:
+            return client
+
+
+def test_a_date_is_reranked_and_a_second_time_found_done(
+    tmp_path: Path, client: JobSubmissionClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Few pairs: three processes that import torch are slow enough.
+    (tmp_path / "job.yaml").write_text(
+        f"""\
+input: {{path: {ROOT}/examples/candidates/part-0.parquet}}
+output: {{path: "{tmp_path}/{{run_date}}"}}
+scorer: {{model: {TINY}}}
+"""
+    )
+    for _ in range(2):
+        assert rerank(client, f"{tmp_path}/job.yaml", "2026-11-20") == 0
+        assert "160 pairs of 8 queries scored" in capfd.readouterr().out
+    assert (tmp_path / "2026-11-20/_SUCCESS").is_file()
+    with pytest.raises(MistakeError):
+        rerank(client, "/nowhere.yaml", "2026-11-20")
+    assert "error: /nowhere.yaml: No such file" in capfd.readouterr().out
+
+
+def test_a_job_that_runs_is_waited_for(tmp_path: Path, client: JobSubmissionClient) -> None:
+    command = f"echo >> {tmp_path}/starts; sleep 3; exit {REJECTS}"
+    ended: list[int] = []
+    askers = [Thread(target=lambda: ended.append(run(client, "waited", command, 0.1))) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+        _wait_until_it_runs(client, "waited-1")
+    for asker in askers:
+        asker.join(timeout=60)
+    assert ended == [REJECTS, REJECTS]
+    assert (tmp_path / "starts").read_text() == "\n"
+
+
+def test_a_stopped_job_has_failed_and_starts_again(client: JobSubmissionClient) -> None:
+    stopper = Thread(target=_stop, args=(client, "stopped"))
+    stopper.start()
+    with pytest.raises(RuntimeError, match="stopped-1: STOPPED: Job was intentionally stopped"):
+        run(client, "stopped", "sleep 60", 0.1)
+    stopper.join()
+    assert run(client, "stopped", "exit 0", 0.1) == 0
+
+
+def _stop(client: JobSubmissionClient, name: str) -> None:
+    _wait_until_it_runs(client, f"{name}-1")
+    stop(client, name)
+
+
+def _wait_until_it_runs(client: JobSubmissionClient, job_id: str) -> None:
+    deadline = time.monotonic() + 60
+    while {job.submission_id: job.status for job in client.list_jobs()}.get(job_id) != JobStatus.RUNNING:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_dag_is_python_and_asks_for_what_nightly_has() -> None:
+    """Airflow itself, which pins hundreds of packages, is not installed here."""
+    tree = ast.parse((ROOT / "examples/airflow_dag.py").read_text())
+    asked = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "nightly"]
+    assert [hasattr(nightly, name.name) for node in asked for name in node.names] == [True] * 5
