@@ -76,6 +76,8 @@ class RerankConfig(BaseModel):
     actors: ActorsConfig = ActorsConfig()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
+    reuse: str | None = Field(default=None, min_length=1)
+    """The output directory of a finished run, whose scores are taken for pairs that it scored alike."""
     run_date: date | None = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 

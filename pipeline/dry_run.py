@@ -7,6 +7,7 @@ from pipeline.scoring import Scorer
 from pipeline.stages import named
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.manifest import check_output, done_shards
+from pipeline.tables.score_table import check_former
 
 _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 
@@ -16,7 +17,10 @@ def describe(config: RerankConfig) -> str:
     output = output_of(config)
     scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
-    check_output(output, record_of(config, plan, scorer))
+    record = record_of(config, plan, scorer)
+    check_output(output, record)
+    if config.reuse:
+        check_former(config.reuse, record)
     done = sum(1 for _ in done_shards(output, plan.shards))
     pairs = sum(shard.pairs for shard in plan.shards)
     tokens_a_pair, sampled = _sample_tokens(config, plan, scorer)

@@ -5,7 +5,7 @@ is written first, its marker last; a start takes only the shards that have no ma
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -36,6 +36,7 @@ from pipeline.tables.manifest import (
     open_output,
 )
 from pipeline.tables.run import write_trec_run
+from pipeline.tables.score_table import FormerScores, check_former
 from pipeline.tables.shards import Shard
 from pipeline.tables.storage import absolute
 from pipeline.tally import Tally
@@ -58,6 +59,8 @@ def run(config: RerankConfig) -> Summary:
     if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
         log.info("already finished", output=output.url)
         return Summary.model_validate_json(finished)
+    if config.reuse:
+        check_former(config.reuse, record)
     quarantined = []
     with lease(output, len(plan.shards), count_done(output)) as held:
         tally = Tally()
@@ -69,8 +72,9 @@ def run(config: RerankConfig) -> Summary:
         if todo:
             connect(config.actors, max(shard.pairs for shard in todo))
         open_output(output, record)
+        former = FormerScores.of(config.reuse) if config.reuse and todo else None
         forget_attempts(output)
-        for result in _rerank(config, plan, scorer, todo):
+        for result in _rerank(_for_workers(config, scorer), plan, todo, former):
             if isinstance(result, Quarantined):
                 quarantined.append(result)
                 log.warning("shard given up", shard=result.name, stage=result.stage)
@@ -138,7 +142,7 @@ def record_of(config: RerankConfig, plan: Plan, scorer: Scorer) -> JobRecord:
 
 
 def _rerank(
-    config: RerankConfig, plan: Plan, scorer: Scorer, shards: list[Shard]
+    config: RerankConfig, plan: Plan, shards: list[Shard], former: FormerScores | None
 ) -> Iterator[ShardReport | Quarantined]:
     """Score and commit the shards; what became of each, as they are done."""
     if not shards:
@@ -148,7 +152,7 @@ def _rerank(
     done = len(plan.shards) - len(shards)
     metrics = Metrics(Directory(config.output.path).url, len(plan.shards), done, pairs, actors)
     try:
-        for row in _dataset(_for_workers(config, scorer), plan, shards).iter_rows():
+        for row in _dataset(config, plan, shards, former).iter_rows():
             if row["report"] is None:
                 given_up = Quarantined.model_validate_json(row["quarantined"])
                 progress.give_up(given_up)
@@ -188,18 +192,22 @@ def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
     )
 
 
-def _dataset(config: RerankConfig, plan: Plan, shards: list[Shard]) -> ray.data.Dataset:
+def _dataset(
+    config: RerankConfig, plan: Plan, shards: list[Shard], former: FormerScores | None
+) -> ray.data.Dataset:
     actors = config.actors
     most = min(actors.max, len(shards))
     rows = [{"shard": shard.model_dump_json()} for shard in shards]
     # A job on GPUs encodes on CPUs of its own. One on CPUs has none to spare: its encoding, a few percent
     # of the work, asks for none, or the actors would wait for tasks that wait for their CPUs.
     encode_cpus, encode_tasks = (1, None) if actors.num_gpus else (0, TaskPoolStrategy(size=most))
+    # Once in each node's object store, read from there without a copy by all its tasks.
+    shared: Callable[[], FormerScores] | None = former and partial(ray.get, ray.put(former))  # type: ignore[assignment]  # ray.get of one reference gives one object
     return (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map_batches(
             # The plan of a large table is large; the shards themselves travel one by one.
-            partial(encode_shard, config=config, plan=replace(plan, shards=())),
+            partial(encode_shard, config=config, plan=replace(plan, shards=()), former=shared),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=encode_cpus,

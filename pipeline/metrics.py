@@ -12,6 +12,7 @@ from pipeline.tables.manifest import ShardReport
 
 COUNTERS = {
     "rayrank_pairs_total": "Pairs scored",
+    "rayrank_reused_pairs_total": "Pairs whose score was taken from a former run",
     "rayrank_tokens_total": "Tokens that the model read, padding not counted",
     "rayrank_rejected_rows_total": "Input rows that could not be scored, by reason",
     "rayrank_scoring_seconds_total": "Seconds in which actors scored",
@@ -47,7 +48,8 @@ class Metrics:
 
     def add(self, report: ShardReport) -> None:
         """Another shard is done."""
-        self._count("rayrank_pairs_total", report.pairs)
+        self._count("rayrank_pairs_total", report.pairs - report.reused)
+        self._count("rayrank_reused_pairs_total", report.reused)
         self._count("rayrank_tokens_total", report.tokens)
         self._count("rayrank_scoring_seconds_total", report.score_s)
         for reason, rows in report.rejected.items():

@@ -31,6 +31,7 @@ class Progress:
         self._shards, self._pairs, self._actors = shards, pairs, actors
         self._stream, self._clock = stream, clock
         self._done_shards = self._done_pairs = self._tokens = self._rejected = self._given_up = 0
+        self._reused = 0
         self._score_s = 0.0
         self._start = self._logged = clock()
         self._terminal = stream.isatty()
@@ -40,6 +41,7 @@ class Progress:
         """Another shard is done."""
         self._done_shards += 1
         self._done_pairs += report.pairs
+        self._reused += report.reused
         self._tokens += report.tokens
         self._score_s += report.score_s
         rejected = sum(report.rejected.values())
@@ -77,6 +79,7 @@ class Progress:
             "pairs_per_s": speed,
             "tokens_per_s": round(self._tokens / wall_s),
             "device_share": f"{self._score_s / (wall_s * self._actors):.0%}",
+            "reused": self._reused,
             "rejected": self._rejected,
             "given_up": self._given_up,
         }
@@ -91,6 +94,7 @@ class Progress:
             f"{now['tokens_per_s']} tokens/s",
             f"device {now['device_share']}",
         ]
+        parts += [f"{self._reused} reused"] if self._reused else []
         parts += [f"{self._rejected} rejected"] if self._rejected else []
         parts += [f"{self._given_up} shards given up"] if self._given_up else []
         return "  ".join(parts)

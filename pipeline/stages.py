@@ -6,13 +6,11 @@ A shard is ONE row of an Arrow table: its description as JSON, its columns folde
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,33 +19,42 @@ from pipeline.errors import InputError, RayrankError, ScoringError
 from pipeline.ranking import places, rank, top
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.scorer import Scored
 from pipeline.tables.attempts import Attempts, Quarantined
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import ShardReport, mark_done
 from pipeline.tables.run import check_trec_ids, write_shard
-from pipeline.tables.schema import score_columns
+from pipeline.tables.schema import result_schema, score_columns
+from pipeline.tables.score_table import FormerScores, distinct_queries, fingerprints, write_scores
 from pipeline.tables.shards import Shard
 from pipeline.tables.statistics import Distribution, Movement
 
 
-def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
-    """Read a shard and tokenize it."""
-    return _survivable("encode", row, config, lambda: _encode(row, config, plan))
+def encode_shard(
+    row: pa.Table, config: RerankConfig, plan: Plan, former: Callable[[], FormerScores] | None
+) -> pa.Table:
+    """Read a shard and tokenize it, but for pairs whose scores are known from a former run."""
+    return _survivable("encode", row, config, lambda: _encode(row, config, plan, former))
 
 
-def _encode(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
+def _encode(
+    row: pa.Table, config: RerankConfig, plan: Plan, former: Callable[[], FormerScores] | None
+) -> pa.Table:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
     start = time.monotonic()
     shard = _shard_of(row)
     candidates, rejects = read_shard(shard, config.input, config.output.keep_columns, plan)
     if config.output.trec_run:
         check_trec_ids(candidates)
-    pairs = list(zip(candidates["query"].to_pylist(), candidates["passage"].to_pylist(), strict=True))
+    queries, passages = candidates["query"].to_pylist(), candidates["passage"].to_pylist()
+    prints, layer_scores = fingerprints(queries, passages), score_columns(config.scorer.cutoff_layers or ())
+    results = former().find(prints, layer_scores) if former else _unknown(candidates, layer_scores)
+    new = pc.indices_nonzero(results["score"].is_null())
     try:
-        encoded = _scorer(config.scorer).encode(pairs)
+        encoded = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
     except ScoringError as error:
-        raise named(error, candidates) from error
+        raise named(error, candidates.take(new)) from error
     return pa.table(
         {
             "shard": row["shard"],
@@ -55,6 +62,8 @@ def _encode(row: pa.Table, config: RerankConfig, plan: Plan) -> pa.Table:
             "inputs": _fold(encoded.inputs.to_struct_array()),
             "pairs": _fold(encoded.pairs.to_struct_array()),
             "candidates": _fold(candidates.drop_columns(["query", "passage"]).to_struct_array()),
+            "prints": _fold(prints.to_struct_array()),
+            "results": _fold(results.to_struct_array()),
             "rejects": _fold(rejects.to_struct_array()),
             "encode_s": pa.array([time.monotonic() - start]),
         }
@@ -81,20 +90,19 @@ class ScoreShard:
 
     def _score(self, row: pa.Table) -> pa.Table:
         start = time.monotonic()
-        inputs, pairs = (pa.Table.from_struct_array(_unfold(row[name])) for name in ("inputs", "pairs"))
+        inputs, pairs, results = (_table(row[name]) for name in ("inputs", "pairs", "results"))
         encoded = EncodedPairs(_unfold(row["sequences"]), inputs, pairs)
         try:
             scored = self._scorer.forward(encoded)
         except ScoringError as error:
-            raise named(error, pa.Table.from_struct_array(_unfold(row["candidates"]))) from error
+            new = pc.indices_nonzero(results["score"].is_null())
+            raise named(error, _table(row["candidates"]).take(new)) from error
+        results = _filled(results, _results(scored, pairs, results.column_names))
         return pa.table(
             {
-                "shard": row["shard"],
-                "candidates": row["candidates"],
-                "rejects": row["rejects"],
-                "pairs": row["pairs"],
-                "scores": _fold(_columns(scored.scores)),
-                "windows": _fold(_columns(scored.windows)),
+                **{name: row[name] for name in ("shard", "candidates", "prints", "rejects")},
+                "results": _fold(results.to_struct_array()),
+                "reused": pa.array([results.num_rows - pairs.num_rows]),
                 "tokens": pa.array([scored.tokens]),
                 "padded_tokens": pa.array([scored.padded_tokens]),
                 "encode_s": row["encode_s"],
@@ -116,19 +124,17 @@ def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
 def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
     shard = _shard_of(row)
     output = Directory(config.output.path)
-    candidates = pa.Table.from_struct_array(_unfold(row["candidates"]))
-    rejects = pa.Table.from_struct_array(_unfold(row["rejects"]))
-    pairs = pa.Table.from_struct_array(_unfold(row["pairs"]))
-    scores, windows = (_unfold(row[name]).flatten() for name in ("scores", "windows"))
-    layer_scores = score_columns(config.scorer.cutoff_layers or ())
-    more = {"query_cut": pairs["query_cut"], "passage_cut": pairs["passage_cut"], "window": windows[-1]}
-    for name, column in {**more, **dict(zip(layer_scores, scores[: len(layer_scores)], strict=True))}.items():
+    names = ("candidates", "results", "prints", "rejects")
+    candidates, results, prints, rejects = (_table(row[name]) for name in names)
+    more = {"place": pa.array(places(candidates["query_id"]))}
+    more |= {name: results[name] for name in results.column_names if name != "score"}
+    for name, column in more.items():
         candidates = candidates.append_column(name, column)
-    before = pa.array(places(candidates["query_id"]))
-    every = rank(candidates.append_column("place", before), scores[-1].to_numpy(), None)
+    every = rank(candidates, results["score"].to_numpy(), None)
     ranked = top(every, config.output.top_k)
-    write_shard(output, shard.name, ranked, rejects, layer_scores)
-    numbers = {name: row[name][0].as_py() for name in ("tokens", "padded_tokens", "encode_s", "score_s")}
+    write_scores(output, shard.name, prints, results)
+    write_shard(output, shard.name, ranked, rejects, score_columns(config.scorer.cutoff_layers or ()))
+    numbers = ("reused", "tokens", "padded_tokens", "encode_s", "score_s")
     report = ShardReport(
         name=shard.name,
         fingerprint=shard.fingerprint,
@@ -137,14 +143,15 @@ def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
         kept=ranked.num_rows,
         rejected=dict(Counter(rejects["reason"].to_pylist())),
         truncated=pc.sum(
-            pc.or_(pc.greater(pairs["query_cut"], 0), pc.greater(pairs["passage_cut"], 0))
+            pc.or_(pc.greater(results["query_cut"], 0), pc.greater(results["passage_cut"], 0))
         ).as_py()
         or 0,
         finished=datetime.now(UTC),
         scores=Distribution.of(every["score"].to_numpy()),
         best_scores=Distribution.of(top(every, 1)["score"].to_numpy()),
         movement=Movement.of(every["place"].to_numpy(), every["rank"].to_numpy()),
-        **numbers,
+        query_prints=distinct_queries(prints),
+        **{name: row[name][0].as_py() for name in numbers},
     )
     mark_done(output, report)
     return pa.table({"report": [report.model_dump_json()], "quarantined": [None]})
@@ -183,10 +190,34 @@ def _unfold(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks().flatten()
 
 
-def _columns(values: npt.NDArray[Any]) -> pa.StructArray:
-    """(rows,) or (rows, columns) as a struct of columns."""
-    columns = [pa.array(column) for column in np.atleast_2d(values.T)]
-    return pa.StructArray.from_arrays(columns, [str(number) for number in range(len(columns))])
+def _table(column: pa.ChunkedArray) -> pa.Table:
+    return pa.Table.from_struct_array(_unfold(column))
+
+
+def _unknown(candidates: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
+    schema = result_schema(layer_scores)
+    return pa.table([pa.nulls(candidates.num_rows, field.type) for field in schema], schema=schema)
+
+
+def _results(scored: Scored, pairs: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Of the pairs that were scored just now, by the columns of a result."""
+    scores, windows = (np.atleast_2d(values.T) for values in (scored.scores, scored.windows))
+    columns = {"score": scores[-1], "window": windows[-1]}
+    columns |= {name: pairs[name] for name in ("query_cut", "passage_cut")}
+    columns |= dict(
+        zip(names[len(columns) :], scores, strict=False)
+    )  # none for the one cutoff of most models
+    return pa.table({name: columns[name] for name in names})
+
+
+def _filled(known: pa.Table, new: pa.Table) -> pa.Table:
+    """`known` with its empty rows taken from `new`, in order."""
+    empty = known["score"].is_null().combine_chunks()
+    columns = [
+        pc.replace_with_mask(known[name].combine_chunks(), empty, new[name].combine_chunks())
+        for name in known.column_names
+    ]
+    return pa.table(columns, schema=known.schema)
 
 
 def named(error: ScoringError, candidates: pa.Table) -> InputError:

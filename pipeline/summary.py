@@ -27,6 +27,8 @@ class Summary(BaseModel):
     shards_done_before: int
     queries: int
     pairs: int
+    reused: int
+    """Of `pairs`, those whose score was taken from the former run that `reuse` names."""
     kept: int
     top_k: int | None
     files_left_out: int
@@ -61,6 +63,9 @@ class Summary(BaseModel):
                 else ""
             ),
         ]
+        if self.reused:
+            share = self.reused / self.pairs
+            lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the former run")
         if self.files_left_out:
             lines.append(f"{self.files_left_out} files of the input were left out; --dry-run lists them")
         if self.truncated:
@@ -84,6 +89,7 @@ def counts(tally: Tally) -> dict[str, Any]:
     return {
         "queries": tally.queries,
         "pairs": tally.pairs,
+        "reused": tally.reused,
         "kept": tally.kept,
         "rejected": dict(sorted(tally.rejected.items())),
         "truncated": tally.truncated,

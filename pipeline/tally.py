@@ -18,7 +18,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.done: set[str] = set()
-        self.queries = self.pairs = self.kept = self.truncated = self.tokens = self.padded_tokens = 0
+        self.queries = self.pairs = self.reused = self.kept = self.truncated = self.tokens = (
+            self.padded_tokens
+        ) = 0
         self.score_s = self.encode_s = 0.0
         self.rejected: Counter[str] = Counter()
         self.scores, self.best_scores, self.movement = Distribution(), Distribution(), Movement()
@@ -30,6 +32,7 @@ class Tally:
         for name in (
             "queries",
             "pairs",
+            "reused",
             "kept",
             "truncated",
             "tokens",

@@ -276,3 +276,53 @@ def test_other_formats_give_the_same_run(table: Path, table_format: str) -> None
     for row in one:
         if row["passage_id"] not in empty:
             assert abs(scores[str(row["query_id"]), row["passage_id"]] - row["score"]) < 1e-5
+
+
+def changed(table: Path) -> Path:
+    """The table of the next night: other ids, two passages changed, a query gone and another come."""
+    rows = pq.read_table(table).to_pylist()[4:]
+    rows = [{**row, "query_id": row["query_id"] + 100} for row in rows]
+    rows[5]["passage"] += " changed"
+    rows[17]["passage"] += " changed"
+    rows += [{**row, "query_id": 1, "query": "a new one"} for row in rows[:4]]
+    target = table.parent / "next"
+    target.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), target / "all.parquet")
+    return target
+
+
+@pytest.mark.parametrize("layers", [None, [2, 6, 4]])
+def test_pairs_that_a_former_run_scored_take_its_scores(
+    table: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int] | None
+) -> None:
+    scorer = {"model": next(one.checkpoint for one in golden_cases(MINICPM)), "cutoff_layers": layers}
+    scorer = {} if layers is None else scorer
+    options: dict[str, Any] = {"scorer": scorer, "output": {"keep_columns": {"number": "n"}, "top_k": 2}}
+    job.run(config(table, "former", **options))
+    following = changed(table)
+    reuse = str(table.parent / "former")
+    summary = job.run(config(following, "reusing", **options, shard_pairs=12, reuse=reuse))
+    full = job.run(config(following, "full", **options, shard_pairs=12))
+    assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
+    assert 0 < summary.tokens < full.tokens / 3
+    assert summary.truncated == full.truncated
+    assert "26 pairs (81.2%) took their score from the former run" in summary.as_text()
+    runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
+    for name in runs[0].column_names:
+        one, other = (run[name].to_pylist() for run in runs)
+        assert one == (pytest.approx(other, abs=1e-5) if name.startswith("score") else other)
+    # A chain of nights: what was taken is there to be taken again, and nothing is left to score.
+    again = job.run(
+        config(following, "again", **options, shard_pairs=12, reuse=str(table.parent / "reusing"))
+    )
+    assert (again.reused, again.tokens) == (32, 0)
+    assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
+
+
+def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
+    with pytest.raises(InputError, match="former: no finished run"):
+        job.run(config(table, reuse=str(table.parent / "former")))
+    job.run(config(table, "former"))
+    with pytest.raises(InputError, match="scorer.max_length was None, is 64"):
+        job.run(config(table, reuse=str(table.parent / "former"), scorer={"max_length": 64}))
+    assert not (table.parent / "out").exists()

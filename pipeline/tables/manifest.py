@@ -39,13 +39,15 @@ class JobRecord(BaseModel):
 class ShardReport(BaseModel):
     """What became of one shard. It is the marker's content, and what the driver hears."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     name: str
     fingerprint: str
     queries: int
     pairs: int
     """Scored. pairs + rejected = the rows of the input."""
+    reused: int
+    """Of `pairs`, those whose score was taken from a former run."""
     kept: int
     """Rows of the run, after top_k."""
     rejected: dict[str, int]
@@ -59,6 +61,8 @@ class ShardReport(BaseModel):
     best_scores: Distribution
     """Of the first rank of each query."""
     movement: Movement
+    query_prints: bytes
+    """Of its queries, by which a later run finds their scores: `score_table`."""
 
 
 def open_output(output: Directory, record: JobRecord) -> None:
@@ -107,6 +111,15 @@ def count_done(output: Directory) -> int:
     return sum(name.endswith(".json") for name in output.names(_DONE))
 
 
+def markers(output: Directory) -> Iterator[ShardReport]:
+    """The reports of all shards that have a marker, by name, without a look at what they hold."""
+    names = sorted(output.names(_DONE))
+    with ThreadPoolExecutor(_READ_THREADS) as threads:
+        for start in range(0, len(names), _READ_AT_ONCE):
+            some = names[start : start + _READ_AT_ONCE]
+            yield from filter(None, threads.map(lambda name: _read_marker(output, name), some))
+
+
 def done_shards(output: Directory, shards: tuple[Shard, ...]) -> Iterator[ShardReport]:
     """The reports of the shards that need no work. A large job has many: they are not all held at once."""
     names = output.names(_DONE)
@@ -114,7 +127,10 @@ def done_shards(output: Directory, shards: tuple[Shard, ...]) -> Iterator[ShardR
     with ThreadPoolExecutor(_READ_THREADS) as threads:
         for start in range(0, len(marked), _READ_AT_ONCE):
             some = marked[start : start + _READ_AT_ONCE]
-            yield from filter(None, threads.map(lambda shard: _read_marker(output, shard), some))
+            reports = threads.map(lambda shard: _read_marker(output, f"{shard.name}.json"), some)
+            for shard, report in zip(some, reports, strict=True):
+                if report is not None and report.fingerprint == shard.fingerprint:
+                    yield report
 
 
 def check_all_done(output: Directory, shards: tuple[Shard, ...]) -> None:
@@ -133,13 +149,11 @@ def mark_done(output: Directory, report: ShardReport) -> None:
     output.write(f"{_DONE}/{report.name}.json", report.model_dump_json().encode())
 
 
-def _read_marker(output: Directory, shard: Shard) -> ShardReport | None:
-    data = output.read(f"{_DONE}/{shard.name}.json")
+def _read_marker(output: Directory, name: str) -> ShardReport | None:
     try:
-        report = ShardReport.model_validate_json(data or b"")
+        return ShardReport.model_validate_json(output.read(f"{_DONE}/{name}") or b"")
     except ValidationError:
         return None
-    return report if report.fingerprint == shard.fingerprint else None
 
 
 def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:

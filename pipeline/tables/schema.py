@@ -62,9 +62,15 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
 def run_schema(
     query_id: pa.DataType, passage_id: pa.DataType, layer_scores: Sequence[str], kept: pa.StructType
 ) -> pa.Schema:
-    types = (query_id, passage_id, pa.float32(), pa.int32(), pa.int32(), pa.int32(), pa.int32())
-    scores = [(name, pa.float32()) for name in layer_scores]
-    return pa.schema([*zip(RUN_COLUMNS, types, strict=True), *scores, *kept])
+    results = {field.name: field.type for field in result_schema(layer_scores)}
+    types = results | {"query_id": query_id, "passage_id": passage_id, "rank": pa.int32()}
+    return pa.schema([*((name, types[name]) for name in (*RUN_COLUMNS, *layer_scores)), *kept])
+
+
+def result_schema(layer_scores: Sequence[str]) -> pa.Schema:
+    """What scoring gives for a pair, in any order of pairs."""
+    cuts = [(name, pa.int32()) for name in ("query_cut", "passage_cut", "window")]
+    return pa.schema([("score", pa.float32()), *cuts, *((name, pa.float32()) for name in layer_scores)])
 
 
 def score_columns(cutoff_layers: Sequence[int]) -> list[str]:
