@@ -1,16 +1,19 @@
-"""How far does a job grow in a straight line, and what stops it: the driver, the workers' CPUs or the store?
+"""How far does a job grow in a straight line, and what stops it?
 
 Run it from the repository root:
 
-    PYTHONPATH=. python benchmarks/scaling.py [--actors 1 2 4 8 16] [--seconds 4] [--shards 10] [--output URL]
+    PYTHONPATH=. python benchmarks/scaling.py [--actors 1 2 4 8 16] [--seconds 4] [--shards 15] [--output URL]
 
-The whole job runs, on a local cluster of several nodes that claim one GPU for each actor; the model alone is
-a stand-in (stand_in.py) that waits --seconds a shard, as a process waits for its GPU. Each actor gets
---shards shards of --pairs pairs. An actor's span goes from when its first shard begins to be scored to when
-its last one is done: loading, which a real job does once in hours, is left out, waiting between shards is
-not. A job's speed is the sum of its actors' pairs over their spans; linear is the number of actors times the
-speed of actors that never wait. Then --limit actors run without a wait: what is left is all that the job
-costs besides scoring, on this machine's cores, and the shards a second it ends with are the limit.
+The whole job runs, on a local cluster of several nodes that claim a GPU for each actor; the model alone is a
+stand-in (stand_in.py) that waits --seconds a shard, as a process waits for its GPU. There are --shards shards
+of --pairs pairs for each actor. Looked at is the steady state: from when every actor has scored --warm-up
+shards (processes that start, which a real job does once in hours, take these few cores from the others) to
+when the first actor finds nothing more to do. A job's speed there is the share of time in which its actors
+scored; linear is actors that always do.
+
+The limit: --limit actors that do not wait score --limit-shards shards of a query each. Nothing but what a
+shard costs besides its pairs is left, on this machine's cores, shared by the driver, Ray, all workers and
+the store.
 """
 
 import argparse
@@ -23,11 +26,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -43,12 +46,12 @@ ACTORS_A_NODE = 4
 CANDIDATES = 100
 
 
-class Speed(NamedTuple):
-    pairs_per_s: float
-    """Sum over the actors of their pairs over their spans."""
+class Measured(NamedTuple):
+    """Of the steady state."""
+
+    device_share: float
+    """Mean over the actors: seconds in which they scored over seconds."""
     shards_per_s: float
-    """All shards over the time from the first one's beginning to the last one's end."""
-    driver_mib: float
 
 
 def write_table(path: Path, pairs: int) -> None:
@@ -70,7 +73,10 @@ def cluster(actors: int, seconds: float, log: str) -> Iterator[None]:
         held = min(ACTORS_A_NODE, actors - first)
         # A CPU for the actor and one for the task that encodes for it.
         made.add_node(num_cpus=2 * held, num_gpus=held, object_store_memory=200 * 2**20)
-    hook = partial(install, seconds_a_shard=seconds, log=log)
+
+    def hook() -> None:
+        install(seconds, log)
+
     ray.init(
         address=made.address,
         log_to_driver=False,
@@ -84,7 +90,7 @@ def cluster(actors: int, seconds: float, log: str) -> Iterator[None]:
         made.shutdown()  # type: ignore[no-untyped-call]
 
 
-def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int) -> Speed:
+def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int, warm_up: int) -> Measured:
     with tempfile.TemporaryDirectory() as log:
         config = RerankConfig.model_validate(
             {
@@ -96,18 +102,17 @@ def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int)
             }
         )
         with cluster(actors, seconds, log):
-            summary = job.run(config)
+            job.run(config)
         files = sorted(Path(log).iterdir())
-        spans = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
-    speed = sum(len(span) * shard_pairs / (span[-1][1] - span[0][0]) for span in spans)
-    begin, end = min(span[0][0] for span in spans), max(span[-1][1] for span in spans)
-    return Speed(speed, summary.shards / (end - begin), _peak_mib())
-
-
-def _peak_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+        spans = [np.array([json.loads(line) for line in file.read_text().splitlines()]) for file in files]
+    assert len(spans) == actors
+    first, last = max(span[warm_up - 1, 1] for span in spans), min(span[-1, 1] for span in spans)
+    if first >= last:
+        raise SystemExit("no steady state: more --shards are needed")
+    inside = [np.clip(span, first, last) for span in spans]
+    shares = [(span[:, 1] - span[:, 0]).sum() / (last - first) for span in inside]
+    ended = sum(((first < span[:, 1]) & (span[:, 1] <= last)).sum() for span in spans)
+    return Measured(float(np.mean(shares)), ended / (last - first))
 
 
 def print_machine() -> None:
@@ -121,27 +126,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scaling of the job over simulated GPUs")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seconds", type=float, default=4.0, help="what the stand-in waits a shard")
-    parser.add_argument("--shards", type=int, default=10, help="shards an actor")
-    parser.add_argument("--pairs", type=int, default=1000, help="pairs a shard")
-    parser.add_argument("--limit", type=int, default=16, help="actors that run without a wait")
+    parser.add_argument("--shards", type=int, default=15, help="shards an actor")
+    parser.add_argument("--warm-up", type=int, default=3, help="shards of each actor that do not count")
+    parser.add_argument("--pairs", type=int, default=4000, help="pairs a shard")
+    parser.add_argument("--limit", type=int, default=4, help="actors that run without a wait")
+    parser.add_argument("--limit-shards", type=int, default=1500)
     parser.add_argument("--output", help="where runs go: a directory or URL; default: a temporary directory")
     options = parser.parse_args()
     print_machine()
-    print(f"shards of {options.pairs} pairs, {options.shards} an actor, {options.seconds:g} s each")
+    print(f"{options.shards} shards of {options.pairs} pairs an actor, {options.seconds:g} s each")
     with tempfile.TemporaryDirectory() as directory:
         output = f"{options.output or directory}/{time.time():.0f}"
-        print(f"\n{'actors':>6}{'pairs/s':>12}{'of linear':>11}{'driver MiB':>12}")
+        print(f"\n{'actors':>6}{'pairs/s':>12}{'of linear':>11}", flush=True)
         for actors in options.actors:
             table = Path(directory) / f"{actors}.parquet"
             write_table(table, actors * options.shards * options.pairs)
-            speed = run(table, f"{output}/{actors}", actors, options.seconds, options.pairs)
-            linear = actors * options.pairs / options.seconds
-            share = speed.pairs_per_s / linear
-            print(f"{actors:6}{speed.pairs_per_s:12.0f}{share:11.1%}{speed.driver_mib:12.0f}", flush=True)
+            found = run(table, f"{output}/{actors}", actors, options.seconds, options.pairs, options.warm_up)
+            speed = found.device_share * actors * options.pairs / options.seconds
+            print(f"{actors:6}{speed:12.0f}{found.device_share:11.1%}", flush=True)
         table = Path(directory) / "limit.parquet"
-        write_table(table, options.limit * options.shards * options.pairs)
-        speed = run(table, f"{output}/limit", options.limit, 0, options.pairs)
-    print(f"\nwithout a wait, {options.limit} actors: {speed.shards_per_s:.1f} shards/s")
+        write_table(table, options.limit_shards * CANDIDATES)
+        found = run(table, f"{output}/limit", options.limit, 0, CANDIDATES, options.warm_up)
+    print(f"\nwithout a wait, {options.limit} actors: {found.shards_per_s:.1f} shards/s")
 
 
 if __name__ == "__main__":

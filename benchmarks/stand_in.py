@@ -1,6 +1,6 @@
 """A stand-in for the model, to see what a job costs besides scoring. It may wait, as for a GPU.
 
-`ray.init(runtime_env={"worker_process_setup_hook": partial(install, ...)})` puts it into every worker.
+`ray.init(runtime_env={"worker_process_setup_hook": install})` puts it into every worker.
 """
 
 import json

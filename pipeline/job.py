@@ -1,16 +1,17 @@
-"""The offline job on Ray Data: plan -> encode (CPU) -> score (one replica an actor) -> rank and commit.
+"""The offline job on Ray Data: plan -> encode (CPU) -> score, rank, commit (one replica an actor).
 
 A shard travels as ONE row from stage to stage, so that nothing is shuffled and no query is split. Its data
 is written first, its marker last; a start takes only the shards that have no marker.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from ray.data import ActorPoolStrategy
 
 from pipeline import log
 from pipeline.cluster import connect, own_error
@@ -20,7 +21,7 @@ from pipeline.metrics import Metrics
 from pipeline.progress import Progress
 from pipeline.report import render
 from pipeline.scoring import Scorer
-from pipeline.stages import ScoreShard, commit_shard, encode_shard
+from pipeline.stages import ScoreShard, encode_shard
 from pipeline.summary import Summary, counts, versions
 from pipeline.tables.attempts import Quarantined, forget_attempts
 from pipeline.tables.candidates import Plan, plan_table
@@ -195,40 +196,33 @@ def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
 def _dataset(
     config: RerankConfig, plan: Plan, shards: list[Shard], former: FormerScores | None
 ) -> ray.data.Dataset:
-    actors = config.actors
-    most = min(actors.max, len(shards))
+    actors, most = config.actors, min(config.actors.max, len(shards))
     rows = [{"shard": shard.model_dump_json()} for shard in shards]
-    # A job on GPUs encodes on CPUs of its own. One on CPUs has none to spare: its encoding, a few percent
-    # of the work, asks for none, or the actors would wait for tasks that wait for their CPUs.
-    encode_cpus, encode_tasks = (1, None) if actors.num_gpus else (0, TaskPoolStrategy(size=most))
-    # Once in each node's object store, read from there without a copy by all its tasks.
-    shared: Callable[[], FormerScores] | None = former and partial(ray.get, ray.put(former))  # type: ignore[assignment]  # ray.get of one reference gives one object
-    return (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map_batches(
-            # The plan of a large table is large; the shards themselves travel one by one.
-            partial(encode_shard, config=config, plan=replace(plan, shards=()), former=shared),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=encode_cpus,
-            compute=encode_tasks,
-        )
-        .map_batches(
-            ScoreShard,
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=actors.num_cpus,
-            num_gpus=actors.num_gpus,
-            compute=ActorPoolStrategy(
-                min_size=min(actors.min, most), max_size=most, max_tasks_in_flight_per_actor=2
-            ),
-            fn_constructor_kwargs={"config": config},
-        )
-        .map_batches(
-            partial(commit_shard, config=config),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=0,
-            compute=TaskPoolStrategy(size=most),
-        )
+    arguments: dict[str, Any] = {
+        "config": config,
+        # The plan of a large table is large; the shards themselves travel one by one.
+        "plan": replace(plan, shards=()),
+        # Once in each node's object store, read from there without a copy by all its processes.
+        "former": former and partial(ray.get, ray.put(former)),
+    }
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if actors.num_gpus:
+        # On CPUs of its own, on any node: no GPU waits for texts. On CPUs the actors encode for themselves.
+        encode = partial(encode_shard, **arguments)
+        dataset = dataset.map_batches(encode, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    threads = 2 if actors.num_gpus else 1
+    return dataset.map_batches(
+        ScoreShard,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=actors.num_cpus,
+        num_gpus=actors.num_gpus,
+        compute=ActorPoolStrategy(
+            min_size=min(actors.min, most),
+            max_size=most,
+            max_concurrent_calls_per_actor=threads,
+            enable_true_multi_threading=True,
+            max_tasks_in_flight_per_actor=2 * threads,
+        ),
+        fn_constructor_kwargs=arguments,
     )

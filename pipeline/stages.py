@@ -1,4 +1,4 @@
-"""What the job's stages do with one shard, in processes of their own: encode, score, commit.
+"""What becomes of one shard, in processes of their own: encoded by a task, scored and written by an actor.
 
 A shard is ONE row of an Arrow table: its description as JSON, its columns folded into lists.
 """
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from pipeline.ranking import places, rank, top
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import Scored
-from pipeline.tables.attempts import Attempts, Quarantined
+from pipeline.tables.attempts import MAX_ATTEMPTS, Attempts, Quarantined
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.directory import Directory
 from pipeline.tables.manifest import ShardReport, mark_done
@@ -30,25 +31,33 @@ from pipeline.tables.score_table import FormerScores, distinct_queries, fingerpr
 from pipeline.tables.shards import Shard
 from pipeline.tables.statistics import Distribution, Movement
 
-
-def encode_shard(
-    row: pa.Table, config: RerankConfig, plan: Plan, former: Callable[[], FormerScores] | None
-) -> pa.Table:
-    """Read a shard and tokenize it, but for pairs whose scores are known from a former run."""
-    return _survivable("encode", row, config, lambda: _encode(row, config, plan, former))
+Former = Callable[[], FormerScores] | None
+"""How a process comes by the scores of a former run, where the job reuses any."""
 
 
-def _encode(
-    row: pa.Table, config: RerankConfig, plan: Plan, former: Callable[[], FormerScores] | None
-) -> pa.Table:
+def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> pa.Table:
+    """Read a shard and tokenize it, but for pairs whose scores are known from a former run.
+
+    A shard of which processes have died in this stage is given up: `quarantined` tells.
+    """
+    attempts = Attempts(Directory(config.output.path), _shard_of(row), "encode")
+    if attempts.made() >= MAX_ATTEMPTS:
+        return _given_up(row, "encode")
+    attempts.begin()
+    encoded = _encode(row, config, plan, former)
+    attempts.survived()
+    return encoded
+
+
+def _encode(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> pa.Table:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
     start = time.monotonic()
-    shard = _shard_of(row)
-    candidates, rejects = read_shard(shard, config.input, config.output.keep_columns, plan)
-    if config.output.trec_run:
+    output, layers = config.output, config.scorer.cutoff_layers or ()
+    candidates, rejects = read_shard(_shard_of(row), config.input, output.keep_columns, plan)
+    if output.trec_run:
         check_trec_ids(candidates)
     queries, passages = candidates["query"].to_pylist(), candidates["passage"].to_pylist()
-    prints, layer_scores = fingerprints(queries, passages), score_columns(config.scorer.cutoff_layers or ())
+    prints, layer_scores = fingerprints(queries, passages), score_columns(layers)
     results = former().find(prints, layer_scores) if former else _unknown(candidates, layer_scores)
     new = pc.indices_nonzero(results["score"].is_null())
     try:
@@ -71,10 +80,16 @@ def _encode(
 
 
 class ScoreShard:
-    """The actor: one replica, its weights loaded before the first shard."""
+    """The actor: one replica, its weights loaded before the first shard.
 
-    def __init__(self, config: RerankConfig) -> None:
-        self._config = config
+    It scores a shard, ranks it and writes it, data first, marker last; one that comes unread it encodes
+    before. The driver hears a report, or that the shard is given up. Called by two threads at once, it writes
+    one shard while it scores the next.
+    """
+
+    def __init__(self, config: RerankConfig, plan: Plan, former: Former) -> None:
+        self._config, self._plan, self._former = config, plan, former
+        self._scoring, self._writing = Lock(), Lock()
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
@@ -86,7 +101,29 @@ class ScoreShard:
     def __call__(self, row: pa.Table) -> pa.Table:
         if self._failure is not None:
             raise self._failure
-        return _survivable("score", row, self._config, lambda: self._score(row))
+        with self._scoring:
+            if row.column_names == ["shard"]:
+                row = encode_shard(row, self._config, self._plan, self._former)
+            if "quarantined" in row.column_names:
+                return row
+            attempts = Attempts(Directory(self._config.output.path), _shard_of(row), "score")
+            before = attempts.made()
+            if before >= MAX_ATTEMPTS:
+                return _given_up(row, "score")
+            if before:
+                # A process died of this shard, or of the one beside it: nobody is beside it now.
+                with self._writing:
+                    attempts.begin()
+                    return self._write(self._score(row), attempts)
+            attempts.begin()
+            scored = self._score(row)
+        with self._writing:
+            return self._write(scored, attempts)
+
+    def _write(self, scored: pa.Table, attempts: Attempts) -> pa.Table:
+        report = _commit(scored, self._config)
+        attempts.survived()
+        return pa.table({"report": [report.model_dump_json()], "quarantined": pa.nulls(1, pa.string())})
 
     def _score(self, row: pa.Table) -> pa.Table:
         start = time.monotonic()
@@ -111,17 +148,7 @@ class ScoreShard:
         )
 
 
-def commit_shard(row: pa.Table, config: RerankConfig) -> pa.Table:
-    """Rank a shard and write it: data first, marker last. The driver hears a report, or a quarantine."""
-    row = _survivable("commit", row, config, lambda: _commit(row, config))
-    return (
-        row
-        if "report" in row.column_names
-        else pa.table({"report": [None], "quarantined": row["quarantined"]})
-    )
-
-
-def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
+def _commit(row: pa.Table, config: RerankConfig) -> ShardReport:
     shard = _shard_of(row)
     output = Directory(config.output.path)
     names = ("candidates", "results", "prints", "rejects")
@@ -154,25 +181,17 @@ def _commit(row: pa.Table, config: RerankConfig) -> pa.Table:
         **{name: row[name][0].as_py() for name in numbers},
     )
     mark_done(output, report)
-    return pa.table({"report": [report.model_dump_json()], "quarantined": [None]})
+    return report
 
 
-def _survivable(stage: str, row: pa.Table, config: RerankConfig, work: Callable[[], pa.Table]) -> pa.Table:
-    """Do the work, unless processes have died of this shard before: it is passed on as quarantined then."""
-    if "quarantined" in row.column_names:
-        return row
-    shard = _shard_of(row)
-    attempts = Attempts(Directory(config.output.path), shard, stage)
-    if not attempts.begin():
-        return pa.table({"quarantined": [Quarantined.of(shard, stage).model_dump_json()]})
-    result = work()
-    attempts.survived()
-    return result
+def _given_up(row: pa.Table, stage: str) -> pa.Table:
+    told = Quarantined.of(_shard_of(row), stage).model_dump_json()
+    return pa.table({"report": pa.nulls(1, pa.string()), "quarantined": [told]})
 
 
 @lru_cache(maxsize=1)
 def _scorer(config: ScorerConfig) -> Scorer:
-    """One tokenizer a worker process, however many shards it encodes."""
+    """One tokenizer a process, however many shards it encodes."""
     return Scorer(config)
 
 

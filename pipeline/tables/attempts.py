@@ -37,13 +37,13 @@ class Attempts:
         self._output = output
         self._file = f"{_ATTEMPTS}/{shard.name}.{stage}.json"
 
-    def begin(self) -> bool:
-        """Count one; False where there were too many."""
-        begun = int(self._output.read(self._file) or b"0")
-        if begun >= MAX_ATTEMPTS:
-            return False
-        self._output.write(self._file, str(begun + 1).encode())
-        return True
+    def made(self) -> int:
+        """How many there were, since the job's last start, that nobody survived."""
+        return int(self._output.read(self._file) or b"0")
+
+    def begin(self) -> None:
+        """Count one more."""
+        self._output.write(self._file, str(self.made() + 1).encode())
 
     def survived(self) -> None:
         self._output.remove_file(self._file)
