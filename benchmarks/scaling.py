@@ -2,7 +2,7 @@
 
 Run it from the repository root:
 
-    PYTHONPATH=. python benchmarks/scaling.py [--actors 1 2 4 8 16] [--seconds 4] [--shards 15] [--output URL]
+    PYTHONPATH=. python benchmarks/scaling.py [--actors 1 2 4 8 16] [--seconds 4] [--shards 20] [--output URL]
 
 The whole job runs, on a local cluster of several nodes that claim a GPU for each actor; the model alone is a
 stand-in (stand_in.py) that waits --seconds a shard, as a process waits for its GPU. There are --shards shards
@@ -126,9 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scaling of the job over simulated GPUs")
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--seconds", type=float, default=4.0, help="what the stand-in waits a shard")
-    parser.add_argument("--shards", type=int, default=15, help="shards an actor")
-    parser.add_argument("--warm-up", type=int, default=3, help="shards of each actor that do not count")
-    parser.add_argument("--pairs", type=int, default=4000, help="pairs a shard")
+    parser.add_argument("--shards", type=int, default=20, help="shards an actor")
+    parser.add_argument("--warm-up", type=int, default=8, help="shards of each actor that do not count")
+    parser.add_argument("--pairs", type=int, default=2000, help="pairs a shard")
     parser.add_argument("--limit", type=int, default=4, help="actors that run without a wait")
     parser.add_argument("--limit-shards", type=int, default=1500)
     parser.add_argument("--output", help="where runs go: a directory or URL; default: a temporary directory")

@@ -71,14 +71,14 @@ MODEL = XLMRobertaConfig(
 
 def sample_pairs(collection: Path, count: int) -> Pairs:
     """Draw (query, passage) pairs from the collection's BM25 run."""
-    queries = {row["_id"]: row["text"] for row in _rows(collection / "queries.jsonl")}
-    passages = {row["_id"]: row["title"] + " " + row["text"] for row in _rows(collection / "docs.jsonl")}
+    queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    passages = {row["_id"]: row["title"] + " " + row["text"] for row in rows_of(collection / "docs.jsonl")}
     run = (collection / "run.bm25.txt").read_text().splitlines()
     hits = [line.split() for line in random.Random(SEED).sample(run, min(count, len(run)))]
     return [(queries[query_id], passages[passage_id]) for query_id, _, passage_id, *_ in hits]
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def rows_of(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

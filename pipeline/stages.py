@@ -50,7 +50,7 @@ def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan, former: Former
 
 
 def _encode(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> pa.Table:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a task, there are many tasks
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the tokenizer would take every core of the machine
     start = time.monotonic()
     output, layers = config.output, config.scorer.cutoff_layers or ()
     candidates, rejects = read_shard(_shard_of(row), config.input, output.keep_columns, plan)
@@ -90,6 +90,7 @@ class ScoreShard:
     def __init__(self, config: RerankConfig, plan: Plan, former: Former) -> None:
         self._config, self._plan, self._former = config, plan, former
         self._scoring, self._writing = Lock(), Lock()
+        os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, int(config.actors.num_cpus))))
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:

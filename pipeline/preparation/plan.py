@@ -1,6 +1,7 @@
 """What a preparation will do: its tables, how finely it shuffles them, the memory that takes. No Ray here."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -101,7 +102,7 @@ class Preparation:
                 "name": f"{source.field}-{number:06d}",
                 "field": source.field,
                 "file": numbers[piece.file],
-                "piece": piece.model_dump_json(),
+                "piece": json.dumps(asdict(piece)),
             }
             for source in self.sources
             for number, piece in enumerate(source.pieces)

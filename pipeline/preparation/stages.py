@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.errors import InputError
 from pipeline.preparation.joining import (
@@ -29,6 +29,7 @@ from pipeline.tables.shards import Slice
 from pipeline.tables.sources import Source, read
 
 _READ = "_manifest/read"
+_SLICE = TypeAdapter(Slice)
 
 
 class PartReport(BaseModel):
@@ -46,7 +47,7 @@ class PartReport(BaseModel):
 def read_piece(row: pa.Table, output: str, found: Preparation) -> Iterator[pa.Table]:
     """The rows of a stretch of a file, with the key of the shuffle that comes next."""
     at = row.to_pylist()[0]
-    piece, source = Slice.model_validate_json(at["piece"]), found.source(at["field"])
+    piece, source = _SLICE.validate_json(at["piece"]), found.source(at["field"])
     count = 0
     if isinstance(source.config, TextsConfig):
         kind = {"queries": "query", "passages": "passage"}[source.field]

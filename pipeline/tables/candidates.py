@@ -18,7 +18,7 @@ from pipeline.tables.shards import FileSurvey, Shard, Slice, cut_shards
 from pipeline.tables.snapshot import Snapshot
 from pipeline.tables.source_files import SourceFile, check_unchanged, find_file, find_files
 
-_SURVEY_THREADS = 8
+_SURVEY_THREADS, _SURVEYED_AT_ONCE = 32, 1024
 
 
 class Format(Protocol):
@@ -141,7 +141,13 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
 def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:
     survey = FORMATS[layout.input.format].survey
     with ThreadPoolExecutor(_SURVEY_THREADS) as threads:
-        yield from threads.map(lambda file: survey(file, layout), files)
+        for start in range(0, len(files), _SURVEYED_AT_ONCE):  # not to hold the surveys of all
+            some = files[start : start + _SURVEYED_AT_ONCE]
+            step = max(1, len(some) // (4 * _SURVEY_THREADS))  # a file alone costs less than a thread's turn
+            groups = [some[first : first + step] for first in range(0, len(some), step)]
+            # All of them before the first is used: threads that wait for each other's turns are slow.
+            for group in list(threads.map(lambda group: [survey(file, layout) for file in group], groups)):
+                yield from group
 
 
 class _Types:
@@ -155,6 +161,8 @@ class _Types:
 
     def add(self, survey: FileSurvey) -> FileSurvey:
         """Pass the survey on. Raises InputError where its types differ from the first file's."""
+        if self._first is not None and survey.schema == self._first.schema:
+            return survey
         kept = {field.name: field.type for field in survey.schema.field("kept").type}
         if self._first is None:
             self._first, self._kept = survey, kept

@@ -3,6 +3,7 @@
 They are text, URL-decoded. A column that the file itself holds goes before one of its path.
 """
 
+from functools import lru_cache
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -13,8 +14,13 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def hive_partitions(url: str) -> Partitions:
-    """The values that the directories in `url` name."""
-    pairs = (part.partition("=") for part in url.split("/")[:-1])
+    """The values that the directories in `url` name. Files of a directory share the dict: don't change it."""
+    return _named_by(url.rpartition("/")[0])
+
+
+@lru_cache(maxsize=4096)
+def _named_by(directory: str) -> Partitions:
+    pairs = (part.partition("=") for part in directory.split("/"))
     return {unquote(key): None if value == _NULL else unquote(value) for key, sign, value in pairs if sign}
 
 

@@ -1,6 +1,7 @@
 """Pure: from where each query stands in the files to shards of whole queries."""
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,13 +15,14 @@ from pipeline.errors import InputError
 from pipeline.tables.partitions import Partitions
 from pipeline.tables.source_files import SourceFile
 
+_FILES_AT_ONCE = 1024
+
 Int64Array = npt.NDArray[np.int64]
 
 
-class Slice(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Slice:
     """A stretch of one file: rows [start, stop) of a Parquet file, bytes [start, stop) of a text file."""
-
-    model_config = ConfigDict(frozen=True)
 
     file: str
     identity: str
@@ -28,7 +30,7 @@ class Slice(BaseModel):
     stop: int
     first_row: int
     """1-based number of the row (text files: line) at `start`."""
-    partitions: Partitions = {}
+    partitions: Partitions = field(default_factory=dict)
     """Columns that stand in the path alone, not in the file."""
 
 
@@ -135,20 +137,35 @@ def _extend(shard: _Open, survey: FileSurvey, run: int, stop: int) -> None:
 
 
 class _SeenQueries:
-    """Notices a query that comes again, at 16 bytes a query."""
+    """Notices a query that comes again, at 16 bytes a query and 16 a file."""
 
     def __init__(self) -> None:
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._rows: list[Int64Array] = []
         self._files: list[str] = []
+        self._counts = array("q")
+        """Of each file, its queries."""
+        self._new: list[tuple[pa.Array, Int64Array]] = []
+        """Ids and rows of files that are taken together, since files may be many and small."""
 
     def add(self, survey: FileSurvey, skip_first: bool) -> None:
         ids = survey.query_ids[int(skip_first) :].drop_null()
-        self._hashes.append(pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False))
-        self._rows.append(survey.rows[len(survey.rows) - len(ids) :])
+        if len(ids):
+            self._new.append((ids, survey.rows[len(survey.rows) - len(ids) :]))
         self._files.append(survey.file.url)
+        self._counts.append(len(ids))
+        if len(self._new) == _FILES_AT_ONCE:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if self._new:
+            ids = pa.concat_arrays([ids for ids, _ in self._new])
+            self._hashes.append(pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False))
+            self._rows.append(np.concatenate([rows for _, rows in self._new]))
+            self._new = []
 
     def check(self) -> None:
+        self._take_in()
         hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
         order = np.argsort(hashes, kind="stable")
         again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
@@ -160,7 +177,5 @@ class _SeenQueries:
             )
 
     def _place(self, position: int) -> str:
-        ends = np.cumsum([len(rows) for rows in self._rows])
-        file = int(np.searchsorted(ends, position, side="right"))
-        row = self._rows[file][position - (ends[file - 1] if file else 0)]
-        return f"{self._files[file]} row {row}"
+        file = int(np.searchsorted(np.cumsum(self._counts), position, side="right"))
+        return f"{self._files[file]} row {np.concatenate(self._rows)[position]}"

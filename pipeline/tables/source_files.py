@@ -40,8 +40,11 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
                 found = {path: fs.info(path)}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: no such file or directory") from error
+    # A store's client would keep what it listed: a gigabyte for a million files.
+    fs.invalidate_cache()
     files, left_out = [], {}
-    for name, info in sorted(found.items()):
+    for name in sorted(found):
+        info = found.pop(name)
         if info["type"] != "file":
             continue
         reason = _reason_to_leave_out(name, root, suffixes, info["size"])
