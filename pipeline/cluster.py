@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -27,8 +28,12 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
     """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors."""
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
-    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    _check_resources(actors, cluster)
+    try:
+        ray.remote(label_selector=actors.label_selector)(_terminate)
+    except ValueError as error:
+        raise ConfigError(f"actors.label_selector: {error}") from error
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    _check_resources(actors, [node for node in nodes if node["Alive"]])
 
 
 def join(no_progress_s: int) -> None:
@@ -83,20 +88,37 @@ def _quiet_backend() -> Iterator[None]:
         os.close(terminal)
 
 
-def _check_resources(actors: ActorsConfig, cluster: dict[str, float]) -> None:
+def _check_resources(actors: ActorsConfig, nodes: list[dict[str, Any]]) -> None:
     """Refuse what would wait for ever."""
-    cpus, gpus = cluster.get("CPU", 0), cluster.get("GPU", 0)
-    needed_cpus = actors.min * actors.num_cpus + (1 if actors.num_gpus else 0)
-    if needed_cpus > cpus or actors.min * actors.num_gpus > gpus:
+    chosen = [node for node in nodes if _is_chosen(node["Labels"], actors.label_selector)]
+    all_cpus, (cpus, gpus) = _total(nodes, "CPU"), (_total(chosen, kind) for kind in ("CPU", "GPU"))
+    needed_cpus, encoding = actors.min * actors.num_cpus, 1 if actors.num_gpus else 0
+    if needed_cpus > cpus or needed_cpus + encoding > all_cpus or actors.min * actors.num_gpus > gpus:
+        where = f" on nodes with labels {actors.label_selector}" if actors.label_selector else ""
         message = (
-            f"actors: {actors.min} actors of {actors.num_cpus:g} CPUs and {actors.num_gpus:g} GPUs"
-            f"{' and a CPU for encoding' if actors.num_gpus else ''} don't fit the cluster's {cpus:g} CPUs"
-            f" and {gpus:g} GPUs; lower actors.min, num_cpus or num_gpus"
+            f"actors: {actors.min} actors of {actors.num_cpus:g} CPUs and {actors.num_gpus:g} GPUs{where}"
+            f"{' and a CPU for encoding' if encoding else ''} don't fit the cluster's {all_cpus:g} CPUs"
+            f" and {gpus:g} GPUs{' there' if where else ''}; lower actors.min, num_cpus or num_gpus"
         )
         if "RAY_ADDRESS" not in os.environ:
             raise ConfigError(message)
         # A cluster that scales may have no such node yet.
         log.warning("waiting for the cluster to grow", why=message)
+
+
+def _total(nodes: list[dict[str, Any]], kind: str) -> float:
+    return float(sum(node["Resources"].get(kind, 0) for node in nodes))
+
+
+def _is_chosen(labels: dict[str, str], selector: dict[str, str]) -> bool:
+    """As Ray reads a selector: a value, in(one, other), and either with a "!" before it."""
+    return all(_holds(labels.get(key), wanted) for key, wanted in selector.items())
+
+
+def _holds(label: str | None, wanted: str) -> bool:
+    listed = wanted.removeprefix("!")
+    values = listed[3:-1].split(",") if listed.startswith("in(") else [listed]
+    return (label in [value.strip() for value in values]) != wanted.startswith("!")
 
 
 def own_error(error: BaseException | None) -> RayrankError | None:

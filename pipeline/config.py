@@ -57,6 +57,9 @@ class ActorsConfig(BaseModel):
     max: PositiveInt = 1
     num_cpus: float = Field(default=1, ge=0)
     num_gpus: float = Field(default=0, ge=0)
+    """A part of one, such as 0.5, lets actors share a GPU."""
+    label_selector: dict[str, str] = {}
+    """Ray's labels of the nodes to run on: `{ray.io/accelerator-type: in(A100, H100)}`."""
 
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:

@@ -217,6 +217,7 @@ def _dataset(
         batch_format="pyarrow",
         num_cpus=actors.num_cpus,
         num_gpus=actors.num_gpus,
+        label_selector=actors.label_selector,
         compute=ActorPoolStrategy(
             min_size=min(actors.min, most),
             max_size=most,
