@@ -118,7 +118,7 @@ def _is_chosen(labels: dict[str, str], selector: dict[str, str]) -> bool:
 def _holds(label: str | None, wanted: str) -> bool:
     listed = wanted.removeprefix("!")
     values = listed[3:-1].split(",") if listed.startswith("in(") else [listed]
-    return (label in [value.strip() for value in values]) != wanted.startswith("!")
+    return (label in values) != wanted.startswith("!")
 
 
 def own_error(error: BaseException | None) -> RayrankError | None:

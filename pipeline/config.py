@@ -61,6 +61,12 @@ class ActorsConfig(BaseModel):
     label_selector: dict[str, str] = {}
     """Ray's labels of the nodes to run on: `{ray.io/accelerator-type: in(A100, H100)}`."""
 
+    @field_validator("label_selector")
+    @classmethod
+    def _without_blanks(cls, value: dict[str, str]) -> dict[str, str]:
+        """Ray 2.60 takes the blank in in(A100, H100) for a part of the label."""
+        return {key: wanted.replace(" ", "") for key, wanted in value.items()}
+
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:
         if self.min > self.max:
