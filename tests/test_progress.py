@@ -45,7 +45,7 @@ def test_a_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> No
     first, second = caplog.messages
     assert first == (
         "progress shards=2/10 left=0:05:00 pairs=40/200 pairs_per_s=0.5 tokens_per_s=53 device_share=11%"
-        " rejected=0 given_up=0"
+        " reused=0 rejected=0 given_up=0"
     )
     assert second.startswith("progress shards=5/10 ")
     assert pipe.getvalue() == ""
