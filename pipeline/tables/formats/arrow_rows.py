@@ -23,36 +23,45 @@ class Runs:
     def __init__(self) -> None:
         self._ids: list[pa.Array] = []
         self._starts: list[Int64Array] = []
-        self._weights: list[Int64Array] = []
-        self._rows = 0
+        self._pairs: list[Int64Array] = []
+        """Of each run, as far as it is known: it may go on in the rows to come."""
+        self._rows = self._pairs_before = 0
+        """Rows so far; pairs of rows before the first that has an id."""
 
     def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
         """The next rows: their query ids and, in a nested table, how many candidates each has."""
         ids = _null_where_invalid(plain(query_ids))
         valid = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
         known = ids.drop_null()
+        begins = np.zeros(0, np.int64)
         if len(known):
             previous = self._ids[-1][-1] if self._ids else pa.scalar(None, known.type)
             first = np.flatnonzero(_begins_run(known, previous))
-            if first.size:
-                self._ids.append(known.take(pa.array(first)))
-                self._starts.append(self._rows + valid[first])
-        self._weights.append(
-            np.ones(len(ids), np.int64)
-            if candidates is None
-            else np.asarray(pc.fill_null(candidates, 0).to_numpy(), np.int64)
-        )
+            begins = valid[first]
+        cuts = pairs = np.append(begins, len(ids))
+        if candidates is not None:
+            counts = np.asarray(pc.fill_null(candidates, 0).to_numpy(), np.int64)
+            pairs = np.append(0, np.cumsum(counts))[cuts]
+        if self._pairs:
+            self._pairs[-1][-1] += pairs[0]
+        else:
+            self._pairs_before += int(pairs[0])
+        if begins.size:
+            self._ids.append(known.take(pa.array(first)))
+            self._starts.append(self._rows + begins)
+            self._pairs.append(np.diff(pairs))
         self._rows += len(ids)
 
     def survey(self, file: SourceFile, schema: pa.Schema) -> FileSurvey:
         """schema: as `checked_schema` gives it."""
         ids, begin = pa.nulls(1, schema.field("query_id").type), np.zeros(1, np.int64)
+        pairs = np.zeros(1, np.int64)
         if self._ids:
             ids, begin = pa.concat_arrays(self._ids), np.concatenate(self._starts)
+            pairs = np.concatenate(self._pairs)
         # Rows without an id before the first run belong to it too.
         begin[0] = 0
-        weights = np.concatenate([*self._weights, np.zeros(0, np.int64)])
-        pairs = np.add.reduceat(weights, begin) if self._rows else np.zeros(1, np.int64)
+        pairs[0] += self._pairs_before
         return FileSurvey(file, ids, begin, begin + 1, pairs, self._rows, schema)
 
 
