@@ -87,7 +87,7 @@ def cluster(actors: int, seconds: float, log: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        made.shutdown()  # type: ignore[no-untyped-call]
+        made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
 
 
 def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int, warm_up: int) -> Measured:

@@ -28,11 +28,11 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
     """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors."""
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
-    try:
+    try:  # Ray checks a selector's form as soon as something carries it
         ray.remote(label_selector=actors.label_selector)(_terminate)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
     _check_resources(actors, [node for node in nodes if node["Alive"]])
 
 

@@ -1,5 +1,6 @@
 """One YAML file is one whole job. Each part's config stands beside what it configures."""
 
+import argparse
 import hashlib
 import json
 import re
@@ -167,6 +168,25 @@ class RerankConfig(BaseModel):
 
 
 _Config = TypeVar("_Config", bound=BaseModel)
+
+
+def config_parser(command: str, description: str | None) -> argparse.ArgumentParser:
+    """Of a command that takes what `load` does: its options `config` and `overrides`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
+    return parser
 
 
 def load_config(path: Path, overrides: list[str]) -> RerankConfig:

@@ -109,7 +109,7 @@ def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summar
     check_all_done(output, there)
     if config.output.trec_run:
         write_trec_run(output, [shard.name for shard in there])
-    for subdirectory in ("run", "rejects", "_manifest/done"):
+    for subdirectory in ("run", "rejects", "scores", "_manifest/done"):
         output.remove_leftovers(subdirectory)
     slowest = {report.name for report in tally.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}

@@ -6,13 +6,11 @@ the input; 1 anything else; 130 interrupted, 143 by SIGTERM. The same command ma
 table afresh.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 from pipeline import log
 from pipeline.cluster import Terminated
-from pipeline.config import load
+from pipeline.config import config_parser, load
 from pipeline.errors import RayrankError
 from pipeline.preparation import flow
 from pipeline.tables.config import PrepareConfig
@@ -21,20 +19,7 @@ FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED, TERMINATED = 0, 2,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="the tables, a YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override one field",
-    )
+    parser = config_parser("prepare", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
     options = parser.parse_args(arguments)
     log.configure()

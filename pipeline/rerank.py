@@ -7,11 +7,10 @@ anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it
 
 import argparse
 import sys
-from pathlib import Path
 
 from pipeline import dry_run, job, log
 from pipeline.cluster import Terminated
-from pipeline.config import load_config
+from pipeline.config import config_parser, load_config
 from pipeline.errors import RayrankError
 
 FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TERMINATED = (
@@ -25,20 +24,7 @@ FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TE
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.rerank",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="the job, a YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override one field",
-    )
+    parser = config_parser("rerank", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
     return parser.parse_args(arguments)
 

@@ -41,9 +41,10 @@ def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan, former: Former
     A shard of which processes have died in this stage is given up: `quarantined` tells.
     """
     attempts = Attempts(Directory(config.output.path), _shard_of(row), "encode")
-    if attempts.made() >= MAX_ATTEMPTS:
+    made = attempts.made()
+    if made >= MAX_ATTEMPTS:
         return _given_up(row, "encode")
-    attempts.begin()
+    attempts.begin(made)
     encoded = _encode(row, config, plan, former)
     attempts.survived()
     return encoded
@@ -108,15 +109,15 @@ class ScoreShard:
             if "quarantined" in row.column_names:
                 return row
             attempts = Attempts(Directory(self._config.output.path), _shard_of(row), "score")
-            before = attempts.made()
-            if before >= MAX_ATTEMPTS:
+            made = attempts.made()
+            if made >= MAX_ATTEMPTS:
                 return _given_up(row, "score")
-            if before:
+            if made:
                 # A process died of this shard, or of the one beside it: nobody is beside it now.
                 with self._writing:
-                    attempts.begin()
+                    attempts.begin(made)
                     return self._write(self._score(row), attempts)
-            attempts.begin()
+            attempts.begin(made)
             scored = self._score(row)
         with self._writing:
             return self._write(scored, attempts)
@@ -224,9 +225,8 @@ def _results(scored: Scored, pairs: pa.Table, names: Sequence[str]) -> pa.Table:
     scores, windows = (np.atleast_2d(values.T) for values in (scored.scores, scored.windows))
     columns = {"score": scores[-1], "window": windows[-1]}
     columns |= {name: pairs[name] for name in ("query_cut", "passage_cut")}
-    columns |= dict(
-        zip(names[len(columns) :], scores, strict=False)
-    )  # none for the one cutoff of most models
+    layer_scores = names[len(columns) :]  # none where there is one cutoff
+    columns |= dict(zip(layer_scores, scores[: len(layer_scores)], strict=True))
     return pa.table({name: columns[name] for name in names})
 
 

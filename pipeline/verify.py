@@ -6,12 +6,10 @@ BGE rerankers, its scores are compared with the published ones as well. Exit sta
 differ; 2 a mistake in the configuration or the model.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 from pipeline import log
-from pipeline.config import load_config
+from pipeline.config import config_parser, load_config
 from pipeline.errors import RayrankError
 from pipeline.verification import Check, verify
 
@@ -19,20 +17,7 @@ AGREE, DIFFER, FAILED_BY_USER = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="the job, a YAML file")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override one field",
-    )
+    parser = config_parser("verify", __doc__)
     parser.add_argument("--service", metavar="URL", help="a running server to compare with as well")
     options = parser.parse_args(arguments)
     log.configure()

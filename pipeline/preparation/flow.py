@@ -131,7 +131,7 @@ def _clear(output: Directory) -> None:
 
 def _check_memory(found: Preparation) -> None:
     """Refuse what would wait for ever: Ray gives a task no less than the memory it asks for."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
     largest = max(node["Resources"].get("memory", 0) for node in nodes if node["Alive"])
     if found.task_bytes > largest:
         raise ConfigError(

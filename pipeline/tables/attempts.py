@@ -41,9 +41,9 @@ class Attempts:
         """How many there were, since the job's last start, that nobody survived."""
         return int(self._output.read(self._file) or b"0")
 
-    def begin(self) -> None:
-        """Count one more."""
-        self._output.write(self._file, str(self.made() + 1).encode())
+    def begin(self, made: int) -> None:
+        """Count one more than were `made`."""
+        self._output.write(self._file, str(made + 1).encode())
 
     def survived(self) -> None:
         self._output.remove_file(self._file)

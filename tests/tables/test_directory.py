@@ -7,20 +7,25 @@ from pipeline.errors import OutputError
 from pipeline.tables.directory import Directory
 
 
+def break_off(directory: Directory, name: str) -> None:
+    """Write half a file, and fail."""
+
+    def write() -> None:
+        with directory.writing(name) as stream:
+            stream.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     directory = Directory(str(tmp_path / "new/deep"))
     assert directory.read("a/b") is None
     directory.write("a/b", b"one")
     directory.write("a/b", b"two")
     assert directory.read("a/b") == b"two"
-
-    def break_off() -> None:
-        with directory.writing("a/b") as stream:
-            stream.write(b"half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        break_off()
+    break_off(directory, "a/b")
     assert directory.read("a/b") == b"two"
     assert directory.names("a") == {"b"}
     assert directory.names("nowhere") == set()
@@ -42,14 +47,7 @@ def test_a_file_in_the_place_of_the_output_is_named(tmp_path: Path) -> None:
 def test_object_stores_keep_the_old_content_when_a_write_breaks_off() -> None:
     directory = Directory("memory://bucket/half")
     directory.write("x", b"whole")
-
-    def break_off() -> None:
-        with directory.writing("x") as stream:
-            stream.write(b"half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        break_off()
+    break_off(directory, "x")
     assert directory.read("x") == b"whole"
 
 
