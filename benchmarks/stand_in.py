@@ -41,7 +41,7 @@ class StandIn:
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
         ids = np.arange(TOKENS_A_PAIR, dtype=np.int32)
-        fit = Fit(query=1, windows=[(0, 1)], query_cut=0, passage_cut=0)
+        fit = Fit(query=(0, 1), windows=[(0, 1)], query_cut=0, passage_cut=0)
         lengths = [len(passage) for _, passage in pairs]
         return EncodedPairs.of([fit] * len(pairs), [ids] * len(pairs), {"length": lengths})
 

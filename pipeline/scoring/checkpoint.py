@@ -10,6 +10,8 @@ from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from pipeline.errors import ModelError
 from pipeline.scoring.config import ScorerConfig
@@ -85,6 +87,35 @@ class Checkpoint:
                 digest.update(f"{file.relative_to(self.path)} {content}\n".encode())
         return f"sha256:{digest.hexdigest()}"
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Without padding or truncation. Loaded once, for encoders of all limits.
+
+        tokenizer.json is taken as published: transformers 5 rebuilds some tokenizers from their vocabulary,
+        and what is rebuilt need not give the ids with which the scores were published.
+        """
+        file = self.path / "tokenizer.json"
+        tokenizer = _tokenizer_of(file) if file.is_file() else self._converted_tokenizer()
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def has_token_types(self) -> bool:
+        """Whether the passage's tokens are of type 1, as in BERT: both model and tokenizer must know types."""
+        if int(self.config.get("type_vocab_size") or 0) < 2:
+            return False
+        return "token_type_ids" in self._auto_tokenizer().model_input_names
+
+    def _converted_tokenizer(self) -> Tokenizer:
+        backend = getattr(self._auto_tokenizer(), "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ModelError(f"{self.name}: no tokenizer.json, and its tokenizer can't be made into one")
+        return backend
+
+    def _auto_tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.path, trust_remote_code=self.trust_remote_code)
+
     def read_json(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_bytes())
@@ -92,6 +123,13 @@ class Checkpoint:
             raise ModelError(f"{self.name}: no {name} in {self.path}; is it a checkpoint?") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ModelError(f"{self.path / name}: not JSON: {error}") from error
+
+
+def _tokenizer_of(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelError(f"{file}: not a tokenizer: {error}") from error
 
 
 def find_checkpoint(config: ScorerConfig) -> Checkpoint:

@@ -26,6 +26,17 @@ class LongPassages(BaseModel):
         return self
 
 
+class Limits(BaseModel):
+    """What is cut of a pair, where one call differs from the config. Null: as the config has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    max_length: PositiveInt | None = None
+    passage_max_length: PositiveInt | None = None
+    truncation: Literal["flag_embedding", "longest_first", "error"] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+
+
 class ScorerConfig(BaseModel):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
@@ -58,10 +69,14 @@ class ScorerConfig(BaseModel):
     prompt of decoder rerankers comes on top. Null: 512 (qwen3: 8192), or less if the checkpoint says so."""
     query_max_length: PositiveInt | None = None
     """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
+    passage_max_length: PositiveInt | None = None
+    """Tokens of the passage. Null: what the query leaves of max_length."""
     truncation: Literal["flag_embedding", "longest_first", "error"] = "flag_embedding"
     """What is cut of a pair that is too long. flag_embedding: the query to query_max_length, then only the
     passage, as the published scores were made. longest_first: the longer of the two, as
     text-embeddings-inference, sentence-transformers and vLLM do. error: nothing; such a pair is refused."""
+    truncation_side: Literal["left", "right"] = "right"
+    """From which end query and passage are cut."""
     long_passages: LongPassages | None = None
     """Null: a passage that is too long is cut."""
     normalize: bool = False

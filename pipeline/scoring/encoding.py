@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
-from pipeline.errors import ConfigError, ModelError
-from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.errors import ConfigError
 from pipeline.scoring.truncation import Fit
 
 IntArray = npt.NDArray[np.int32]
+SEQUENCE = "_sequence"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class EncodedPairs:
     sequences: Arrow list<int32>; each one's ids go through the trunk once. It crosses processes without
         a copy.
     inputs: one row a score that the model gives: a pair, or one window of its passage. What a family's
-        model needs to get from sequences to that score.
+        model needs to get from sequences to that score. Row i reads sequence i, unless columns named
+        *_sequence tell the places of those that it reads.
     pairs: one row a pair, in the caller's order, its inputs in the same order. `query_cut`, `passage_cut`:
         the tokens that the model does not see; `windows`: how many of `inputs` are the pair's. All int32.
     """
@@ -48,6 +48,66 @@ class EncodedPairs:
     def __len__(self) -> int:
         return int(self.pairs.num_rows)
 
+    @property
+    def tokens(self) -> npt.NDArray[np.int64]:
+        """(pairs,): the tokens of each pair's sequences, special ones included."""
+        lengths = np.diff(self.sequences.offsets.to_numpy()).astype(np.int64)
+        read = sum((lengths[places] for places in self._places()), np.zeros(self.inputs.num_rows, np.int64))
+        counts = self.pairs["windows"].to_numpy()
+        return np.add.reduceat(read, np.cumsum(counts) - counts) if len(counts) else read
+
+    def take(self, pairs: Sequence[int] | npt.NDArray[np.int64]) -> "EncodedPairs":
+        """Some of the pairs, in the order given, with the sequences that they need."""
+        counts = self.pairs["windows"].to_numpy().astype(np.int64)
+        ends = np.cumsum(counts)
+        rows = np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(ends[pair] - counts[pair], ends[pair]) for pair in pairs)]
+        )
+        inputs = self.inputs.take(rows)
+        shared = [name for name in inputs.column_names if name.endswith(SEQUENCE)]
+        if not shared:
+            return EncodedPairs(self.sequences.take(pa.array(rows)), inputs, self.pairs.take(pa.array(pairs)))
+        used, places = np.unique([inputs[name].to_numpy() for name in shared], return_inverse=True)
+        moved = {
+            name: pa.array(place, pa.int32())
+            for name, place in zip(shared, places.reshape(len(shared), -1), strict=True)
+        }
+        kept = {name: inputs[name] for name in inputs.column_names}
+        return EncodedPairs(
+            self.sequences.take(pa.array(used)), pa.table(kept | moved), self.pairs.take(pa.array(pairs))
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence["EncodedPairs"]) -> "EncodedPairs":
+        """The pairs of all parts, in order. The encoders of the parts differ in limits at most."""
+        if len(parts) == 1:
+            return parts[0]
+        inputs, before = [], 0
+        for part in parts:
+            inputs.append(
+                pa.table(
+                    {
+                        name: pc.add(column, pa.scalar(before, pa.int32()))
+                        if name.endswith(SEQUENCE)
+                        else column
+                        for name, column in zip(part.inputs.column_names, part.inputs.columns, strict=True)
+                    }
+                )
+            )
+            before += len(part.sequences)
+        return cls(
+            pa.concat_arrays([part.sequences for part in parts]),
+            pa.concat_tables(inputs).combine_chunks(),
+            pa.concat_tables([part.pairs for part in parts]).combine_chunks(),
+        )
+
+    def _places(self) -> list[npt.NDArray[np.int32]]:
+        """Of each row of `inputs`, where the sequences that it reads stand."""
+        shared = [name for name in self.inputs.column_names if name.endswith(SEQUENCE)]
+        return [self.inputs[name].to_numpy() for name in shared] or [
+            np.arange(self.inputs.num_rows, dtype=np.int32)
+        ]
+
     def pair_of(self, input_index: int) -> int:
         """The pair to which a row of `inputs` belongs."""
         return int(np.searchsorted(np.cumsum(self.pairs["windows"].to_numpy()), input_index, side="right"))
@@ -65,37 +125,6 @@ def sequences_of(ids: Sequence[IntArray]) -> pa.ListArray:
         raise ConfigError(f"shard_pairs: {offsets[-1]} tokens are too many for one shard; lower it")
     values = np.concatenate(ids) if ids else np.zeros(0, np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
-
-
-def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """The checkpoint's tokenizer, without padding or truncation.
-
-    tokenizer.json is taken as published: transformers 5 rebuilds some tokenizers from their vocabulary,
-    and what is rebuilt need not give the ids with which the scores were published.
-    """
-    file = checkpoint.path / "tokenizer.json"
-    if file.is_file():
-        tokenizer = _from_file(file)
-    else:
-        converted = AutoTokenizer.from_pretrained(
-            checkpoint.path, trust_remote_code=checkpoint.trust_remote_code
-        )
-        backend = getattr(converted, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise ModelError(
-                f"{checkpoint.name}: no tokenizer.json, and its tokenizer can't be made into one"
-            )
-        tokenizer = backend
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _from_file(file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelError(f"{file}: not a tokenizer: {error}") from error
 
 
 def token_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, IntArray]:

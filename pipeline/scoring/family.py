@@ -62,6 +62,8 @@ _COMMON_OPTIONS = frozenset(
         "dtype",
         "max_batch_tokens",
         "max_length",
+        "passage_max_length",
+        "truncation_side",
         "long_passages",
     }
 )

@@ -16,7 +16,6 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
-    load_tokenizer,
     token_ids,
     with_instruction,
 )
@@ -47,7 +46,7 @@ class PromptEncoder:
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, default_prompt: str) -> None:
         self._config = config
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = checkpoint.tokenizer
         self._begin = np.array(_bos(checkpoint, self._tokenizer), np.int32)
         self._separator = self._ids("\n")
         prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
@@ -73,7 +72,7 @@ class PromptEncoder:
         for index, (query_text, passage_text) in enumerate(zip(queries, passages, strict=True)):
             query, passage = query_ids[query_text], passage_ids[passage_text]
             fit = self._truncation.fit(index, len(query), len(passage), self._room, len(self._separator))
-            before = [self._begin, query[: fit.query], self._separator]
+            before = [self._begin, query[slice(*fit.query)], self._separator]
             fits.append(fit)
             sequences += [np.concatenate([*before, passage[slice(*span)], self._end]) for span in fit.windows]
             check_positions(index, len(sequences[-1]), self._max_positions)
@@ -89,7 +88,7 @@ class PromptEncoder:
 
 def first_token(checkpoint: Checkpoint, text: str) -> int:
     """The id with which `text` begins."""
-    return int(token_ids(load_tokenizer(checkpoint), [text])[text][0])
+    return int(token_ids(checkpoint.tokenizer, [text])[text][0])
 
 
 def _bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> list[int]:

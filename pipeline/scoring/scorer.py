@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
-from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.family import Encoder, Model, load_family
@@ -61,6 +61,7 @@ class Scorer:
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self.checkpoint.check_weights()
+        self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
     def fingerprint(self) -> str:
@@ -70,19 +71,28 @@ class Scorer:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return self._family.load_encoder(self.checkpoint, self.config)
+        return self._encoder(Limits())
+
+    def _encoder(self, limits: Limits) -> Encoder:
+        config = self.config.model_copy(update=limits.model_dump(exclude_none=True))
+        self._family.check(self.checkpoint, config)
+        return self._family.load_encoder(self.checkpoint, config)
 
     @cached_property
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         return self._family.load_model(self.checkpoint, self.config)
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
-        """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit."""
+    def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
+        """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit.
+
+        limits: what takes the place of the config's. Raises ConfigError or ModelError where they don't fit.
+        """
         for index, pair in enumerate(pairs):
             if not _is_pair_of_texts(pair):
                 raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}")
-        return self.encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
+        encoder = self.encoder if limits is None else self._limited(limits)
+        return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
     def forward(self, encoded: EncodedPairs) -> Scored:
         """Score encoded pairs. Raises ScoringError for a pair that fails or has no finite score."""

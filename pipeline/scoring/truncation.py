@@ -13,8 +13,8 @@ from pipeline.scoring.config import ScorerConfig
 class Fit(NamedTuple):
     """What is read of one pair."""
 
-    query: int
-    """Tokens kept of the query, from its start."""
+    query: tuple[int, int]
+    """The query: its first token that is read and the one past the last."""
     windows: list[tuple[int, int]]
     """The passage: each window's first token and the one past its last. One window where it is not parted."""
     query_cut: int
@@ -23,13 +23,15 @@ class Fit(NamedTuple):
 
 
 class Truncation:
-    """The options `truncation`, `query_max_length` and `long_passages`."""
+    """The options `truncation`, `truncation_side`, the texts' own max_lengths, and `long_passages`."""
 
     def __init__(self, config: ScorerConfig, max_length: int) -> None:
         self._strategy = config.truncation
         self._long_passages = config.long_passages
         self._max_length = max_length
         self._query_max_length = config.query_max_length
+        self._passage_max_length = config.passage_max_length
+        self._left = config.truncation_side == "left"
 
     def fit(self, index: int, query: int, passage: int, room: int, separator: int = 0) -> Fit:
         """Fit a query and a passage of so many tokens into `room` tokens that the two share.
@@ -42,15 +44,16 @@ class Truncation:
         if self._long_passages is not None:
             kept = min(query, query_max)
             return self._checked(index, query, passage, kept, self.windows(index, passage, room - kept))
+        whole = min(passage, self._passage_max_length or passage)
         if self._strategy == "flag_embedding":
-            kept, rest = min(query, query_max), min(passage, self._max_length)
+            kept, rest = min(query, query_max), min(whole, self._max_length)
             excess = kept + rest - room
             # Where cutting would take all of the passage and its separator, the reference cuts nothing.
             if 0 < excess < rest + separator:
                 rest = max(0, rest - excess)
         else:
-            kept, rest = _longest_first(min(query, query_max), passage, max(room, 0))
-        return self._checked(index, query, passage, kept, [(0, rest)])
+            kept, rest = _longest_first(min(query, query_max), whole, max(room, 0))
+        return self._checked(index, query, passage, kept, [self._span(passage, rest)])
 
     def fit_apart(self, index: int, query: int, passage: int, query_room: int, passage_room: int) -> Fit:
         """The same where each text has room of its own, or the passage what the query leaves."""
@@ -60,20 +63,27 @@ class Truncation:
     def windows(self, index: int, passage: int, room: int) -> list[tuple[int, int]]:
         """The windows of a passage; without `long_passages` one, as long as fits."""
         options = self._long_passages
+        whole = min(passage, self._passage_max_length or passage)
         if options is None:
-            return [(0, max(0, min(passage, room)))]
+            return [self._span(passage, max(0, min(whole, room)))]
         if room < 1:
             raise ScoringError(
                 index, "there is no room for a window of the passage: raise max_length or shorten the query"
             )
         window = min(options.window or room, room)
-        spans = _spans(passage, window, min(options.stride or window, window))
+        first, _ = self._span(passage, whole)
+        spans = _spans(first, first + whole, window, min(options.stride or window, window))
         return [next(spans)] if options.strategy == "first" else list(spans)
+
+    def _span(self, length: int, kept: int) -> tuple[int, int]:
+        """The tokens kept of a text: its first, or with truncation_side left its last."""
+        return (length - kept, length) if self._left else (0, kept)
 
     def _checked(
         self, index: int, query: int, passage: int, kept: int, windows: list[tuple[int, int]]
     ) -> Fit:
-        fit = Fit(kept, windows, query - kept, passage - windows[-1][1])
+        passage_cut = passage - windows[-1][1] + windows[0][0]
+        fit = Fit(self._span(query, kept), windows, query - kept, passage_cut)
         if self._strategy == "error" and (fit.query_cut or fit.passage_cut):
             raise ScoringError(
                 index,
@@ -105,13 +115,12 @@ def best_windows(
     return mean, winners
 
 
-def _spans(length: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+def _spans(start: int, stop: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
     """Windows from the start on, until one reaches the end."""
-    start = 0
-    while start + window < length:
+    while start + window < stop:
         yield start, start + window
         start += stride
-    yield start, length
+    yield start, stop
 
 
 def _longest_first(query: int, passage: int, room: int) -> tuple[int, int]:

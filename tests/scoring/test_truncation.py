@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -35,15 +35,19 @@ def windows_of(passage: int, room: int, **options: Any) -> list[tuple[int, int]]
     return Truncation(config, 512).windows(0, passage, room)
 
 
-@given(st.integers(2, 40), st.integers(2, 40), st.integers(4, 60))
-def test_longest_first_cuts_as_the_tokenizers_library_does(query: int, passage: int, max_length: int) -> None:
-    config = ScorerConfig(model="m", truncation="longest_first")
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(4, 60), st.sampled_from(["left", "right"]))
+def test_longest_first_cuts_as_the_tokenizers_library_does(
+    query: int, passage: int, max_length: int, side: Literal["left", "right"]
+) -> None:
+    config = ScorerConfig(model="m", truncation="longest_first", truncation_side=side)
     fit = Truncation(config, max_length).fit(0, query, passage, max_length - 4)
     tokenizer = Tokenizer.from_file(f"{TINY}/tokenizer.json")
-    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
     pair = tokenizer.encode(text_of(query), text_of(passage))
     kept = [pair.sequence_ids.count(part) for part in (0, 1)]
-    assert [fit.query, fit.windows[0][1]] == kept
+    first = (query - kept[0], passage - kept[1]) if side == "left" else (0, 0)
+    assert fit.query == (first[0], first[0] + kept[0])
+    assert fit.windows == [(first[1], first[1] + kept[1])]
     assert (fit.query_cut, fit.passage_cut) == (query - kept[0], passage - kept[1])
 
 
@@ -54,6 +58,21 @@ def test_what_is_cut_is_told_for_each_pair() -> None:
     assert cuts(scorer(query_max_length=10), (LONG, "hi")) == [(900 - 10, 0, 1)]
     both = cuts(scorer(truncation="longest_first"), (LONG, LONG))
     assert both == [(900 - kept // 2, 900 - kept // 2, 1)]
+
+
+def test_the_left_side_is_cut_where_asked_for() -> None:
+    def ids(**options: Any) -> list[int]:
+        found: list[int] = scorer(**options).encode([("q", "abcdef")]).sequences.to_pylist()[0]
+        return found
+
+    whole = ids()
+    assert ids(passage_max_length=3) == [*whole[:-5], whole[-1]]
+    assert ids(passage_max_length=3, truncation_side="left") == [*whole[:-8], *whole[-4:]]
+    assert cuts(scorer(truncation_side="left", max_length=32), ("a", LONG)) == [(0, 900 - 32 + 4 + 2, 1)]
+    windows = ScorerConfig(
+        model="m", truncation_side="left", passage_max_length=9, long_passages=LongPassages(strategy="max")
+    )
+    assert Truncation(windows, 512).windows(0, 12, 5) == [(3, 8), (8, 12)]
 
 
 def test_error_refuses_what_does_not_fit_and_scores_what_does() -> None:

@@ -21,7 +21,6 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
-    load_tokenizer,
     token_ids,
     with_instruction,
 )
@@ -45,7 +44,7 @@ class TextEncoder:
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         self._config = config
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = checkpoint.tokenizer
         settings = _read_optional(checkpoint, "sentence_bert_config.json")
         self._prompt = _default_prompt(checkpoint)
         self._lower_case = bool(settings.get("do_lower_case"))
@@ -75,7 +74,7 @@ class TextEncoder:
             fit = self._truncation.fit_apart(index, len(ids[query]), len(ids[passage]), room, room)
             fits.append(fit)
             for span in fit.windows:
-                query_places.append(places.setdefault((query, 0, fit.query), len(places)))
+                query_places.append(places.setdefault((query, *fit.query), len(places)))
                 passage_places.append(places.setdefault((passage, *span), len(places)))
         sequences = [
             np.concatenate([self._before, ids[text][start:stop], self._after]) for text, start, stop in places

@@ -15,7 +15,7 @@ from transformers import Qwen3ForCausalLM
 from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.encoding import EncodedPairs, load_tokenizer
+from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.headed_decoder import HeadedDecoder
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
@@ -40,7 +40,7 @@ class ChatEncoder:
     """Pairs as chats. Its `inputs`: query_length, all before the passage, and prompt_length, all after it."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = checkpoint.tokenizer
         self._begin, self._end = (
             np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
             for text in (_SYSTEM, _ASSISTANT)
@@ -65,7 +65,7 @@ class ChatEncoder:
             query, passage = ids[:first], ids[first:]
             left = self._room - min(first, self._room)
             fit = self._truncation.fit_apart(index, first, len(passage), self._room, left)
-            before = np.concatenate([self._begin, query[: fit.query]])
+            before = np.concatenate([self._begin, query[slice(*fit.query)]])
             fits.append(fit)
             sequences += [np.concatenate([before, passage[slice(*span)], self._end]) for span in fit.windows]
             query_lengths += [len(before)] * len(fit.windows)
@@ -84,7 +84,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = checkpoint.tokenizer
     yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
     if yes is None or no is None:
         raise ModelError(f"{checkpoint.name}: its tokenizer has no tokens 'yes' and 'no'")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from pipeline.errors import ModelError
 from pipeline.scoring.batching import Group, IndexArray, Sequences
@@ -20,7 +20,6 @@ from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
-    load_tokenizer,
     token_ids,
     with_instruction,
 )
@@ -73,9 +72,9 @@ class PairEncoder:
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         self._config = config
-        self._tokenizer = load_tokenizer(checkpoint)
+        self._tokenizer = checkpoint.tokenizer
         self._template = PairTemplate.of(self._tokenizer)
-        self._has_token_types = _has_token_types(checkpoint)
+        self._has_token_types = checkpoint.has_token_types
         self._max_positions = checkpoint.max_positions
         max_length = checkpoint.length_limit(config.max_length, otherwise=512)
         self._room = max_length - sum(map(len, self._template))
@@ -97,7 +96,7 @@ class PairEncoder:
             fit = self._truncation.fit(index, len(query), len(passage), self._room)
             fits.append(fit)
             for span in fit.windows:
-                first = np.concatenate([before, query[: fit.query], between])
+                first = np.concatenate([before, query[slice(*fit.query)], between])
                 sequences.append(np.concatenate([first, passage[slice(*span)], after]))
                 check_positions(index, len(sequences[-1]), self._max_positions)
                 type_one_starts.append(len(first) if self._has_token_types else len(sequences[-1]))
@@ -112,7 +111,7 @@ class PairClassifier:
         self._device = Device(config, model.config)
         self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device.torch).eval()
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
-        self._has_token_types = _has_token_types(checkpoint)
+        self._has_token_types = checkpoint.has_token_types
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
@@ -138,14 +137,6 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> PairClassifier:
     return PairClassifier(checkpoint, config)
-
-
-def _has_token_types(checkpoint: Checkpoint) -> bool:
-    """Whether the passage's tokens are of type 1, as in BERT: model and tokenizer must both know types."""
-    if int(checkpoint.config.get("type_vocab_size") or 0) < 2:
-        return False
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
-    return "token_type_ids" in tokenizer.model_input_names
 
 
 def check(checkpoint: Checkpoint, _config: ScorerConfig) -> None:
