@@ -102,7 +102,7 @@ class Checkpoint:
 
     @cached_property
     def has_token_types(self) -> bool:
-        """Whether the passage's tokens are of type 1, as in BERT: both model and tokenizer must know types."""
+        """Whether passage tokens are of type 1, as in BERT: model and tokenizer must both know types."""
         if int(self.config.get("type_vocab_size") or 0) < 2:
             return False
         return "token_type_ids" in self._auto_tokenizer().model_input_names

@@ -26,7 +26,8 @@ class EncodedPairs:
         model needs to get from sequences to that score. Row i reads sequence i, unless columns named
         *_sequence tell the places of those that it reads.
     pairs: one row a pair, in the caller's order, its inputs in the same order. `query_cut`, `passage_cut`:
-        the tokens that the model does not see; `windows`: how many of `inputs` are the pair's. All int32.
+        the tokens that the model does not see; `passage_first`, `passage_last`: the passage's first token
+        that it sees and the one past the last; `windows`: how many of `inputs` are the pair's. All int32.
     """
 
     sequences: pa.ListArray
@@ -41,6 +42,8 @@ class EncodedPairs:
         cuts = {
             "query_cut": [fit.query_cut for fit in fits],
             "passage_cut": [fit.passage_cut for fit in fits],
+            "passage_first": [fit.windows[0][0] for fit in fits],
+            "passage_last": [fit.windows[-1][1] for fit in fits],
             "windows": [len(fit.windows) for fit in fits],
         }
         return cls(sequences_of(sequences), _int32_table(inputs), _int32_table(cuts))
@@ -134,6 +137,12 @@ def token_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, IntArray]
     return {
         text: np.array(encoding.ids, np.int32) for text, encoding in zip(distinct, encodings, strict=True)
     }
+
+
+def passage_offsets(tokenizer: Tokenizer, text: str, first: int) -> list[tuple[int, int]]:
+    """Of each token of text[first:], its first character there and the one past its last."""
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+    return [(max(0, start - first), stop - first) for start, stop in offsets if stop > first]
 
 
 def with_instruction(texts: Sequence[str], instruction: str | None, form: str) -> Sequence[str]:

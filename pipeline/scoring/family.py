@@ -19,12 +19,22 @@ from pipeline.scoring.encoding import EncodedPairs
 class Encoder(Protocol):
     """Texts to token ids. Needs a CPU and the tokenizer, no weights."""
 
+    max_length: int
+    """Tokens of a pair, special ones included, as ScorerConfig.max_length counts them."""
+
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         """Encode pair i, (queries[i], passages[i]). Raises ScoringError for one the model has no room for."""
+
+    def passage_offsets(self, query: str, passage: str, /) -> list[tuple[int, int]]:
+        """Of each of the passage's tokens, its first character in the passage and the one past its last."""
 
 
 class Model(Protocol):
     """The weights, on their device."""
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Padded tokens that go through at once; fewer, once memory has run out."""
 
     def forward(self, encoded: EncodedPairs) -> Forwarded:
         """One float32 score a row of `encoded.inputs`. Raises ScoringError with the index of such a row."""
@@ -32,6 +42,8 @@ class Model(Protocol):
 
 class Family(Protocol):
     """A module in `families/`."""
+
+    __name__: str
 
     OPTIONS: frozenset[str]
     """The ScorerConfig fields that this family gives a meaning to, beside those that all have."""

@@ -40,6 +40,10 @@ class HeadedDecoder:
         )
         self._score_cap = score_cap
 
+    @property
+    def max_batch_tokens(self) -> int:
+        return self._device.max_batch_tokens
+
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:
         """Scores are (inputs,) for one cutoff, (inputs, cutoffs) for several."""

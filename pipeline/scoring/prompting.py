@@ -16,6 +16,7 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
+    passage_offsets,
     token_ids,
     with_instruction,
 )
@@ -51,13 +52,13 @@ class PromptEncoder:
         self._separator = self._ids("\n")
         prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
         self._end = np.concatenate([self._separator, prompt])
-        max_length = checkpoint.length_limit(config.max_length, otherwise=512)
+        self.max_length = checkpoint.length_limit(config.max_length, otherwise=512)
         self._max_positions = checkpoint.max_positions
         # The reference leaves the prompt out of max_length, and adds its room to the passage's.
         published = config.truncation == "flag_embedding"
-        self._room = max_length - len(self._begin)
+        self._room = self.max_length - len(self._begin)
         self._room += len(prompt) if published else -len(self._separator) - len(self._end)
-        self._truncation = Truncation(config, max_length)
+        self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -81,6 +82,12 @@ class PromptEncoder:
         return EncodedPairs.of(
             fits, sequences, {"query_length": query_lengths, "prompt_length": prompt_lengths}
         )
+
+    def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
+        config = self._config
+        instruction = _or(config.passage_instruction_for_rerank, "B: ")
+        (text,) = with_instruction([passage], instruction, config.passage_instruction_format)
+        return passage_offsets(self._tokenizer, text, text.rfind(passage))
 
     def _ids(self, text: str) -> IntArray:
         return token_ids(self._tokenizer, [text])[text]

@@ -69,6 +69,15 @@ class Scorer:
         found = self.checkpoint.fingerprint
         return found if self.adapter is None else f"{found} + {self.adapter.fingerprint}"
 
+    @property
+    def family(self) -> str:
+        return self._family.__name__.rpartition(".")[2]
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether the scores are logits, which a sigmoid puts between 0 and 1."""
+        return "normalize" in self._family.OPTIONS
+
     @cached_property
     def encoder(self) -> Encoder:
         return self._encoder(Limits())
@@ -94,6 +103,19 @@ class Scorer:
         encoder = self.encoder if limits is None else self._limited(limits)
         return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
+    def spans_read(self, pairs: Sequence[tuple[str, str]], encoded: EncodedPairs) -> list[tuple[int, int]]:
+        """Of each passage, the first character that the model sees, and the one past the last."""
+        spans = []
+        for (query, passage), row in zip(pairs, encoded.pairs.to_pylist(), strict=True):
+            first, last = 0, len(passage)
+            if row["passage_cut"]:
+                read = self.encoder.passage_offsets(query, passage)[
+                    row["passage_first"] : row["passage_last"]
+                ]
+                first, last = (read[0][0], read[-1][1]) if read else (0, 0)
+            spans.append((first, last))
+        return spans
+
     def forward(self, encoded: EncodedPairs) -> Scored:
         """Score encoded pairs. Raises ScoringError for a pair that fails or has no finite score."""
         try:
@@ -109,7 +131,7 @@ class Scorer:
         long_passages = self.config.long_passages
         strategy = long_passages.strategy if long_passages is not None else "first"
         scores, windows = best_windows(scores, encoded.pairs["windows"].to_numpy(), strategy)
-        return Scored(_sigmoid(scores) if self.config.normalize else scores, windows, tokens, padded_tokens)
+        return Scored(sigmoid(scores) if self.config.normalize else scores, windows, tokens, padded_tokens)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
@@ -150,7 +172,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
-def _sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
     result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
     return result

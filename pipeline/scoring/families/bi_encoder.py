@@ -21,6 +21,7 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
+    passage_offsets,
     token_ids,
     with_instruction,
 )
@@ -48,8 +49,8 @@ class TextEncoder:
         settings = _read_optional(checkpoint, "sentence_bert_config.json")
         self._prompt = _default_prompt(checkpoint)
         self._lower_case = bool(settings.get("do_lower_case"))
-        self._max_length = _max_length(checkpoint, config, settings)
-        self._truncation = Truncation(config, self._max_length)
+        self.max_length = _max_length(checkpoint, config, settings)
+        self._truncation = Truncation(config, self.max_length)
         probe = self._tokenizer.encode("a")
         text = [position for position, part in enumerate(probe.sequence_ids) if part == 0]
         ids = np.array(probe.ids, np.int32)
@@ -63,10 +64,10 @@ class TextEncoder:
         if self._lower_case:
             queries, passages = [text.lower() for text in queries], [text.lower() for text in passages]
         ids = token_ids(self._tokenizer, [*queries, *passages])
-        room = self._max_length - len(self._before) - len(self._after)
+        room = self.max_length - len(self._before) - len(self._after)
         if room < 1:
             raise ModelError(
-                f"scorer.max_length {self._max_length}: leaves a text no room beside special tokens"
+                f"scorer.max_length {self.max_length}: leaves a text no room beside special tokens"
             )
         places: dict[tuple[str, int, int], int] = {}
         fits, query_places, passage_places = [], [], []
@@ -82,6 +83,11 @@ class TextEncoder:
         return EncodedPairs.of(
             fits, sequences, {"query_sequence": query_places, "passage_sequence": passage_places}
         )
+
+    def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
+        (text,) = with_instruction([passage], self._prompt, "{}{}")
+        text = text.lower() if self._lower_case else text
+        return passage_offsets(self._tokenizer, text, len(text) - len(passage))
 
 
 class Embedder:
@@ -99,6 +105,10 @@ class Embedder:
         self._device = Device(config, model.config)
         self._model = model.to(self._device.torch).eval()
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
+
+    @property
+    def max_batch_tokens(self) -> int:
+        return self._device.max_batch_tokens
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:

@@ -15,7 +15,7 @@ from transformers import Qwen3ForCausalLM
 from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.headed_decoder import HeadedDecoder
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
@@ -47,14 +47,16 @@ class ChatEncoder:
         )
         instruction = config.query_instruction_for_rerank
         self._instruction = _INSTRUCTION if instruction is None else instruction
-        max_length = checkpoint.length_limit(config.max_length, otherwise=_MAX_LENGTH)
-        self._room = max_length - len(self._begin) - len(self._end)
+        self.max_length = checkpoint.length_limit(config.max_length, otherwise=_MAX_LENGTH)
+        self._room = self.max_length - len(self._begin) - len(self._end)
         if self._room < 1:
-            raise ModelError(f"scorer.max_length {max_length}: leaves a pair no room beside the chat's turns")
-        self._truncation = Truncation(config, max_length)
+            raise ModelError(
+                f"scorer.max_length {self.max_length}: leaves a pair no room beside the chat's turns"
+            )
+        self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
-        heads = [f"<Instruct>: {self._instruction}\n<Query>: {query}\n<Document>: " for query in queries]
+        heads = [self._head(query) for query in queries]
         bodies = [head + passage for head, passage in zip(heads, passages, strict=True)]
         fits, sequences, query_lengths = [], [], []
         encodings = self._tokenizer.encode_batch(bodies, add_special_tokens=False)
@@ -73,6 +75,13 @@ class ChatEncoder:
         return EncodedPairs.of(
             fits, sequences, {"query_length": query_lengths, "prompt_length": prompt_lengths}
         )
+
+    def passage_offsets(self, query: str, passage: str) -> list[tuple[int, int]]:
+        head = self._head(query)
+        return passage_offsets(self._tokenizer, head + passage, len(head))
+
+    def _head(self, query: str) -> str:
+        return f"<Instruct>: {self._instruction}\n<Query>: {query}\n<Document>: "
 
 
 def check(_checkpoint: Checkpoint, config: ScorerConfig) -> None:

@@ -20,6 +20,7 @@ from pipeline.scoring.device import Device, Forwarded
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
+    passage_offsets,
     token_ids,
     with_instruction,
 )
@@ -76,9 +77,9 @@ class PairEncoder:
         self._template = PairTemplate.of(self._tokenizer)
         self._has_token_types = checkpoint.has_token_types
         self._max_positions = checkpoint.max_positions
-        max_length = checkpoint.length_limit(config.max_length, otherwise=512)
-        self._room = max_length - sum(map(len, self._template))
-        self._truncation = Truncation(config, max_length)
+        self.max_length = checkpoint.length_limit(config.max_length, otherwise=512)
+        self._room = self.max_length - sum(map(len, self._template))
+        self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -102,6 +103,14 @@ class PairEncoder:
                 type_one_starts.append(len(first) if self._has_token_types else len(sequences[-1]))
         return EncodedPairs.of(fits, sequences, {"type_one_start": type_one_starts})
 
+    def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
+        instruction, form = (
+            self._config.passage_instruction_for_rerank,
+            self._config.passage_instruction_format,
+        )
+        (text,) = with_instruction([passage], instruction, form)
+        return passage_offsets(self._tokenizer, text, text.rfind(passage))
+
 
 class PairClassifier:
     """The trunk with its one-logit head."""
@@ -112,6 +121,10 @@ class PairClassifier:
         self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device.torch).eval()
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
         self._has_token_types = checkpoint.has_token_types
+
+    @property
+    def max_batch_tokens(self) -> int:
+        return self._device.max_batch_tokens
 
     @torch.inference_mode()
     def forward(self, encoded: EncodedPairs) -> Forwarded:

@@ -1,0 +1,226 @@
+"""Requests to batches: what comes in while the device works waits, and makes up the next batch."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import log
+from pipeline.errors import ScoringError
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.scorer import Scored
+from serve.fair_queue import FairQueue, Portion
+
+
+class OverloadedError(Exception):
+    """A new request would wait longer than is allowed."""
+
+    def __init__(self, wait_s: float, max_wait_s: float) -> None:
+        super().__init__(f"a new request would wait {wait_s:.1f} s, and at most {max_wait_s:g} s are allowed")
+        self.retry_after_s = max(1.0, math.ceil(wait_s - max_wait_s))
+
+
+class Batched(NamedTuple):
+    """The scores of one request, and what it waited for."""
+
+    scores: npt.NDArray[np.float32]
+    """(pairs,), or (pairs, cutoffs)."""
+    windows: npt.NDArray[np.int32]
+    """The same shape."""
+    queue_s: float
+    inference_s: float
+
+
+class BatchReport(NamedTuple):
+    """One trip to the device."""
+
+    requests: int
+    pairs: int
+    tokens: int
+    padded_tokens: int
+    device_s: float
+
+
+_PORTION_TOKENS = 4096
+"""No less than this, so that a usual request is one portion."""
+
+
+@dataclass(eq=False)
+class _Request:
+    encoded: EncodedPairs
+    done: asyncio.Future[None]
+    arrived_at: float
+    begun_at: float = 0.0
+    left: int = field(init=False)
+    scores: npt.NDArray[np.float32] | None = None
+    windows: npt.NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        self.left = len(self.encoded)
+
+    def fill(self, pairs: npt.NDArray[np.int64], scored: Scored, rows: slice) -> None:
+        """Keep the scores of some pairs; the last ones end the wait."""
+        scores, windows = scored.scores[rows], scored.windows[rows]
+        if self.scores is None or self.windows is None:
+            self.scores = np.empty((len(self.encoded), *scores.shape[1:]), np.float32)
+            self.windows = np.empty(self.scores.shape, np.int32)
+        self.scores[pairs], self.windows[pairs] = scores, windows
+        self.left -= len(pairs)
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Batcher:
+    """One device's queue. All but the device's own work happens on the event loop that made it."""
+
+    def __init__(
+        self,
+        forward: Callable[[EncodedPairs], Scored],
+        max_batch_tokens: Callable[[], int],
+        max_wait_s: float,
+        on_batch: Callable[[BatchReport], None],
+    ) -> None:
+        """max_batch_tokens: asked before each batch, since a budget shrinks where memory runs out."""
+        self._forward = forward
+        self._max_batch_tokens = max_batch_tokens
+        self._max_wait_s = max_wait_s
+        self._on_batch = on_batch
+        self._portion_tokens = max(_PORTION_TOKENS, max_batch_tokens())
+        self._queue: FairQueue[_Request] = FairQueue(self._portion_tokens)
+        self._announced = self._announced_ahead = self._on_device = 0
+        self._tokens_per_s = math.inf
+        self._broken: Exception | None = None
+        self._wake = asyncio.Event()
+        self._device = ThreadPoolExecutor(1, "device")
+        self._loop = asyncio.create_task(self._run())
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Announced, waiting or on the device."""
+        return self._announced + self._queue.tokens + self._on_device
+
+    @property
+    def wait_s(self) -> float:
+        """How long a request that comes now will wait for the device, which is as fast as it has been."""
+        ahead = self._announced_ahead + self._queue.tokens_ahead + self._on_device
+        return ahead / self._tokens_per_s
+
+    @contextmanager
+    def announce(self, tokens: int) -> Iterator[None]:
+        """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError."""
+        if self.wait_s > self._max_wait_s:
+            raise OverloadedError(self.wait_s, self._max_wait_s)
+        ahead = min(tokens, self._portion_tokens)
+        self._announced += tokens
+        self._announced_ahead += ahead
+        try:
+            yield
+        finally:
+            self._announced -= tokens
+            self._announced_ahead -= ahead
+
+    async def score(self, encoded: EncodedPairs) -> Batched:
+        """Scores of one pair or more. Cancelled, its pairs that wait are dropped.
+
+        Raises ScoringError for a pair of this request; what else the device raises is as it is.
+        """
+        request = _Request(encoded, asyncio.get_running_loop().create_future(), time.perf_counter())
+        self._queue.add(request, encoded.tokens)
+        self._wake.set()
+        try:
+            await request.done
+        finally:
+            self._queue.remove(request)
+        assert request.scores is not None
+        assert request.windows is not None
+        return Batched(
+            request.scores,
+            request.windows,
+            queue_s=request.begun_at - request.arrived_at,
+            inference_s=time.perf_counter() - request.begun_at,
+        )
+
+    def check(self) -> None:
+        """Raises where nothing will be scored any more."""
+        if self._broken is not None:
+            raise RuntimeError("the device failed") from self._broken
+        if self._loop.done():
+            raise RuntimeError("the batcher's loop has ended")
+
+    async def close(self) -> None:
+        """Stop; who still waits is left waiting."""
+        self._loop.cancel()
+        await asyncio.gather(self._loop, return_exceptions=True)
+        self._device.shutdown()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            portions = self._queue.take(self._max_batch_tokens())
+            if portions:
+                await self._score(portions)
+            else:
+                self._wake.clear()
+
+    async def _score(self, portions: list[Portion[_Request]]) -> None:
+        begin = time.perf_counter()
+        for portion in portions:
+            portion.request.begun_at = portion.request.begun_at or begin
+        parts = [portion.request.encoded.take(portion.pairs) for portion in portions]
+        tokens = self._on_device = int(sum(part.tokens.sum() for part in parts))
+        try:
+            scored = await asyncio.get_running_loop().run_in_executor(
+                self._device, self._forward, EncodedPairs.concat(parts)
+            )
+        except ScoringError as error:
+            await self._score_apart(portions, error)
+            return
+        except Exception as error:
+            # Not of one pair: the device itself is in doubt. Who waits shall go elsewhere.
+            self._broken = error
+            log.warning("device failed", error=type(error).__name__)
+            for portion in portions:
+                portion.request.fail(error)
+            return
+        finally:
+            self._on_device = 0
+        device_s = time.perf_counter() - begin
+        self._note_speed(max(1, tokens) / device_s)
+        self._deliver(portions, scored)
+        requests = len({id(portion.request) for portion in portions})
+        self._on_batch(
+            BatchReport(requests, sum(map(len, parts)), scored.tokens, scored.padded_tokens, device_s)
+        )
+
+    async def _score_apart(self, portions: list[Portion[_Request]], error: ScoringError) -> None:
+        """A pair can't be scored: no other request shall suffer for it."""
+        if len(portions) > 1:
+            for portion in portions:
+                await self._score([portion])
+            return
+        pair = int(portions[0].pairs[error.index])
+        portions[0].request.fail(ScoringError(pair, error.reason))
+        self._queue.remove(portions[0].request)
+
+    def _deliver(self, portions: list[Portion[_Request]], scored: Scored) -> None:
+        first = 0
+        for portion in portions:
+            rows = slice(first, first + len(portion.pairs))
+            portion.request.fill(portion.pairs, scored, rows)
+            first = rows.stop
+
+    def _note_speed(self, tokens_per_s: float) -> None:
+        """A running mean, so that one short batch doesn't pass for the device's speed."""
+        known = math.isfinite(self._tokens_per_s)
+        self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * tokens_per_s if known else tokens_per_s

@@ -1,0 +1,122 @@
+"""One model on one device, scoring the requests that reach it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from pipeline.errors import ConfigError, ModelError, ScoringError
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.scorer import sigmoid
+from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
+from serve.work import ModelInfo, Refused, Scores, Work
+
+_CHARACTERS_A_TOKEN = 4
+_WARM_UP_WORDS = 64
+
+
+class Replica:
+    """Make one, then await `start` on the event loop that it shall live on."""
+
+    def __init__(
+        self, config: ScorerConfig, max_wait_s: float, on_batch: Callable[[BatchReport], None]
+    ) -> None:
+        """Raises ConfigError or ModelError where model and options don't fit, before weights are loaded."""
+        # The sigmoid is each request's choice.
+        self._scorer = Scorer(config.model_copy(update={"normalize": False}))
+        self._max_wait_s = max_wait_s
+        self._on_batch = on_batch
+        self._encoding = ThreadPoolExecutor(1, "encoding")
+
+    async def start(self) -> None:
+        """Load the weights, and score a batch: the first one is slow, and its speed is the first estimate."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._encoding, lambda: (self._scorer.encoder, self._scorer.model))
+        model = self._scorer.model
+        self._batcher = Batcher(
+            self._scorer.forward, lambda: model.max_batch_tokens, self._max_wait_s, self._on_batch
+        )
+        passages = -(-model.max_batch_tokens // _WARM_UP_WORDS)
+        for _ in range(2):
+            await self.score(Work(["warm up"] * passages, ["word " * _WARM_UP_WORDS] * passages))
+
+    async def score(self, work: Work) -> Scores | Refused:
+        """Of one pair or more. Cancelled, what was not scored yet is dropped."""
+        characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
+        try:
+            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN):
+                begin = time.perf_counter()
+                encoded, spans = await asyncio.get_running_loop().run_in_executor(
+                    self._encoding, self._encode, work
+                )
+                tokenization_s = time.perf_counter() - begin
+            batched = await self._batcher.score(encoded)
+        except OverloadedError as error:
+            return Refused("overloaded", str(error), error.retry_after_s)
+        except ScoringError as error:
+            return Refused("unscorable", error.reason)
+        except (ConfigError, ModelError) as error:
+            return Refused("too_long", str(error))
+        return self._scores(work, encoded, batched, spans, tokenization_s)
+
+    def info(self) -> ModelInfo:
+        scorer = self._scorer
+        return ModelInfo(
+            model=scorer.config.model,
+            fingerprint=scorer.fingerprint,
+            family=scorer.family,
+            architecture=scorer.checkpoint.architecture,
+            device=str(scorer.config.device),
+            dtype=scorer.config.dtype,
+            max_length=scorer.encoder.max_length,
+            max_batch_tokens=scorer.model.max_batch_tokens,
+            cutoff_layers=scorer.config.cutoff_layers or (),
+            normalizes=scorer.normalizes,
+        )
+
+    @property
+    def waiting_tokens(self) -> int:
+        return self._batcher.waiting_tokens
+
+    def check(self) -> None:
+        """Raises where this replica will score nothing any more."""
+        self._batcher.check()
+
+    async def close(self) -> None:
+        await self._batcher.close()
+        self._encoding.shutdown()
+
+    def _encode(self, work: Work) -> tuple[EncodedPairs, list[tuple[int, int]] | None]:
+        pairs = list(zip(work.queries, work.passages, strict=True))
+        encoded = self._scorer.encode(pairs, work.limits)
+        return encoded, self._scorer.spans_read(pairs, encoded) if work.spans else None
+
+    def _scores(
+        self,
+        work: Work,
+        encoded: EncodedPairs,
+        batched: Batched,
+        spans: list[tuple[int, int]] | None,
+        tokenization_s: float,
+    ) -> Scores:
+        scores, windows = batched.scores, batched.windows
+        if scores.ndim > 1:
+            layers = self._scorer.config.cutoff_layers or ()
+            column = -1 if work.cutoff_layer is None else layers.index(work.cutoff_layer)
+            scores, windows = scores[:, column], windows[:, column]
+        if work.normalize and self._scorer.normalizes:
+            scores = sigmoid(np.ascontiguousarray(scores))
+        return Scores(
+            scores=scores,
+            tokens=encoded.tokens,
+            query_cut=encoded.pairs["query_cut"].to_numpy(),
+            passage_cut=encoded.pairs["passage_cut"].to_numpy(),
+            windows=windows,
+            spans=spans,
+            tokenization_s=tokenization_s,
+            queue_s=batched.queue_s,
+            inference_s=batched.inference_s,
+        )

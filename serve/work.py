@@ -1,0 +1,70 @@
+"""What goes between the API and a replica: pairs to score, and what became of them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.scoring import Limits
+
+
+@dataclass(frozen=True)
+class Work:
+    """The pairs of one request: pair i is (queries[i], passages[i])."""
+
+    queries: list[str]
+    passages: list[str]
+    limits: Limits = field(default_factory=Limits)
+    normalize: bool = True
+    """Scores through a sigmoid, where the model's family has that."""
+    cutoff_layer: int | None = None
+    """Of those that the model is served with. Null: the last one named there."""
+    spans: bool = False
+    """Tell which characters of the passages that were cut the model read."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry a pair, in the order of the work."""
+
+    scores: npt.NDArray[np.float32]
+    tokens: npt.NDArray[np.int64]
+    """That went through the model, special ones included."""
+    query_cut: npt.NDArray[np.int32]
+    passage_cut: npt.NDArray[np.int32]
+    windows: npt.NDArray[np.int32]
+    spans: list[tuple[int, int]] | None
+    """First character read of each passage, and the one past the last; null where not asked for."""
+    tokenization_s: float
+    queue_s: float
+    """From tokenized to the first token on the device."""
+    inference_s: float
+    """From then until the last pair was scored, with what other requests had of the device meanwhile."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why there are no scores."""
+
+    kind: Literal["overloaded", "too_long", "unscorable", "unavailable", "timeout"]
+    message: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as it is served."""
+
+    model: str
+    fingerprint: str
+    family: str
+    architecture: str
+    device: str
+    dtype: str
+    max_length: int
+    max_batch_tokens: int
+    cutoff_layers: tuple[int, ...]
+    """Empty where the model has one score."""
+    normalizes: bool
+    """Whether its scores are logits that a sigmoid makes probabilities of."""
