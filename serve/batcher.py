@@ -111,6 +111,11 @@ class Batcher:
         return self._announced + self._queue.tokens + self._on_device
 
     @property
+    def waiting_s(self) -> float:
+        """How long the device will take for these, as fast as it has been."""
+        return self.waiting_tokens / self._tokens_per_s
+
+    @property
     def wait_s(self) -> float:
         """How long a request that comes now will wait for the device, which is as fast as it has been."""
         ahead = self._announced_ahead + self._queue.tokens_ahead + self._on_device

@@ -45,6 +45,8 @@ class Replica:
 
     async def score(self, work: Work) -> Scores | Refused:
         """Of one pair or more. Cancelled, what was not scored yet is dropped."""
+        if work.timeout_s is not None and self._batcher.wait_s > work.timeout_s:
+            return Refused("timeout", "the queue is longer than the request may wait")
         characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
         try:
             with self._batcher.announce(characters // _CHARACTERS_A_TOKEN):
@@ -74,12 +76,14 @@ class Replica:
             max_length=scorer.encoder.max_length,
             max_batch_tokens=scorer.model.max_batch_tokens,
             cutoff_layers=scorer.config.cutoff_layers or (),
+            truncates=scorer.config.truncation != "error",
             normalizes=scorer.normalizes,
         )
 
     @property
-    def waiting_tokens(self) -> int:
-        return self._batcher.waiting_tokens
+    def waiting_s(self) -> float:
+        """Seconds in which the device will score all that waits."""
+        return self._batcher.waiting_s
 
     def check(self) -> None:
         """Raises where this replica will score nothing any more."""

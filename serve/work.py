@@ -20,6 +20,8 @@ class Work:
     """Scores through a sigmoid, where the model's family has that."""
     cutoff_layer: int | None = None
     """Of those that the model is served with. Null: the last one named there."""
+    timeout_s: float | None = None
+    """Seconds after which nobody waits for it."""
     spans: bool = False
     """Tell which characters of the passages that were cut the model read."""
 
@@ -66,5 +68,7 @@ class ModelInfo:
     max_batch_tokens: int
     cutoff_layers: tuple[int, ...]
     """Empty where the model has one score."""
+    truncates: bool
+    """Whether a pair that is too long is cut, where the request says nothing."""
     normalizes: bool
     """Whether its scores are logits that a sigmoid makes probabilities of."""

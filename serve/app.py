@@ -1,0 +1,167 @@
+"""The application on Ray Serve: the API in front, and for each model a deployment whose replicas score.
+
+serve run configs/serve/rerank.yaml
+"""
+
+import asyncio
+import math
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+from ray import serve as ray_serve
+from ray.exceptions import RayActorError
+from ray.serve import Application, Deployment
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from pipeline import log
+from pipeline.errors import ConfigError
+from serve.api import build
+from serve.config import ModelConfig, ServeConfig
+from serve.metrics import ApiMetrics, ReplicaMetrics
+from serve.replica import Replica
+from serve.work import ModelInfo, Refused, Scores, Work
+
+_ATTEMPTS = 3
+"""Scoring changes nothing, so what a dead replica had may be asked of another."""
+_CHECK_TIMEOUT_S = 5.0
+_ONGOING_REQUESTS = 10_000
+"""The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
+
+
+class ScoringReplica:
+    """A replica of one model."""
+
+    def __init__(self, name: str, config: ModelConfig) -> None:
+        log.configure()
+        self._config = config
+        self._metrics = ReplicaMetrics(name)
+        self._replica = Replica(config.placed_scorer, config.max_wait_s, self._metrics.batch_done)
+        self._started = asyncio.create_task(self._replica.start())
+
+    async def score(self, work: Work) -> Scores | Refused:
+        await self._started
+        return await self._replica.score(work)
+
+    async def info(self) -> ModelInfo:
+        await self._started
+        return self._replica.info()
+
+    async def check_health(self) -> None:
+        """Ray Serve's: raises where this replica shall be replaced."""
+        await self._started
+        self._replica.check()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Ray Serve's: how much waits here, for `replicas_wanted`."""
+        return {_WAITING: self._replica.waiting_s if self._started.done() else 0.0}
+
+
+_WAITING = "waiting_s"
+
+
+def replicas_wanted(context: AutoscalingContext, target_wait_s: float = 0.5) -> tuple[int, dict[str, Any]]:
+    """Ray Serve's autoscaling policy: as many replicas as have `target_wait_s` of work waiting each.
+
+    The work is told by the replicas, as seconds that their device needs for the tokens that wait. Requests
+    that found no replica (scaled to zero) ask for one. Delays and bounds are Serve's.
+    """
+    waiting_s = sum((context.aggregated_metrics or {}).get(_WAITING, {}).values())
+    wanted = math.ceil(waiting_s / target_wait_s)
+    busy = context.total_num_requests > 0
+    floor = max(context.capacity_adjusted_min_replicas, 1 if busy else 0)
+    return min(max(wanted, floor), context.capacity_adjusted_max_replicas), {}
+
+
+class RemoteModel:
+    """A model whose replicas are a deployment."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def score(self, work: Work) -> Scores | Refused:
+        for _ in range(_ATTEMPTS):
+            response = self._handle.score.remote(work)
+            try:
+                outcome: Scores | Refused = await response
+            except asyncio.CancelledError:
+                response.cancel()  # type: ignore[no-untyped-call]  # Ray's has no types
+                raise
+            except BackPressureError as error:
+                return Refused("overloaded", str(error), 1.0)
+            except RayActorError:
+                log.warning("replica died", retried=True)
+            else:
+                return outcome
+        return Refused("unavailable", "replicas died while they worked on it", 1.0)
+
+    async def info(self) -> ModelInfo:
+        found: ModelInfo = await self._handle.info.remote()
+        return found
+
+    async def check(self) -> None:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await self._handle.check_health.remote()
+
+
+class HttpApi:
+    """The deployment that speaks HTTP."""
+
+    def __init__(self, config: ServeConfig, models: dict[str, DeploymentHandle[Any]]) -> None:
+        log.configure()
+        self._config = config
+        self._models = {name: RemoteModel(handle) for name, handle in models.items()}
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build(self._config, self._models, ApiMetrics())
+
+
+def build_app(arguments: dict[str, Any]) -> Application:
+    """What `import_path: serve.app:build_app` calls with the config's `args`. Raises ConfigError."""
+    try:
+        config = ServeConfig.model_validate(arguments)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise ConfigError("\n".join(f"args.{problem}" for problem in problems)) from error
+    models = {name: _model(name, model) for name, model in config.models.items()}
+    api = ray_serve.deployment(
+        name="api",
+        num_replicas=config.api.replicas,
+        ray_actor_options={"num_cpus": config.api.num_cpus},
+        max_ongoing_requests=_ONGOING_REQUESTS,
+        graceful_shutdown_timeout_s=config.api.timeout_s,
+    )
+    return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
+
+
+def _model(name: str, config: ModelConfig) -> Application:
+    replicas = config.replicas
+    scaling = AutoscalingConfig(
+        min_replicas=replicas.min,
+        max_replicas=replicas.max,
+        upscale_delay_s=replicas.upscale_delay_s,
+        downscale_delay_s=replicas.downscale_delay_s,
+        look_back_period_s=max(1.0, min(30.0, replicas.upscale_delay_s)),
+        policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]  # Ray's has no types
+            policy_function=replicas_wanted, policy_kwargs={"target_wait_s": replicas.target_wait_s}
+        ),
+    )
+    options: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus}
+    if replicas.label_selector:
+        options["label_selector"] = replicas.label_selector
+    deployment = ray_serve.deployment(
+        name=name,
+        autoscaling_config=scaling,
+        ray_actor_options=options,
+        max_ongoing_requests=_ONGOING_REQUESTS,
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=60,
+    )
+    return _bound(deployment(ScoringReplica), name, config)
+
+
+def _bound(deployment: Deployment, *arguments: Any) -> Application:
+    bound: Application = deployment.bind(*arguments)
+    return bound

@@ -1,0 +1,132 @@
+"""The application as `serve deploy` gets it: the `args` of configs/serve/rerank.yaml."""
+
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.scoring import ScorerConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ReplicasConfig(_Strict):
+    """The replicas of one model, each on devices of its own."""
+
+    min: int = Field(default=1, ge=0)
+    """0: none while nobody asks; the first request then waits until one has loaded."""
+    max: PositiveInt = 1
+    num_cpus: float = Field(default=1, ge=0)
+    num_gpus: float = Field(default=0, ge=0)
+    """A part of one, such as 0.5, lets replicas share a GPU."""
+    label_selector: dict[str, str] = {}
+    """Ray's labels of the nodes to run on: `{ray.io/accelerator-type: in(A100,H100)}`."""
+    target_wait_s: PositiveFloat = 0.5
+    """Replicas come and go so that the tokens waiting at each are what it scores in this time."""
+    upscale_delay_s: float = Field(default=5, ge=0)
+    downscale_delay_s: float = Field(default=300, ge=0)
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+class ModelConfig(_Strict):
+    scorer: ScorerConfig
+    replicas: ReplicasConfig = ReplicasConfig()
+    max_wait_s: PositiveFloat = 2
+    """Seconds that a request may wait for the device. One that would wait longer is refused with 429."""
+
+    @model_validator(mode="after")
+    def _device_fits_the_replicas(self) -> Self:
+        device, gpus = self.scorer.device, self.replicas.num_gpus
+        if gpus and device in ("cpu", "mps"):
+            raise ValueError(f"replicas.num_gpus {gpus:g} holds GPUs that scorer.device {device} leaves idle")
+        if not gpus and device.startswith("cuda"):
+            raise ValueError(f"scorer.device {device} needs replicas that hold a GPU: set replicas.num_gpus")
+        if device.startswith("cuda:"):
+            raise ValueError(f"scorer.device {device}: Ray deals the GPUs out; write cuda or auto")
+        return self
+
+    @property
+    def placed_scorer(self) -> ScorerConfig:
+        """The scorer on the device that its replicas hold: `auto` is no GPU that Ray has not given."""
+        if self.scorer.device != "auto":
+            return self.scorer
+        return self.scorer.model_copy(update={"device": "cuda" if self.replicas.num_gpus else "cpu"})
+
+
+class KeysConfig(_Strict):
+    """Where the API keys are: one place of the two."""
+
+    env: str | None = None
+    """A variable of the API's processes: `name:key` entries, with commas or line breaks between them."""
+    file: str | None = None
+    """A file of such lines. Read again when it changes."""
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give env or file: where the API keys are")
+        return self
+
+
+class RateLimits(_Strict):
+    """Of one key, at each replica of the API for itself: with n of them up to n times as much. Null: none."""
+
+    requests_per_minute: PositiveInt | None = None
+    pairs_per_minute: PositiveInt | None = None
+
+
+class ApiConfig(_Strict):
+    """The HTTP side. It holds no model."""
+
+    keys: KeysConfig | Literal["none"]
+    """`none`: no keys are asked for, and only clients on this machine are served, unless `anyone` says so."""
+    anyone: bool = False
+    """With `keys: none`: serve clients on other machines too."""
+    limits: RateLimits = RateLimits()
+    limits_of: dict[str, RateLimits] = {}
+    """By the key's name, in place of `limits`."""
+    replicas: PositiveInt = 1
+    num_cpus: float = Field(default=0, ge=0)
+    max_passages: PositiveInt = 1000
+    max_body_bytes: PositiveInt = 8_000_000
+    timeout_s: PositiveFloat = 60
+    """Of a request whose X-Request-Timeout-Seconds asks for no less."""
+    cors_origins: tuple[str, ...] = Field(default=(), strict=False)
+    """Pages of these origins may call the API from a browser. None by default."""
+    log_texts: bool = False
+    """Write queries and passages to the log."""
+
+    @model_validator(mode="after")
+    def _anyone_needs_no_keys(self) -> Self:
+        if self.anyone and self.keys != "none":
+            raise ValueError("anyone goes with `keys: none`; with keys, whoever has one is served")
+        return self
+
+
+class ServeConfig(_Strict):
+    """The models by the names that requests give; the first is the default."""
+
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    api: ApiConfig
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_plain(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        for name in models:
+            if not name or name == "default" or "#" in name:
+                raise ValueError(f"{name!r} can't be a model's name: `default` and # have a meaning")
+        return models

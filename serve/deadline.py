@@ -1,0 +1,25 @@
+"""How long a request may take: what its header says, within the server's own limit."""
+
+import math
+from collections.abc import Mapping
+
+from serve.problems import Problem
+
+HEADER = "x-request-timeout-seconds"
+"""Ray Serve's name. Its proxy heeds it too, with an answer that is no dialect's: ours must be earlier."""
+_MARGIN = 0.1
+_MAX_MARGIN_S = 0.05
+
+
+def deadline_s(headers: Mapping[str, str], longest_s: float) -> float:
+    """Seconds from now. Raises Problem for a header that is no positive number."""
+    text = headers.get(HEADER)
+    if text is None:
+        return longest_s
+    try:
+        wanted_s = float(text)
+    except ValueError:
+        wanted_s = math.nan
+    if not (wanted_s > 0 and math.isfinite(wanted_s)):
+        raise Problem("invalid", "X-Request-Timeout-Seconds: needs a positive number of seconds")
+    return min(longest_s, wanted_s - min(_MARGIN * wanted_s, _MAX_MARGIN_S))

@@ -1,0 +1,140 @@
+"""Cohere: POST /v2/rerank, and POST /v1/rerank where the request says that it is Cohere's.
+
+Source: cohere-openapi.yaml and errors.mdx of cohere-ai/cohere-developer-experience (2026-08), and the SDKs
+5.21 and 7.3, which send `X-Fern-SDK-Name: cohere`; by it v1 is told from Jina's API on the same path.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pipeline.scoring import Limits
+from serve.dialects import jina
+from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.problems import STATUS, Kind, Problem
+from serve.work import Work
+
+MAX_TOKENS_PER_DOC = 4096
+_STATUS: dict[Kind, int] = {
+    "media_type": 400,
+    "invalid": 400,
+    "too_many": 400,
+    "too_long": 400,
+    "unscorable": 422,
+    "timeout": 504,
+}
+
+
+class RerankRequest(RequestBody):
+    query: str
+    documents: list[str]
+    model: str | None = None
+    top_n: int | None = Field(default=None, ge=1)
+    max_tokens_per_doc: int | None = Field(default=None, ge=1)
+    priority: int | None = Field(default=None, ge=0, le=999)
+    """Taken, and without effect."""
+
+
+class Document(BaseModel):
+    text: str
+
+
+class Result(BaseModel):
+    document: Annotated[Any, Field(default=None, exclude_if=lambda document: document is None)]
+    index: int
+    relevance_score: float
+
+
+class ApiVersion(BaseModel):
+    version: Literal["1", "2"]
+    is_experimental: Annotated[bool | None, Field(default=None, exclude_if=lambda flag: flag is None)]
+
+
+class BilledUnits(BaseModel):
+    search_units: int
+
+
+class Meta(BaseModel):
+    api_version: ApiVersion
+    billed_units: BilledUnits
+
+
+class RerankResponse(BaseModel):
+    id: str
+    results: list[Result]
+    meta: Meta
+
+
+class ErrorBody(BaseModel):
+    message: str
+    id: str
+
+
+def is_cohere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"x-fern-sdk-name" and value == b"cohere" for name, value in headers)
+
+
+def call(body: RerankRequest) -> Call:
+    limits = Limits(passage_max_length=body.max_tokens_per_doc or MAX_TOKENS_PER_DOC)
+    return _call(body.model, body.query, body.documents, limits)
+
+
+def v1_call(body: jina.RerankRequest) -> Call:
+    return _call(body.model, body.query, body.passages, Limits())
+
+
+def response(body: RerankRequest, answer: Answer) -> RerankResponse:
+    version = ApiVersion(version="2", is_experimental=False)
+    return _response(answer, body.top_n, version, None)
+
+
+def v1_response(body: jina.RerankRequest, answer: Answer) -> RerankResponse:
+    """Documents that came as objects go back whole."""
+    documents = [body.documents] if isinstance(body.documents, str) else body.documents
+    shown = [{"text": entry} if isinstance(entry, str) else entry for entry in documents]
+    version = ApiVersion(version="1", is_experimental=None)
+    return _response(answer, body.top_n, version, shown if body.return_documents else None)
+
+
+def error(problem: Problem, request_id: str) -> tuple[int, Any]:
+    message = problem.message
+    match problem.kind:
+        case "json":
+            message = f"invalid json syntax: {message}"
+        case "unknown_model":
+            message = (
+                f"model '{problem.field}' not found, make sure the correct model ID was used and that you"
+                f" have access to the model. {message}"
+            )
+        case "unauthorized":
+            message = "invalid api token"
+        case "invalid" | "too_many":
+            message = f"invalid request: {message}"
+    return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}
+
+
+def _call(model: str | None, query: str, passages: list[str], limits: Limits) -> Call:
+    if not passages:
+        raise Problem("empty", "invalid request: list of documents must not be empty")
+    if not query.strip():
+        raise Problem("empty", "invalid request: query must not be empty or be only whitespace")
+    blank = next((index for index, passage in enumerate(passages) if not passage), None)
+    if blank is not None:
+        raise Problem("empty", f"invalid request: document at index {blank} cannot be empty")
+    return Call(model, Work([query] * len(passages), passages, limits))
+
+
+def _response(
+    answer: Answer, top_n: int | None, version: ApiVersion, documents: list[dict[str, Any]] | None
+) -> RerankResponse:
+    """A search unit is a query with up to 100 documents."""
+    units = -(-len(answer.scores.scores) // 100)
+    return RerankResponse(
+        id=answer.request_id,
+        results=[
+            Result(document=documents[index] if documents else None, index=index, relevance_score=score)
+            for index, score in answer.ranked(top_n)
+        ],
+        meta=Meta(api_version=version, billed_units=BilledUnits(search_units=units)),
+    )

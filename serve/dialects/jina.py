@@ -1,0 +1,124 @@
+"""Jina's POST /v1/rerank, with what vLLM's of the same path adds.
+
+Source: Jina's openapi.json, version 2026.04.02 (TextRerankerRequest, RerankingResponse, ErrorResponse), and
+of vLLM 0.33 `id`, `usage.prompt_tokens` and, in errors, the object `error`; of Cohere `message`. Clients of
+each ignore the others' fields.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pipeline.scoring import Limits
+from serve.dialects import vllm
+from serve.dialects.dialect import Answer, Call, RequestBody, texts
+from serve.problems import STATUS, Kind, Problem
+from serve.work import Work
+
+_CODES: dict[Kind, str] = {
+    "unauthorized": "AUTH_INVALID_API_KEY",
+    "forbidden": "AUTH_FORBIDDEN",
+    "unknown_model": "INPUT_MODEL_NOT_FOUND",
+    "overloaded": "RATE_CONCURRENCY_LIMIT_EXCEEDED",
+    "rate_limit": "RATE_REQUEST_LIMIT_EXCEEDED",
+    "timeout": "SERVICE_TIMEOUT",
+    "unavailable": "SERVICE_UNAVAILABLE",
+    "internal": "INTERNAL_ERROR",
+    "too_many": "INPUT_TOO_MANY_DOCUMENTS",
+    "body_size": "INPUT_TOO_LARGE",
+}
+_STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "timeout": 504}
+
+
+class RerankRequest(RequestBody):
+    query: str
+    documents: list[str | dict[str, Any]] | str
+    model: str | None = None
+    top_n: int | None = Field(default=None, ge=1)
+    return_documents: bool | None = None
+    """Null: true, as in Jina's specification."""
+    truncation: bool | None = None
+    """False: a pair that is too long is refused."""
+    max_doc_length: int | None = Field(default=None, ge=1)
+    rank_fields: list[str] | None = Field(default=None, min_length=1)
+    max_chunks_per_doc: int | None = Field(default=None, ge=1)
+    """Cohere's: a passage here is one chunk, cut where it is too long."""
+
+    @property
+    def passages(self) -> list[str]:
+        documents = [self.documents] if isinstance(self.documents, str) else self.documents
+        return texts(documents, self.rank_fields or ("text",))
+
+
+class Document(BaseModel):
+    text: str
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float
+    document: Annotated[Document | None, Field(default=None, exclude_if=lambda document: document is None)]
+
+
+class RerankResponse(BaseModel):
+    id: str
+    model: str
+    object: Literal["list"] = "list"
+    usage: vllm.Usage
+    results: list[Result]
+
+
+class ErrorBody(BaseModel):
+    detail: str
+    message: str
+    code: str
+    request_id: str
+    error: vllm.ErrorInfo
+
+
+def call(body: RerankRequest) -> Call:
+    passages = body.passages
+    if not passages:
+        raise Problem("empty", "documents: at least one document is needed", "documents")
+    limits = Limits(
+        truncation="error" if body.truncation is False else None, passage_max_length=body.max_doc_length
+    )
+    return Call(body.model, Work([body.query] * len(passages), passages, limits))
+
+
+def response(body: RerankRequest, answer: Answer) -> RerankResponse:
+    passages = body.passages
+    with_text = body.return_documents is not False
+    return RerankResponse(
+        id=f"score-{answer.request_id}",
+        model=answer.model,
+        usage=vllm.Usage(prompt_tokens=answer.tokens, total_tokens=answer.tokens),
+        results=[
+            Result(
+                index=index,
+                relevance_score=score,
+                document=Document(text=passages[index]) if with_text else None,
+            )
+            for index, score in answer.ranked(body.top_n)
+        ],
+    )
+
+
+def error(problem: Problem, request_id: str) -> tuple[int, Any]:
+    status = _STATUS.get(problem.kind, STATUS[problem.kind])
+    _, as_vllm = vllm.error(problem, request_id)
+    info = as_vllm["error"] if isinstance(as_vllm["error"], dict) else {}
+    detail = f"Model {problem.field!r} not found. {problem.message}"
+    detail = detail if problem.kind == "unknown_model" else problem.message
+    return status, {
+        "detail": detail,
+        "message": detail,
+        "code": _CODES.get(problem.kind, "INPUT_VALIDATION_ERROR"),
+        "request_id": request_id,
+        "error": {
+            "message": detail,
+            "type": info.get("type", "AuthenticationError"),
+            "param": info.get("param"),
+            "code": status,
+        },
+    }

@@ -1,0 +1,129 @@
+"""text-embeddings-inference 1.9: POST /rerank, GET /info.
+
+Source: router/src/http/{server,types}.rs and docs/openapi.json of huggingface/text-embeddings-inference.
+Where these two differ (a batch that is too large: 413 or 422), the documented status is given.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pipeline.scoring import Limits
+from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.problems import STATUS, Kind, Problem
+from serve.work import ModelInfo, Work
+
+_ERROR_TYPES: dict[Kind, str] = {
+    "empty": "Empty",
+    "too_many": "Validation",
+    "too_long": "Validation",
+    "invalid": "Validation",
+    "unknown_model": "Validation",
+    "unscorable": "Backend",
+    "internal": "Backend",
+    "overloaded": "Overloaded",
+    "rate_limit": "Overloaded",
+    "unavailable": "Unhealthy",
+    "timeout": "Backend",
+    "forbidden": "Validation",
+}
+
+
+class RerankRequest(RequestBody):
+    query: str
+    texts: list[str]
+    truncate: bool | None = None
+    """Null: as the model is configured."""
+    truncation_direction: Literal["Right", "right", "Left", "left"] = "Right"
+    raw_scores: bool = False
+    return_text: bool = False
+    model: str | None = None
+    """An addition: which of several models."""
+
+
+class Rank(BaseModel):
+    index: int
+    text: Annotated[str | None, Field(default=None, exclude_if=lambda text: text is None)]
+    score: float
+
+
+class ErrorBody(BaseModel):
+    error: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+
+
+class Info(BaseModel):
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
+    model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+
+
+def call(body: RerankRequest) -> Call:
+    if not body.texts:
+        raise Problem("empty", "`texts` cannot be empty")
+    if not body.query and not all(body.texts):
+        raise Problem("empty", "Input validation error: `inputs` cannot be empty")
+    left = body.truncation_direction.lower() == "left"
+    limits = Limits(
+        truncation="error" if body.truncate is False else None, truncation_side="left" if left else None
+    )
+    queries = [body.query] * len(body.texts)
+    return Call(body.model, Work(queries, body.texts, limits, normalize=not body.raw_scores))
+
+
+def response(body: RerankRequest, answer: Answer) -> list[Rank]:
+    """Best first; equal scores the last one first, as the server reverses an ascending sort."""
+    ranked = sorted(answer.ranked(), key=lambda entry: (-entry[1], -entry[0]))
+    return [
+        Rank(index=index, text=body.texts[index] if body.return_text else None, score=score)
+        for index, score in ranked
+    ]
+
+
+def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
+    status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
+    as_text = {
+        "unauthorized": "",
+        "media_type": "Expected request with `Content-Type: application/json`",
+        "json": f"Failed to parse the request body as JSON: {problem.message}",
+        "body_size": "Failed to buffer the request body: length limit exceeded",
+        "invalid": f"Failed to deserialize the JSON body into the target type: {problem.message}",
+    }
+    if problem.kind in as_text:
+        return status, as_text[problem.kind]
+    if problem.kind == "overloaded":
+        return status, {"error": "Model is overloaded", "error_type": "Overloaded"}
+    return status, {"error": problem.message, "error_type": _ERROR_TYPES[problem.kind]}
+
+
+def info(name: str, model: ModelInfo, max_passages: int, version: str) -> Info:
+    label = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    return Info(
+        model_id=model.model,
+        model_sha=model.fingerprint.removeprefix("commit:").removeprefix("sha256:"),
+        model_dtype=model.dtype,
+        served_model_name=name,
+        model_type={"reranker": label},
+        max_concurrent_requests=max_passages,
+        max_input_length=model.max_length,
+        max_batch_tokens=model.max_batch_tokens,
+        max_batch_requests=None,
+        max_client_batch_size=max_passages,
+        auto_truncate=model.truncates,
+        tokenization_workers=1,
+        version=version,
+        sha=None,
+        docker_label=None,
+    )

@@ -1,0 +1,217 @@
+"""vLLM 0.33: POST /score (and /v1/score), and POST /rerank for bodies with `documents`.
+
+Source: vllm/entrypoints/pooling/scoring/{protocol,serving}.py and vllm/entrypoints/serve of the 0.33.0 wheel.
+Its /v1/rerank is Jina's with `id` and `usage.prompt_tokens`: see jina.py.
+"""
+
+import time
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from pipeline.scoring import Limits
+from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.problems import Kind, Problem
+from serve.work import Work
+
+_STATUS: dict[Kind, int] = {
+    "unauthorized": 401,
+    "forbidden": 403,
+    "unknown_model": 404,
+    "timeout": 408,
+    "too_many": 413,
+    "body_size": 413,
+    "overloaded": 429,
+    "rate_limit": 429,
+    "internal": 500,
+    "unavailable": 503,
+}
+"""All else is 400."""
+_TYPES: dict[int, str] = {
+    404: "NotFoundError",
+    408: "RequestTimeout",
+    413: "RequestEntityTooLarge",
+    429: "TooManyRequests",
+    403: "PermissionDeniedError",
+    500: "InternalServerError",
+    503: "Service Unavailable",
+}
+
+
+class Options(RequestBody):
+    model: str | None = None
+    user: str | None = None
+    truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
+    """Null: as the model is configured (vLLM: nothing is cut). -1: to the model's length."""
+    truncation_side: Literal["left", "right"] | None = None
+    use_activation: bool | None = None
+    """False: the logit instead of its sigmoid."""
+    max_tokens_per_doc: int = Field(default=0, ge=0)
+    """0: no limit of its own."""
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_length=self.truncate_prompt_tokens if (self.truncate_prompt_tokens or -1) > 0 else None,
+            passage_max_length=self.max_tokens_per_doc or None,
+            truncation_side=self.truncation_side,
+        )
+
+
+class ScoreRequest(Options):
+    """A pair of `queries` and `documents`, or of their older names."""
+
+    queries: str | list[str] | None = None
+    documents: str | list[str] | None = None
+    items: str | list[str] | None = None
+    data_1: str | list[str] | None = None
+    data_2: str | list[str] | None = None
+    text_1: str | list[str] | None = None
+    text_2: str | list[str] | None = None
+
+    def sides(self) -> tuple[list[str], list[str]]:
+        """As many queries as passages. Raises Problem."""
+        named = [
+            ("queries", self.queries, "documents", self.documents),
+            ("queries", self.queries, "items", self.items),
+            ("data_1", self.data_1, "data_2", self.data_2),
+            ("text_1", self.text_1, "text_2", self.text_2),
+        ]
+        for _, first, _, second in named:
+            if first is not None and second is not None:
+                return _paired(_listed(first), _listed(second))
+        missing = next((pair for pair in named if pair[1] is not None or pair[3] is not None), named[0])
+        field = missing[2] if missing[1] is not None else missing[0]
+        raise Problem("invalid", f"{field}: Field required", field)
+
+
+class RerankRequest(Options):
+    query: str
+    documents: str | list[str]
+    top_n: int = Field(default=0, ge=0)
+    """0: all."""
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class ScoreUsage(Usage):
+    completion_tokens: int = 0
+    prompt_tokens_details: None = None
+    completion_tokens_details: None = None
+
+
+class ScoreData(BaseModel):
+    index: int
+    object: Literal["score"] = "score"
+    score: float
+
+
+class ScoreResponse(BaseModel):
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    """Seconds since 1970."""
+    model: str
+    data: list[ScoreData]
+    usage: ScoreUsage
+
+
+class Document(BaseModel):
+    text: str
+    multi_modal: None = None
+
+
+class Result(BaseModel):
+    index: int
+    document: Document
+    relevance_score: float
+
+
+class RerankResponse(BaseModel):
+    id: str
+    model: str
+    usage: Usage
+    results: list[Result]
+
+
+class ErrorInfo(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class ErrorBody(BaseModel):
+    error: ErrorInfo | str
+
+
+def score_call(body: ScoreRequest) -> Call:
+    queries, passages = body.sides()
+    return _call(body, queries, passages)
+
+
+def rerank_call(body: RerankRequest) -> Call:
+    passages = _listed(body.documents)
+    if not passages:
+        raise Problem("empty", "At least one text_pair element must be given")
+    return _call(body, [body.query] * len(passages), passages)
+
+
+def score_response(_body: ScoreRequest, answer: Answer) -> ScoreResponse:
+    """In input order."""
+    return ScoreResponse(
+        id=f"score-{answer.request_id}",
+        created=int(time.time()),
+        model=answer.model,
+        data=[ScoreData(index=index, score=float(score)) for index, score in enumerate(answer.scores.scores)],
+        usage=ScoreUsage(prompt_tokens=answer.tokens, total_tokens=answer.tokens),
+    )
+
+
+def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
+    passages = _listed(body.documents)
+    return RerankResponse(
+        id=f"score-{answer.request_id}",
+        model=answer.model,
+        usage=Usage(prompt_tokens=answer.tokens, total_tokens=answer.tokens),
+        results=[
+            Result(index=index, document=Document(text=passages[index]), relevance_score=score)
+            for index, score in answer.ranked(body.top_n or None)
+        ],
+    )
+
+
+def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
+    status = _STATUS.get(problem.kind, 400)
+    if problem.kind == "unauthorized":
+        return status, {"error": "Unauthorized"}
+    requests_own = problem.kind in ("json", "invalid", "media_type")
+    kind = "Bad Request" if requests_own else _TYPES.get(status, "BadRequestError")
+    message = f"1 validation error:\n  {problem.message}" if requests_own else problem.message
+    if problem.kind == "unknown_model":
+        message = f"The model `{problem.field}` does not exist."
+    param = f"body.{problem.field}" if requests_own and problem.field else None
+    return status, {"error": {"message": message, "type": kind, "param": param, "code": status}}
+
+
+def _call(body: Options, queries: list[str], passages: list[str]) -> Call:
+    return Call(body.model, Work(queries, passages, body.limits, normalize=body.use_activation is not False))
+
+
+def _listed(texts: str | list[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[str]]:
+    if not queries:
+        raise Problem("empty", "At least one text element must be given")
+    if not passages:
+        raise Problem("empty", "At least one text_pair element must be given")
+    if len(queries) == 1:
+        return queries * len(passages), passages
+    if len(queries) != len(passages):
+        raise Problem("empty", "Input lengths must be either 1:1, 1:N or N:N")
+    return queries, passages

@@ -1,0 +1,156 @@
+"""What every request passes: its id and its key, and afterwards the log and the metrics."""
+
+import math
+import time
+import traceback
+import uuid
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline import log
+from serve.dialects.dialect import Dialect
+from serve.keys import Gate
+from serve.problems import Problem
+from serve.work import Scores
+
+_PUBLIC = {"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"}
+_STATIC = "/static-offline-docs/"
+
+
+@dataclass
+class RequestReport:
+    """What became of one request."""
+
+    path: str
+    status: int = 0
+    total_s: float = 0.0
+    key: str = ""
+    model: str = ""
+    pairs: int = 0
+    scores: Scores | None = None
+    problem: str = ""
+    """Its kind, where there is one."""
+    texts: dict[str, Any] | None = None
+    """Only where the config asks for them in the log."""
+
+
+class Observer(Protocol):
+    """Counts requests."""
+
+    def request_done(self, report: RequestReport) -> None: ...
+
+
+class Front:
+    """ASGI middleware."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        gate: Gate,
+        observer: Observer,
+        dialect_of: Callable[[str, list[tuple[bytes, bytes]]], Dialect],
+    ) -> None:
+        self._app = app
+        self._gate = gate
+        self._observer = observer
+        self._dialect_of = dialect_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        headers = Headers(scope=scope)
+        report = RequestReport(scope["path"])
+        state = scope.setdefault("state", {})
+        # Ray Serve's proxy gives each request an id, and sends it back.
+        state["request_id"] = headers.get("x-request-id") or str(uuid.uuid4())
+        state["dialect"] = self._dialect_of(scope["path"], scope["headers"])
+        state["report"] = report
+
+        async def send_with_timings(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                report.status = message["status"]
+                report.total_s = time.perf_counter() - begin
+                _add_timings(MutableHeaders(scope=message), report)
+            await send(message)
+
+        try:
+            await self._admitted(scope, receive, send_with_timings, headers)
+        except Exception as error:  # a bug of ours; the client learns no more than that
+            log.warning("request failed", id=state["request_id"], error=type(error).__name__)
+            log.warning("".join(traceback.format_tb(error.__traceback__)))
+            if not report.status:
+                problem = Problem("internal", "an error of this server; its log tells more")
+                await problem_response(scope, problem)(scope, receive, send_with_timings)
+        finally:
+            self._note(report, state)
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        public = scope["path"] in _PUBLIC or scope["path"].startswith(_STATIC)
+        try:
+            client = (scope.get("client") or (None,))[0]
+            authorization = headers.get("authorization")
+            scope["state"]["key"] = "" if public else self._gate.admit(authorization, client)
+        except Problem as problem:
+            await problem_response(scope, problem)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _note(self, report: RequestReport, state: MutableMapping[str, Any]) -> None:
+        """A client that left has status 499, as nginx logs it."""
+        report.status = report.status or 499
+        report.key = state.get("key", "")
+        self._observer.request_done(report)
+        if report.path in _PUBLIC or report.path.startswith(_STATIC):
+            return
+        fields: dict[str, Any] = {"id": state["request_id"], "path": report.path, "status": report.status}
+        if report.key:
+            fields["key"] = report.key
+        if report.problem:
+            fields["problem"] = report.problem
+        if report.model:
+            fields |= {"model": report.model, "pairs": report.pairs}
+        if report.scores is not None:
+            fields |= {"tokens": int(report.scores.tokens.sum()), "queue_ms": report.scores.queue_s * 1000}
+        log.info("request", **fields, total_ms=report.total_s * 1000, **(report.texts or {}))
+
+
+def problem_response(scope: Scope, problem: Problem) -> Response:
+    """In the words of the dialect that the request speaks."""
+    state = scope["state"]
+    state["report"].problem = problem.kind
+    status, body = state["dialect"].error(problem, state["request_id"])
+    headers = {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return (
+        PlainTextResponse(body, status, headers)
+        if isinstance(body, str)
+        else JSONResponse(body, status, headers)
+    )
+
+
+def _add_timings(headers: MutableHeaders, report: RequestReport) -> None:
+    """text-embeddings-inference's names (router/src/lib.rs), in whole milliseconds."""
+    if report.scores is None or report.status != 200:
+        return
+    scores = report.scores
+    values = {
+        "x-compute-time": report.total_s * 1000,
+        "x-compute-tokens": int(scores.tokens.sum()),
+        "x-total-time": report.total_s * 1000,
+        "x-tokenization-time": scores.tokenization_s * 1000,
+        "x-queue-time": scores.queue_s * 1000,
+        "x-inference-time": scores.inference_s * 1000,
+    }
+    for name, value in values.items():
+        headers[name] = str(round(value))

@@ -1,0 +1,157 @@
+"""API keys: who asks, and how much they may."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from serve.config import ApiConfig, KeysConfig, RateLimits
+from serve.problems import Problem
+
+_SHORTEST = 16
+ANONYMOUS = "anonymous"
+
+
+class Keyring:
+    """The keys of a KeysConfig, by name."""
+
+    def __init__(self, config: KeysConfig) -> None:
+        """Raises ConfigError where there are none, or one is malformed."""
+        self._config = config
+        self._seen: tuple[int, int] | None = None
+        self._digests: dict[str, bytes] = {}
+        self._read()
+
+    def name_of(self, key: str) -> str | None:
+        """Whose key it is. Takes as long whichever it is, and if it is none."""
+        self._read_again()
+        digest = _digest(key)
+        found = None
+        for name, known in self._digests.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+    def _read_again(self) -> None:
+        """A file that has become unreadable or malformed changes nothing: the old keys stay."""
+        if self._config.file is not None and _identity(Path(self._config.file)) not in (None, self._seen):
+            try:
+                self._read()
+            except ConfigError:
+                self._seen = _identity(Path(self._config.file))
+
+    def _read(self) -> None:
+        place, text = self._text()
+        digests: dict[str, bytes] = {}
+        for number, entry in enumerate(filter(None, map(str.strip, text.replace(",", "\n").splitlines())), 1):
+            name, colon, key = entry.partition(":")
+            if not colon or not name or len(key) < _SHORTEST:
+                raise ConfigError(
+                    f"{place}: entry {number} is no `name:key` with a key of {_SHORTEST} characters"
+                )
+            if name in digests:
+                raise ConfigError(f"{place}: entry {number}: there is a key named {name!r} already")
+            digests[name] = _digest(key)
+        if not digests:
+            raise ConfigError(f"{place}: no API keys there; write `keys: none` where none shall be asked for")
+        self._digests = digests
+
+    def _text(self) -> tuple[str, str]:
+        if self._config.file is None:
+            name = self._config.env or ""
+            return f"api.keys.env {name}", os.environ.get(name, "")
+        path = Path(self._config.file)
+        self._seen = _identity(path)
+        try:
+            return f"api.keys.file {path}", path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"api.keys.file {path}: {error}") from error
+
+
+class Bucket:
+    """So many a minute: as many at once, and more as time goes by."""
+
+    def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._now = now
+        self._left = float(per_minute)
+        self._at = now()
+
+    def wait_s(self, amount: int) -> float:
+        """How long until `amount` may be taken, 0 for now; more than a minute's waits for a whole one."""
+        now = self._now()
+        self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
+        self._at = now
+        missing = min(amount, self._per_minute) - self._left
+        return max(0.0, missing * 60 / self._per_minute)
+
+    def take(self, amount: int) -> None:
+        self._left -= amount
+
+
+class Gate:
+    """Who may ask, and how much."""
+
+    def __init__(self, config: ApiConfig) -> None:
+        """Raises ConfigError for keys that can't be read."""
+        self._config = config
+        self._keyring = None if config.keys == "none" else Keyring(config.keys)
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+
+    def admit(self, authorization: str | None, client: str | None) -> str:
+        """The name of who asks. Raises Problem."""
+        if self._keyring is None:
+            if not self._config.anyone and not _is_loopback(client):
+                raise Problem(
+                    "forbidden",
+                    "no API keys are configured, so only clients on this machine are served",
+                )
+            return ANONYMOUS
+        scheme, _, key = (authorization or "").partition(" ")
+        name = self._keyring.name_of(key.strip()) if scheme.lower() == "bearer" else None
+        if name is None:
+            raise Problem("unauthorized", "needs a valid API key: `Authorization: Bearer KEY`")
+        return name
+
+    def count(self, name: str, pairs: int) -> None:
+        """Raises Problem where the key has had its share of this minute."""
+        limits = self._config.limits_of.get(name, self._config.limits)
+        wanted = [
+            (self._bucket(name, kind, limits), amount)
+            for kind, amount in (("requests_per_minute", 1), ("pairs_per_minute", pairs))
+            if getattr(limits, kind) is not None
+        ]
+        wait_s = max((bucket.wait_s(amount) for bucket, amount in wanted), default=0.0)
+        if wait_s > 0:
+            raise Problem("rate_limit", "this API key has had its share of the minute", retry_after_s=wait_s)
+        for bucket, amount in wanted:
+            bucket.take(amount)
+
+    def _bucket(self, name: str, kind: str, limits: RateLimits) -> Bucket:
+        if (name, kind) not in self._buckets:
+            self._buckets[name, kind] = Bucket(getattr(limits, kind))
+        return self._buckets[name, kind]
+
+
+def _digest(key: str) -> bytes:
+    """Of equal length for every key, so that comparing tells nothing of theirs."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _is_loopback(client: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(client or "").is_loopback
+    except ValueError:
+        return False

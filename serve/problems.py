@@ -1,0 +1,68 @@
+"""What can be wrong with a request, before a dialect puts it into its own words."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from starlette.exceptions import HTTPException
+
+Kind = Literal[
+    "media_type",
+    "json",
+    "invalid",
+    "empty",
+    "too_many",
+    "body_size",
+    "unauthorized",
+    "forbidden",
+    "unknown_model",
+    "too_long",
+    "unscorable",
+    "rate_limit",
+    "overloaded",
+    "timeout",
+    "unavailable",
+    "internal",
+]
+
+STATUS: dict[Kind, int] = {
+    "media_type": 415,
+    "json": 400,
+    "invalid": 422,
+    "empty": 400,
+    "too_many": 413,
+    "body_size": 413,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "unknown_model": 404,
+    "too_long": 422,
+    "unscorable": 422,
+    "rate_limit": 429,
+    "overloaded": 429,
+    "timeout": 408,
+    "unavailable": 503,
+    "internal": 500,
+}
+"""Where a dialect has no status of its own for it."""
+
+
+class Problem(HTTPException):
+    """Why a request gets no scores. The message is for the client: it holds no text of users."""
+
+    def __init__(
+        self, kind: Kind, message: str, field: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(STATUS[kind], message)
+        self.kind = kind
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+def invalid(errors: Sequence[Any]) -> Problem:
+    """Of what pydantic found. Its `input`, which holds the user's texts, is left out."""
+    found = []
+    for error in errors:
+        place = [str(part) for part in error["loc"] if part != "body"]
+        found.append((".".join(place), str(error["msg"])))
+    message = "; ".join(f"{field}: {text}" if field else text for field, text in found[:10])
+    return Problem("invalid", message, found[0][0] if found else None)
