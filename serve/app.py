@@ -15,6 +15,7 @@ from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from pipeline import log
 from pipeline.errors import ConfigError
@@ -29,6 +30,9 @@ _ATTEMPTS = 3
 _CHECK_TIMEOUT_S = 5.0
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
+
+_LOGGING = LoggingConfig(enable_access_log=False)
+"""The API's own log has a line a request, with more in it."""
 
 
 class ScoringReplica:
@@ -131,6 +135,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
         num_replicas=config.api.replicas,
         ray_actor_options={"num_cpus": config.api.num_cpus},
         max_ongoing_requests=_ONGOING_REQUESTS,
+        logging_config=_LOGGING,
         graceful_shutdown_timeout_s=config.api.timeout_s,
     )
     return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
@@ -156,6 +161,7 @@ def _model(name: str, config: ModelConfig) -> Application:
         autoscaling_config=scaling,
         ray_actor_options=options,
         max_ongoing_requests=_ONGOING_REQUESTS,
+        logging_config=_LOGGING,
         health_check_period_s=5,
         graceful_shutdown_timeout_s=60,
     )

@@ -1,0 +1,97 @@
+"""The API over real HTTP with its models in the same process: all but Ray."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from serve.api import build
+from serve.config import ServeConfig
+from serve.front import RequestReport
+from serve.replica import Replica
+from serve.work import ModelInfo, Refused, Scores, Work
+
+
+class LocalModel:
+    """A model whose one replica lives on the server's own event loop."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+
+    async def score(self, work: Work) -> Scores | Refused:
+        return await self.replica.score(work)
+
+    async def info(self) -> ModelInfo:
+        return self.replica.info()
+
+    async def check(self) -> None:
+        self.replica.check()
+
+
+class Reports:
+    """Keeps what the API reports of each request."""
+
+    def __init__(self) -> None:
+        self.seen: list[RequestReport] = []
+
+    def request_done(self, report: RequestReport) -> None:
+        self.seen.append(report)
+
+
+class LocalServer:
+    """`url`, the models' replicas, and the reports of requests."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.models = {
+            name: LocalModel(Replica(model.placed_scorer, model.max_wait_s, lambda _batch: None))
+            for name, model in config.models.items()
+        }
+        self.reports = Reports()
+        app = build(config, self.models, self.reports)
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+
+    async def serve(self) -> None:
+        for model in self.models.values():
+            await model.replica.start()
+        await self._server.serve()
+        for model in self.models.values():
+            await model.replica.close()
+
+    @property
+    def started(self) -> bool:
+        return self._server.started
+
+    @property
+    def url(self) -> str:
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+@contextmanager
+def serving(models: dict[str, Any], **api: Any) -> Iterator[LocalServer]:
+    """models: ScorerConfig or ModelConfig fields by name; api: ApiConfig's."""
+    config = ServeConfig.model_validate(
+        {
+            "models": {
+                name: model if "scorer" in model else {"scorer": model} for name, model in models.items()
+            },
+            "api": {"keys": "none"} | api,
+        }
+    )
+    server = LocalServer(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.01)
+        yield server
+    finally:
+        server.stop()
+        thread.join()
