@@ -6,4 +6,6 @@
     front | replica   what every request passes; one model on one device
     batcher  dialects  keys ...   requests to batches; the HTTP APIs that are spoken; who may ask
     fair_queue  work  problems  config   which pairs go next; what API and replicas hand each other
+
+Imports point down only; tests/test_architecture.py holds this.
 """

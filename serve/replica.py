@@ -55,13 +55,14 @@ class Replica:
                     self._encoding, self._encode, work
                 )
                 tokenization_s = time.perf_counter() - begin
-            batched = await self._batcher.score(encoded)
         except OverloadedError as error:
             return Refused("overloaded", str(error), error.retry_after_s)
-        except ScoringError as error:
-            return Refused("unscorable", error.reason)
-        except (ConfigError, ModelError) as error:
+        except (ScoringError, ConfigError, ModelError) as error:
             return Refused("too_long", str(error))
+        try:
+            batched = await self._batcher.score(encoded)
+        except ScoringError as error:
+            return Refused("unscorable", str(error))
         return self._scores(work, encoded, batched, spans, tokenization_s)
 
     def info(self) -> ModelInfo:

@@ -59,7 +59,7 @@ class EncodedPairs:
         counts = self.pairs["windows"].to_numpy()
         return np.add.reduceat(read, np.cumsum(counts) - counts) if len(counts) else read
 
-    def take(self, pairs: Sequence[int] | npt.NDArray[np.int64]) -> "EncodedPairs":
+    def take(self, pairs: npt.NDArray[np.int64]) -> "EncodedPairs":
         """Some of the pairs, in the order given, with the sequences that they need."""
         counts = self.pairs["windows"].to_numpy().astype(np.int64)
         ends = np.cumsum(counts)
@@ -69,7 +69,9 @@ class EncodedPairs:
         inputs = self.inputs.take(rows)
         shared = [name for name in inputs.column_names if name.endswith(SEQUENCE)]
         if not shared:
-            return EncodedPairs(self.sequences.take(pa.array(rows)), inputs, self.pairs.take(pa.array(pairs)))
+            return EncodedPairs(
+                self.sequences.take(pa.array(rows)), inputs, self.pairs.take(pa.array(pairs, pa.int64()))
+            )
         used, places = np.unique([inputs[name].to_numpy() for name in shared], return_inverse=True)
         moved = {
             name: pa.array(place, pa.int32())
@@ -77,7 +79,9 @@ class EncodedPairs:
         }
         kept = {name: inputs[name] for name in inputs.column_names}
         return EncodedPairs(
-            self.sequences.take(pa.array(used)), pa.table(kept | moved), self.pairs.take(pa.array(pairs))
+            self.sequences.take(pa.array(used)),
+            pa.table(kept | moved),
+            self.pairs.take(pa.array(pairs, pa.int64())),
         )
 
     @classmethod

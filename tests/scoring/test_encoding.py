@@ -1,0 +1,84 @@
+"""Encoded pairs taken apart and put together, as the online batches do."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, ModelError, ScoringError
+from pipeline.scoring import Limits, Scorer, ScorerConfig
+from pipeline.scoring.encoding import EncodedPairs
+from tests.conftest import DATA, MINILM, TINY
+
+PAIRS = [
+    ("what is a panda?", "The giant panda is a bear."),
+    ("what is a panda?", "hi"),
+    ("how do vaccines work?", ""),
+    ("what is a panda?", "The giant panda is a bear. " * 30),
+    ("how do vaccines work?", "They train the immune system."),
+]
+WINDOWS = {"long_passages": {"strategy": "max", "window": 20}, "max_length": 64}
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    (TINY, {}),
+    (TINY, WINDOWS),
+    (str(DATA / "tiny-bge-reranker-v2-gemma"), {}),
+    (str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise"), {"cutoff_layers": [3, 5]} | WINDOWS),
+    (MINILM, {}),
+    (MINILM, WINDOWS),
+]
+
+
+@pytest.fixture(params=MODELS, ids=lambda case: f"{case[0][-12:]}-{len(case[1])}")
+def scorer(request: pytest.FixtureRequest) -> Scorer:
+    model, options = request.param
+    return Scorer(ScorerConfig.model_validate({"model": model, "device": "cpu", **options}))
+
+
+def test_parts_score_as_the_whole(scorer: Scorer) -> None:
+    whole = scorer.encode(PAIRS)
+    expected = scorer.forward(whole).scores
+    order = np.array([3, 0, 4])
+    np.testing.assert_allclose(scorer.forward(whole.take(order)).scores, expected[order], atol=1e-5)
+    parts = [scorer.encode(PAIRS[2:]), whole.take(np.array([1, 0]))]
+    joined = scorer.forward(EncodedPairs.concat(parts))
+    np.testing.assert_allclose(joined.scores, expected[[2, 3, 4, 1, 0]], atol=1e-5)
+    assert len(whole.take(np.zeros(0, np.int64))) == 0
+
+
+def test_tokens_are_those_that_the_pairs_of_a_part_read(scorer: Scorer) -> None:
+    whole = scorer.encode(PAIRS)
+    alone = [int(scorer.encode([pair]).tokens.sum()) for pair in PAIRS]
+    assert whole.tokens.tolist() == alone
+    assert whole.take(np.array([4, 3])).tokens.tolist() == [alone[4], alone[3]]
+
+
+def test_one_call_may_set_limits_of_its_own() -> None:
+    scorer = Scorer(ScorerConfig(model=TINY, device="cpu"))
+    short = Scorer(ScorerConfig(model=TINY, device="cpu", max_length=32, truncation="longest_first"))
+    limits = Limits(max_length=32, truncation="longest_first")
+    assert scorer.encode(PAIRS, limits).sequences == short.encode(PAIRS).sequences
+    assert scorer.encode(PAIRS, limits).sequences != scorer.encode(PAIRS).sequences
+    with pytest.raises(ScoringError, match="don't fit"):
+        scorer.encode(PAIRS, Limits(max_length=32, truncation="error"))
+    with pytest.raises(ModelError, match="positions"):
+        scorer.encode(PAIRS, Limits(max_length=100_000))
+    with pytest.raises(ConfigError, match="longest_first"):
+        Scorer(ScorerConfig(model=MINILM)).encode(PAIRS, Limits(truncation="longest_first"))
+
+
+def test_the_characters_read_are_told(scorer: Scorer) -> None:
+    """What is read ends, or with the left side begins, where the text that alone fits does."""
+    passage = "Pandas eat bamboo, 竹子, all day. 🐼 " * 40
+    pair = ("what do pandas eat?", passage)
+    sides: tuple[Literal["left", "right"], ...] = ("right", "left")
+    for side in sides:
+        limits = Limits(truncation_side=side, passage_max_length=25)
+        encoded = scorer.encode([pair], limits)
+        ((first, last),) = scorer.spans_read([pair], encoded)
+        cut = encoded.pairs["passage_cut"][0].as_py()
+        assert cut > 0
+        assert (first == 0) == (side == "right")
+        assert (last == len(passage.rstrip())) == (side == "left") or last == len(passage)
+        assert 0 < last - first < 150
+    whole = scorer.encode([("q", "short")])
+    assert scorer.spans_read([("q", "short")], whole) == [(0, 5)]

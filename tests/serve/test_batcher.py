@@ -1,0 +1,178 @@
+"""Requests to batches, on a device that the test holds."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ScoringError
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.scorer import Scored
+from pipeline.scoring.truncation import Fit
+from serve.batcher import Batcher, BatchReport, OverloadedError
+
+
+def encoded(*lengths: int, first: int = 0) -> EncodedPairs:
+    """Pairs of so many tokens, numbered from `first`."""
+    fits = [Fit((0, 0), [(0, 0)], 0, 0)] * len(lengths)
+    sequences = [np.zeros(length, np.int32) for length in lengths]
+    return EncodedPairs.of(fits, sequences, {"number": list(range(first, first + len(lengths)))})
+
+
+class Device:
+    """Scores a pair by its number, when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.poison: int | None = None
+        self.broken = False
+
+    def forward(self, pairs: EncodedPairs) -> Scored:
+        numbers = pairs.inputs["number"].to_numpy()
+        self.batches.append(numbers.tolist())
+        assert self.open.wait(10)
+        if self.broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if self.poison in numbers:
+            raise ScoringError(numbers.tolist().index(self.poison), "its score is nan")
+        time.sleep(0.001)
+        tokens = int(pairs.tokens.sum())
+        return Scored(numbers.astype(np.float32), np.zeros(len(numbers), np.int32), tokens, tokens)
+
+
+def run(test: Callable[[Batcher, Device, list[BatchReport]], Coroutine[Any, Any, None]], **more: Any) -> None:
+    async def body() -> None:
+        device, reports = Device(), list[BatchReport]()
+        batcher = Batcher(device.forward, lambda: 100, more.get("max_wait_s", 60), reports.append)
+        try:
+            await test(batcher, device, reports)
+        finally:
+            device.open.set()
+            await batcher.close()
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_what_comes_while_the_device_works_makes_up_the_next_batch() -> None:
+    async def test(batcher: Batcher, device: Device, reports: list[BatchReport]) -> None:
+        device.open.clear()
+        tasks = [asyncio.create_task(batcher.score(encoded(10, first=0)))]
+        await until(lambda: bool(device.batches))
+        tasks += [asyncio.create_task(batcher.score(encoded(10, 10, first=n))) for n in (10, 20, 30)]
+        await until(lambda: batcher.waiting_tokens == 70)
+        device.open.set()
+        results = await asyncio.gather(*tasks)
+        assert device.batches == [[0], [10, 11, 20, 21, 30, 31]]
+        assert [result.scores.tolist() for result in results] == [[0], [10, 11], [20, 21], [30, 31]]
+        assert [(report.requests, report.pairs, report.tokens) for report in reports] == [
+            (1, 1, 10),
+            (3, 6, 60),
+        ]
+        assert all(result.queue_s > 0 for result in results[1:])
+
+    run(test)
+
+
+def test_scores_come_back_in_the_order_of_the_pairs() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        lengths = np.random.default_rng(0).integers(1, 90, 200)
+        result = await batcher.score(encoded(*lengths))
+        assert result.scores.tolist() == list(range(200))
+        assert len(device.batches) > 10
+
+    run(test)
+
+
+def test_a_client_that_left_is_dropped() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.open.clear()
+        first = asyncio.create_task(batcher.score(encoded(10, first=0)))
+        await until(lambda: bool(device.batches))
+        gone = asyncio.create_task(batcher.score(encoded(10, 10, first=10)))
+        stays = asyncio.create_task(batcher.score(encoded(10, first=20)))
+        await until(lambda: batcher.waiting_tokens == 40)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert batcher.waiting_tokens == 20
+        device.open.set()
+        await asyncio.gather(first, stays)
+        assert device.batches == [[0], [20]]
+
+    run(test)
+
+
+def test_a_pair_that_cannot_be_scored_fails_its_own_request_alone() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.open.clear()
+        device.poison = 11
+        first = asyncio.create_task(batcher.score(encoded(10, first=0)))
+        await until(lambda: bool(device.batches))
+        bad = asyncio.create_task(batcher.score(encoded(10, 10, first=10)))
+        good = asyncio.create_task(batcher.score(encoded(10, first=20)))
+        await until(lambda: batcher.waiting_tokens == 40)
+        device.open.set()
+        with pytest.raises(ScoringError) as caught:
+            await bad
+        assert caught.value.index == 1
+        assert (await good).scores.tolist() == [20]
+        assert (await first).scores.tolist() == [0]
+        batcher.check()
+
+    run(test)
+
+
+def test_a_broken_device_fails_who_was_on_it_and_the_health_check() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.broken = True
+        with pytest.raises(RuntimeError, match="CUDA"):
+            await batcher.score(encoded(10))
+        with pytest.raises(RuntimeError, match="the device failed"):
+            batcher.check()
+
+    run(test)
+
+
+def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        await batcher.score(encoded(10))  # now the speed is known
+        device.open.clear()
+        tasks = []
+
+        async def send(requests: int) -> None:
+            for _ in range(requests):
+                with batcher.announce(100):
+                    tasks.append(asyncio.create_task(batcher.score(encoded(*[50] * 4))))
+                    await asyncio.sleep(0)
+
+        with pytest.raises(OverloadedError) as caught:
+            await send(1000)
+        assert caught.value.retry_after_s >= 1
+        assert 0 < len(tasks) < 1000
+        device.open.set()
+        await asyncio.gather(*tasks)
+        assert batcher.waiting_tokens == 0
+        with batcher.announce(100):
+            pass
+
+    run(test, max_wait_s=0.1)
+
+
+def test_the_health_check_notices_a_loop_that_ended() -> None:
+    async def test(batcher: Batcher, _device: Device, _reports: list[BatchReport]) -> None:
+        batcher.check()
+        await batcher.close()
+        with pytest.raises(RuntimeError, match="loop"):
+            batcher.check()
+
+    run(test)

@@ -1,0 +1,137 @@
+"""One model that serves requests, without HTTP and without Ray."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.scoring import Limits, ScorerConfig
+from serve.batcher import BatchReport
+from serve.replica import Replica
+from serve.work import Refused, Scores, Work
+from tests.conftest import MINILM, TINY, GoldenCase
+
+LONG = "a" * 2000
+
+
+def run(
+    model: str, test: Callable[[Replica], Coroutine[Any, Any, None]], **options: Any
+) -> list[BatchReport]:
+    reports: list[BatchReport] = []
+
+    async def body() -> None:
+        config = ScorerConfig.model_validate({"model": model, "device": "cpu"} | options)
+        replica = Replica(config, 60.0, reports.append)
+        await replica.start()
+        reports.clear()
+        await test(replica)
+        await replica.close()
+
+    asyncio.run(asyncio.wait_for(body(), 60))
+    return reports
+
+
+def work_of(pairs: list[tuple[str, str]], **more: Any) -> Work:
+    return Work([query for query, _ in pairs], [passage for _, passage in pairs], **more)
+
+
+async def scored(replica: Replica, work: Work) -> Scores:
+    outcome = await replica.score(work)
+    assert isinstance(outcome, Scores), outcome
+    return outcome
+
+
+def test_scores_are_the_published_ones(golden: GoldenCase) -> None:
+    """Among other requests, and each cutoff layer by its number."""
+
+    async def test(replica: Replica) -> None:
+        several = golden.scores.ndim > 1
+        layers = list(golden.options["cutoff_layers"]) if several else [None]
+        normalize = bool(golden.options.get("normalize"))
+        tasks = [
+            replica.score(work_of(golden.pairs, cutoff_layer=layer, normalize=normalize))
+            for layer in layers * 3
+        ]
+        expected = golden.scores.T if several else [golden.scores]
+        for found, wanted in zip(await asyncio.gather(*tasks), [*expected] * 3, strict=True):
+            assert isinstance(found, Scores), found
+            np.testing.assert_allclose(found.scores, wanted, atol=1e-4)
+
+    run(golden.checkpoint, test, **golden.options)
+
+
+def test_the_sigmoid_is_each_requests_choice_and_not_for_cosines() -> None:
+    pairs = [("what is a panda?", "The giant panda is a bear.")]
+
+    async def logits(replica: Replica) -> None:
+        raw, probability = [
+            (await scored(replica, work_of(pairs, normalize=flag))).scores[0] for flag in (False, True)
+        ]
+        assert probability == pytest.approx(1 / (1 + np.exp(-raw)), abs=1e-6)
+        assert replica.info().normalizes
+
+    async def cosines(replica: Replica) -> None:
+        one, other = [
+            (await scored(replica, work_of(pairs, normalize=flag))).scores[0] for flag in (False, True)
+        ]
+        assert one == other
+        assert not replica.info().normalizes
+
+    run(TINY, logits, normalize=True)
+    run(MINILM, cosines)
+
+
+def test_what_was_cut_and_how_long_it_took_is_told() -> None:
+    async def test(replica: Replica) -> None:
+        found = await scored(replica, work_of([("q", LONG), ("q", "hi")], spans=True))
+        assert found.passage_cut[0] > 1000
+        assert found.passage_cut[1] == 0
+        assert found.spans is not None
+        assert found.spans[1] == (0, 2)
+        assert found.spans[0][0] == 0
+        assert 300 < found.spans[0][1] < 600
+        assert found.tokens[0] == 512
+        assert min(found.tokenization_s, found.queue_s, found.inference_s) > 0
+
+    reports = run(TINY, test)
+    assert sum(report.pairs for report in reports) == 2
+
+
+@pytest.mark.parametrize(
+    ("work", "kind"),
+    [
+        (work_of([("q", LONG)], limits=Limits(truncation="error")), "too_long"),
+        (work_of([("q", "hi")], limits=Limits(max_length=10_000)), "too_long"),
+    ],
+)
+def test_what_does_not_fit_is_refused(work: Work, kind: str) -> None:
+    async def test(replica: Replica) -> None:
+        refused = await replica.score(work)
+        assert isinstance(refused, Refused)
+        assert refused.kind == kind
+        assert "aaaa" not in refused.message
+        assert len((await scored(replica, work_of([("q", "hi")]))).scores) == 1
+
+    run(TINY, test)
+
+
+def test_work_that_would_not_begin_in_time_is_not_begun() -> None:
+    async def test(replica: Replica) -> None:
+        large = asyncio.create_task(replica.score(work_of([("q", LONG)] * 200)))
+        while replica.waiting_s < 0.2:
+            await asyncio.sleep(0.001)
+        refused = await replica.score(work_of([("q", "hi")], timeout_s=0.001))
+        assert isinstance(refused, Refused)
+        assert refused.kind == "timeout"
+        large.cancel()
+        await asyncio.gather(large, return_exceptions=True)
+
+    run(TINY, test)
+
+
+def test_a_checkpoint_that_is_not_there_is_told_before_anything_loads() -> None:
+    with pytest.raises(ModelError, match="no such directory"):
+        Replica(ScorerConfig(model="/nowhere"), 1.0, lambda _report: None)
