@@ -5,6 +5,7 @@ serve run configs/serve/rerank.yaml
 
 import asyncio
 import math
+import os
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,6 +29,8 @@ from serve.work import ModelInfo, Refused, Scores, Work
 _ATTEMPTS = 3
 """Scoring changes nothing, so what a dead replica had may be asked of another."""
 _CHECK_TIMEOUT_S = 5.0
+_METRICS_INTERVAL_S = 1.0
+"""Ray's 10 seconds would have a queue grow for as long before it is seen."""
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
 
@@ -47,11 +50,23 @@ class ScoringReplica:
 
     async def score(self, work: Work) -> Scores | Refused:
         await self._started
-        return await self._replica.score(work)
+        try:
+            return await self._replica.score(work)
+        except Exception:
+            self._die_if_broken()
+            raise
 
     async def info(self) -> ModelInfo:
         await self._started
         return self._replica.info()
+
+    def _die_if_broken(self) -> None:
+        """A device that failed stays so. Requests are asked of another replica then, and a new one starts."""
+        try:
+            self._replica.check()
+        except RuntimeError as error:
+            log.warning("replica ends", reason=str(error), cause=repr(error.__cause__)[:300])
+            os._exit(1)
 
     async def check_health(self) -> None:
         """Ray Serve's: raises where this replica shall be replaced."""
@@ -148,7 +163,8 @@ def _model(name: str, config: ModelConfig) -> Application:
         max_replicas=replicas.max,
         upscale_delay_s=replicas.upscale_delay_s,
         downscale_delay_s=replicas.downscale_delay_s,
-        look_back_period_s=max(1.0, min(30.0, replicas.upscale_delay_s)),
+        metrics_interval_s=_METRICS_INTERVAL_S,
+        look_back_period_s=max(2 * _METRICS_INTERVAL_S, replicas.upscale_delay_s),
         policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]  # Ray's has no types
             policy_function=replicas_wanted, policy_kwargs={"target_wait_s": replicas.target_wait_s}
         ),

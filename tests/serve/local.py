@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +72,14 @@ class LocalServer:
 
     def stop(self) -> None:
         self._server.should_exit = True
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """What the server does after its answer: logs, reports."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -1,0 +1,192 @@
+"""The application on Ray Serve: replicas that come, go and die, while requests run."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+import ray
+from ray import serve as ray_serve
+
+from pipeline.errors import ConfigError
+from serve.app import build_app
+from tests.conftest import TINY
+
+BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
+LARGE = {"query": "q", "texts": ["a" * 2000] * 200}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Where Serve listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
+    ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
+    yield f"http://127.0.0.1:{port}"
+    ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
+    ray.shutdown()
+
+
+def arguments(max_wait_s: float = 30, **replicas: Any) -> dict[str, Any]:
+    model = {
+        "scorer": {
+            "model": TINY,
+            "device": "cpu",
+            "max_batch_tokens": 1,
+        },  # the same bytes, whatever comes along
+        "replicas": {"num_cpus": 1, **replicas},
+        "max_wait_s": max_wait_s,
+    }
+    return {"models": {"tiny": model}, "api": {"keys": "none", "num_cpus": 0}}
+
+
+def deploy(**more: Any) -> None:
+    ray_serve.run(build_app(arguments(**more)), name="rerank", route_prefix="/")
+
+
+def running() -> int:
+    """Replicas of the model."""
+    deployment = ray_serve.status().applications["rerank"].deployments["tiny"]
+    return sum(number for state, number in deployment.replica_states.items() if state == "RUNNING")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.1)
+
+
+def pids() -> list[int]:
+    """The replicas' processes."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:rerank:tiny")
+    ]
+
+
+@asynccontextmanager
+async def load(url: str, clients: int = 4) -> AsyncIterator[list[tuple[int, str]]]:
+    """Clients that ask again and again; the answers' status and body."""
+    answers: list[tuple[int, str]] = []
+    going = True
+
+    async def ask(client: httpx2.AsyncClient) -> None:
+        while going:
+            answer = await client.post("/rerank", json=BODY)
+            answers.append((answer.status_code, answer.text))
+
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        tasks = [asyncio.create_task(ask(client)) for _ in range(clients)]
+        try:
+            yield answers
+        finally:
+            going = False
+            await asyncio.gather(*tasks)
+
+
+def test_a_mistake_in_the_config_names_its_field() -> None:
+    with pytest.raises(ConfigError, match=r"args.models.tiny.replicas.nim: .*not permitted"):
+        build_app(arguments(nim=1))
+
+
+def test_replicas_that_die_and_are_replaced_cost_no_request(url: str) -> None:
+    deploy(min=2, max=2)
+
+    async def storm() -> list[tuple[int, str]]:
+        async with load(url) as answers:
+            for _ in range(2):
+                await asyncio.sleep(1)
+                os.kill(pids()[0], signal.SIGKILL)
+                await asyncio.sleep(2)
+            await asyncio.to_thread(wait_for, lambda: running() == 2)
+            await asyncio.sleep(1)
+        return answers
+
+    answers = asyncio.run(storm())
+    assert len(answers) > 50
+    assert {status for status, _ in answers} == {200}
+    assert len({body for _, body in answers}) == 1
+
+
+def test_a_rolling_update_costs_no_request(url: str) -> None:
+    deploy(min=2, max=2)
+    before = set(pids())
+
+    async def update() -> list[tuple[int, str]]:
+        async with load(url) as answers:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(deploy, min=2, max=2, max_wait_s=29)
+            await asyncio.to_thread(wait_for, lambda: running() == 2 and not before & set(pids()))
+            await asyncio.sleep(1)
+        return answers
+
+    answers = asyncio.run(update())
+    assert len(answers) > 50
+    assert {status for status, _ in answers} == {200}
+
+
+def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(url: str) -> None:
+    deploy(min=1, max=1)
+    with httpx2.Client(base_url=url, timeout=60) as client:
+        late = client.post("/rerank", json=LARGE, headers={"X-Request-Timeout-Seconds": "0.5"})
+        assert late.status_code == 408
+        assert late.json()["error_type"] == "Backend"
+        assert late.elapsed.total_seconds() < 1
+        begin = time.monotonic()
+        assert client.post("/rerank", json=BODY).status_code == 200
+        assert time.monotonic() - begin < 2  # all 200 would take longer
+
+
+def test_a_client_that_leaves_is_dropped_from_the_queue(url: str) -> None:
+    deploy(min=1, max=1)
+    with httpx2.Client(base_url=url, timeout=60) as client:
+        for _ in range(5):
+            with pytest.raises(httpx2.TimeoutException):
+                client.post("/rerank", json=LARGE, timeout=0.2)
+        begin = time.monotonic()
+        assert client.post("/rerank", json=BODY).status_code == 200
+        assert time.monotonic() - begin < 3
+
+
+def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: str) -> None:
+    deploy(min=1, max=1, max_wait_s=0.2)
+
+    async def flood() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+            return await asyncio.gather(*(client.post("/rerank", json=LARGE) for _ in range(12)))
+
+    answers = asyncio.run(flood())
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert refused[0].json() == {"error": "Model is overloaded", "error_type": "Overloaded"}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert min(answer.elapsed.total_seconds() for answer in refused) < 1
+
+
+def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) -> None:
+    deploy(min=0, max=2, target_wait_s=0.2, upscale_delay_s=0, downscale_delay_s=2)
+    with httpx2.Client(base_url=url, timeout=60) as client:
+        assert client.post("/rerank", json=BODY).status_code == 200
+        assert client.get("/ready").json() == {"status": "ok", "not_ready": []}
+
+        async def press() -> None:
+            async with httpx2.AsyncClient(base_url=url, timeout=120) as many:
+                tasks = [asyncio.create_task(many.post("/rerank", json=LARGE)) for _ in range(8)]
+                await asyncio.to_thread(wait_for, lambda: running() == 2)
+                assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {200}
+
+        asyncio.run(press())
+        wait_for(lambda: running() == 0)
+        assert client.get("/health").status_code == 200
+        assert client.post("/rerank", json=BODY).status_code == 200

@@ -1,0 +1,112 @@
+"""API keys and their limits."""
+
+import os
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from pipeline.errors import ConfigError
+from serve.config import ApiConfig, KeysConfig
+from serve.keys import Bucket, Gate, Keyring
+from serve.problems import Problem
+from tests.conftest import TINY
+from tests.serve.local import serving
+
+SEARCH, BATCH = "search-key-of-enough-length", "batch-key-of-enough-length"
+BODY = {"query": "q", "texts": ["a", "b"]}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no API keys there"),
+        ("search", "entry 1 is no `name:key`"),
+        (f"search:{SEARCH}\nbatch:short", "entry 2 is no `name:key` with a key of 16 characters"),
+        (f"search:{SEARCH},search:{BATCH}", "entry 2: there is a key named 'search' already"),
+    ],
+)
+def test_malformed_keys_are_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.setenv("KEYS", text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        Keyring(KeysConfig(env="KEYS"))
+    assert SEARCH not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="api.keys.file .*/keys: "):
+        Keyring(KeysConfig(file=f"{tmp_path}/keys"))
+
+
+def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"search:{SEARCH}\n\n")
+    keyring = Keyring(KeysConfig(file=str(file)))
+    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == ("search", None)
+    file.write_text(f"batch:{BATCH}\n")
+    os.utime(file, ns=(1, 1))
+    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == (None, "batch")
+    file.write_text("nonsense")
+    os.utime(file, ns=(2, 2))
+    assert keyring.name_of(BATCH) == "batch"
+    file.unlink()
+    assert keyring.name_of(BATCH) == "batch"
+
+
+def test_a_bucket_fills_again_with_time() -> None:
+    clock = [0.0]
+    bucket = Bucket(60, lambda: clock[0])
+    assert bucket.wait_s(60) == 0
+    bucket.take(60)
+    assert bucket.wait_s(3) == pytest.approx(3)
+    clock[0] = 2.0
+    assert bucket.wait_s(3) == pytest.approx(1)
+    clock[0] = 1000.0
+    assert bucket.wait_s(100) == 0  # more than a minute's share: when a whole one is there
+    bucket.take(100)
+    assert bucket.wait_s(60) == pytest.approx(100)
+
+
+def test_without_keys_only_this_machine_is_served_unless_the_config_says_so() -> None:
+    closed, opened = Gate(ApiConfig(keys="none")), Gate(ApiConfig(keys="none", anyone=True))
+    for client in ("127.0.0.1", "::1"):
+        assert closed.admit(None, client) == "anonymous"
+    for other in ("10.0.0.7", "unix", None):
+        with pytest.raises(Problem, match="only clients on this machine"):
+            closed.admit(None, other)
+        assert opened.admit(None, other) == "anonymous"
+
+
+def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYS", f"search:{SEARCH},batch:{BATCH}")
+    limits = {"batch": {"requests_per_minute": 2}, "search": {"pairs_per_minute": 3}}
+    with (
+        serving({"tiny": {"model": TINY}}, keys={"env": "KEYS"}, limits_of=limits) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        for headers in (
+            {},
+            bearer("wrong"),
+            {"Authorization": "Bearer"},
+            {"Authorization": SEARCH},
+            {"Authorization": "Basic x"},
+        ):
+            assert client.post("/rerank", json=BODY, headers=headers).status_code == 401
+        assert client.get("/info").status_code == 401
+        assert client.get("/v1/models").status_code == 401
+        assert [client.get(path).status_code for path in ("/health", "/ready", "/", "/openapi.json")] == [
+            200
+        ] * 4
+        assert client.post("/rerank", json=BODY, headers=bearer(SEARCH)).status_code == 200
+        refused = client.post("/rerank", json=BODY, headers={"Authorization": f"bearer {SEARCH}"})
+        assert refused.status_code == 429  # four pairs of three a minute
+        assert int(refused.headers["Retry-After"]) in range(15, 25)
+        statuses = [client.post("/rerank", json=BODY, headers=bearer(BATCH)).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert {report.key for report in server.reports.seen} == {"", "search", "batch"}
