@@ -1,0 +1,159 @@
+"""`serve run configs/serve/rerank.yaml`, as a user starts it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.conftest import TINY
+
+CONFIG = Path("configs/serve/rerank.yaml")
+BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."]}
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes OTLP traces over HTTP."""
+
+    spans: list[Any]
+
+    def do_POST(self) -> None:
+        export = ExportTraceServiceRequest()
+        export.ParseFromString(self.rfile.read(int(self.headers["content-length"])))
+        for resource in export.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans.extend(scope.spans)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def spans() -> Iterator[tuple[str, list[Any]]]:
+    """Where to send traces, and what came."""
+    found: list[Any] = []
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (Collector,), {"spans": found}))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", found
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, spans: tuple[str, list[Any]]
+) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
+    """The URL, Ray's directory and the process. The config as it stands, but for port, model and tracing."""
+    folder = Path(f"/tmp/r{os.getpid()}")  # sockets need a short path
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = yaml.safe_load(CONFIG.read_text())
+    config["http_options"]["port"] = port
+    config["tracing_config"] = {
+        "enabled": True,
+        "exporter_import_path": "serve.tracing:otlp",
+        "sampling_ratio": 1.0,
+    }
+    config["applications"][0]["args"]["models"]["minilm"]["scorer"] = {"model": TINY}
+    file = tmp_path_factory.mktemp("serve") / "rerank.yaml"
+    file.write_text(yaml.safe_dump(config))
+    environment = os.environ | {
+        "RAY_TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_metrics_report_interval_ms": "1000",
+        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": spans[0],
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+    command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield f"http://127.0.0.1:{port}", folder, process
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def eventually(attempt: Any, seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if found := attempt():
+                return found
+        except httpx2.TransportError:
+            pass
+        assert time.monotonic() < end, "did not come about"
+        time.sleep(0.2)
+
+
+def test_it_becomes_ready_and_scores(running: tuple[str, Path, Any]) -> None:
+    url, _, _ = running
+    eventually(lambda: httpx2.get(f"{url}/ready", timeout=10).status_code == 200)
+    answer = httpx2.post(f"{url}/rerank", json=BODY, headers={"X-Request-ID": "an-id"})
+    assert [entry["index"] for entry in answer.json()] in ([0, 1], [1, 0])
+    assert answer.headers["x-request-id"] == "an-id"
+    assert "<title>" in httpx2.get(url).text
+
+
+def test_prometheus_sees_the_requests(running: tuple[str, Path, Any]) -> None:
+    url, folder, _ = running
+    httpx2.post(f"{url}/v2/rerank", json={"query": "q", "documents": []})
+    discovery = eventually(lambda: next(folder.rglob("prom_metrics_service_discovery.json"), None))
+    (target,) = json.loads(discovery.read_text())[0]["targets"][:1]
+    wanted = {
+        r'ray_rayrank_requests_total\{.*problem="".*status="200"',
+        r'ray_rayrank_requests_total\{.*path="/v2/rerank".*problem="empty".*status="400"',
+        r"ray_rayrank_served_pairs_total\{.*model=\"minilm\"",
+        r"ray_rayrank_served_tokens_total\{",
+        r"ray_rayrank_request_seconds_bucket\{",
+        r"ray_rayrank_queue_seconds_bucket\{",
+        r"ray_rayrank_device_seconds_total\{",
+        r"ray_rayrank_batch_fill_bucket\{",
+    }
+
+    def all_there() -> bool:
+        text = httpx2.get(f"http://{target}/metrics", timeout=10).text
+        return all(re.search(pattern, text) for pattern in wanted)
+
+    assert eventually(all_there)
+
+
+def test_a_trace_follows_a_request_through_its_processes(
+    running: tuple[str, Path, Any], spans: tuple[str, list[Any]]
+) -> None:
+    url, _, _ = running
+    httpx2.post(f"{url}/rerank", json=BODY, headers={"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"})
+
+    wanted = {"POST /rerank", "route_to_replica minilm score", "replica_handle_request minilm score"}
+    eventually(lambda: wanted <= {span.name for span in spans[1] if span.trace_id.hex() == TRACE_ID})
+    assert BODY["query"] not in str(spans[1])
+
+
+def test_an_interrupt_ends_it_gracefully(running: tuple[str, Path, Any]) -> None:
+    _, folder, process = running
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    assert "Traceback" not in (folder / "output").read_text()
