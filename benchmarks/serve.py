@@ -1,0 +1,267 @@
+"""Does the endpoint keep up with its scorer, what does it add to a lone request, and what becomes of more
+requests than it can take? Beside Infinity (infinity-emb), with the same checkpoint, machine and load.
+
+Run it from the repository root, on a machine that does nothing else:
+
+    PYTHONPATH=. python benchmarks/serve.py --collection DIR --infinity VENV [--seconds 60] [--rounds 1]
+
+DIR is a collection (docs.jsonl, queries.jsonl, run.bm25.txt); VENV an environment of its own with
+infinity-emb[server,torch] (0.0.78 needs `pip install torch==2.13.0 "infinity-emb[server,torch]"`); without it
+Infinity is left out. A request is a query with `--passages` of its BM25 run, of real lengths. The checkpoint is
+the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weights, float32.
+
+The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier ones are
+answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer scores, handed
+all requests' pairs at once, on the same threads. The systems take turns in a fresh process each: `serve run` with
+one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads. Clients, servers and proxies share the
+machine's cores. A refusal is a 429. Pairs a second are those of answers that came while the schedule ran.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.scorer import MAX_LENGTH, make_checkpoint, print_machine, rows_of
+from pipeline.scoring import Scorer, ScorerConfig
+
+SEED = 20
+LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5)
+PORT = 8017
+IDLE_REQUESTS = 30
+
+
+class Request(NamedTuple):
+    query: str
+    passages: list[str]
+
+
+class Answer(NamedTuple):
+    status: int
+    latency_s: float
+    """From its time in the schedule."""
+    done_at_s: float
+    """From the schedule's begin."""
+
+
+def sample_requests(collection: Path, passages: int) -> list[Request]:
+    """Every query's first passages, in a fixed random order."""
+    queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    texts = {
+        row["_id"]: f"{row['title']} {row['text']}".strip() for row in rows_of(collection / "docs.jsonl")
+    }
+    hits: dict[str, list[str]] = {}
+    for line in (collection / "run.bm25.txt").read_text().splitlines():
+        query_id, _, passage_id, *_ = line.split()
+        hits.setdefault(query_id, []).append(texts[passage_id])
+    requests = [
+        Request(queries[key], found[:passages]) for key, found in hits.items() if len(found) >= passages
+    ]
+    random.Random(SEED).shuffle(requests)
+    return requests
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[None]:
+    """Runs while the block does; begins when `ready` answers 200."""
+    with tempfile.TemporaryFile() as output:
+        running = subprocess.Popen(
+            command,
+            env=os.environ | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            for _ in range(600):
+                try:
+                    if httpx2.get(ready, timeout=5).status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    pass
+                if running.poll() is not None:
+                    output.seek(0)
+                    raise SystemExit(output.read().decode()[-2000:])
+                time.sleep(0.2)
+            yield
+        finally:
+            running.send_signal(signal.SIGINT)
+            try:
+                running.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+
+
+@contextmanager
+def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[str]:
+    config = yaml.safe_load(Path("configs/serve/rerank.yaml").read_text())
+    config["http_options"]["port"] = PORT
+    model = {
+        "scorer": {"model": str(checkpoint), "max_length": MAX_LENGTH, "truncation": "longest_first"},
+        "replicas": {"num_cpus": threads},
+        "max_wait_s": max_wait_s,
+    }
+    config["applications"][0]["args"]["models"] = {"m": model}
+    file = checkpoint / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
+    url = f"http://127.0.0.1:{PORT}"
+    with process(command, {"RAY_AUTH_MODE": "disabled"}, f"{url}/ready"):
+        yield f"{url}/v1/rerank"
+
+
+@contextmanager
+def infinity(environment: Path, checkpoint: Path, threads: int, batch_size: int) -> Iterator[str]:
+    options = f"--engine torch --device cpu --dtype float32 --no-bettertransformer --batch-size {batch_size}"
+    command = [str(environment / "bin/infinity_emb"), "v2", "--model-id", str(checkpoint), *options.split()]
+    command += ["--served-model-name", "m", "--host", "127.0.0.1", "--port", str(PORT + 1)]
+    variables = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    url = f"http://127.0.0.1:{PORT + 1}"
+    with process(command, variables, f"{url}/health"):
+        yield f"{url}/rerank"
+
+
+def body(request: Request) -> dict[str, Any]:
+    """What both take."""
+    return {"model": "m", "query": request.query, "documents": request.passages, "return_documents": False}
+
+
+async def offer(url: str, requests: list[Request], rate: float, seconds: float) -> list[Answer]:
+    """Requests at `rate` a second, by a schedule."""
+    gaps = np.random.default_rng(SEED).exponential(1 / rate, int(3 * rate * seconds) + 10)
+    arrivals = [float(moment) for moment in np.cumsum(gaps) if moment < seconds]
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(timeout=600, limits=limits) as client:
+        begin = time.perf_counter()
+
+        async def one(number: int, arrival_s: float) -> Answer:
+            await asyncio.sleep(max(0.0, arrival_s - (time.perf_counter() - begin)))
+            answer = await client.post(url, json=body(requests[number % len(requests)]))
+            done_at_s = time.perf_counter() - begin
+            return Answer(answer.status_code, done_at_s - arrival_s, done_at_s)
+
+        return await asyncio.gather(*(one(number, arrival_s) for number, arrival_s in enumerate(arrivals)))
+
+
+def idle_latencies(url: str, requests: list[Request]) -> list[float]:
+    """Seconds of lone requests."""
+    taken = []
+    with httpx2.Client(timeout=600) as client:
+        for request in requests[:IDLE_REQUESTS]:
+            begin = time.perf_counter()
+            client.post(url, json=body(request)).raise_for_status()
+            taken.append(time.perf_counter() - begin)
+            time.sleep(0.05)
+    return taken
+
+
+def bare(checkpoint: Path, requests: list[Request], threads: int) -> tuple[float, list[float]]:
+    """Pairs a second of Scorer with all pairs at hand, and its seconds for each lone request."""
+    torch.set_num_threads(threads)
+    scorer = Scorer(
+        ScorerConfig(model=str(checkpoint), device="cpu", max_length=MAX_LENGTH, truncation="longest_first")
+    )
+    pairs = [(request.query, passage) for request in requests[:IDLE_REQUESTS] for passage in request.passages]
+    scorer.score(pairs[:8])
+    begin = time.perf_counter()
+    scorer.score(pairs)
+    speed = len(pairs) / (time.perf_counter() - begin)
+    lone = []
+    for request in requests[:IDLE_REQUESTS]:
+        begin = time.perf_counter()
+        scorer.score([(request.query, passage) for passage in request.passages])
+        lone.append(time.perf_counter() - begin)
+    return speed, lone
+
+
+def percentile(values: list[float], share: float) -> float:
+    return float(np.percentile(values, share)) if values else float("nan")
+
+
+def print_level(name: str, level: float, answers: list[Answer], passages: int, seconds: float) -> None:
+    accepted = [answer for answer in answers if answer.status == 200]
+    refused = [answer.latency_s for answer in answers if answer.status == 429]
+    other = len(answers) - len(accepted) - len(refused)
+    in_time = sum(answer.done_at_s <= seconds for answer in accepted)
+    latencies = [answer.latency_s for answer in accepted]
+    told = f", refused within {percentile(refused, 95) * 1000:.0f} ms (p95)" if refused else ""
+    print(
+        f"| {name} | {level:.0%} | {len(answers)} | {len(refused)} | {percentile(latencies, 50):.2f}"
+        f" | {percentile(latencies, 95):.2f} | {percentile(latencies, 99):.2f}"
+        f" | {in_time * passages / seconds:.1f} |{told}{f' {other} errors' if other else ''}",
+        flush=True,
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The endpoint under an open-loop load, beside Infinity")
+    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
+    parser.add_argument("--infinity", type=Path, help="an environment with infinity-emb")
+    parser.add_argument("--infinity-batch-size", type=int, default=8)
+    parser.add_argument("--passages", type=int, default=10, help="of a request")
+    parser.add_argument("--seconds", type=float, default=60, help="of load at each level")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--max-wait-s", type=float, default=2, help="of the endpoint's config")
+    parser.add_argument("--levels", type=float, nargs="+", default=LEVELS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_arguments()
+    requests = sample_requests(options.collection, options.passages)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder)
+        make_checkpoint(checkpoint)
+        settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
+        (checkpoint / "tokenizer_config.json").write_text(
+            json.dumps(settings | {"model_max_length": MAX_LENGTH})
+        )
+        print_machine(options.threads)
+        speed, lone = bare(checkpoint, requests, options.threads)
+        print(
+            f"bare Scorer: {speed:.1f} pairs/s; a lone request {percentile(lone, 50) * 1000:.0f} ms (median)"
+        )
+        for turn in range(options.rounds):
+            systems = {"rayrank": rayrank(checkpoint, options.threads, options.max_wait_s)}
+            if options.infinity is not None:
+                systems["Infinity"] = infinity(
+                    options.infinity, checkpoint, options.threads, options.infinity_batch_size
+                )
+            print(
+                "\n| system | load | requests | refused | p50 s | p95 s | p99 s | pairs/s |\n|" + " --- |" * 8
+            )
+            for name in list(systems)[:: -1 if turn % 2 else 1]:
+                with systems[name] as url:
+                    idle_latencies(url, requests[:5])  # warm
+                    idle = idle_latencies(url, requests)
+                    for level in options.levels:
+                        rate = level * speed / options.passages
+                        answers = asyncio.run(offer(url, requests, rate, options.seconds))
+                        print_level(name, level, answers, options.passages, options.seconds)
+                added = [one - other for one, other in zip(idle, lone, strict=True)]
+                print(
+                    f"{name}, lone requests: {percentile(idle, 50) * 1000:.0f} ms (median), "
+                    f"{percentile(added, 50) * 1000:+.1f} ms beside the bare Scorer",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
