@@ -3,11 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lock clean
+.PHONY: demo serve test check lock clean
 
 demo: .venv/installed
 	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml
 	$(BIN)/python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt --baseline examples/run.bm25.trec
+
+# On http://127.0.0.1:8000, until Ctrl-C.
+serve: .venv/installed
+	$(BIN)/serve run configs/serve/rerank.yaml
 
 test: check
 	$(BIN)/python -m pytest

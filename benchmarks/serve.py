@@ -7,14 +7,15 @@ Run it from the repository root, on a machine that does nothing else:
 
 DIR is a collection (docs.jsonl, queries.jsonl, run.bm25.txt); VENV an environment of its own with
 infinity-emb[server,torch] (0.0.78 needs `pip install torch==2.13.0 "infinity-emb[server,torch]"`); without it
-Infinity is left out. A request is a query with `--passages` of its BM25 run, of real lengths. The checkpoint is
-the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weights, float32.
+Infinity is left out. A request is a query with `--passages` of its BM25 run, of real lengths. The checkpoint
+is the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weights, float32.
 
-The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier ones are
-answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer scores, handed
-all requests' pairs at once, on the same threads. The systems take turns in a fresh process each: `serve run` with
-one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads. Clients, servers and proxies share the
-machine's cores. A refusal is a 429. Pairs a second are those of answers that came while the schedule ran.
+The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier ones
+are answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer
+scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
+each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads. Clients,
+servers and proxies share the machine's cores. A refusal is a 429. Pairs a second are those of answers that
+came while the schedule ran.
 """
 
 import argparse

@@ -15,9 +15,12 @@ import kubernetes_validate
 import pytest
 import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
+from ray.serve.schema import ServeDeploySchema
 
 from pipeline.config import RerankConfig, load_config
 from pipeline.rerank import parse
+from serve.app import build_app
+from serve.config import ServeConfig
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "configs/kuberay"
@@ -61,9 +64,14 @@ def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
+def rayservice() -> dict[str, Any]:
+    [document] = documents("rerank-service.yaml")
+    return document
+
+
 def groups() -> list[dict[str, Any]]:
-    cluster = rayjob()["spec"]["rayClusterSpec"]
-    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    clusters = rayjob()["spec"]["rayClusterSpec"], rayservice()["spec"]["rayClusterConfig"]
+    return [group for one in clusters for group in (one["headGroupSpec"], *one["workerGroupSpecs"])]
 
 
 @pytest.mark.parametrize("group", groups(), ids=lambda group: group.get("groupName", "head"))
@@ -72,9 +80,10 @@ def test_kubernetes_knows_every_field_of_the_pods(group: dict[str, Any]) -> None
     kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
-def node_types() -> dict[str, Any]:
-    """As Ray's autoscaler reads the cluster."""
-    cluster = {"metadata": {"name": "c", "namespace": "n"}, "spec": rayjob()["spec"]["rayClusterSpec"]}
+def node_types(spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As Ray's autoscaler reads a cluster, by default the job's."""
+    spec = rayjob()["spec"]["rayClusterSpec"] if spec is None else spec
+    cluster = {"metadata": {"name": "c", "namespace": "n"}, "spec": spec}
     config = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)
     types = config["available_node_types"]
     assert isinstance(types, dict)
@@ -96,6 +105,22 @@ def test_nothing_is_kept_that_costs_money() -> None:
         node_types(), 0
     )
     assert rayjob()["spec"]["shutdownAfterJobFinishes"] is True
+
+
+def test_the_service_is_one_that_serve_takes_and_the_cluster_holds() -> None:
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(rayservice()["spec"]["serveConfigV2"]))
+    [application] = schema.applications
+    assert application.import_path == f"{build_app.__module__}:{build_app.__name__}"
+    build_app(application.args)
+    config = ServeConfig.model_validate(application.args)
+    [model] = config.models.values()
+    types = node_types(rayservice()["spec"]["rayClusterConfig"])
+    api, gpu = types["api"], types["gpu"]
+    assert api["min_workers"] * api["resources"]["CPU"] >= config.api.replicas * config.api.num_cpus
+    assert gpu["min_workers"] == model.replicas.min
+    assert gpu["max_workers"] * gpu["resources"]["GPU"] >= model.replicas.max * model.replicas.num_gpus
+    assert gpu["resources"]["CPU"] >= model.replicas.num_cpus
+    assert config.api.keys != "none"
 
 
 def nightly_script(path: Path, annotation: str) -> subprocess.CompletedProcess[str]:
@@ -139,12 +164,15 @@ def strict(schema: Any) -> Any:
 
 
 @pytest.mark.skipif("KUBERAY_CRDS" not in os.environ, reason="KUBERAY_CRDS names no directory")
-def test_kuberay_knows_every_field() -> None:
-    crd = yaml.safe_load((Path(os.environ["KUBERAY_CRDS"]) / "ray.io_rayjobs.yaml").read_text())
+@pytest.mark.parametrize(
+    ("kind", "document", "cluster"),
+    [("rayjobs", rayjob(), "rayClusterSpec"), ("rayservices", rayservice(), "rayClusterConfig")],
+)
+def test_kuberay_knows_every_field(kind: str, document: dict[str, Any], cluster: str) -> None:
+    crd = yaml.safe_load((Path(os.environ["KUBERAY_CRDS"]) / f"ray.io_{kind}.yaml").read_text())
     [schema] = [one["schema"]["openAPIV3Schema"] for one in crd["spec"]["versions"] if one["name"] == "v1"]
     schema["properties"]["metadata"]["additionalProperties"] = True  # Kubernetes' own
     validator = jsonschema.Draft202012Validator(strict(schema))
-    assert [error.message for error in validator.iter_errors(rayjob())] == []
-    typo = rayjob()
-    typo["spec"]["rayClusterSpec"]["enableInTreeAutoscalling"] = True
-    assert not validator.is_valid(typo)
+    assert [error.message for error in validator.iter_errors(document)] == []
+    document["spec"][cluster]["enableInTreeAutoscalling"] = True
+    assert not validator.is_valid(document)
