@@ -10,12 +10,13 @@ infinity-emb[server,torch] (0.0.78 needs `pip install torch==2.13.0 "infinity-em
 Infinity is left out. A request is a query with `--passages` of its BM25 run, of real lengths. The checkpoint
 is the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weights, float32.
 
-The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier ones
-are answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer
+The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier
+ones are answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer
 scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
-each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads. Clients,
-servers and proxies share the machine's cores. A refusal is a 429. Pairs a second are those of answers that
-came while the schedule ran.
+each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is left
+of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of answers
+that came while the schedule ran. For what a lone request costs, the bare Scorer and the server that waits
+beside it take turns, request by request.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 SEED = 20
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5)
 PORT = 8017
-IDLE_REQUESTS = 30
+CAPACITY_REQUESTS, LONE_REQUESTS = 30, 40
 
 
 class Request(NamedTuple):
@@ -160,35 +161,27 @@ async def offer(url: str, requests: list[Request], rate: float, seconds: float) 
         return await asyncio.gather(*(one(number, arrival_s) for number, arrival_s in enumerate(arrivals)))
 
 
-def idle_latencies(url: str, requests: list[Request]) -> list[float]:
-    """Seconds of lone requests."""
-    taken = []
+def lone_latencies(url: str, scorer: Scorer, requests: list[Request]) -> tuple[list[float], list[float]]:
+    """Seconds of lone requests, and of the bare scorer for each."""
+    served, bare = [], []
     with httpx2.Client(timeout=600) as client:
-        for request in requests[:IDLE_REQUESTS]:
+        for request in requests:
             begin = time.perf_counter()
             client.post(url, json=body(request)).raise_for_status()
-            taken.append(time.perf_counter() - begin)
-            time.sleep(0.05)
-    return taken
+            between = time.perf_counter()
+            scorer.score([(request.query, passage) for passage in request.passages])
+            bare.append(time.perf_counter() - between)
+            served.append(between - begin)
+    return served, bare
 
 
-def bare(checkpoint: Path, requests: list[Request], threads: int) -> tuple[float, list[float]]:
-    """Pairs a second of Scorer with all pairs at hand, and its seconds for each lone request."""
-    torch.set_num_threads(threads)
-    scorer = Scorer(
-        ScorerConfig(model=str(checkpoint), device="cpu", max_length=MAX_LENGTH, truncation="longest_first")
-    )
-    pairs = [(request.query, passage) for request in requests[:IDLE_REQUESTS] for passage in request.passages]
+def speed_of(scorer: Scorer, requests: list[Request]) -> float:
+    """Pairs a second with all pairs at hand."""
+    pairs = [(request.query, passage) for request in requests for passage in request.passages]
     scorer.score(pairs[:8])
     begin = time.perf_counter()
     scorer.score(pairs)
-    speed = len(pairs) / (time.perf_counter() - begin)
-    lone = []
-    for request in requests[:IDLE_REQUESTS]:
-        begin = time.perf_counter()
-        scorer.score([(request.query, passage) for passage in request.passages])
-        lone.append(time.perf_counter() - begin)
-    return speed, lone
+    return len(pairs) / (time.perf_counter() - begin)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -218,7 +211,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--passages", type=int, default=10, help="of a request")
     parser.add_argument("--seconds", type=float, default=60, help="of load at each level")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-wait-s", type=float, default=2, help="of the endpoint's config")
     parser.add_argument("--levels", type=float, nargs="+", default=LEVELS)
     return parser.parse_args()
@@ -250,16 +243,16 @@ def main() -> None:
             )
             for name in list(systems)[:: -1 if turn % 2 else 1]:
                 with systems[name] as url:
-                    idle_latencies(url, requests[:5])  # warm
-                    idle = idle_latencies(url, requests)
+                    lone_latencies(url, scorer, requests[:5])  # warm
+                    lone, bare = lone_latencies(url, scorer, requests[:LONE_REQUESTS])
                     for level in options.levels:
                         rate = level * speed / options.passages
                         answers = asyncio.run(offer(url, requests, rate, options.seconds))
                         print_level(name, level, answers, options.passages, options.seconds)
-                added = [one - other for one, other in zip(idle, lone, strict=True)]
+                added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
                 print(
-                    f"{name}, lone requests: {percentile(idle, 50) * 1000:.0f} ms (median), "
-                    f"{percentile(added, 50) * 1000:+.1f} ms beside the bare Scorer",
+                    f"{name}, lone requests: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer "
+                    f"{percentile(bare, 50) * 1000:.0f} ms, between them {percentile(added, 50):+.1f} ms (medians)",
                     flush=True,
                 )
 
