@@ -13,10 +13,10 @@ is the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weight
 The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier
 ones are answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer
 scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
-each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is left
-of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of answers
-that came while the schedule ran. For what a lone request costs, the bare Scorer and the server that waits
-beside it take turns, request by request.
+each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is
+left of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of
+answers that came while the schedule ran. For what a lone request costs, the bare Scorer and the server that
+waits beside it take turns, request by request.
 """
 
 import argparse
@@ -228,10 +228,12 @@ def main() -> None:
             json.dumps(settings | {"model_max_length": MAX_LENGTH})
         )
         print_machine(options.threads)
-        speed, lone = bare(checkpoint, requests, options.threads)
-        print(
-            f"bare Scorer: {speed:.1f} pairs/s; a lone request {percentile(lone, 50) * 1000:.0f} ms (median)"
+        torch.set_num_threads(options.threads)
+        scorer = Scorer(
+            ScorerConfig(model=folder, device="cpu", max_length=MAX_LENGTH, truncation="longest_first")
         )
+        speed = speed_of(scorer, requests[:CAPACITY_REQUESTS])
+        print(f"bare Scorer: {speed:.1f} pairs/s")
         for turn in range(options.rounds):
             systems = {"rayrank": rayrank(checkpoint, options.threads, options.max_wait_s)}
             if options.infinity is not None:
@@ -251,8 +253,8 @@ def main() -> None:
                         print_level(name, level, answers, options.passages, options.seconds)
                 added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
                 print(
-                    f"{name}, lone requests: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer "
-                    f"{percentile(bare, 50) * 1000:.0f} ms, between them {percentile(added, 50):+.1f} ms (medians)",
+                    f"{name}, lone requests, medians: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer"
+                    f" {percentile(bare, 50) * 1000:.0f} ms, between them {percentile(added, 50):+.1f} ms",
                     flush=True,
                 )
 
