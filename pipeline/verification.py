@@ -1,5 +1,6 @@
 """Are scores the same in this process, through the job, through a service, and as published?"""
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.tables.directory import Directory
 from pipeline.tables.run import parquet_bytes, read_run_shards
 from pipeline.tables.schema import score_columns
 
+SERVICE_KEY = "RAYRANK_API_KEY"
 Scores = npt.NDArray[np.float32]
 """(pairs, cutoff layers)"""
 
@@ -147,7 +149,9 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
 
 
 def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> Scores:
-    """A request a query."""
+    """A request a query, with the API key that the environment has, if it has one."""
+    key = os.environ.get(SERVICE_KEY)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     scores = np.full((len(pairs), 1), np.nan, np.float32)
     for query in dict.fromkeys(query for query, _ in pairs):
         places = [place for place, pair in enumerate(pairs) if pair[0] == query]
@@ -158,8 +162,8 @@ def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> 
             "truncate": True,
         }
         try:
-            answer = httpx2.post(f"{url.rstrip('/')}/rerank", json=body, timeout=60).raise_for_status().json()
-            for result in answer:
+            answer = httpx2.post(f"{url.rstrip('/')}/rerank", json=body, headers=headers, timeout=60)
+            for result in answer.raise_for_status().json():
                 scores[places[result["index"]]] = result["score"]
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
             raise InputError(f"{url}: no scores from its /rerank: {type(error).__name__}: {error}") from error

@@ -1,9 +1,10 @@
 """Certify that scores agree: `python -m pipeline.verify --config configs/rerank/demo.yaml`.
 
 A fixed set of pairs is scored in this process, through the job (beside the configured output) and, with
---service, through a server that speaks text-embeddings-inference's /rerank. Where the model is one of the six
-BGE rerankers, its scores are compared with the published ones as well. Exit status: 0 all agree; 1 some
-differ; 2 a mistake in the configuration or the model.
+--service, through a server that speaks text-embeddings-inference's /rerank: this project's own does (an API
+key for it is taken from RAYRANK_API_KEY). Where the model is one of the six BGE rerankers, its scores are
+compared with the published ones as well. Exit status: 0 all agree; 1 some differ; 2 a mistake in the
+configuration or the model.
 """
 
 import sys

@@ -16,6 +16,7 @@ import yaml
 from pipeline import verification, verify
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA, TINY, golden_cases
+from tests.serve.local import serving
 
 GEMMA2 = "tiny-bge-reranker-v2.5-gemma2-lightweight"
 
@@ -102,6 +103,20 @@ def test_a_service_is_compared_and_another_score_is_seen(
     status = verify.main(["--config", config_file(tmp_path, TINY), "--service", server.url])
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("service"))
     assert (status, line.split()[1]) == ((1, "DIFFERS:") if server.shift else (0, "agrees:"))
+
+
+def test_the_endpoint_of_this_project_agrees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "a-key-of-enough-length"
+    monkeypatch.setenv("KEYS", f"verify:{key}")
+    with serving({"tiny": {"model": TINY}}, keys={"env": "KEYS"}) as endpoint:
+        arguments = ["--config", config_file(tmp_path, TINY), "--service", endpoint.url]
+        assert verify.main(arguments) == 2
+        assert "401" in capsys.readouterr().err
+        monkeypatch.setenv("RAYRANK_API_KEY", key)
+        assert verify.main(arguments) == 0
+    assert "service    agrees" in capsys.readouterr().out
 
 
 def test_a_service_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
