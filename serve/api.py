@@ -80,6 +80,7 @@ class Api:
         self._check_cutoff(name, call.work.cutoff_layer)
         state = request.state
         state.report.model, state.report.pairs = name, pairs
+        state.report.characters = sum(map(len, call.work.queries)) + sum(map(len, call.work.passages))
         if self._config.api.log_texts:
             state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
         self._gate.count(state.key, pairs)
@@ -123,7 +124,8 @@ class Api:
         if model in (None, "", "default"):
             return next(iter(self._models))
         if model not in self._models:
-            raise Problem("unknown_model", f"Available models: {', '.join(self._models)}.", model)
+            known = ", ".join(self._models)
+            raise Problem("unknown_model", f"Model {model!r} not found. Available models: {known}.", model)
         return str(model)
 
     def _check_cutoff(self, name: str, layer: int | None) -> None:
@@ -174,16 +176,11 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
         statuses = (400, 401, 403, 404, 408, 413, 415, 422, 424, 429, 500, 503, 504)
         return {status: {"model": body, "description": "Why there are no scores"} for status in statuses}
 
-    def rerank_as(body: Any) -> str:
-        texts = body.get("texts") if isinstance(body, dict) else getattr(body, "texts", None)
-        documents = "documents" in body if isinstance(body, dict) else isinstance(body, vllm.RerankRequest)
-        return "vllm" if documents and texts is None else "tei"
-
     @app.post("/rerank", responses=errors(tei.ErrorBody | vllm.ErrorBody | str), tags=["TEI", "vLLM"])
     async def rerank(
         body: Annotated[
             Annotated[tei.RerankRequest, Tag("tei")] | Annotated[vllm.RerankRequest, Tag("vllm")],
-            Discriminator(rerank_as),
+            Discriminator(_rerank_dialect),
         ],
         request: Request,
     ) -> list[tei.Rank] | vllm.RerankResponse:
@@ -262,11 +259,23 @@ def dialect_of(path: str, headers: list[tuple[bytes, bytes]]) -> Dialect:
     return spoken.get(path, native)
 
 
+_RERANK_DIALECTS: dict[str, Dialect] = {"tei": tei, "vllm": vllm}
+
+
+def _rerank_dialect(body: Any) -> str:
+    """A key of `_RERANK_DIALECTS`."""
+    with_documents = isinstance(body, dict) and "documents" in body and body.get("texts") is None
+    return "vllm" if with_documents else "tei"
+
+
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    if request.url.path == "/rerank" and isinstance(error.body, dict) and "texts" not in error.body:
-        request.state.dialect = vllm if "documents" in error.body else tei
-    return problem_response(request.scope, invalid(error.errors()))
+    errors = error.errors()
+    if request.url.path == "/rerank":
+        spoken = _rerank_dialect(error.body)
+        request.state.dialect = _RERANK_DIALECTS[spoken]
+        errors = [{**found, "loc": [part for part in found["loc"] if part != spoken]} for found in errors]
+    return problem_response(request.scope, invalid(errors))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

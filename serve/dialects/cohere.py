@@ -91,8 +91,7 @@ def response(body: RerankRequest, answer: Answer) -> RerankResponse:
 
 def v1_response(body: jina.RerankRequest, answer: Answer) -> RerankResponse:
     """Documents that came as objects go back whole."""
-    documents = [body.documents] if isinstance(body.documents, str) else body.documents
-    shown = [{"text": entry} if isinstance(entry, str) else entry for entry in documents]
+    shown = [{"text": entry} if isinstance(entry, str) else entry for entry in body.documents]
     version = ApiVersion(version="1", is_experimental=None)
     return _response(answer, body.top_n, version, shown if body.return_documents else None)
 
@@ -105,8 +104,10 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
         case "unknown_model":
             message = (
                 f"model '{problem.field}' not found, make sure the correct model ID was used and that you"
-                f" have access to the model. {message}"
+                " have access to the model."
             )
+        case "no_key":
+            message = "no api key supplied"
         case "unauthorized":
             message = "invalid api token"
         case "invalid" | "too_many":

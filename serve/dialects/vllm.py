@@ -10,11 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import Answer, Call, RequestBody, Texts
 from serve.problems import Kind, Problem
 from serve.work import Work
 
 _STATUS: dict[Kind, int] = {
+    "no_key": 401,
     "unauthorized": 401,
     "forbidden": 403,
     "unknown_model": 404,
@@ -46,8 +47,8 @@ class Options(RequestBody):
     truncation_side: Literal["left", "right"] | None = None
     use_activation: bool | None = None
     """False: the logit instead of its sigmoid."""
-    max_tokens_per_doc: int = Field(default=0, ge=0)
-    """0: no limit of its own."""
+    max_tokens_per_doc: int | None = Field(default=None, ge=0)
+    """Null or 0: no limit of its own."""
 
     @property
     def limits(self) -> Limits:
@@ -61,13 +62,13 @@ class Options(RequestBody):
 class ScoreRequest(Options):
     """A pair of `queries` and `documents`, or of their older names."""
 
-    queries: str | list[str] | None = None
-    documents: str | list[str] | None = None
-    items: str | list[str] | None = None
-    data_1: str | list[str] | None = None
-    data_2: str | list[str] | None = None
-    text_1: str | list[str] | None = None
-    text_2: str | list[str] | None = None
+    queries: Texts | None = None
+    documents: Texts | None = None
+    items: Texts | None = None
+    data_1: Texts | None = None
+    data_2: Texts | None = None
+    text_1: Texts | None = None
+    text_2: Texts | None = None
 
     def sides(self) -> tuple[list[str], list[str]]:
         """As many queries as passages. Raises Problem."""
@@ -79,7 +80,7 @@ class ScoreRequest(Options):
         ]
         for _, first, _, second in named:
             if first is not None and second is not None:
-                return _paired(_listed(first), _listed(second))
+                return _paired(first, second)
         missing = next((pair for pair in named if pair[1] is not None or pair[3] is not None), named[0])
         field = missing[2] if missing[1] is not None else missing[0]
         raise Problem("invalid", f"{field}: Field required", field)
@@ -87,9 +88,9 @@ class ScoreRequest(Options):
 
 class RerankRequest(Options):
     query: str
-    documents: str | list[str]
-    top_n: int = Field(default=0, ge=0)
-    """0: all."""
+    documents: Texts
+    top_n: int | None = Field(default=None, ge=0)
+    """Null or 0: all."""
 
 
 class Usage(BaseModel):
@@ -154,10 +155,9 @@ def score_call(body: ScoreRequest) -> Call:
 
 
 def rerank_call(body: RerankRequest) -> Call:
-    passages = _listed(body.documents)
-    if not passages:
+    if not body.documents:
         raise Problem("empty", "At least one text_pair element must be given")
-    return _call(body, [body.query] * len(passages), passages)
+    return _call(body, [body.query] * len(body.documents), body.documents)
 
 
 def score_response(_body: ScoreRequest, answer: Answer) -> ScoreResponse:
@@ -172,13 +172,12 @@ def score_response(_body: ScoreRequest, answer: Answer) -> ScoreResponse:
 
 
 def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
-    passages = _listed(body.documents)
     return RerankResponse(
         id=f"score-{answer.request_id}",
         model=answer.model,
         usage=Usage(prompt_tokens=answer.tokens, total_tokens=answer.tokens),
         results=[
-            Result(index=index, document=Document(text=passages[index]), relevance_score=score)
+            Result(index=index, document=Document(text=body.documents[index]), relevance_score=score)
             for index, score in answer.ranked(body.top_n or None)
         ],
     )
@@ -186,7 +185,7 @@ def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
 
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = _STATUS.get(problem.kind, 400)
-    if problem.kind == "unauthorized":
+    if status == 401:
         return status, {"error": "Unauthorized"}
     requests_own = problem.kind in ("json", "invalid", "media_type")
     kind = "Bad Request" if requests_own else _TYPES.get(status, "BadRequestError")
@@ -199,10 +198,6 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
 
 def _call(body: Options, queries: list[str], passages: list[str]) -> Call:
     return Call(body.model, Work(queries, passages, body.limits, normalize=body.use_activation is not False))
-
-
-def _listed(texts: str | list[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else texts
 
 
 def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[str]]:
