@@ -164,7 +164,6 @@ def test_one_empty_side_is_fine(client: httpx2.Client, texts: list[str]) -> None
     assert post(client, query="", texts=["hi"]).status_code == 200
 
 
-@pytest.mark.xfail(strict=True, reason="the replica calls it unscorable")
 def test_a_pair_that_is_too_long_and_must_not_be_cut(client: httpx2.Client) -> None:
     response = post(client, truncate=False)
     assert response.status_code == 422
@@ -176,7 +175,10 @@ def test_a_pair_that_is_too_long_and_must_not_be_cut(client: httpx2.Client) -> N
 def test_a_score_that_is_no_number(strict: httpx2.Client) -> None:
     response = post(strict, texts=["hi"], model="broken")
     assert response.status_code == 424
-    assert response.json() == {"error": "its score is nan, which ranks nowhere", "error_type": "Backend"}
+    assert response.json() == {
+        "error": "pair 0: its score is nan, which ranks nowhere",
+        "error_type": "Backend",
+    }
 
 
 @pytest.mark.parametrize("media_type", ["text/json", "text/plain", "application/x-www-form-urlencoded", None])

@@ -218,7 +218,13 @@ def test_a_missing_field(client: httpx2.Client, path: str, body: dict[str, Any],
             f"the body is larger than {MAX_BODY_BYTES} bytes",
             "RequestEntityTooLarge",
         ),
-        ("/rerank", {"model": "broken"}, 400, "its score is nan, which ranks nowhere", "BadRequestError"),
+        (
+            "/rerank",
+            {"model": "broken"},
+            400,
+            "pair 0: its score is nan, which ranks nowhere",
+            "BadRequestError",
+        ),
     ],
 )
 def test_a_request_that_can_not_be_met(
