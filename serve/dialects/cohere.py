@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.scoring import Limits
 from serve.dialects import jina
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
@@ -26,9 +26,12 @@ _STATUS: dict[Kind, int] = {
 }
 
 
+_Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+
+
 class RerankRequest(RequestBody):
-    query: str
-    documents: list[str]
+    query: str = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"})
+    documents: list[_Document] = Field(json_schema_extra=ONE_OR_MORE)
     model: str | None = None
     top_n: int | None = Field(default=None, ge=1)
     max_tokens_per_doc: int | None = Field(default=None, ge=1)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from serve.problems import Problem
@@ -35,6 +36,8 @@ Document = Annotated[str | dict[str, Any], BeforeValidator(_checked)]
 Documents = Annotated[
     list[Document], BeforeValidator(_listed, json_schema_input_type=str | list[str | dict[str, Any]])
 ]
+ONE_OR_MORE: JsonDict = {"minItems": 1}
+"""In the schema. None at all is refused later, in the dialect's own words."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from serve.dialects import vllm
-from serve.dialects.dialect import Answer, Call, Documents, texts
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, Documents, texts
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
@@ -32,7 +32,7 @@ _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "ti
 
 class RerankRequest(vllm.Options):
     query: str
-    documents: Documents
+    documents: Documents = Field(json_schema_extra=ONE_OR_MORE)
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool | None = None
     """Null: true, as in Jina's specification."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
 from serve.problems import STATUS, Kind, Problem
 from serve.work import ModelInfo, Work
 
@@ -31,7 +31,7 @@ _ERROR_TYPES: dict[Kind, str] = {
 
 class RerankRequest(RequestBody):
     query: str
-    texts: list[str]
+    texts: list[str] = Field(json_schema_extra=ONE_OR_MORE)
     truncate: bool | None = None
     """Null: as the model is configured."""
     truncation_direction: Literal["Right", "right", "Left", "left"] | None = None

@@ -7,10 +7,10 @@ Its /v1/rerank is Jina's with `id` and `usage.prompt_tokens`: see jina.py.
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import Answer, Call, RequestBody, Texts
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody, Texts
 from serve.problems import Kind, Problem
 from serve.work import Work
 
@@ -59,8 +59,21 @@ class Options(RequestBody):
         )
 
 
+_NAMES = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
+"""Of what is scored against what, the oldest last."""
+
+
+def _names_both_sides(schema: dict[str, Any]) -> None:
+    given = {"not": {"type": "null"}} | ONE_OR_MORE
+    schema["anyOf"] = [
+        {"required": list(names), "properties": dict.fromkeys(names, given)} for names in _NAMES
+    ]
+
+
 class ScoreRequest(Options):
-    """A pair of `queries` and `documents`, or of their older names."""
+    """Two sides by one of four pairs of names."""
+
+    model_config = ConfigDict(json_schema_extra=_names_both_sides)
 
     queries: Texts | None = None
     documents: Texts | None = None
@@ -72,23 +85,22 @@ class ScoreRequest(Options):
 
     def sides(self) -> tuple[list[str], list[str]]:
         """As many queries as passages. Raises Problem."""
-        named = [
-            ("queries", self.queries, "documents", self.documents),
-            ("queries", self.queries, "items", self.items),
-            ("data_1", self.data_1, "data_2", self.data_2),
-            ("text_1", self.text_1, "text_2", self.text_2),
-        ]
-        for _, first, _, second in named:
-            if first is not None and second is not None:
-                return _paired(first, second)
-        missing = next((pair for pair in named if pair[1] is not None or pair[3] is not None), named[0])
-        field = missing[2] if missing[1] is not None else missing[0]
+        lacking = []
+        for names in _NAMES:
+            sides = [getattr(self, name) for name in names]
+            if None not in sides:
+                return _paired(*sides)
+            if sides.count(None) == 1:
+                lacking.append(names[sides.index(None)])
+        field = (lacking or ["queries"])[0]
         raise Problem("invalid", f"{field}: Field required", field)
 
 
 class RerankRequest(Options):
     query: str
-    documents: Texts
+    documents: Texts = Field(json_schema_extra=ONE_OR_MORE)
+    texts: None = None
+    """With `texts` a body is text-embeddings-inference's."""
     top_n: int | None = Field(default=None, ge=0)
     """Null or 0: all."""
 
