@@ -105,7 +105,8 @@ class Service:
             return next(iter(self._models))
         if model not in self._models:
             known = ", ".join(self._models)
-            raise Problem("unknown_model", f"Model {model!r} not found. Available models: {known}.", model)
+            shown = str(model)[:80]
+            raise Problem("unknown_model", f"Model {shown!r} not found. Available models: {known}.", shown)
         return str(model)
 
     def _check_cutoff(self, name: str, layer: int | None) -> None:

@@ -90,6 +90,22 @@ def test_what_is_no_json(client: httpx2.Client, content: bytes) -> None:
     assert error_of(response)[:2] == (422, "INPUT_VALIDATION_ERROR")
 
 
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b'{"query": "no", "query": "a", "documents": ["b"]}', 200),  # as Python's json: the last one counts
+        (b'{"query": "a", "documents": ["b"], "top_n": 1e400}', 422),
+        (b'{"query": "a", "documents": ["b"], "top_n": ' + b"9" * 4000 + b"}", 200),
+        (b'{"query": "a", "documents": ["b"], "max_doc_length": ' + b"9" * 4000 + b"}", 200),
+        (b'{"query": "a", "documents": [{"text": "b", "n": 1e400}]}', 200),
+        (b'{"query": "a\\u0000", "documents": ["\\ud83d\\udc3c"]}', 200),
+    ],
+)
+def test_json_on_the_edge(client: httpx2.Client, content: bytes, status: int) -> None:
+    response = client.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == status, response.text
+
+
 @pytest.mark.parametrize("content", NO_OBJECT)
 def test_json_that_is_no_object(client: httpx2.Client, content: bytes) -> None:
     response = client.post("/v1/rerank", content=content, headers={"Content-Type": "application/json"})
