@@ -1,12 +1,10 @@
 """The HTTP API: routes of all dialects over the models that are served."""
 
-import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -15,16 +13,16 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Discriminator, Tag
 from starlette.exceptions import HTTPException
 
-from serve.config import ModelConfig, ServeConfig
-from serve.deadline import deadline_s
+from serve.config import ServeConfig
 from serve.dialects import cohere, jina, native, tei, vllm
-from serve.dialects.dialect import Answer, Call, Dialect
+from serve.dialects.dialect import Dialect
 from serve.front import Front, Observer, problem_response
 from serve.json_request import JsonRoute
 from serve.keys import Gate
+from serve.openapi import SDK_NAME, TIMEOUT, WITHOUT_BODY, correct, errors
 from serve.page import PAGE
 from serve.problems import Problem, invalid
-from serve.work import ModelInfo, Refused, Scores, Work
+from serve.service import Model, ModelList, Service
 
 _DESCRIPTION = """Reranking: a query and passages in, relevance scores out.
 
@@ -32,107 +30,10 @@ The same scores in several dialects: text-embeddings-inference (`/rerank`, `/inf
 (`/v1/rerank`, `/score`), Cohere (`/v2/rerank`, and `/v1/rerank` from its SDKs), and its own (`/rank`)."""
 
 
-class Model(Protocol):
-    """A model that is served, wherever its replicas run."""
-
-    async def score(self, work: Work) -> Scores | Refused:
-        """Cancelled, the work is dropped."""
-
-    async def info(self) -> ModelInfo: ...
-
-    async def check(self) -> None:
-        """Raises where no replica would score."""
-
-
-class ModelCard(BaseModel):
-    id: str
-    object: str = "model"
-    cutoff_layers: list[int]
-    """Empty where the model has one score."""
-
-
-class ModelList(BaseModel):
-    object: str = "list"
-    data: list[ModelCard]
-
-
 class Status(BaseModel):
     status: str
     not_ready: list[str] = []
     """Models of which no replica is loaded."""
-
-
-class Api:
-    """Answers requests of every dialect."""
-
-    def __init__(self, config: ServeConfig, models: Mapping[str, Model], gate: Gate) -> None:
-        self._config = config
-        self._models = models
-        self._gate = gate
-
-    async def answer(self, request: Request, call: Call) -> Answer:
-        """Raises Problem."""
-        name = self._name_of(call.model)
-        pairs = len(call.work.passages)
-        if pairs > self._config.api.max_passages:
-            limit = self._config.api.max_passages
-            raise Problem("too_many", f"batch size {pairs} > maximum allowed batch size {limit}")
-        self._check_cutoff(name, call.work.cutoff_layer)
-        state = request.state
-        state.report.model, state.report.pairs = name, pairs
-        if self._config.api.log_texts:
-            state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
-        self._gate.count(state.key, pairs)
-        timeout_s = deadline_s(request.headers, self._config.api.timeout_s)
-        try:
-            async with asyncio.timeout(timeout_s):
-                outcome = await self._models[name].score(replace(call.work, timeout_s=timeout_s))
-        except TimeoutError as error:
-            raise Problem("timeout", f"not done within the {timeout_s:.3g} s that it may take") from error
-        if isinstance(outcome, Refused):
-            raise Problem(outcome.kind, outcome.message, retry_after_s=outcome.retry_after_s)
-        state.report.scores = outcome
-        return Answer(state.request_id, name, outcome)
-
-    async def info(self) -> tei.Info:
-        name = next(iter(self._models))
-        api = self._config.api
-        found = await self._models[name].info()
-        return tei.info(name, found, api.max_passages, version("rayrank"))
-
-    def cards(self) -> ModelList:
-        return ModelList(
-            data=[
-                ModelCard(id=name, cutoff_layers=list(model.scorer.cutoff_layers or ()))
-                for name, model in self._config.models.items()
-            ]
-        )
-
-    async def not_ready(self) -> list[str]:
-        """The models that should have a replica and have none that scores."""
-        missing = []
-        for name, model in self._config.models.items():
-            try:
-                if model.replicas.min:
-                    await self._models[name].check()
-            except Exception:  # whatever it is: there is no answer from a replica
-                missing.append(name)
-        return missing
-
-    def _name_of(self, model: str | None) -> str:
-        if model in (None, "", "default"):
-            return next(iter(self._models))
-        if model not in self._models:
-            raise Problem("unknown_model", f"Available models: {', '.join(self._models)}.", model)
-        return str(model)
-
-    def _check_cutoff(self, name: str, layer: int | None) -> None:
-        layers = _layers(self._config.models[name])
-        if layer is not None and layer not in layers:
-            known = (
-                f"cutoff layers {', '.join(map(str, layers))}" if layers else "one score, no cutoff layers"
-            )
-            raise Problem("invalid", f"cutoff_layer: the model {name} is served with {known}", "cutoff_layer")
 
 
 def build(
@@ -142,20 +43,20 @@ def build(
 ) -> FastAPI:
     """models: one for each name in the config. Raises ConfigError where API keys can't be read."""
     gate = Gate(config.api)
-    api = Api(config, models, gate)
-    secured = [] if config.api.keys == "none" else [Depends(HTTPBearer(auto_error=False))]
+    service = Service(config, models, gate)
     app = FastAPIOffline(
         title="rayrank",
         description=_DESCRIPTION,
         version=version("rayrank"),
         redoc_url=None,
-        dependencies=secured,
         license_info={"name": "Apache-2.0"},
     )
-    app.router.route_class = JsonRoute
     app.state.max_body_bytes = config.api.max_body_bytes
-    _add_scoring(app, api)
-    _add_views(app, api)
+    secured = [] if config.api.keys == "none" else [Depends(HTTPBearer(auto_error=False))]
+    app.include_router(_scoring(service), dependencies=secured)
+    app.include_router(_models(service), dependencies=secured)
+    app.include_router(_state(service))
+    correct(app)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_middleware(Front, gate=gate, observer=observer, dialect_of=dialect_of)
@@ -169,83 +70,97 @@ def build(
     return app
 
 
-def _add_scoring(app: FastAPI, api: Api) -> None:
-    def errors(body: Any) -> dict[int | str, dict[str, Any]]:
-        statuses = (400, 401, 403, 404, 408, 413, 415, 422, 424, 429, 500, 503, 504)
-        return {status: {"model": body, "description": "Why there are no scores"} for status in statuses}
+def _scoring(service: Service) -> APIRouter:
+    routes = APIRouter(route_class=JsonRoute)
+    of_tei_and_vllm = errors(tei.ErrorBody | vllm.ErrorBody, tei, vllm)
+    of_jina_and_cohere = errors(jina.ErrorBody | cohere.ErrorBody, jina, cohere)
+    of_vllm, timed = errors(vllm.ErrorBody, vllm), {"parameters": [TIMEOUT]}
 
-    def rerank_as(body: Any) -> str:
-        texts = body.get("texts") if isinstance(body, dict) else getattr(body, "texts", None)
-        documents = "documents" in body if isinstance(body, dict) else isinstance(body, vllm.RerankRequest)
-        return "vllm" if documents and texts is None else "tei"
-
-    @app.post("/rerank", responses=errors(tei.ErrorBody | vllm.ErrorBody | str), tags=["TEI", "vLLM"])
+    @routes.post("/rerank", responses=of_tei_and_vllm, openapi_extra=timed, tags=["TEI", "vLLM"])
     async def rerank(
         body: Annotated[
             Annotated[tei.RerankRequest, Tag("tei")] | Annotated[vllm.RerankRequest, Tag("vllm")],
-            Discriminator(rerank_as),
+            Discriminator(_rerank_dialect),
         ],
         request: Request,
     ) -> list[tei.Rank] | vllm.RerankResponse:
         """text-embeddings-inference's for a body with `texts`, vLLM's for one with `documents`."""
         if isinstance(body, tei.RerankRequest):
-            return tei.response(body, await api.answer(request, tei.call(body)))
+            return tei.response(body, await service.answer(request, tei.call(body)))
         request.state.dialect = vllm
-        return vllm.rerank_response(body, await api.answer(request, vllm.rerank_call(body)))
+        return vllm.rerank_response(body, await service.answer(request, vllm.rerank_call(body)))
 
-    @app.post("/v1/score", responses=errors(vllm.ErrorBody), tags=["vLLM"])
-    @app.post("/score", responses=errors(vllm.ErrorBody), tags=["vLLM"])
+    @routes.post("/v1/score", responses=of_vllm, openapi_extra=timed, tags=["vLLM"])
+    @routes.post("/score", responses=of_vllm, openapi_extra=timed, tags=["vLLM"])
     async def score(body: vllm.ScoreRequest, request: Request) -> vllm.ScoreResponse:
         """Scores of pairs: 1:1, 1:N or N:N, in the order given."""
-        return vllm.score_response(body, await api.answer(request, vllm.score_call(body)))
+        return vllm.score_response(body, await service.answer(request, vllm.score_call(body)))
 
-    @app.post(
-        "/v1/rerank", responses=errors(jina.ErrorBody | cohere.ErrorBody), tags=["Jina", "vLLM", "Cohere"]
+    @routes.post(
+        "/v1/rerank",
+        responses=of_jina_and_cohere,
+        openapi_extra={"parameters": [TIMEOUT, SDK_NAME]},
+        tags=["Jina", "vLLM", "Cohere"],
     )
     async def rerank_v1(
         body: jina.RerankRequest, request: Request
     ) -> jina.RerankResponse | cohere.RerankResponse:
         """Jina's and vLLM's; Cohere's v1 for requests of its SDKs (`X-Fern-SDK-Name: cohere`)."""
         if request.state.dialect is cohere:
-            return cohere.v1_response(body, await api.answer(request, cohere.v1_call(body)))
-        return jina.response(body, await api.answer(request, jina.call(body)))
+            return cohere.v1_response(body, await service.answer(request, cohere.v1_call(body)))
+        return jina.response(body, await service.answer(request, jina.call(body)))
 
-    @app.post("/v2/rerank", responses=errors(cohere.ErrorBody), tags=["Cohere"])
+    @routes.post(
+        "/v2/rerank", responses=errors(cohere.ErrorBody, cohere), openapi_extra=timed, tags=["Cohere"]
+    )
     async def rerank_v2(body: cohere.RerankRequest, request: Request) -> cohere.RerankResponse:
-        return cohere.response(body, await api.answer(request, cohere.call(body)))
+        return cohere.response(body, await service.answer(request, cohere.call(body)))
 
-    @app.post("/rank", responses=errors(native.ErrorBody), tags=["rayrank"])
+    @routes.post("/rank", responses=errors(native.ErrorBody, native), openapi_extra=timed, tags=["rayrank"])
     async def rank(body: native.RankRequest, request: Request) -> native.RankResponse:
         """The server's own: ranks, scores as the offline job gives them, and what was cut."""
-        return native.response(body, await api.answer(request, native.call(body)))
+        return native.response(body, await service.answer(request, native.call(body)))
+
+    return routes
 
 
-def _add_views(app: FastAPI, api: Api) -> None:
-    @app.get("/info", tags=["TEI"])
+def _models(service: Service) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/info", responses=errors(tei.ErrorBody, tei, of=WITHOUT_BODY), tags=["TEI"])
     async def info() -> tei.Info:
         """The default model, as text-embeddings-inference describes one."""
-        return await api.info()
+        return await service.info()
 
-    @app.get("/v1/models", tags=["vLLM"])
+    @routes.get("/v1/models", responses=errors(native.ErrorBody, native, of=WITHOUT_BODY), tags=["vLLM"])
     async def models() -> ModelList:
         """The models by the names that requests give; the first is the default."""
-        return api.cards()
+        return service.cards()
 
-    @app.get("/health", tags=["state"])
+    return routes
+
+
+def _state(service: Service) -> APIRouter:
+    """What is told to everyone."""
+    routes = APIRouter()
+
+    @routes.get("/health", tags=["state"])
     async def health() -> Status:
         """The process lives."""
         return Status(status="ok")
 
-    @app.get("/ready", responses={503: {"model": Status}}, tags=["state"])
+    @routes.get("/ready", responses={503: {"model": Status}}, tags=["state"])
     async def ready(response: Response) -> Status:
         """Every model has a replica that is loaded and scores. Models that scale to zero count as ready."""
-        missing = await api.not_ready()
+        missing = await service.not_ready()
         response.status_code = 503 if missing else 200
         return Status(status="not ready" if missing else "ok", not_ready=missing)
 
-    @app.get("/", include_in_schema=False)
+    @routes.get("/", include_in_schema=False)
     async def page() -> Response:
         return Response(PAGE.content, media_type="text/html; charset=utf-8", headers=PAGE.headers)
+
+    return routes
 
 
 def dialect_of(path: str, headers: list[tuple[bytes, bytes]]) -> Dialect:
@@ -262,11 +177,23 @@ def dialect_of(path: str, headers: list[tuple[bytes, bytes]]) -> Dialect:
     return spoken.get(path, native)
 
 
+_RERANK_DIALECTS: dict[str, Dialect] = {"tei": tei, "vllm": vllm}
+
+
+def _rerank_dialect(body: Any) -> str:
+    """A key of `_RERANK_DIALECTS`."""
+    with_documents = isinstance(body, dict) and "documents" in body and body.get("texts") is None
+    return "vllm" if with_documents else "tei"
+
+
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    if request.url.path == "/rerank" and isinstance(error.body, dict) and "texts" not in error.body:
-        request.state.dialect = vllm if "documents" in error.body else tei
-    return problem_response(request.scope, invalid(error.errors()))
+    errors = error.errors()
+    if request.url.path == "/rerank":
+        spoken = _rerank_dialect(error.body)
+        request.state.dialect = _RERANK_DIALECTS[spoken]
+        errors = [{**found, "loc": [part for part in found["loc"] if part != spoken]} for found in errors]
+    return problem_response(request.scope, invalid(errors))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -275,7 +202,3 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
         return problem_response(request.scope, error)
     return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-
-
-def _layers(model: ModelConfig) -> tuple[int, ...]:
-    return model.scorer.cutoff_layers or ()

@@ -33,6 +33,8 @@ class RequestReport:
     key: str = ""
     model: str = ""
     pairs: int = 0
+    characters: int = 0
+    """Of queries and passages, the query counted with each."""
     scores: Scores | None = None
     problem: str = ""
     """Its kind, where there is one."""
@@ -140,12 +142,17 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
 
 
 def _add_timings(headers: MutableHeaders, report: RequestReport) -> None:
-    """text-embeddings-inference's names (router/src/lib.rs), in whole milliseconds."""
+    """text-embeddings-inference's names (router/src/lib.rs), in whole milliseconds.
+
+    Of the request; there tokenization, queue and inference are means over its texts. `x-compute-type` would
+    say `gpu+optimized` wherever it runs, so it is left out.
+    """
     if report.scores is None or report.status != 200:
         return
     scores = report.scores
     values = {
         "x-compute-time": report.total_s * 1000,
+        "x-compute-characters": report.characters,
         "x-compute-tokens": int(scores.tokens.sum()),
         "x-total-time": report.total_s * 1000,
         "x-tokenization-time": scores.tokenization_s * 1000,

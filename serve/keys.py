@@ -111,7 +111,9 @@ class Gate:
                     "no API keys are configured, so only clients on this machine are served",
                 )
             return ANONYMOUS
-        scheme, _, key = (authorization or "").partition(" ")
+        if authorization is None:
+            raise Problem("no_key", "needs an API key: `Authorization: Bearer KEY`")
+        scheme, _, key = authorization.partition(" ")
         name = self._keyring.name_of(key.strip()) if scheme.lower() == "bearer" else None
         if name is None:
             raise Problem("unauthorized", "needs a valid API key: `Authorization: Bearer KEY`")

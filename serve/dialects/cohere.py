@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.scoring import Limits
 from serve.dialects import jina
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
@@ -26,9 +26,12 @@ _STATUS: dict[Kind, int] = {
 }
 
 
+_Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+
+
 class RerankRequest(RequestBody):
-    query: str
-    documents: list[str]
+    query: str = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"})
+    documents: list[_Document] = Field(json_schema_extra=ONE_OR_MORE)
     model: str | None = None
     top_n: int | None = Field(default=None, ge=1)
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
@@ -91,8 +94,7 @@ def response(body: RerankRequest, answer: Answer) -> RerankResponse:
 
 def v1_response(body: jina.RerankRequest, answer: Answer) -> RerankResponse:
     """Documents that came as objects go back whole."""
-    documents = [body.documents] if isinstance(body.documents, str) else body.documents
-    shown = [{"text": entry} if isinstance(entry, str) else entry for entry in documents]
+    shown = [{"text": entry} if isinstance(entry, str) else entry for entry in body.documents]
     version = ApiVersion(version="1", is_experimental=None)
     return _response(answer, body.top_n, version, shown if body.return_documents else None)
 
@@ -105,8 +107,10 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
         case "unknown_model":
             message = (
                 f"model '{problem.field}' not found, make sure the correct model ID was used and that you"
-                f" have access to the model. {message}"
+                " have access to the model."
             )
+        case "no_key":
+            message = "no api key supplied"
         case "unauthorized":
             message = "invalid api token"
         case "invalid" | "too_many":

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from serve.problems import Problem
 from serve.work import Scores, Work
@@ -15,6 +17,27 @@ class RequestBody(BaseModel):
     """Fields that are not known are ignored, as all of these APIs do; a wrong type is not converted."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _checked(value: object) -> object:
+    """One mistake where a union would tell of each of its members."""
+    if isinstance(value, str | dict):
+        return value
+    raise PydanticCustomError("document", "Input should be a string or an object")
+
+
+Texts = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+"""A text for a list of one."""
+Document = Annotated[str | dict[str, Any], BeforeValidator(_checked)]
+Documents = Annotated[
+    list[Document], BeforeValidator(_listed, json_schema_input_type=str | list[str | dict[str, Any]])
+]
+ONE_OR_MORE: JsonDict = {"minItems": 1}
+"""In the schema. None at all is refused later, in the dialect's own words."""
 
 
 @dataclass(frozen=True)

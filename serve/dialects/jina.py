@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.scoring import Limits
 from serve.dialects import vllm
-from serve.dialects.dialect import Answer, Call, RequestBody, texts
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, Documents, texts
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
 _CODES: dict[Kind, str] = {
+    "no_key": "AUTH_MISSING_API_KEY",
     "unauthorized": "AUTH_INVALID_API_KEY",
     "forbidden": "AUTH_FORBIDDEN",
     "unknown_model": "INPUT_MODEL_NOT_FOUND",
@@ -30,10 +30,9 @@ _CODES: dict[Kind, str] = {
 _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "timeout": 504}
 
 
-class RerankRequest(RequestBody):
+class RerankRequest(vllm.Options):
     query: str
-    documents: list[str | dict[str, Any]] | str
-    model: str | None = None
+    documents: Documents = Field(json_schema_extra=ONE_OR_MORE)
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool | None = None
     """Null: true, as in Jina's specification."""
@@ -46,8 +45,7 @@ class RerankRequest(RequestBody):
 
     @property
     def passages(self) -> list[str]:
-        documents = [self.documents] if isinstance(self.documents, str) else self.documents
-        return texts(documents, self.rank_fields or ("text",))
+        return texts(self.documents, self.rank_fields or ("text",))
 
 
 class Document(BaseModel):
@@ -80,10 +78,14 @@ def call(body: RerankRequest) -> Call:
     passages = body.passages
     if not passages:
         raise Problem("empty", "documents: at least one document is needed", "documents")
-    limits = Limits(
-        truncation="error" if body.truncation is False else None, passage_max_length=body.max_doc_length
+    limits = body.limits.model_copy(
+        update={
+            "truncation": "error" if body.truncation is False else None,
+            "passage_max_length": body.max_doc_length or body.limits.passage_max_length,
+        }
     )
-    return Call(body.model, Work([body.query] * len(passages), passages, limits))
+    work = Work([body.query] * len(passages), passages, limits, normalize=body.use_activation is not False)
+    return Call(body.model, work)
 
 
 def response(body: RerankRequest, answer: Answer) -> RerankResponse:
@@ -108,15 +110,13 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
     status = _STATUS.get(problem.kind, STATUS[problem.kind])
     _, as_vllm = vllm.error(problem, request_id)
     info = as_vllm["error"] if isinstance(as_vllm["error"], dict) else {}
-    detail = f"Model {problem.field!r} not found. {problem.message}"
-    detail = detail if problem.kind == "unknown_model" else problem.message
     return status, {
-        "detail": detail,
-        "message": detail,
+        "detail": problem.message,
+        "message": problem.message,
         "code": _CODES.get(problem.kind, "INPUT_VALIDATION_ERROR"),
         "request_id": request_id,
         "error": {
-            "message": detail,
+            "message": problem.message,
             "type": info.get("type", "AuthenticationError"),
             "param": info.get("param"),
             "code": status,

@@ -94,7 +94,7 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
     body = {
         "error": problem.message,
         "kind": problem.kind,
-        "field": problem.field,
+        "field": "model" if problem.kind == "unknown_model" else problem.field,
         "request_id": request_id,
     }
     return STATUS[problem.kind], body

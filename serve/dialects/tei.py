@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
 from serve.problems import STATUS, Kind, Problem
 from serve.work import ModelInfo, Work
 
@@ -31,10 +31,11 @@ _ERROR_TYPES: dict[Kind, str] = {
 
 class RerankRequest(RequestBody):
     query: str
-    texts: list[str]
+    texts: list[str] = Field(json_schema_extra=ONE_OR_MORE)
     truncate: bool | None = None
     """Null: as the model is configured."""
-    truncation_direction: Literal["Right", "right", "Left", "left"] = "Right"
+    truncation_direction: Literal["Right", "right", "Left", "left"] | None = None
+    """Null: as the model is configured."""
     raw_scores: bool = False
     return_text: bool = False
     model: str | None = None
@@ -75,9 +76,15 @@ def call(body: RerankRequest) -> Call:
         raise Problem("empty", "`texts` cannot be empty")
     if not body.query and not all(body.texts):
         raise Problem("empty", "Input validation error: `inputs` cannot be empty")
-    left = body.truncation_direction.lower() == "left"
+    sides: dict[str | None, Literal["left", "right"]] = {
+        "Left": "left",
+        "left": "left",
+        "Right": "right",
+        "right": "right",
+    }
     limits = Limits(
-        truncation="error" if body.truncate is False else None, truncation_side="left" if left else None
+        truncation="error" if body.truncate is False else None,
+        truncation_side=sides.get(body.truncation_direction),
     )
     queries = [body.query] * len(body.texts)
     return Call(body.model, Work(queries, body.texts, limits, normalize=not body.raw_scores))
@@ -95,6 +102,7 @@ def response(body: RerankRequest, answer: Answer) -> list[Rank]:
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
     as_text = {
+        "no_key": "",
         "unauthorized": "",
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",

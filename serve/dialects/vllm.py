@@ -7,14 +7,15 @@ Its /v1/rerank is Jina's with `id` and `usage.prompt_tokens`: see jina.py.
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody, Texts
 from serve.problems import Kind, Problem
 from serve.work import Work
 
 _STATUS: dict[Kind, int] = {
+    "no_key": 401,
     "unauthorized": 401,
     "forbidden": 403,
     "unknown_model": 404,
@@ -46,8 +47,8 @@ class Options(RequestBody):
     truncation_side: Literal["left", "right"] | None = None
     use_activation: bool | None = None
     """False: the logit instead of its sigmoid."""
-    max_tokens_per_doc: int = Field(default=0, ge=0)
-    """0: no limit of its own."""
+    max_tokens_per_doc: int | None = Field(default=None, ge=0)
+    """Null or 0: no limit of its own."""
 
     @property
     def limits(self) -> Limits:
@@ -58,38 +59,50 @@ class Options(RequestBody):
         )
 
 
-class ScoreRequest(Options):
-    """A pair of `queries` and `documents`, or of their older names."""
+_NAMES = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
+"""Of what is scored against what, the oldest last."""
 
-    queries: str | list[str] | None = None
-    documents: str | list[str] | None = None
-    items: str | list[str] | None = None
-    data_1: str | list[str] | None = None
-    data_2: str | list[str] | None = None
-    text_1: str | list[str] | None = None
-    text_2: str | list[str] | None = None
+
+def _names_both_sides(schema: dict[str, Any]) -> None:
+    given = {"not": {"type": "null"}} | ONE_OR_MORE
+    schema["anyOf"] = [
+        {"required": list(names), "properties": dict.fromkeys(names, given)} for names in _NAMES
+    ]
+
+
+class ScoreRequest(Options):
+    """Two sides by one of four pairs of names."""
+
+    model_config = ConfigDict(json_schema_extra=_names_both_sides)
+
+    queries: Texts | None = None
+    documents: Texts | None = None
+    items: Texts | None = None
+    data_1: Texts | None = None
+    data_2: Texts | None = None
+    text_1: Texts | None = None
+    text_2: Texts | None = None
 
     def sides(self) -> tuple[list[str], list[str]]:
         """As many queries as passages. Raises Problem."""
-        named = [
-            ("queries", self.queries, "documents", self.documents),
-            ("queries", self.queries, "items", self.items),
-            ("data_1", self.data_1, "data_2", self.data_2),
-            ("text_1", self.text_1, "text_2", self.text_2),
-        ]
-        for _, first, _, second in named:
-            if first is not None and second is not None:
-                return _paired(_listed(first), _listed(second))
-        missing = next((pair for pair in named if pair[1] is not None or pair[3] is not None), named[0])
-        field = missing[2] if missing[1] is not None else missing[0]
+        lacking = []
+        for names in _NAMES:
+            sides = [getattr(self, name) for name in names]
+            if None not in sides:
+                return _paired(*sides)
+            if sides.count(None) == 1:
+                lacking.append(names[sides.index(None)])
+        field = (lacking or ["queries"])[0]
         raise Problem("invalid", f"{field}: Field required", field)
 
 
 class RerankRequest(Options):
     query: str
-    documents: str | list[str]
-    top_n: int = Field(default=0, ge=0)
-    """0: all."""
+    documents: Texts = Field(json_schema_extra=ONE_OR_MORE)
+    texts: None = None
+    """With `texts` a body is text-embeddings-inference's."""
+    top_n: int | None = Field(default=None, ge=0)
+    """Null or 0: all."""
 
 
 class Usage(BaseModel):
@@ -154,10 +167,9 @@ def score_call(body: ScoreRequest) -> Call:
 
 
 def rerank_call(body: RerankRequest) -> Call:
-    passages = _listed(body.documents)
-    if not passages:
+    if not body.documents:
         raise Problem("empty", "At least one text_pair element must be given")
-    return _call(body, [body.query] * len(passages), passages)
+    return _call(body, [body.query] * len(body.documents), body.documents)
 
 
 def score_response(_body: ScoreRequest, answer: Answer) -> ScoreResponse:
@@ -172,13 +184,12 @@ def score_response(_body: ScoreRequest, answer: Answer) -> ScoreResponse:
 
 
 def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
-    passages = _listed(body.documents)
     return RerankResponse(
         id=f"score-{answer.request_id}",
         model=answer.model,
         usage=Usage(prompt_tokens=answer.tokens, total_tokens=answer.tokens),
         results=[
-            Result(index=index, document=Document(text=passages[index]), relevance_score=score)
+            Result(index=index, document=Document(text=body.documents[index]), relevance_score=score)
             for index, score in answer.ranked(body.top_n or None)
         ],
     )
@@ -186,7 +197,7 @@ def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
 
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = _STATUS.get(problem.kind, 400)
-    if problem.kind == "unauthorized":
+    if status == 401:
         return status, {"error": "Unauthorized"}
     requests_own = problem.kind in ("json", "invalid", "media_type")
     kind = "Bad Request" if requests_own else _TYPES.get(status, "BadRequestError")
@@ -199,10 +210,6 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
 
 def _call(body: Options, queries: list[str], passages: list[str]) -> Call:
     return Call(body.model, Work(queries, passages, body.limits, normalize=body.use_activation is not False))
-
-
-def _listed(texts: str | list[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else texts
 
 
 def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ def server() -> Iterator[LocalServer]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(server: LocalServer) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, timeout=30) as made:
         yield made

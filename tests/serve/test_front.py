@@ -74,12 +74,11 @@ def test_a_bug_of_ours_is_a_500_that_tells_nothing(
 
 
 def test_reports_tell_what_became_of_each_request(server: LocalServer, client: httpx2.Client) -> None:
-    seen = len(server.reports.seen)
     client.post("/rerank", json=BODY)
     client.post("/rank", json={"query": "q", "passages": ["a"], "model": "other"})
     client.get("/nowhere")
-    eventually(lambda: len(server.reports.seen) == seen + 3)
-    scored, unknown, lost = server.reports.seen[seen:]
+    eventually(lambda: server.reports.seen[-1].path == "/nowhere")
+    scored, unknown, lost = server.reports.seen[-3:]
     assert (scored.status, scored.model, scored.pairs, scored.problem) == (200, "tiny", 2, "")
     assert scored.scores is not None
     assert scored.total_s > scored.scores.inference_s > 0

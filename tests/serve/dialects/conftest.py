@@ -1,0 +1,50 @@
+"""A server with keys and narrow limits, for the dialects' errors."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import TINY
+from tests.serve.local import LocalServer, serving
+
+KEY = "a-key-of-16-characters"
+MAX_PASSAGES = 4
+MAX_BODY_BYTES = 5000
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """`tiny`, and `broken`, whose scores are NaN. Asks for KEY; a second key has one request a minute."""
+    broken = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(TINY, broken)
+    _break(broken / "model.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIALECT_KEYS", f"team:{KEY},hasty:hasty-{KEY}")
+        with serving(
+            {"tiny": {"model": TINY}, "broken": {"model": str(broken)}},
+            keys={"env": "DIALECT_KEYS"},
+            max_passages=MAX_PASSAGES,
+            max_body_bytes=MAX_BODY_BYTES,
+            limits_of={"hasty": {"requests_per_minute": 1}},
+        ) as made:
+            yield made
+
+
+def _break(weights: Path) -> None:
+    tensors = load_file(weights)
+    for name, tensor in tensors.items():
+        if name.startswith("classifier"):
+            tensor.fill_(float("nan"))
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="session")
+def strict(guarded: LocalServer) -> Iterator[httpx2.Client]:
+    """Whose requests carry KEY."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx2.Client(base_url=guarded.url, timeout=30, headers=headers) as made:
+        yield made
