@@ -15,8 +15,9 @@ ones are answered, and a latency counts from the moment that the schedule says. 
 scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
 each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is
 left of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of
-answers that came while the schedule ran. For what a lone request costs, the bare Scorer and the server that
-waits beside it take turns, request by request.
+answers that came while the schedule ran; beside them stands what the bare Scorer does right afterwards, since
+machines vary. For what a lone request costs, the bare Scorer and the server that waits beside it take turns,
+request by request.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 SEED = 20
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5)
 PORT = 8017
-CAPACITY_REQUESTS, LONE_REQUESTS = 30, 40
+CAPACITY_REQUESTS, LONE_REQUESTS, BARE_REQUESTS = 30, 30, 8
 
 
 class Request(NamedTuple):
@@ -188,7 +189,9 @@ def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else float("nan")
 
 
-def print_level(name: str, level: float, answers: list[Answer], passages: int, seconds: float) -> None:
+def print_level(
+    name: str, level: float, answers: list[Answer], passages: int, seconds: float, bare: float
+) -> None:
     accepted = [answer for answer in answers if answer.status == 200]
     refused = [answer.latency_s for answer in answers if answer.status == 429]
     other = len(answers) - len(accepted) - len(refused)
@@ -198,7 +201,7 @@ def print_level(name: str, level: float, answers: list[Answer], passages: int, s
     print(
         f"| {name} | {level:.0%} | {len(answers)} | {len(refused)} | {percentile(latencies, 50):.2f}"
         f" | {percentile(latencies, 95):.2f} | {percentile(latencies, 99):.2f}"
-        f" | {in_time * passages / seconds:.1f} |{told}{f' {other} errors' if other else ''}",
+        f" | {in_time * passages / seconds:.1f} | {bare:.1f} |{told}{f' {other} errors' if other else ''}",
         flush=True,
     )
 
@@ -250,7 +253,8 @@ def main() -> None:
                     for level in options.levels:
                         rate = level * speed / options.passages
                         answers = asyncio.run(offer(url, requests, rate, options.seconds))
-                        print_level(name, level, answers, options.passages, options.seconds)
+                        bare_speed = speed_of(scorer, requests[:BARE_REQUESTS])
+                        print_level(name, level, answers, options.passages, options.seconds, bare_speed)
                 added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
                 print(
                     f"{name}, lone requests, medians: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer"
