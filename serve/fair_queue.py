@@ -75,23 +75,21 @@ class FairQueue(Generic[Request]):
             self._count(0, waiting.tokens)
 
     def take(self, max_tokens: int) -> list[Portion[Request]]:
-        """The next pairs: as many as stay within max_tokens when padded to the longest, but at least one."""
+        """The next pairs, of max_tokens together, or one that alone has more."""
         portions: list[Portion[Request]] = []
-        pairs = longest = 0
+        room = max_tokens
         while self._turns:
             _, arrival, request = self._turns[0]
             waiting = self._waiting.get(request)
             if waiting is None:  # removed
                 heappop(self._turns)
                 continue
-            longest = max(longest, int(waiting.lengths[waiting.taken]))
-            room = max(max_tokens // max(1, longest), 0 if pairs else 1) - pairs
-            if room < 1:
+            if portions and waiting.lengths[waiting.taken] > room:
                 break
             heappop(self._turns)
-            taken = self._take_from(waiting, room)
-            portions.append(Portion(request, taken))
-            pairs += len(taken)
+            before = self.tokens
+            portions.append(Portion(request, self._take_from(waiting, room)))
+            room -= before - self.tokens
             if waiting.taken == len(waiting.order):
                 del self._waiting[request]
             else:
@@ -99,10 +97,12 @@ class FairQueue(Generic[Request]):
         return portions
 
     def _take_from(self, waiting: _Waiting[Request], room: int) -> npt.NDArray[np.int64]:
-        """Up to `room` pairs, no more than what is left of the portion."""
+        """Pairs of `room` tokens, but at least one, and no more than what is left of the portion."""
         first = waiting.taken
-        end = (int(waiting.before[first]) // self._portion_tokens + 1) * self._portion_tokens
-        last = min(first + room, int(np.searchsorted(waiting.before, end)))
+        begin = int(waiting.before[first])
+        end = (begin // self._portion_tokens + 1) * self._portion_tokens
+        fitting = int(np.searchsorted(waiting.before + waiting.lengths, begin + room, side="right"))
+        last = min(max(first + 1, fitting), int(np.searchsorted(waiting.before, end)))
         waiting.taken = last
         tokens = int(waiting.lengths[first:last].sum())
         self._count(waiting.tokens - tokens, waiting.tokens)

@@ -49,6 +49,27 @@ class Group(NamedTuple):
     """How many tokens at their beginning are the same in all and are read once."""
 
 
+def cut(lengths: IndexArray, prefix: int, max_batch_tokens: int, call_tokens: int) -> IndexArray:
+    """Sizes of consecutive batches of sequences that go longest first, so that the device is done soonest.
+
+    lengths: descending, without the `prefix` that is read beside each. A batch takes as long as its padded
+    tokens, and as `call_tokens` more for being a batch at all. Within what a batch may hold, the sizes are
+    the best there are: least total by dynamic programming from the last sequence to the first.
+    """
+    total = np.zeros(len(lengths) + 1)
+    sizes = np.zeros(len(lengths), np.int64)
+    for first in range(len(lengths) - 1, -1, -1):
+        most = min(batch_size(prefix + int(lengths[first]), max_batch_tokens), len(lengths) - first)
+        padded = np.arange(1, most + 1) * lengths[first]
+        totals = padded + total[first + 1 : first + most + 1]
+        sizes[first] = best = most - int(np.argmin(totals[::-1]))  # of equals, the largest
+        total[first] = totals[best - 1] + call_tokens
+    firsts = [0]
+    while firsts[-1] < len(lengths):
+        firsts.append(firsts[-1] + int(sizes[firsts[-1]]))
+    return np.diff(firsts)
+
+
 def batch_size(longest: int, max_batch_tokens: int) -> int:
     """Sequences of up to `longest` tokens that one batch holds: padded, they stay within max_batch_tokens.
 

@@ -3,7 +3,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.scoring.batching import Sequences, batch_size
+from pipeline.scoring.batching import Sequences, batch_size, cut
 
 
 def sequences(*ids: list[int]) -> Sequences:
@@ -45,3 +45,37 @@ def test_first_tokens_can_be_left_out() -> None:
     rest = sequences([1, 2, 3], [4, 5]).without_first(np.array([2, 0]))
     ids, _ = rest.pad(np.array([0, 1]), pad_id=0)
     assert ids.tolist() == [[3, 0], [4, 5]]
+
+
+@given(
+    st.lists(st.integers(0, 60), max_size=60), st.integers(0, 20), st.integers(1, 200), st.integers(1, 100)
+)
+def test_batches_are_cut_where_it_costs_least(
+    lengths: list[int], prefix: int, max_batch_tokens: int, call_tokens: int
+) -> None:
+    """No worse than full batches, and than single ones; and none holds too much."""
+    descending = np.array(sorted(lengths, reverse=True), np.int64)
+
+    def cost(sizes: list[int]) -> int:
+        firsts = np.cumsum([0, *sizes])[:-1]
+        return sum(
+            int(size * descending[first]) + call_tokens for size, first in zip(sizes, firsts, strict=True)
+        )
+
+    sizes = cut(descending, prefix, max_batch_tokens, call_tokens).tolist()
+    assert sum(sizes) == len(lengths)
+    full, left = [], descending
+    while len(left):
+        full.append(min(len(left), batch_size(prefix + int(left[0]), max_batch_tokens)))
+        left = left[full[-1] :]
+    assert cost(sizes) <= min(cost(full), cost([1] * len(lengths)))
+    first = 0
+    for size in sizes:
+        assert size == 1 or size <= batch_size(prefix + int(descending[first]), max_batch_tokens)
+        first += size
+
+
+def test_a_batch_of_mixed_lengths_is_parted_where_that_saves_more_than_it_costs() -> None:
+    lengths = np.array([100, 10, 10, 10], np.int64)
+    assert cut(lengths, 0, 1000, 32).tolist() == [1, 3]
+    assert cut(lengths, 0, 1000, 4096).tolist() == [4]
