@@ -43,7 +43,8 @@ class ScoringReplica:
 
     def __init__(self, name: str, config: ModelConfig) -> None:
         log.configure()
-        self._config = config
+        # The tokenizer would take every core of the machine.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, int(config.replicas.num_cpus))))
         self._metrics = ReplicaMetrics(name)
         self._replica = Replica(config.placed_scorer, config.max_wait_s, self._metrics.batch_done)
         self._started = asyncio.create_task(self._replica.start())

@@ -1,35 +1,58 @@
-"""What the service tells Prometheus, through the exporter that every Ray node has: `ray_rayrank_...`."""
+"""What the service tells Prometheus, through the exporter of every Ray node, which puts `ray_` before names."""
 
 from ray.util.metrics import Counter, Histogram
 
 from serve.batcher import BatchReport
 from serve.front import RequestReport
 
+COUNTERS = {
+    "rayrank_requests_total": "Requests answered, by path, status and kind of problem",
+    "rayrank_served_pairs_total": "Pairs scored for requests",
+    "rayrank_served_tokens_total": "Tokens of these pairs",
+    "rayrank_device_seconds_total": "Seconds in which devices scored",
+}
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]
-_TOKENS = [float(2**power) for power in range(6, 19)]
-_SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+HISTOGRAMS = {
+    "rayrank_request_seconds": ("From a request's arrival to its answer", _SECONDS),
+    "rayrank_queue_seconds": ("From tokenized to the first token on the device", _SECONDS),
+    "rayrank_batch_tokens": (
+        "Tokens that went to a device at once, with padding",
+        [float(2**power) for power in range(6, 19)],
+    ),
+    "rayrank_batch_fill": ("Share of these that was no padding", [share / 10 for share in range(1, 11)]),
+    "rayrank_batch_requests": (
+        "Requests of which pairs went to a device at once",
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
+    ),
+}
+_LEAST = 1e-6
+"""Ray refuses to observe nothing."""
+
+
+def _counter(name: str, *labels: str) -> Counter:
+    return Counter(name, COUNTERS[name], labels or ("model",))
+
+
+def _histogram(name: str) -> Histogram:
+    text, boundaries = HISTOGRAMS[name]
+    return Histogram(name, text, boundaries, ("model",))
 
 
 class ApiMetrics:
     """Of one process of the API."""
 
     def __init__(self) -> None:
-        self._requests = Counter(
-            "rayrank_requests_total", "Requests answered", ("path", "model", "status", "problem", "key")
-        )
-        labels = ("model",)
-        self._pairs = Counter("rayrank_served_pairs_total", "Pairs scored for requests", labels)
-        self._tokens = Counter("rayrank_served_tokens_total", "Tokens of these pairs", labels)
-        self._seconds = Histogram(
-            "rayrank_request_seconds", "From a request's first byte to its answer", _SECONDS, labels
-        )
-        self._queue = Histogram(
-            "rayrank_queue_seconds", "From tokenized to the first token on the device", _SECONDS, labels
-        )
+        self._requests = _counter("rayrank_requests_total", "path", "model", "status", "problem", "key")
+        self._pairs = _counter("rayrank_served_pairs_total")
+        self._tokens = _counter("rayrank_served_tokens_total")
+        self._seconds = _histogram("rayrank_request_seconds")
+        self._queue = _histogram("rayrank_queue_seconds")
 
     def request_done(self, report: RequestReport) -> None:
         tags = {
-            "path": report.path if report.status != 404 else "",  # whatever is asked for would be a label
+            "path": report.path
+            if report.status not in (404, 405)
+            else "",  # else whatever is asked for is a label
             "model": report.model,
             "status": str(report.status),
             "problem": report.problem,
@@ -39,9 +62,9 @@ class ApiMetrics:
         if report.scores is not None:
             model = {"model": report.model}
             self._pairs.inc(report.pairs, model)
-            self._tokens.inc(max(1, int(report.scores.tokens.sum())), model)
+            self._tokens.inc(max(_LEAST, int(report.scores.tokens.sum())), model)
             self._seconds.observe(report.total_s, model)
-            self._queue.observe(max(1e-6, report.scores.queue_s), model)
+            self._queue.observe(max(_LEAST, report.scores.queue_s), model)
 
 
 class ReplicaMetrics:
@@ -49,22 +72,13 @@ class ReplicaMetrics:
 
     def __init__(self, model: str) -> None:
         self._model = {"model": model}
-        labels = ("model",)
-        self._device = Counter("rayrank_device_seconds_total", "Seconds in which devices scored", labels)
-        self._batch_tokens = Histogram(
-            "rayrank_batch_tokens", "Tokens that went to a device at once, with padding", _TOKENS, labels
-        )
-        self._fill = Histogram("rayrank_batch_fill", "Share of these that was no padding", _SHARES, labels)
-        self._requests = Histogram(
-            "rayrank_batch_requests",
-            "Requests of which pairs went to a device at once",
-            [1, 2, 4, 8, 16, 32, 64, 128],
-            labels,
-        )
+        self._device = _counter("rayrank_device_seconds_total")
+        self._tokens = _histogram("rayrank_batch_tokens")
+        self._fill = _histogram("rayrank_batch_fill")
+        self._requests = _histogram("rayrank_batch_requests")
 
     def batch_done(self, report: BatchReport) -> None:
-        self._device.inc(report.device_s, self._model)
-        padded = max(1, report.padded_tokens)
-        self._batch_tokens.observe(padded, self._model)
-        self._fill.observe(max(1e-6, report.tokens / padded), self._model)
+        self._device.inc(max(_LEAST, report.device_s), self._model)
+        self._tokens.observe(max(_LEAST, report.padded_tokens), self._model)
+        self._fill.observe(max(_LEAST, report.tokens / max(1, report.padded_tokens)), self._model)
         self._requests.observe(report.requests, self._model)

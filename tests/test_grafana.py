@@ -1,43 +1,64 @@
-"""configs/grafana/rerank.json is a dashboard that Grafana takes, of metrics that there are."""
+"""configs/grafana/*.json are dashboards that Grafana takes, of metrics that there are."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.metrics import COUNTERS, GAUGES, SHARD_SECONDS
+import pytest
 
-DASHBOARD: dict[str, Any] = json.loads(Path("configs/grafana/rerank.json").read_text())
+from pipeline import metrics
+from serve import metrics as serve_metrics
+
+METRICS = {
+    "rerank": ("output", {metrics.SHARD_SECONDS, *metrics.COUNTERS, *metrics.GAUGES}),
+    "serve": ("model", {*serve_metrics.COUNTERS, *serve_metrics.HISTOGRAMS}),
+}
+"""Of each dashboard: the label by which it chooses, and what it is to show."""
 SUFFIX = re.compile("_(bucket|sum|count)$")
 
 
-def expressions() -> list[str]:
-    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+@pytest.fixture(params=METRICS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_it_shows_every_metric_and_no_other() -> None:
-    named = {name for text in expressions() for name in re.findall(r"ray_(rayrank_\w+)", text)}
-    known = {SHARD_SECONDS, *COUNTERS, *GAUGES}
-    assert {name if name in known else SUFFIX.sub("", name) for name in named} == known
-    variables = {one["name"]: one for one in DASHBOARD["templating"]["list"]}
-    assert variables["output"]["query"]["query"] == "label_values(ray_rayrank_shards_planned, output)"
+@pytest.fixture
+def dashboard(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(Path(f"configs/grafana/{name}.json").read_text())
+    return read
 
 
-def test_each_expression_is_of_the_chosen_jobs_and_balanced() -> None:
-    for text in expressions():
-        assert len(re.findall(r"ray_rayrank_\w+", text)) == text.count('{output=~"$output"}')
+def expressions(dashboard: dict[str, Any]) -> list[str]:
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def test_it_shows_every_metric_and_no_other(name: str, dashboard: dict[str, Any]) -> None:
+    label, known = METRICS[name]
+    named = {found for text in expressions(dashboard) for found in re.findall(r"ray_(rayrank_\w+)", text)}
+    assert {found if found in known else SUFFIX.sub("", found) for found in named} == known
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    query = re.fullmatch(rf"label_values\(ray_(\w+), {label}\)", variables[label]["query"]["query"])
+    assert query
+    assert query[1] in known
+
+
+def test_each_expression_is_of_what_was_chosen_and_balanced(name: str, dashboard: dict[str, Any]) -> None:
+    label, _ = METRICS[name]
+    for text in expressions(dashboard):
+        assert len(re.findall(r"ray_rayrank_\w+", text)) == text.count(f'{{{label}=~"${label}"')
         assert text.count("(") == text.count(")")
         assert not re.search(r"rate\(ray_rayrank_\w*(?<!_total)(?<!_bucket)\{", text), (
             "a rate is of a counter"
         )
 
 
-def test_it_has_what_grafana_needs() -> None:
-    assert DASHBOARD["schemaVersion"] >= 36
-    assert DASHBOARD["uid"]
-    assert DASHBOARD["title"]
-    assert "id" not in DASHBOARD, "an id is of one Grafana; the uid is the dashboard's own"
-    panels = DASHBOARD["panels"]
+def test_it_has_what_grafana_needs(dashboard: dict[str, Any]) -> None:
+    assert dashboard["schemaVersion"] >= 36
+    assert dashboard["uid"]
+    assert dashboard["title"]
+    assert "id" not in dashboard, "an id is of one Grafana; the uid is the dashboard's own"
+    panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for panel in panels:
         assert panel["type"] in {"stat", "timeseries"}
@@ -51,9 +72,9 @@ def test_it_has_what_grafana_needs() -> None:
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
-def test_no_two_panels_overlap() -> None:
+def test_no_two_panels_overlap(dashboard: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()
-    for place in (panel["gridPos"] for panel in DASHBOARD["panels"]):
+    for place in (panel["gridPos"] for panel in dashboard["panels"]):
         cells = {
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
