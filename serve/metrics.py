@@ -1,4 +1,4 @@
-"""What the service tells Prometheus, through the exporter of every Ray node, which puts `ray_` before names."""
+"""What the service tells Prometheus, through the exporter of every Ray node, which puts `ray_` before all."""
 
 from ray.util.metrics import Counter, Histogram
 
