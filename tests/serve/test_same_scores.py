@@ -1,11 +1,13 @@
 """The endpoint gives what the job writes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from pipeline import job
 from pipeline.config import load_config
@@ -13,6 +15,13 @@ from tests.conftest import TINY
 from tests.serve.local import serving
 
 EXAMPLES = Path("examples/candidates")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.mark.parametrize(("max_batch_tokens", "tolerance"), [(1, 0.0), (None, 1e-5)])
