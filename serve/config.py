@@ -35,6 +35,12 @@ class ReplicasConfig(_Strict):
     upscale_delay_s: float = Field(default=5, ge=0)
     downscale_delay_s: float = Field(default=300, ge=0)
 
+    @field_validator("label_selector")
+    @classmethod
+    def _without_blanks(cls, value: dict[str, str]) -> dict[str, str]:
+        """Ray 2.60 takes the blank in in(A100, H100) for a part of the label."""
+        return {key: wanted.replace(" ", "") for key, wanted in value.items()}
+
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:
         if self.min > self.max:
