@@ -15,9 +15,9 @@ ones are answered, and a latency counts from the moment that the schedule says. 
 scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
 each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is
 left of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of
-answers that came while the schedule ran; beside them stands what the bare Scorer does right afterwards, since
-machines vary. For what a lone request costs, the bare Scorer and the server that waits beside it take turns,
-request by request.
+answers that came while the schedule ran, after its first 10 seconds, in which the queue fills; beside them
+stands what the bare Scorer does right afterwards, handed at once the pairs of those very answers. For what a
+lone request costs, the bare Scorer and the server that waits beside it take turns, request by request.
 """
 
 import argparse
@@ -46,7 +46,8 @@ from pipeline.scoring import Scorer, ScorerConfig
 SEED = 20
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5)
 PORT = 8017
-CAPACITY_REQUESTS, LONE_REQUESTS, BARE_REQUESTS = 30, 30, 8
+CAPACITY_REQUESTS, LONE_REQUESTS = 30, 30
+FILLING_S = 10
 
 
 class Request(NamedTuple):
@@ -55,6 +56,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
+    request: Request
     status: int
     latency_s: float
     """From its time in the schedule."""
@@ -155,9 +157,10 @@ async def offer(url: str, requests: list[Request], rate: float, seconds: float) 
 
         async def one(number: int, arrival_s: float) -> Answer:
             await asyncio.sleep(max(0.0, arrival_s - (time.perf_counter() - begin)))
-            answer = await client.post(url, json=body(requests[number % len(requests)]))
+            request = requests[number % len(requests)]
+            answer = await client.post(url, json=body(request))
             done_at_s = time.perf_counter() - begin
-            return Answer(answer.status_code, done_at_s - arrival_s, done_at_s)
+            return Answer(request, answer.status_code, done_at_s - arrival_s, done_at_s)
 
         return await asyncio.gather(*(one(number, arrival_s) for number, arrival_s in enumerate(arrivals)))
 
@@ -189,19 +192,19 @@ def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else float("nan")
 
 
-def print_level(
-    name: str, level: float, answers: list[Answer], passages: int, seconds: float, bare: float
-) -> None:
+def print_level(name: str, level: float, answers: list[Answer], seconds: float, scorer: Scorer) -> None:
     accepted = [answer for answer in answers if answer.status == 200]
     refused = [answer.latency_s for answer in answers if answer.status == 429]
     other = len(answers) - len(accepted) - len(refused)
-    in_time = sum(answer.done_at_s <= seconds for answer in accepted)
+    counted = [answer.request for answer in accepted if FILLING_S < answer.done_at_s <= seconds]
+    speed = sum(len(request.passages) for request in counted) / (seconds - FILLING_S)
+    bare = speed_of(scorer, counted)
     latencies = [answer.latency_s for answer in accepted]
     told = f", refused within {percentile(refused, 95) * 1000:.0f} ms (p95)" if refused else ""
     print(
         f"| {name} | {level:.0%} | {len(answers)} | {len(refused)} | {percentile(latencies, 50):.2f}"
         f" | {percentile(latencies, 95):.2f} | {percentile(latencies, 99):.2f}"
-        f" | {in_time * passages / seconds:.1f} | {bare:.1f} |{told}{f' {other} errors' if other else ''}",
+        f" | {speed:.1f} | {bare:.1f} |{told}{f' {other} errors' if other else ''}",
         flush=True,
     )
 
@@ -212,7 +215,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--infinity", type=Path, help="an environment with infinity-emb")
     parser.add_argument("--infinity-batch-size", type=int, default=8)
     parser.add_argument("--passages", type=int, default=10, help="of a request")
-    parser.add_argument("--seconds", type=float, default=60, help="of load at each level")
+    parser.add_argument("--seconds", type=float, default=60, help="of load at each level, over 10")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-wait-s", type=float, default=2, help="of the endpoint's config")
@@ -244,7 +247,8 @@ def main() -> None:
                     options.infinity, checkpoint, options.threads, options.infinity_batch_size
                 )
             print(
-                "\n| system | load | requests | refused | p50 s | p95 s | p99 s | pairs/s |\n|" + " --- |" * 8
+                "\n| system | load | requests | refused | p50 s | p95 s | p99 s | pairs/s | bare |"
+                "\n|" + " --- |" * 9
             )
             for name in list(systems)[:: -1 if turn % 2 else 1]:
                 with systems[name] as url:
@@ -253,8 +257,7 @@ def main() -> None:
                     for level in options.levels:
                         rate = level * speed / options.passages
                         answers = asyncio.run(offer(url, requests, rate, options.seconds))
-                        bare_speed = speed_of(scorer, requests[:BARE_REQUESTS])
-                        print_level(name, level, answers, options.passages, options.seconds, bare_speed)
+                        print_level(name, level, answers, options.seconds, scorer)
                 added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
                 print(
                     f"{name}, lone requests, medians: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer"

@@ -48,8 +48,8 @@ class BatchReport(NamedTuple):
     device_s: float
 
 
-_GATHERED_BATCHES = 2
-"""So many go to the device at once: sorted by length together, they hold less padding."""
+_GATHERED_BATCHES = 4
+"""So many at most go to the device at once: sorted by length together, they hold less padding."""
 _PORTION_TOKENS = 4096
 """No less than this, so that a usual request is one portion."""
 
@@ -102,15 +102,16 @@ class Batcher:
         self._queue: FairQueue[_Request] = FairQueue(self._portion_tokens)
         self._announced = self._announced_ahead = self._on_device = 0
         self._tokens_per_s = math.inf
+        self._trip_began_at = 0.0
         self._broken: Exception | None = None
         self._wake = asyncio.Event()
         self._device = ThreadPoolExecutor(1, "device")
         self._loop = asyncio.create_task(self._run())
 
     @property
-    def waiting_tokens(self) -> int:
+    def waiting_tokens(self) -> float:
         """Announced, waiting or on the device."""
-        return self._announced + self._queue.tokens + self._on_device
+        return self._announced + self._queue.tokens + self._left_on_device
 
     @property
     def waiting_s(self) -> float:
@@ -120,8 +121,22 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """How long a request that comes now will wait for the device, which is as fast as it has been."""
-        ahead = self._announced_ahead + self._queue.tokens_ahead + self._on_device
+        ahead = self._announced_ahead + self._queue.tokens_ahead + self._left_on_device
         return ahead / self._tokens_per_s
+
+    @property
+    def _left_on_device(self) -> float:
+        """Tokens that the device has still to read, if it is as fast as it has been."""
+        if not self._on_device or math.isinf(self._tokens_per_s):
+            return self._on_device
+        read = (time.perf_counter() - self._trip_began_at) * self._tokens_per_s
+        return max(0.0, self._on_device - read)
+
+    @property
+    def _trip_tokens(self) -> float:
+        """What goes to the device at once: for no longer than a request may wait, if a batch isn't longer."""
+        budget = self._max_batch_tokens()
+        return max(budget, min(_GATHERED_BATCHES * budget, self._max_wait_s * self._tokens_per_s))
 
     @contextmanager
     def announce(self, tokens: int) -> Iterator[None]:
@@ -174,14 +189,14 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            portions = self._queue.take(_GATHERED_BATCHES * self._max_batch_tokens())
+            portions = self._queue.take(self._trip_tokens)
             if portions:
                 await self._score(portions)
             else:
                 self._wake.clear()
 
     async def _score(self, portions: list[Portion[_Request]]) -> None:
-        begin = time.perf_counter()
+        begin = self._trip_began_at = time.perf_counter()
         for portion in portions:
             portion.request.begun_at = portion.request.begun_at or begin
         parts = [portion.request.encoded.take(portion.pairs) for portion in portions]

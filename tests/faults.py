@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,14 +85,14 @@ class _Request(BaseHTTPRequestHandler):
             self._forward(body, cut=kind == "cut_after")
 
     def _forward(self, body: bytes, cut: bool) -> None:
-        store = http.client.HTTPConnection(self.server.address, timeout=60)
-        store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            store.putheader(name, value)
-        store.endheaders(body)
-        answer = store.getresponse()
-        self._answer(answer.status, dict(answer.getheaders()), answer.read(), cut)
-        store.close()
+        # Closed also where the client, whom the answer goes to, has left.
+        with closing(http.client.HTTPConnection(self.server.address, timeout=60)) as store:
+            store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                store.putheader(name, value)
+            store.endheaders(body)
+            answer = store.getresponse()
+            self._answer(answer.status, dict(answer.getheaders()), answer.read(), cut)
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
         """cut: half of the body; half of the head, where there is no body."""

@@ -32,6 +32,7 @@ class Device:
         self.open.set()
         self.poison: int | None = None
         self.broken = False
+        self.seconds = 0.001
 
     def forward(self, pairs: EncodedPairs) -> Scored:
         numbers = pairs.inputs["number"].to_numpy()
@@ -41,7 +42,7 @@ class Device:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if self.poison in numbers:
             raise ScoringError(numbers.tolist().index(self.poison), "its score is nan")
-        time.sleep(0.001)
+        time.sleep(self.seconds)
         tokens = int(pairs.tokens.sum())
         return Scored(numbers.astype(np.float32), np.zeros(len(numbers), np.int32), tokens, tokens)
 
@@ -90,6 +91,35 @@ def test_scores_come_back_in_the_order_of_the_pairs() -> None:
         result = await batcher.score(encoded(*lengths))
         assert result.scores.tolist() == list(range(200))
         assert len(device.batches) > 10
+
+    run(test)
+
+
+@pytest.mark.parametrize(("seconds_a_batch", "largest"), [(0.001, 4), (0.25, 1)])
+def test_several_batches_go_at_once_if_that_is_no_longer_than_a_request_may_wait(
+    seconds_a_batch: float, largest: int
+) -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.seconds = seconds_a_batch
+        await batcher.score(encoded(100))
+        device.batches.clear()
+        await batcher.score(encoded(*[50] * 16))
+        assert max(map(len, device.batches)) == 2 * largest
+
+    run(test, max_wait_s=0.3)
+
+
+def test_the_wait_gets_shorter_while_the_device_works() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.seconds = 0.3
+        await batcher.score(encoded(100))
+        task = asyncio.create_task(batcher.score(encoded(100)))
+        await until(lambda: len(device.batches) == 2)
+        at_first = batcher.wait_s
+        await asyncio.sleep(0.1)
+        assert 0 < batcher.wait_s <= at_first - 0.1
+        await task
+        assert batcher.wait_s == 0
 
     run(test)
 
