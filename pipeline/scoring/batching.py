@@ -70,6 +70,17 @@ def cut(lengths: IndexArray, prefix: int, max_batch_tokens: int, call_tokens: in
     return np.diff(firsts)
 
 
+def cut_without_padding(lengths: IndexArray, max_batch_tokens: int) -> IndexArray:
+    """Sizes of consecutive batches of no more than max_batch_tokens, or of one sequence that has more."""
+    ends = np.cumsum(lengths)
+    firsts = [0]
+    while firsts[-1] < len(lengths):
+        first = firsts[-1]
+        fitting = int(np.searchsorted(ends, ends[first] - lengths[first] + max_batch_tokens, side="right"))
+        firsts.append(max(first + 1, fitting))
+    return np.diff(firsts)
+
+
 def batch_size(longest: int, max_batch_tokens: int) -> int:
     """Sequences of up to `longest` tokens that one batch holds: padded, they stay within max_batch_tokens.
 

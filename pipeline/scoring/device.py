@@ -9,7 +9,7 @@ import torch
 
 from pipeline import log
 from pipeline.errors import ModelError, ScoringError
-from pipeline.scoring.batching import Group, IndexArray, Sequences, cut
+from pipeline.scoring.batching import Group, IndexArray, Sequences, cut, cut_without_padding
 from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = 1024
@@ -47,8 +47,10 @@ class Forwarded(NamedTuple):
 class Device:
     """A torch device and its token budget, which shrinks where memory runs out."""
 
-    def __init__(self, config: ScorerConfig, model_config: Any) -> None:
+    def __init__(self, config: ScorerConfig, model_config: Any, *, drops_padding: bool = False) -> None:
+        """drops_padding: what `run` is handed leaves padding out, so that only real tokens count."""
         self.torch = resolve_device(config.device)
+        self._drops_padding = drops_padding
         self._call_tokens = _CPU_CALL_TOKENS if self.torch.type == "cpu" else _GPU_CALL_TOKENS
         self.max_batch_tokens = config.max_batch_tokens or _batch_tokens(
             self.torch, config.dtype, model_config
@@ -76,11 +78,11 @@ class Device:
                 if output is not None:
                     left = left[len(batch) :]
                     sizes.pop()
-                    padded_tokens += ids.size
+                    padded_tokens += int(mask.sum()) if self._drops_padding else ids.size
                     done.append(batch)
                     outputs.append(output)
                 elif len(batch) > 1:
-                    self._shrink(len(batch) * tokens)
+                    self._shrink(int(mask.sum()) if self._drops_padding else len(batch) * tokens)
                     sizes = self._cut(sequences, left, prefix)
                 else:
                     self.max_batch_tokens = budget  # batches were not too large, this sequence is
@@ -96,7 +98,11 @@ class Device:
 
     def _cut(self, sequences: Sequences, left: IndexArray, prefix: int) -> list[int]:
         """The sizes of the batches to come, the next one last."""
-        sizes = cut(sequences.lengths[left], prefix, self.max_batch_tokens, self._call_tokens)
+        lengths = sequences.lengths[left]
+        if self._drops_padding:
+            sizes = cut_without_padding(lengths, self.max_batch_tokens)
+        else:
+            sizes = cut(lengths, prefix, self.max_batch_tokens, self._call_tokens)
         return [int(size) for size in sizes[::-1]]
 
     def _attempt(

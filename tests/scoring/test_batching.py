@@ -1,9 +1,10 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.scoring.batching import Sequences, batch_size, cut
+from pipeline.scoring.batching import Sequences, batch_size, cut, cut_without_padding
 
 
 def sequences(*ids: list[int]) -> Sequences:
@@ -79,3 +80,11 @@ def test_a_batch_of_mixed_lengths_is_parted_where_that_saves_more_than_it_costs(
     lengths = np.array([100, 10, 10, 10], np.int64)
     assert cut(lengths, 0, 1000, 32).tolist() == [1, 3]
     assert cut(lengths, 0, 1000, 4096).tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [([], []), ([5], [1]), ([12], [1]), ([12, 11, 3], [1, 1, 1]), ([5, 5, 4, 4, 2, 1], [2, 3, 1])],
+)
+def test_without_padding_a_batch_holds_what_fits(lengths: list[int], sizes: list[int]) -> None:
+    assert cut_without_padding(np.array(lengths, np.int64), 10).tolist() == sizes

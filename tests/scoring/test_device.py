@@ -41,6 +41,16 @@ def forward_within(tokens: int, seen: list[list[int]]) -> Forward:
     return forward
 
 
+def test_where_padding_is_dropped_only_real_tokens_count() -> None:
+    seen: list[list[int]] = []
+    config = ScorerConfig(model="m", device="cpu", max_batch_tokens=16)
+    runner = Device(config, MODEL, drops_padding=True)
+    sums, tokens, padded = runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(99, seen))
+    assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
+    assert seen == [[1, 4], [3, 6, 0, 5, 2]]
+    assert tokens == padded == sum(LENGTHS)
+
+
 def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
     runner, seen = device(64), list[list[int]]()
     sums, tokens, padded = runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(16, seen))

@@ -5,7 +5,7 @@ made, query and passage are tokenized apart and cut as ids, and max_length count
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Device, Forwarded
+from pipeline.scoring.device import Device, Forwarded, resolve_device
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
@@ -24,6 +24,7 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.packing import PackedClassifier, can_pack
 from pipeline.scoring.truncation import Truncation, check_positions
 from pipeline.scoring.weights import cast_trunk, load_weights
 
@@ -117,8 +118,11 @@ class PairClassifier:
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         model = load_weights(AutoModelForSequenceClassification, checkpoint, config)
-        self._device = Device(config, model.config)
-        self._model = cast_trunk(model, getattr(torch, config.dtype)).to(self._device.torch).eval()
+        device = resolve_device(config.device)
+        packs = can_pack(model, device)
+        self._device = Device(config, model.config, drops_padding=packs)
+        self._model = cast_trunk(model, getattr(torch, config.dtype)).to(device).eval()
+        self._logits = PackedClassifier(self._model).logits if packs else self._padded_logits
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
         self._has_token_types = checkpoint.has_token_types
 
@@ -131,17 +135,20 @@ class PairClassifier:
         starts = encoded.inputs["type_one_start"].to_numpy()
 
         def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
-            more: dict[str, Any] = {}
+            more = {}
             if self._has_token_types:
                 positions = torch.arange(ids.shape[1], device=ids.device)
                 start = torch.from_numpy(starts[batch]).to(ids.device)
                 more["token_type_ids"] = (positions >= start[:, None]).long() * mask
-            result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
-            return result[:, 0]
+            return self._logits(ids, mask, **more)[:, 0]
 
         sequences, everything = Sequences.of(encoded.sequences), Group(np.arange(len(starts)))
         scores, tokens, padded = self._device.run(sequences, [everything], self._pad_id, logits)
         return Forwarded(scores, tokens, padded)
+
+    def _padded_logits(self, ids: torch.Tensor, mask: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
+        return result
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
