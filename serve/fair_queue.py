@@ -74,7 +74,7 @@ class FairQueue(Generic[Request]):
         if waiting is not None:
             self._count(0, waiting.tokens)
 
-    def take(self, max_tokens: float) -> list[Portion[Request]]:
+    def take(self, max_tokens: int) -> list[Portion[Request]]:
         """The next pairs, of max_tokens together, or one that alone has more."""
         portions: list[Portion[Request]] = []
         room = max_tokens
@@ -96,7 +96,7 @@ class FairQueue(Generic[Request]):
                 heappush(self._turns, (waiting.turn(self._portion_tokens), arrival, request))
         return portions
 
-    def _take_from(self, waiting: _Waiting[Request], room: float) -> npt.NDArray[np.int64]:
+    def _take_from(self, waiting: _Waiting[Request], room: int) -> npt.NDArray[np.int64]:
         """Pairs of `room` tokens, but at least one, and no more than what is left of the portion."""
         first = waiting.taken
         begin = int(waiting.before[first])

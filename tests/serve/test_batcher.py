@@ -95,20 +95,6 @@ def test_scores_come_back_in_the_order_of_the_pairs() -> None:
     run(test)
 
 
-@pytest.mark.parametrize(("seconds_a_batch", "largest"), [(0.001, 4), (0.25, 1)])
-def test_several_batches_go_at_once_if_that_is_no_longer_than_a_request_may_wait(
-    seconds_a_batch: float, largest: int
-) -> None:
-    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
-        device.seconds = seconds_a_batch
-        await batcher.score(encoded(100))
-        device.batches.clear()
-        await batcher.score(encoded(*[50] * 16))
-        assert max(map(len, device.batches)) == 2 * largest
-
-    run(test, max_wait_s=0.3)
-
-
 def test_the_wait_gets_shorter_while_the_device_works() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         device.seconds = 0.3
