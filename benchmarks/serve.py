@@ -16,8 +16,9 @@ scores, handed all requests' pairs at once, on the same threads. The systems tak
 each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is
 left of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of
 answers that came while the schedule ran, after its first 10 seconds, in which the queue fills; beside them
-stands what the bare Scorer does right afterwards, handed at once the pairs of those very answers. For what a
-lone request costs, the bare Scorer and the server that waits beside it take turns, request by request.
+stands what the bare Scorer does right afterwards, handed at once the pairs of those very answers. MiB are
+resident, of all of a server's processes, after a level's last answer. For what a lone request costs, the bare
+Scorer and the server that waits beside it take turns, request by request.
 """
 
 import argparse
@@ -31,12 +32,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
 import numpy as np
+import psutil
 import torch
 import yaml
 
@@ -81,8 +83,21 @@ def sample_requests(collection: Path, passages: int) -> list[Request]:
     return requests
 
 
+class Server(NamedTuple):
+    url: str
+    process: psutil.Process
+
+    def memory_mib(self) -> float:
+        """Resident, of the process and all that it began."""
+        total = 0
+        for one in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += one.memory_info().rss
+        return total / 2**20
+
+
 @contextmanager
-def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[None]:
+def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[psutil.Process]:
     """Runs while the block does; begins when `ready` answers 200."""
     with tempfile.TemporaryFile() as output:
         running = subprocess.Popen(
@@ -103,7 +118,7 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
                     output.seek(0)
                     raise SystemExit(output.read().decode()[-2000:])
                 time.sleep(0.2)
-            yield
+            yield psutil.Process(running.pid)
         finally:
             running.send_signal(signal.SIGINT)
             try:
@@ -114,7 +129,7 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
 
 
 @contextmanager
-def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[str]:
+def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[Server]:
     config = yaml.safe_load(Path("configs/serve/rerank.yaml").read_text())
     config["http_options"]["port"] = PORT
     model = {
@@ -127,19 +142,19 @@ def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[str]:
     file.write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
     url = f"http://127.0.0.1:{PORT}"
-    with process(command, {"RAY_AUTH_MODE": "disabled"}, f"{url}/ready"):
-        yield f"{url}/v1/rerank"
+    with process(command, {"RAY_AUTH_MODE": "disabled"}, f"{url}/ready") as running:
+        yield Server(f"{url}/v1/rerank", running)
 
 
 @contextmanager
-def infinity(environment: Path, checkpoint: Path, threads: int, batch_size: int) -> Iterator[str]:
+def infinity(environment: Path, checkpoint: Path, threads: int, batch_size: int) -> Iterator[Server]:
     options = f"--engine torch --device cpu --dtype float32 --no-bettertransformer --batch-size {batch_size}"
     command = [str(environment / "bin/infinity_emb"), "v2", "--model-id", str(checkpoint), *options.split()]
     command += ["--served-model-name", "m", "--host", "127.0.0.1", "--port", str(PORT + 1)]
     variables = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     url = f"http://127.0.0.1:{PORT + 1}"
-    with process(command, variables, f"{url}/health"):
-        yield f"{url}/rerank"
+    with process(command, variables, f"{url}/health") as running:
+        yield Server(f"{url}/rerank", running)
 
 
 def body(request: Request) -> dict[str, Any]:
@@ -192,7 +207,9 @@ def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share)) if values else float("nan")
 
 
-def print_level(name: str, level: float, answers: list[Answer], seconds: float, scorer: Scorer) -> None:
+def print_level(
+    name: str, level: float, answers: list[Answer], seconds: float, scorer: Scorer, memory_mib: float
+) -> None:
     accepted = [answer for answer in answers if answer.status == 200]
     refused = [answer.latency_s for answer in answers if answer.status == 429]
     other = len(answers) - len(accepted) - len(refused)
@@ -204,7 +221,7 @@ def print_level(name: str, level: float, answers: list[Answer], seconds: float, 
     print(
         f"| {name} | {level:.0%} | {len(answers)} | {len(refused)} | {percentile(latencies, 50):.2f}"
         f" | {percentile(latencies, 95):.2f} | {percentile(latencies, 99):.2f}"
-        f" | {speed:.1f} | {bare:.1f} |{told}{f' {other} errors' if other else ''}",
+        f" | {speed:.1f} | {bare:.1f} | {memory_mib:.0f} |{told}{f' {other} errors' if other else ''}",
         flush=True,
     )
 
@@ -247,17 +264,17 @@ def main() -> None:
                     options.infinity, checkpoint, options.threads, options.infinity_batch_size
                 )
             print(
-                "\n| system | load | requests | refused | p50 s | p95 s | p99 s | pairs/s | bare |"
-                "\n|" + " --- |" * 9
+                "\n| system | load | requests | refused | p50 s | p95 s | p99 s | pairs/s | bare | MiB |"
+                "\n|" + " --- |" * 10
             )
             for name in list(systems)[:: -1 if turn % 2 else 1]:
-                with systems[name] as url:
-                    lone_latencies(url, scorer, requests[:5])  # warm
-                    lone, bare = lone_latencies(url, scorer, requests[:LONE_REQUESTS])
+                with systems[name] as server:
+                    lone_latencies(server.url, scorer, requests[:5])  # warm
+                    lone, bare = lone_latencies(server.url, scorer, requests[:LONE_REQUESTS])
                     for level in options.levels:
                         rate = level * speed / options.passages
-                        answers = asyncio.run(offer(url, requests, rate, options.seconds))
-                        print_level(name, level, answers, options.seconds, scorer)
+                        answers = asyncio.run(offer(server.url, requests, rate, options.seconds))
+                        print_level(name, level, answers, options.seconds, scorer, server.memory_mib())
                 added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
                 print(
                     f"{name}, lone requests, medians: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer"

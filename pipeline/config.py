@@ -1,25 +1,22 @@
 """One YAML file is one whole job. Each part's config stands beside what it configures."""
 
-import argparse
 import hashlib
 import json
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from pipeline.errors import ConfigError
+from pipeline.config_file import load
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig, OutputConfig
 from pipeline.tables.schema import score_columns
@@ -40,13 +37,6 @@ _COMPARED_BY_CONTENT = {
 
 _DATE = "{run_date}"
 _PLACEHOLDER = re.compile(r"\{\w*\}")
-
-_EXPECTED = {
-    "tuple_type": "needs a list, such as [28]",
-    "model_type": "needs a mapping, such as {field: value}",
-    "too_short": "needs one value or more",
-}
-"""Where pydantic speaks of Python's types."""
 
 
 class ActorsConfig(BaseModel):
@@ -95,7 +85,12 @@ class RerankConfig(BaseModel):
     @classmethod
     def _date_the_places(cls, tree: Any) -> Any:
         date_given = tree.get("run_date") if isinstance(tree, dict) else None
-        return tree if date_given is None else _fill_in(tree, str(date_given))
+        if date_given is None:
+            return tree
+        # In a job that was read back the date stands there already.
+        if not any(_DATE in place or str(date_given) in place for place in _places(tree).values()):
+            raise ValueError(f"run_date: no path uses it; write {_DATE} in output.path, or leave it out")
+        return _fill_in(tree, str(date_given))
 
     @field_validator("run_date", mode="before")
     @classmethod
@@ -167,112 +162,9 @@ class RerankConfig(BaseModel):
         return hashlib.sha256(json.dumps(self.determining_fields(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-_Config = TypeVar("_Config", bound=BaseModel)
-
-
-def config_parser(command: str, description: str | None) -> argparse.ArgumentParser:
-    """Of a command that takes what `load` does: its options `config` and `overrides`."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{command}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override one field",
-    )
-    return parser
-
-
 def load_config(path: Path, overrides: list[str]) -> RerankConfig:
-    """The job of `load`."""
+    """The job of a YAML file, with `a.b=c` overrides. Raises ConfigError."""
     return load(RerankConfig, path, overrides)
-
-
-def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
-    """Read a YAML file and apply `a.b=c` overrides to it.
-
-    Raises ConfigError naming the field, and the line of the file where it stands.
-    """
-    lines: dict[str, int] = {}
-    tree = _read(path, lines)
-    if not isinstance(tree, dict):
-        needed = [name for name, field in model.model_fields.items() if field.is_required()]
-        raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
-    for override in overrides:
-        _apply(tree, override, lines)
-    if tree.get("run_date") is not None and not any(_DATE in place for place in _places(tree).values()):
-        raise ConfigError(f"{path}: run_date: no path uses it; write {_DATE} in output.path, or leave it out")
-    try:
-        return model.model_validate(tree)
-    except ValidationError as error:
-        problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
-        raise ConfigError(problems) from error
-
-
-def _read(path: Path, lines: dict[str, int]) -> Any:
-    try:
-        text = path.read_text()
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
-        raise ConfigError(f"{path}: not YAML: {error}") from error
-    _note_lines(node, "", lines)
-    return tree
-
-
-def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if name in lines:
-                raise ConfigError(f"line {key.start_mark.line + 1}: {name} stands there a second time")
-            lines[name] = key.start_mark.line + 1
-            _note_lines(value, f"{name}.", lines)
-
-
-def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
-    name, equals, text = override.partition("=")
-    *parents, leaf = name.strip().split(".")
-    if not equals or not leaf:
-        raise ConfigError(f"--set {override}: write it as field.subfield=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-    for parent in parents:
-        if tree.get(parent) is None:
-            tree[parent] = {}
-        below = tree[parent]
-        if not isinstance(below, dict):
-            raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
-        tree = below
-    tree[leaf] = value
-    lines[name.strip()] = 0
-
-
-def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
-    parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
-    line = next((lines[name] for name in parents if name in lines), None)
-    where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: {field}: there is no such field"
-    if problem["type"] == "missing":
-        return f"{where}: {field}: is required"
-    message = _EXPECTED.get(problem["type"], message)
-    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-    return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

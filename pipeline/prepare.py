@@ -10,7 +10,7 @@ import sys
 
 from pipeline import log
 from pipeline.cluster import Terminated
-from pipeline.config import config_parser, load
+from pipeline.config_file import config_parser, load
 from pipeline.errors import RayrankError
 from pipeline.preparation import flow
 from pipeline.tables.config import PrepareConfig

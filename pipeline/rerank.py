@@ -10,7 +10,8 @@ import sys
 
 from pipeline import dry_run, job, log
 from pipeline.cluster import Terminated
-from pipeline.config import config_parser, load_config
+from pipeline.config import load_config
+from pipeline.config_file import config_parser
 from pipeline.errors import RayrankError
 
 FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TERMINATED = (

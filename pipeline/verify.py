@@ -10,7 +10,8 @@ configuration or the model.
 import sys
 
 from pipeline import log
-from pipeline.config import config_parser, load_config
+from pipeline.config import load_config
+from pipeline.config_file import config_parser
 from pipeline.errors import RayrankError
 from pipeline.verification import Check, verify
 

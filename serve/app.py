@@ -34,6 +34,14 @@ _METRICS_INTERVAL_S = 1.0
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
 
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""The device's thread shall keep its memory between batches, as glibc's main thread does. Otherwise every
+layer maps and clears its activations anew: thousands of page faults, 5 % of the time of a CPU's batch."""
+
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
 
@@ -170,7 +178,11 @@ def _model(name: str, config: ModelConfig) -> Application:
             policy_function=replicas_wanted, policy_kwargs={"target_wait_s": replicas.target_wait_s}
         ),
     )
-    options: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus}
+    options: dict[str, Any] = {
+        "num_cpus": replicas.num_cpus,
+        "num_gpus": replicas.num_gpus,
+        "runtime_env": {"env_vars": _MALLOC},
+    }
     if replicas.label_selector:
         options["label_selector"] = replicas.label_selector
     deployment = ray_serve.deployment(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.preparation import flow
 from pipeline.prepare import main

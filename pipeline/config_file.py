@@ -1,0 +1,117 @@
+"""Reads a command's config: a YAML file, overrides of its fields, and errors that name field and line."""
+
+import argparse
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import ConfigError
+
+_EXPECTED = {
+    "tuple_type": "needs a list, such as [28]",
+    "model_type": "needs a mapping, such as {field: value}",
+    "too_short": "needs one value or more",
+}
+"""Where pydantic speaks of Python's types."""
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def config_parser(command: str, description: str | None) -> argparse.ArgumentParser:
+    """Of a command that takes what `load` does: its options `config` and `overrides`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m pipeline.{command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
+    return parser
+
+
+def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
+    """Read a YAML file and apply `a.b=c` overrides to it.
+
+    Raises ConfigError naming the field, and the line of the file where it stands.
+    """
+    lines: dict[str, int] = {}
+    tree = _read(path, lines)
+    if not isinstance(tree, dict):
+        needed = [name for name, field in model.model_fields.items() if field.is_required()]
+        raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
+    for override in overrides:
+        _apply(tree, override, lines)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
+        raise ConfigError(problems) from error
+
+
+def _read(path: Path, lines: dict[str, int]) -> Any:
+    try:
+        text = path.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    _note_lines(node, "", lines)
+    return tree
+
+
+def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            if name in lines:
+                raise ConfigError(f"line {key.start_mark.line + 1}: {name} stands there a second time")
+            lines[name] = key.start_mark.line + 1
+            _note_lines(value, f"{name}.", lines)
+
+
+def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
+    name, equals, text = override.partition("=")
+    *parents, leaf = name.strip().split(".")
+    if not equals or not leaf:
+        raise ConfigError(f"--set {override}: write it as field.subfield=value")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+    for parent in parents:
+        if tree.get(parent) is None:
+            tree[parent] = {}
+        below = tree[parent]
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
+        tree = below
+    tree[leaf] = value
+    lines[name.strip()] = 0
+
+
+def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
+    line = next((lines[name] for name in parents if name in lines), None)
+    where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: {field}: there is no such field"
+    if problem["type"] == "missing":
+        return f"{where}: {field}: is required"
+    message = _EXPECTED.get(problem["type"], message)
+    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+    return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
