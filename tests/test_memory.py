@@ -74,7 +74,7 @@ def run_job(folder: str, answer: Connection) -> None:
 def watch(held: dict[str, float], ended: Event) -> None:
     """What the driver and its workers hold of their own (without what they share with the object store)."""
     driver = psutil.Process()
-    while not ended.wait(0.2):
+    while not ended.wait(0.1):
         for process in [driver, *driver.children(recursive=True)]:
             try:
                 title, memory = process.name(), process.memory_info()
@@ -109,7 +109,8 @@ def in_a_process(work: Callable[[Connection], None]) -> Any:
 
 
 def test_driver_and_workers_are_flat_in_the_size_of_the_table(tmp_path: Path) -> None:
-    small, large = peaks(tmp_path, 10_000), peaks(tmp_path, 10_000_000)
+    # The small one lasts for seconds, so that its workers are seen.
+    small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 5_000_000)
     assert small["driver"] < 1024
     assert large["driver"] < 1024
     for stage in STAGES:
