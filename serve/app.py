@@ -34,6 +34,9 @@ _METRICS_INTERVAL_S = 1.0
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
 
+_HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Ray Serve's: requests reach the API through HAProxy, which hides their addresses."""
+
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -153,6 +156,11 @@ def build_app(arguments: dict[str, Any]) -> Application:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
         raise ConfigError("\n".join(f"args.{problem}" for problem in problems)) from error
+    if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":
+        raise ConfigError(
+            f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
+            " or set anyone"
+        )
     models = {name: _model(name, model) for name, model in config.models.items()}
     api = ray_serve.deployment(
         name="api",

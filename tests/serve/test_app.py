@@ -100,6 +100,13 @@ def test_a_mistake_in_the_config_names_its_field() -> None:
         build_app(arguments(nim=1))
 
 
+def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(ConfigError, match=r"args.api.keys: .* give keys, or set anyone"):
+        build_app(arguments() | {"api": {"keys": "none"}})
+    build_app(arguments() | {"api": {"keys": "none", "anyone": True}})
+
+
 def test_replicas_that_die_and_are_replaced_cost_no_request(url: str) -> None:
     deploy(min=2, max=2)
 

@@ -58,11 +58,12 @@ def spans() -> Iterator[tuple[str, list[Any]]]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[False, True], ids=["proxy", "haproxy"])
 def running(
-    tmp_path_factory: pytest.TempPathFactory, spans: tuple[str, list[Any]]
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, spans: tuple[str, list[Any]]
 ) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
     """The URL, Ray's directory and the process. The config as it stands, but for port, model and tracing."""
+    spans[1].clear()
     folder = Path(f"/tmp/r{os.getpid()}")  # sockets need a short path
     folder.mkdir()
     with socket.socket() as free:
@@ -75,12 +76,16 @@ def running(
         "exporter_import_path": "serve.tracing:otlp",
         "sampling_ratio": 1.0,
     }
-    config["applications"][0]["args"]["models"]["minilm"]["scorer"] = {"model": TINY}
+    arguments = config["applications"][0]["args"]
+    arguments["models"]["minilm"]["scorer"] = {"model": TINY}
+    arguments["api"]["anyone"] = request.param
     file = tmp_path_factory.mktemp("serve") / "rerank.yaml"
     file.write_text(yaml.safe_dump(config))
     environment = os.environ | {
         "RAY_TMPDIR": str(folder),
         "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_ENABLE_HA_PROXY": str(int(request.param)),
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(request.param)),
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
         "OTEL_EXPORTER_OTLP_ENDPOINT": spans[0],
