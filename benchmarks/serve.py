@@ -13,12 +13,12 @@ is the one of benchmarks/scorer.py: XLM-R, 12 layers of width 384, random weight
 The load is open-loop: requests arrive by a schedule (exponential gaps, fixed seed) whether or not earlier
 ones are answered, and a latency counts from the moment that the schedule says. 100 % is what the bare Scorer
 scores, handed all requests' pairs at once, on the same threads. The systems take turns in a fresh process
-each: `serve run` with one replica of `--threads` CPUs, and `infinity_emb v2` with as many threads; what is
-left of the machine's cores is for HTTP, Ray and the clients. A refusal is a 429. Pairs a second are those of
-answers that came while the schedule ran, after its first 10 seconds, in which the queue fills; beside them
-stands what the bare Scorer does right afterwards, handed at once the pairs of those very answers. MiB are
-resident, of all of a server's processes, after a level's last answer. For what a lone request costs, the bare
-Scorer and the server that waits beside it take turns, request by request.
+each: `serve run` with one replica of `--threads` CPUs, behind HAProxy as on a cluster, and `infinity_emb v2`
+with as many threads; what is left of the machine's cores is for HTTP, Ray and the clients. A refusal is a
+429. Pairs a second are those of answers that came while the schedule ran, after its first 10 seconds, in
+which the queue fills; beside them stands what the bare Scorer does right afterwards, handed at once the pairs
+of those very answers. MiB are resident, of all of a server's processes, after a level's last answer. For what
+a lone request costs, the bare Scorer and the server that waits beside it take turns, request by request.
 """
 
 import argparse
@@ -137,12 +137,17 @@ def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[Serve
         "replicas": {"num_cpus": threads},
         "max_wait_s": max_wait_s,
     }
-    config["applications"][0]["args"]["models"] = {"m": model}
+    config["applications"][0]["args"] |= {"models": {"m": model}, "api": {"keys": "none", "anyone": True}}
     file = checkpoint / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
     url = f"http://127.0.0.1:{PORT}"
-    with process(command, {"RAY_AUTH_MODE": "disabled"}, f"{url}/ready") as running:
+    variables = {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    }
+    with process(command, variables, f"{url}/ready") as running:
         yield Server(f"{url}/v1/rerank", running)
 
 
