@@ -64,7 +64,7 @@ class ScoringReplica:
         await self._started
         try:
             return await self._replica.score(work)
-        except Exception:  # whatever it was: it goes on to the API, where the device is sound
+        except Exception:  # of any kind, and raised again: only first it is asked whether the device is sound
             self._die_if_broken()
             raise
 
