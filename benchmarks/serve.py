@@ -48,7 +48,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 SEED = 20
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.5)
 PORT = 8017
-CAPACITY_REQUESTS, LONE_REQUESTS = 30, 30
+CAPACITY_REQUESTS, LONE_REQUESTS = 30, 100
 FILLING_S = 10
 
 

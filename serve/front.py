@@ -4,7 +4,7 @@ import math
 import time
 import traceback
 import uuid
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ class RequestReport:
     """What became of one request."""
 
     path: str
+    route: str = ""
+    """The path where there is something at it; else empty, since anything may be asked for."""
     status: int = 0
     total_s: float = 0.0
     key: str = ""
@@ -57,11 +59,14 @@ class Front:
         gate: Gate,
         observer: Observer,
         dialect_of: Callable[[str, list[tuple[bytes, bytes]]], Dialect],
+        paths: Collection[str],
     ) -> None:
+        """paths: of all routes."""
         self._app = app
         self._gate = gate
         self._observer = observer
         self._dialect_of = dialect_of
+        self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,11 +74,12 @@ class Front:
             return
         begin = time.perf_counter()
         headers = Headers(scope=scope)
-        report = RequestReport(scope["path"])
+        path = scope["path"]
+        report = RequestReport(path, route=path if path in self._paths else "")
         state = scope.setdefault("state", {})
         # Ray Serve's proxy gives each request an id, and sends it back.
         state["request_id"] = headers.get("x-request-id") or str(uuid.uuid4())
-        state["dialect"] = self._dialect_of(scope["path"], scope["headers"])
+        state["dialect"] = self._dialect_of(path, scope["headers"])
         state["report"] = report
 
         async def send_with_timings(message: Message) -> None:

@@ -50,9 +50,7 @@ class ApiMetrics:
 
     def request_done(self, report: RequestReport) -> None:
         tags = {
-            "path": report.path
-            if report.status not in (404, 405)
-            else "",  # else whatever is asked for is a label
+            "path": report.route,
             "model": report.model,
             "status": str(report.status),
             "problem": report.problem,

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +17,8 @@ import ray
 from ray import serve as ray_serve
 
 from pipeline.errors import ConfigError
-from serve.app import build_app
+from serve.app import ScoringReplica, build_app
+from serve.config import ModelConfig, ReplicasConfig
 from tests.conftest import TINY
 
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
@@ -29,7 +31,7 @@ def url() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
     ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
     yield f"http://127.0.0.1:{port}"
     ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
@@ -40,7 +42,6 @@ def arguments(max_wait_s: float = 30, **replicas: Any) -> dict[str, Any]:
     model = {
         "scorer": {
             "model": TINY,
-            "device": "cpu",
             "max_batch_tokens": 1,
         },  # the same bytes, whatever comes along
         "replicas": {"num_cpus": 1, **replicas},
@@ -141,6 +142,22 @@ def test_a_rolling_update_costs_no_request(url: str) -> None:
     answers = asyncio.run(update())
     assert len(answers) > 50
     assert {status for status, _ in answers} == {200}
+
+
+def test_replicas_share_a_gpu(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StandIn(ScoringReplica):
+        """Ray deals out a GPU that is only claimed to be there; the CPU scores."""
+
+        def __init__(self, name: str, config: ModelConfig) -> None:
+            seen = f"{config.placed_scorer.device} {os.environ['CUDA_VISIBLE_DEVICES']}"
+            (tmp_path / str(os.getpid())).write_text(seen)
+            super().__init__(name, config.model_copy(update={"replicas": ReplicasConfig()}))
+
+    monkeypatch.setattr("serve.app.ScoringReplica", StandIn)
+    deploy(min=2, max=2, num_gpus=0.5, num_cpus=0)
+    wait_for(lambda: running() == 2)
+    assert httpx2.post(f"{url}/rerank", json=BODY, timeout=60).status_code == 200
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["cuda 0", "cuda 0"]
 
 
 def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(url: str) -> None:

@@ -84,6 +84,7 @@ def test_reports_tell_what_became_of_each_request(server: LocalServer, client: h
     assert scored.total_s > scored.scores.inference_s > 0
     assert (unknown.status, unknown.problem) == (404, "unknown_model")
     assert (lost.status, lost.path) == (404, "/nowhere")
+    assert (scored.route, unknown.route, lost.route) == ("/rerank", "/rank", "")
 
 
 def test_timings_are_told_in_headers(client: httpx2.Client) -> None:

@@ -11,7 +11,7 @@ from serve.config import ApiConfig, KeysConfig
 from serve.keys import Bucket, Gate, Keyring
 from serve.problems import Problem
 from tests.conftest import TINY
-from tests.serve.local import serving
+from tests.serve.local import eventually, serving
 
 SEARCH, BATCH = "search-key-of-enough-length", "batch-key-of-enough-length"
 BODY = {"query": "q", "texts": ["a", "b"]}
@@ -99,6 +99,9 @@ def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
         ):
             assert client.post("/rerank", json=BODY, headers=headers).status_code == 401
         assert client.get("/info").status_code == 401
+        assert client.get("/anything").status_code == 401
+        eventually(lambda: server.reports.seen[-1].path == "/anything")
+        assert server.reports.seen[-1].route == ""  # no label of the metrics for whoever asks for anything
         assert client.get("/v1/models").status_code == 401
         assert [client.get(path).status_code for path in ("/health", "/ready", "/", "/openapi.json")] == [
             200
