@@ -12,7 +12,6 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Discriminator, Tag
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from serve.config import ServeConfig
 from serve.dialects import cohere, jina, native, tei, vllm
@@ -60,7 +59,7 @@ def build(
     correct(app)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
-    paths = [route.path for route in app.routes if isinstance(route, Route)]
+    paths = app.openapi()["paths"]
     app.add_middleware(Front, gate=gate, observer=observer, dialect_of=dialect_of, paths=paths)
     if config.api.cors_origins:
         app.add_middleware(

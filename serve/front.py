@@ -4,7 +4,7 @@ import math
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,14 +59,14 @@ class Front:
         gate: Gate,
         observer: Observer,
         dialect_of: Callable[[str, list[tuple[bytes, bytes]]], Dialect],
-        paths: Collection[str],
+        paths: Iterable[str],
     ) -> None:
-        """paths: of all routes."""
+        """paths: of the API, as its document names them."""
         self._app = app
         self._gate = gate
         self._observer = observer
         self._dialect_of = dialect_of
-        self._paths = frozenset(paths)
+        self._paths = _PUBLIC.union(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
