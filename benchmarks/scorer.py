@@ -233,7 +233,7 @@ def main() -> None:
         config = ScorerConfig(
             model=directory, device="cpu", max_length=MAX_LENGTH, max_batch_tokens=arguments.budget
         )
-        scorer, device = Scorer(config), Device(config, MODEL)
+        scorer, device = Scorer(config), Device(config, MODEL, drops_padding=True)
         sequences = Sequences.of(scorer.encode(pairs).sequences)
         products = Products(sequences, device)
         systems: dict[str, System] = {CEILING: products, OURS: scorer.score}

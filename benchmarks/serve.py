@@ -18,7 +18,9 @@ with as many threads; what is left of the machine's cores is for HTTP, Ray and t
 429. Pairs a second are those of answers that came while the schedule ran, after its first 10 seconds, in
 which the queue fills; beside them stands what the bare Scorer does right afterwards, handed at once the pairs
 of those very answers. MiB are resident, of all of a server's processes, after a level's last answer. For what
-a lone request costs, the bare Scorer and the server that waits beside it take turns, request by request.
+a lone request costs, the bare Scorer and the server that waits beside it take turns, request by request. Where
+the server tells its own times, there is also what a request takes beside tokenization, queue and inference,
+which varies less than scoring does.
 """
 
 import argparse
@@ -185,18 +187,43 @@ async def offer(url: str, requests: list[Request], rate: float, seconds: float) 
         return await asyncio.gather(*(one(number, arrival_s) for number, arrival_s in enumerate(arrivals)))
 
 
-def lone_latencies(url: str, scorer: Scorer, requests: list[Request]) -> tuple[list[float], list[float]]:
-    """Seconds of lone requests, and of the bare scorer for each."""
-    served, bare = [], []
+class Lone(NamedTuple):
+    """One request while nobody else asks. Milliseconds."""
+
+    served: float
+    bare: float
+    """The bare Scorer with the same pairs."""
+    beside_scoring: float
+    """Of `served`, what the server's headers don't tell as tokenization, queue and inference."""
+
+
+_TOLD = ("x-tokenization-time", "x-queue-time", "x-inference-time")
+
+
+def lone_latencies(url: str, scorer: Scorer, requests: list[Request]) -> list[Lone]:
+    found = []
     with httpx2.Client(timeout=600) as client:
         for request in requests:
             begin = time.perf_counter()
-            client.post(url, json=body(request)).raise_for_status()
+            answer = client.post(url, json=body(request)).raise_for_status()
             between = time.perf_counter()
             scorer.score([(request.query, passage) for passage in request.passages])
-            bare.append(time.perf_counter() - between)
-            served.append(between - begin)
-    return served, bare
+            bare = (time.perf_counter() - between) * 1000
+            served = (between - begin) * 1000
+            told = sum(float(answer.headers.get(name, "nan")) for name in _TOLD)
+            found.append(Lone(served, bare, served - told))
+    return found
+
+
+def print_lone(name: str, lone: list[Lone]) -> None:
+    served, bare = (percentile([one[column] for one in lone], 50) for column in (0, 1))
+    added = percentile([one.served - one.bare for one in lone], 50)
+    beside = percentile([one.beside_scoring for one in lone], 50)
+    print(
+        f"{name}, lone requests, medians: {served:.0f} ms, the bare Scorer {bare:.0f} ms,"
+        f" between them {added:+.1f} ms, beside its scoring {beside:.1f} ms",
+        flush=True,
+    )
 
 
 def speed_of(scorer: Scorer, requests: list[Request]) -> float:
@@ -241,7 +268,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-wait-s", type=float, default=2, help="of the endpoint's config")
-    parser.add_argument("--levels", type=float, nargs="+", default=LEVELS)
+    parser.add_argument("--levels", type=float, nargs="*", default=LEVELS)
     return parser.parse_args()
 
 
@@ -275,17 +302,11 @@ def main() -> None:
             for name in list(systems)[:: -1 if turn % 2 else 1]:
                 with systems[name] as server:
                     lone_latencies(server.url, scorer, requests[:5])  # warm
-                    lone, bare = lone_latencies(server.url, scorer, requests[:LONE_REQUESTS])
+                    print_lone(name, lone_latencies(server.url, scorer, requests[:LONE_REQUESTS]))
                     for level in options.levels:
                         rate = level * speed / options.passages
                         answers = asyncio.run(offer(server.url, requests, rate, options.seconds))
                         print_level(name, level, answers, options.seconds, scorer, server.memory_mib())
-                added = [(one - other) * 1000 for one, other in zip(lone, bare, strict=True)]
-                print(
-                    f"{name}, lone requests, medians: {percentile(lone, 50) * 1000:.0f} ms, the bare Scorer"
-                    f" {percentile(bare, 50) * 1000:.0f} ms, between them {percentile(added, 50):+.1f} ms",
-                    flush=True,
-                )
 
 
 if __name__ == "__main__":
