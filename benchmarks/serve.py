@@ -18,9 +18,9 @@ with as many threads; what is left of the machine's cores is for HTTP, Ray and t
 429. Pairs a second are those of answers that came while the schedule ran, after its first 10 seconds, in
 which the queue fills; beside them stands what the bare Scorer does right afterwards, handed at once the pairs
 of those very answers. MiB are resident, of all of a server's processes, after a level's last answer. For what
-a lone request costs, the bare Scorer and the server that waits beside it take turns, request by request; where
-the server tells its own times, there is also what it takes beside tokenization, queue and inference, which
-varies less than scoring does.
+a lone request costs, the bare Scorer and the server that waits beside it take turns, request by request.
+Where the server tells its own times, there is also what it takes beside tokenization, queue and inference,
+which varies less than scoring does.
 """
 
 import argparse
