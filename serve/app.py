@@ -64,9 +64,8 @@ class ScoringReplica:
         await self._started
         try:
             return await self._replica.score(work)
-        except Exception:  # of any kind, and raised again: only first it is asked whether the device is sound
+        finally:
             self._die_if_broken()
-            raise
 
     async def info(self) -> ModelInfo:
         await self._started
