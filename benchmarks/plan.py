@@ -25,10 +25,10 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from pipeline.tables import candidates
-from pipeline.tables.config import InputConfig
-from pipeline.tables.layout import Layout, survey_schema
-from pipeline.tables.shards import FileSurvey
-from pipeline.tables.source_files import SourceFile
+from pipeline.tables.input.config import InputConfig
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import Layout, survey_schema
+from pipeline.tables.input.shards import FileSurvey
 
 QUERIES, CANDIDATES = 10, 100
 SHARD_PAIRS = 20_000

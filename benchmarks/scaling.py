@@ -37,8 +37,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.stand_in import install
-from pipeline import job
-from pipeline.config import RerankConfig
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
 
 ROOT = Path(__file__).parents[1]
 MODEL = str(ROOT / "tests/data/tiny-bge-reranker")
@@ -102,7 +102,7 @@ def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int,
             }
         )
         with cluster(actors, seconds, log):
-            job.run(config)
+            flow.run(config)
         files = sorted(Path(log).iterdir())
         spans = [np.array([json.loads(line) for line in file.read_text().splitlines()]) for file in files]
     assert len(spans) == actors

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import stages
+from pipeline.reranking import shard as stages
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import Scored
 from pipeline.scoring.truncation import Fit

@@ -2,13 +2,10 @@
 
 import logging
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import current_thread, main_thread
-from types import FrameType
 from typing import Any
 
 import ray
@@ -16,12 +13,9 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 
 from pipeline import log
-from pipeline.config import ActorsConfig
 from pipeline.errors import ConfigError, RayrankError
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: a spot machine's notice, `ray job stop`, a pod's end."""
+from pipeline.interruption import raise_on_sigterm
+from pipeline.placement import ActorsConfig
 
 
 def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
@@ -29,7 +23,7 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
     try:  # Ray checks a selector's form as soon as something carries it
-        ray.remote(label_selector=actors.label_selector)(_terminate)
+        ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
@@ -48,12 +42,7 @@ def join(no_progress_s: int) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         _join_or_start()
-    if current_thread() is main_thread():
-        signal.signal(signal.SIGTERM, _terminate)  # Ray, which sets its own, would end the process at once
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
 
 
 def _join_or_start() -> None:

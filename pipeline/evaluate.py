@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import RayrankError
-from pipeline.evaluation import DEFAULT_MEASURES, Comparison, evaluate
+from pipeline.evaluation.measures import DEFAULT_MEASURES, Comparison, evaluate
 
 
 def main(arguments: list[str] | None = None) -> int:

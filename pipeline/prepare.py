@@ -9,11 +9,11 @@ table afresh.
 import sys
 
 from pipeline import log
-from pipeline.cluster import Terminated
 from pipeline.config_file import config_parser, load
 from pipeline.errors import RayrankError
+from pipeline.interruption import Terminated
 from pipeline.preparation import flow
-from pipeline.tables.config import PrepareConfig
+from pipeline.preparation.config import PrepareConfig
 
 FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 

@@ -8,11 +8,12 @@ anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it
 import argparse
 import sys
 
-from pipeline import dry_run, job, log
-from pipeline.cluster import Terminated
-from pipeline.config import load_config
+from pipeline import log
 from pipeline.config_file import config_parser
 from pipeline.errors import RayrankError
+from pipeline.interruption import Terminated
+from pipeline.reranking import dry_run, flow
+from pipeline.reranking.config import load_config
 
 FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TERMINATED = (
     0,
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             print(dry_run.describe(config))
             return FINISHED
-        summary = job.run(config)
+        summary = flow.run(config)
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED_BY_USER

@@ -11,9 +11,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import OutputError, RayrankError
-from pipeline.tables.directory import Directory
-from pipeline.tables.lease import is_silent, last_beat
-from pipeline.tables.manifest import count_done, read_record
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import is_silent, last_beat
+from pipeline.tables.output.markers import count_done, read_record
 
 TOLD, FAILED_BY_USER = 0, 2
 

@@ -10,10 +10,10 @@ configuration or the model.
 import sys
 
 from pipeline import log
-from pipeline.config import load_config
 from pipeline.config_file import config_parser
 from pipeline.errors import RayrankError
-from pipeline.verification import Check, verify
+from pipeline.reranking.config import load_config
+from pipeline.verification.checks import Check, verify
 
 AGREE, DIFFER, FAILED_BY_USER = 0, 1, 2
 

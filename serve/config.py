@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.placement import Placement
 from pipeline.scoring import ScorerConfig
 
 
@@ -19,33 +20,15 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class ReplicasConfig(_Strict):
+class ReplicasConfig(Placement):
     """The replicas of one model, each on devices of its own."""
 
     min: int = Field(default=1, ge=0)
     """0: none while nobody asks; the first request then waits until one has loaded."""
-    max: PositiveInt = 1
-    num_cpus: float = Field(default=1, ge=0)
-    num_gpus: float = Field(default=0, ge=0)
-    """A part of one, such as 0.5, lets replicas share a GPU."""
-    label_selector: dict[str, str] = {}
-    """Ray's labels of the nodes to run on: `{ray.io/accelerator-type: in(A100,H100)}`."""
     target_wait_s: PositiveFloat = 0.5
     """Replicas come and go so that the tokens waiting at each are what it scores in this time."""
     upscale_delay_s: float = Field(default=5, ge=0)
     downscale_delay_s: float = Field(default=300, ge=0)
-
-    @field_validator("label_selector")
-    @classmethod
-    def _without_blanks(cls, value: dict[str, str]) -> dict[str, str]:
-        """Ray 2.60 takes the blank in in(A100, H100) for a part of the label."""
-        return {key: wanted.replace(" ", "") for key, wanted in value.items()}
-
-    @model_validator(mode="after")
-    def _min_is_not_above_max(self) -> Self:
-        if self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
-        return self
 
 
 class ModelConfig(_Strict):
@@ -56,21 +39,13 @@ class ModelConfig(_Strict):
 
     @model_validator(mode="after")
     def _device_fits_the_replicas(self) -> Self:
-        device, gpus = self.scorer.device, self.replicas.num_gpus
-        if gpus and device in ("cpu", "mps"):
-            raise ValueError(f"replicas.num_gpus {gpus:g} holds GPUs that scorer.device {device} leaves idle")
-        if not gpus and device.startswith("cuda"):
-            raise ValueError(f"scorer.device {device} needs replicas that hold a GPU: set replicas.num_gpus")
-        if device.startswith("cuda:"):
-            raise ValueError(f"scorer.device {device}: Ray deals the GPUs out; write cuda or auto")
+        self.replicas.check_device(self.scorer.device, "replicas")
         return self
 
     @property
     def placed_scorer(self) -> ScorerConfig:
-        """The scorer on the device that its replicas hold: `auto` is no GPU that Ray has not given."""
-        if self.scorer.device != "auto":
-            return self.scorer
-        return self.scorer.model_copy(update={"device": "cuda" if self.replicas.num_gpus else "cpu"})
+        """The scorer on the device that its replicas hold."""
+        return self.replicas.place(self.scorer)
 
 
 class KeysConfig(_Strict):

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import config_file
-from pipeline.config import RerankConfig
 from pipeline.errors import ConfigError
-from tests.test_config import GOOD, load, refuse
+from pipeline.reranking.config import RerankConfig
+from tests.reranking.test_config import GOOD, load, refuse
 
 
 @pytest.mark.parametrize(

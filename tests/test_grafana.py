@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import metrics
+from pipeline.reporting import metrics
 from serve import metrics as serve_metrics
 
 METRICS = {

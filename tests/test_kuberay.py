@@ -17,8 +17,8 @@ import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
-from pipeline.config import RerankConfig, load_config
 from pipeline.rerank import parse
+from pipeline.reranking.config import RerankConfig, load_config
 from serve.app import build_app
 from serve.config import ServeConfig
 

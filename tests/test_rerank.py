@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.tables.directory import Directory
-from pipeline.tables.lease import last_beat
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import last_beat
 from tests.conftest import TINY, golden_cases
 
 ROOT = Path(__file__).parents[1]

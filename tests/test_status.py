@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import status
-from pipeline.tables.directory import Directory
-from pipeline.tables.lease import Beat
-from pipeline.tables.manifest import JobRecord, open_output
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import Beat
+from pipeline.tables.output.markers import JobRecord, open_output
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

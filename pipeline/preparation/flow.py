@@ -17,6 +17,7 @@ from ray.data import DataContext
 from pipeline import log
 from pipeline.cluster import join, own_error
 from pipeline.errors import ConfigError, OutputError
+from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.plan import (
     BATCH_BYTES,
     Preparation,
@@ -26,10 +27,9 @@ from pipeline.preparation.plan import (
     partitions,
     plan,
 )
-from pipeline.preparation.stages import PartReport, join_passages, read_piece, rows_read, write_part
-from pipeline.tables.config import PrepareConfig
-from pipeline.tables.directory import Directory
-from pipeline.tables.lease import lease
+from pipeline.preparation.tasks import PartReport, join_passages, read_piece, rows_read, write_part
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import lease
 from pipeline.tables.schema import REASONS
 
 _LOG_EVERY_S = 60.0

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.cleaning import valid_text
-from pipeline.tables.source_files import SourceFile
+from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.files import SourceFile
 
 STRETCH_ROWS = 16_384
 """Where each row gets a copy of a text: bounds memory, and a text array, which ends at 2 GiB."""

@@ -8,9 +8,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import InputError, OutputError
+from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
-from pipeline.tables.config import PrepareConfig, TextsConfig
-from pipeline.tables.directory import Directory
+from pipeline.tables.input.config import TextsConfig
+from pipeline.tables.output.directory import Directory
 from pipeline.tables.sources import Source, survey
 from pipeline.tables.storage import absolute
 

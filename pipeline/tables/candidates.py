@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from pipeline import log
 from pipeline.errors import InputError
-from pipeline.tables.cleaning import clean
-from pipeline.tables.config import InputConfig
 from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, trec
-from pipeline.tables.layout import Layout, common_type, survey_schema
-from pipeline.tables.shards import FileSurvey, Shard, Slice, cut_shards
-from pipeline.tables.snapshot import Snapshot
-from pipeline.tables.source_files import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.input.cleaning import clean
+from pipeline.tables.input.config import InputConfig
+from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.input.layout import Layout, common_type, survey_schema
+from pipeline.tables.input.shards import FileSurvey, Shard, Slice, cut_shards
+from pipeline.tables.input.snapshot import Snapshot
 
 _SURVEY_THREADS, _SURVEYED_AT_ONCE = 32, 1024
 

@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.config import PairsConfig, TextColumns, TextsConfig
 from pipeline.tables.formats import csv, jsonl, parquet, trec, tsv
-from pipeline.tables.layout import common_type, require_columns
+from pipeline.tables.input.config import PairsConfig, TextColumns, TextsConfig
+from pipeline.tables.input.files import SourceFile, check_unchanged, find_files, open_input
+from pipeline.tables.input.layout import common_type, require_columns
+from pipeline.tables.input.shards import Slice
 from pipeline.tables.schema import is_id, is_text
-from pipeline.tables.shards import Slice
-from pipeline.tables.source_files import SourceFile, check_unchanged, find_files, open_input
 
 _FORMATS = {"parquet": parquet, "jsonl": jsonl, "csv": csv, "tsv": tsv, "trec": trec}
 _SURVEY_THREADS = 8

@@ -16,9 +16,10 @@ import ray
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.preparation import flow
+from pipeline.preparation.config import PrepareConfig
 from pipeline.prepare import main
 from pipeline.tables.candidates import plan_table
-from pipeline.tables.config import InputConfig, PrepareConfig
+from pipeline.tables.input.config import InputConfig
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]

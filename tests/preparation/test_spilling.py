@@ -12,7 +12,7 @@ import ray
 from ray._private.internal_api import memory_summary
 
 from pipeline.preparation import flow
-from pipeline.tables.config import PrepareConfig
+from pipeline.preparation.config import PrepareConfig
 
 CANDIDATES, PASSAGES, QUERIES = 60_000, 20_000, 600
 

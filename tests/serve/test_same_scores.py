@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline import job
-from pipeline.config import load_config
+from pipeline.reranking import flow
+from pipeline.reranking.config import load_config
 from tests.conftest import TINY
 from tests.serve.local import serving
 
@@ -33,7 +33,7 @@ def test_the_sample_table_scores_alike_online(
     scorer = {"model": TINY, "device": "cpu", "max_batch_tokens": max_batch_tokens}
     settings = [f"scorer.{name}={'null' if value is None else value}" for name, value in scorer.items()]
     output = f"output.path={tmp_path}/run"
-    job.run(load_config(Path("configs/rerank/demo.yaml"), [*settings, output, "output.top_k=null"]))
+    flow.run(load_config(Path("configs/rerank/demo.yaml"), [*settings, output, "output.top_k=null"]))
     offline = {
         (row["query_id"], row["passage_id"]): row["score"]
         for row in pq.read_table(tmp_path / "run/run").to_pylist()

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.ranking import rank
 from pipeline.tables.candidates import plan_table, read_shard
-from pipeline.tables.config import InputConfig
-from pipeline.tables.directory import Directory
-from pipeline.tables.run import write_shard
+from pipeline.tables.input.config import InputConfig
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.run import write_shard
 
 NAMES = {"query_id": "Query Id", "query": "text", "passage_id": "docno", "passage": "body"}
 TEXT, BINARY = ["10", "9", "a", "Z", "é", "熊"], [b"\xff", b"", b"a", b"\x00", b"ab", b"10"]

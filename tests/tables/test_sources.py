@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables import sources
-from pipeline.tables.config import PairsConfig, TextsConfig
+from pipeline.tables.input.config import PairsConfig, TextsConfig
 
 PAIR = ["query_id", "passage_id"]
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.snapshot import Snapshot, data_files, library, object_store_options
+from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
 from pipeline.tables.storage import absolute
 
 _READABLE = {

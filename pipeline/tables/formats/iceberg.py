@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.snapshot import Snapshot, data_files, library
+from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.storage import absolute
 
 CATALOG = "catalog://"

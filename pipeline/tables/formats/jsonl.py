@@ -11,11 +11,11 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.layout import Layout, common_type, reading_schema, require_columns, survey_schema
-from pipeline.tables.partitions import Partitions
-from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.source_files import SourceFile, open_input
-from pipeline.tables.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.layout import Layout, common_type, reading_schema, require_columns, survey_schema
+from pipeline.tables.input.partitions import Partitions
+from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.formats.arrow_rows import (
+from pipeline.tables.input.arrow_rows import (
     BATCH_ROWS,
     Runs,
     candidate_rows,
@@ -18,10 +18,10 @@ from pipeline.tables.formats.arrow_rows import (
     is_nested,
     wanted_columns,
 )
-from pipeline.tables.layout import Layout, reading_schema
-from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.snapshot import Snapshot, library, object_store_options
-from pipeline.tables.source_files import SourceFile
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import Layout, reading_schema
+from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.storage import absolute
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.tables.formats.arrow_rows import (
+from pipeline.tables.input.arrow_rows import (
     BATCH_ROWS,
     Runs,
     candidate_rows,
@@ -24,11 +24,11 @@ from pipeline.tables.formats.arrow_rows import (
     plain_type,
     wanted_columns,
 )
-from pipeline.tables.layout import Layout, reading_schema
-from pipeline.tables.partitions import add_partitions, partition_schema
-from pipeline.tables.shards import FileSurvey, Slice
-from pipeline.tables.snapshot import declared_columns
-from pipeline.tables.source_files import SourceFile, open_input
+from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.layout import Layout, reading_schema
+from pipeline.tables.input.partitions import add_partitions, partition_schema
+from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.snapshot import declared_columns
 
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
 

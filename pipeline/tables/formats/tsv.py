@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from pipeline.errors import InputError
-from pipeline.tables.text_lines import numbered_lines, with_compression
+from pipeline.tables.input.text_lines import numbered_lines, with_compression
 
 SUFFIXES = with_compression(".tsv", ".txt")
 

@@ -1,0 +1,60 @@
+"""Where processes that hold a model run: how many there are, and what each takes of the cluster."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from pipeline.scoring.config import ScorerConfig
+
+
+class Placement(BaseModel):
+    """A pool of processes, each with one model replica: the offline job's actors, the endpoint's replicas."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    min: int = Field(default=1, ge=0)
+    max: PositiveInt = 1
+    num_cpus: float = Field(default=1, ge=0)
+    num_gpus: float = Field(default=0, ge=0)
+    """A part of one, such as 0.5, lets several processes share a GPU."""
+    label_selector: dict[str, str] = {}
+    """Ray's labels of the nodes to run on: `{ray.io/accelerator-type: in(A100, H100)}`."""
+
+    @field_validator("label_selector")
+    @classmethod
+    def _without_blanks(cls, value: dict[str, str]) -> dict[str, str]:
+        """Ray 2.60 takes the blank in in(A100, H100) for a part of the label."""
+        return {key: wanted.replace(" ", "") for key, wanted in value.items()}
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+    def check_device(self, device: str, field: str) -> None:
+        """Raises ValueError where a scorer's device does not fit. field: what the config calls this pool."""
+        if self.num_gpus and device in ("cpu", "mps"):
+            raise ValueError(
+                f"{field}.num_gpus {self.num_gpus:g} holds GPUs that scorer.device {device} leaves idle"
+            )
+        if not self.num_gpus and device.startswith("cuda"):
+            raise ValueError(f"scorer.device {device} needs {field} that hold a GPU: set {field}.num_gpus")
+        if device.startswith("cuda:"):
+            raise ValueError(
+                f"scorer.device {device}: Ray deals the GPUs out to the {field}; write cuda or auto"
+            )
+
+    def place(self, scorer: ScorerConfig) -> ScorerConfig:
+        """The scorer on the device that this pool holds: `auto` is no GPU that Ray has not given."""
+        if scorer.device != "auto":
+            return scorer
+        return scorer.model_copy(update={"device": "cuda" if self.num_gpus else "cpu"})
+
+
+class ActorsConfig(Placement):
+    """The offline job's pool: the actors that score."""
+
+    min: PositiveInt = 1

@@ -1,0 +1,179 @@
+"""What the preparation's stages do, in processes of their own: read a piece, join, write a partition."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from pipeline.errors import InputError
+from pipeline.preparation.joining import (
+    Texts,
+    candidate_rows,
+    candidates_of,
+    keyed,
+    ordered_candidates,
+    text_rows,
+)
+from pipeline.preparation.plan import Preparation
+from pipeline.tables.input.config import ColumnNames, TextsConfig
+from pipeline.tables.input.shards import Slice
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.schema import rejects_schema
+from pipeline.tables.sources import Source, read
+
+_READ = "_manifest/read"
+_SLICE = TypeAdapter(Slice)
+
+
+class PartReport(BaseModel):
+    """What became of one partition's candidates."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Of its files: where its first row stands in the input, file and row."""
+    written: int
+    queries: int
+    rejected: dict[str, int]
+
+
+def read_piece(row: pa.Table, output: str, found: Preparation) -> Iterator[pa.Table]:
+    """The rows of a stretch of a file, with the key of the shuffle that comes next."""
+    at = row.to_pylist()[0]
+    piece, source = _SLICE.validate_json(at["piece"]), found.source(at["field"])
+    count = 0
+    if isinstance(source.config, TextsConfig):
+        kind = {"queries": "query", "passages": "passage"}[source.field]
+        for columns in _texts(piece, source, source.config, kind):
+            count += len(columns["row"])
+            yield keyed(
+                text_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), f"{kind}_id"
+            )
+    else:
+        next_id = "query_id" if found.passages is None else "passage_id"
+        for columns in _candidates(piece, found):
+            count += len(columns["row"])
+            yield keyed(
+                candidate_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), next_id
+            )
+    counted = {"field": source.field, "rows": count}
+    Directory(output).write(f"{_READ}/{at['name']}.json", json.dumps(counted).encode())
+
+
+def rows_read(output: Directory) -> dict[str, int]:
+    """Rows of candidates, queries and passages that were read, as their readers counted them."""
+    counts: Counter[str] = Counter()
+    for name in output.names(_READ):
+        counted = json.loads(output.read(f"{_READ}/{name}") or b"{}")
+        counts[counted["field"]] += counted["rows"]
+    return dict(counts)
+
+
+def join_passages(rows: pa.Table, found: Preparation) -> Iterator[pa.Table]:
+    """The candidates of a partition with their passages, ready for the shuffle by query."""
+    texts = Texts(rows, "passage", found.source("passages").files)
+    for candidates in candidates_of(rows):
+        yield keyed(texts.attach(candidates), "query_id")
+
+
+def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
+    """Write a partition's candidates and rejects; the driver hears a report."""
+    texts = Texts(rows, "query", found.queries.files) if found.queries else None
+    stretches = ordered_candidates(rows)
+    first = next(stretches, None)
+    if first is None:
+        return pa.table({"report": pa.array([], pa.string())})
+    name = f"part-{first['file'][0].as_py():06d}-{first['row'][0].as_py():012d}"
+    written, queries, last_query = 0, 0, None
+    rejects: list[pa.Table] = []
+    directory = Directory(output)
+    with (
+        directory.writing(f"candidates/{name}.parquet") as stream,
+        pq.ParquetWriter(stream, found.output_schema, compression="zstd") as writer,
+    ):
+        for stretch in chain([first], stretches):
+            complete = texts.attach(stretch) if texts else stretch
+            good = pc.is_null(complete["reason"])
+            rejects.append(_rejects(complete.filter(pc.invert(good)), found))
+            kept = complete.filter(good)
+            if kept.num_rows:
+                ids = kept["query_id"].combine_chunks()
+                queries += len(ids.unique()) - (ids[0].as_py() == last_query)
+                last_query = ids[-1].as_py()
+                written += kept.num_rows
+                writer.write_table(_output_rows(kept, found))
+    if not written:
+        directory.remove_file(f"candidates/{name}.parquet")
+    refused = pa.concat_tables(rejects)
+    if refused.num_rows:
+        directory.write(f"rejects/{name}.parquet", parquet_bytes(refused))
+    counts = Counter(refused["reason"].to_pylist())
+    report = PartReport(name=name, written=written, queries=queries, rejected=dict(counts))
+    return pa.table({"report": [report.model_dump_json()]})
+
+
+def _candidates(piece: Slice, found: Preparation) -> Iterator[dict[str, Any]]:
+    """Columns by our names; texts where the table holds them."""
+    source, own = found.candidates, found.candidates.config.columns
+    assert isinstance(own, ColumnNames)
+    ours = {"query_id": own.query_id, "passage_id": own.passage_id}
+    ours |= {} if found.queries else {"query": own.query}
+    ours |= {} if found.passages else {"passage": own.passage}
+    fields = found.schema.field("others").type
+    for table, row in read(piece, source, [*dict.fromkeys([*ours.values(), *found.others])]):
+        others = [table[name].combine_chunks() for name in found.others]
+        yield {
+            **{name: table[theirs].combine_chunks() for name, theirs in ours.items()},
+            "others": pa.StructArray.from_arrays(others, fields=list(fields))
+            if others
+            else pa.array([{}] * len(row), fields),
+            "row": row,
+        }
+
+
+def _texts(piece: Slice, source: Source, config: TextsConfig, kind: str) -> Iterator[dict[str, Any]]:
+    """Columns by our names. Raises InputError for a text without an id."""
+    own = config.columns
+    title = own.title if own.title in source.types else None
+    for table, row in read(piece, source, [*dict.fromkeys([own.id, own.text, *([title] if title else [])])]):
+        ids, text = (table[name].combine_chunks() for name in (own.id, own.text))
+        if ids.null_count:
+            number = row.filter(pc.is_null(ids))[0].as_py()
+            raise InputError(f"{piece.file} row {number}: a text without {own.id!r}")
+        yield {
+            f"{kind}_id": ids,
+            kind: _with_title(table[title].combine_chunks(), text) if title else text,
+            "row": row,
+        }
+
+
+def _with_title(title: pa.Array, text: pa.Array) -> pa.Array:
+    """Title and text with a space between them, as BEIR does."""
+    both = pc.utf8_trim_whitespace(pc.binary_join_element_wise(title, text, " "))
+    return pc.if_else(pc.fill_null(pc.equal(title, ""), True), text, both)
+
+
+def _output_rows(kept: pa.Table, found: Preparation) -> pa.Table:
+    others = kept["others"].combine_chunks().flatten()
+    columns = [kept[name] for name in ("query_id", "query", "passage_id", "passage")]
+    return pa.table([*columns, *others], schema=found.output_schema)
+
+
+def _rejects(refused: pa.Table, found: Preparation) -> pa.Table:
+    """As `rerank` writes its own, so that one reader reads both."""
+    files = [found.candidates.files[number].url for number in refused["file"].to_pylist()]
+    schema = rejects_schema(refused.schema.field("query_id").type, refused.schema.field("passage_id").type)
+    columns = {name: refused[name] for name in schema.names if name not in ("file", "item")}
+    columns |= {"file": pa.array(files, pa.string()), "item": pa.nulls(len(files), pa.int32())}
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _repeat(number: int, columns: dict[str, Any]) -> pa.Array:
+    return pa.repeat(pa.scalar(number, pa.int32()), len(columns["row"]))

@@ -1,0 +1,105 @@
+"""How far the job is: a line that renews itself on a terminal, a log line a minute elsewhere."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from pipeline import log
+from pipeline.tables.output.attempts import Quarantined
+from pipeline.tables.output.markers import ShardReport
+
+_LOG_EVERY_S = 60.0
+
+
+class Progress:
+    """Of one start: what is done of `shards` and `pairs`, the speed so far, and the time left at that speed.
+
+    The device share is the part of their time in which `actors` actors scored; what they waited, and the
+    loading of their models, is the rest.
+    """
+
+    def __init__(
+        self,
+        shards: int,
+        pairs: int,
+        actors: int,
+        stream: TextIO = sys.stderr,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shards, self._pairs, self._actors = shards, pairs, actors
+        self._stream, self._clock = stream, clock
+        self._done_shards = self._done_pairs = self._tokens = self._rejected = self._given_up = 0
+        self._reused = 0
+        self._score_s = 0.0
+        self._start = self._logged = clock()
+        self._terminal = stream.isatty()
+        self._show()
+
+    def add(self, report: ShardReport) -> None:
+        """Another shard is done."""
+        self._done_shards += 1
+        self._done_pairs += report.pairs
+        self._reused += report.reused
+        self._tokens += report.tokens
+        self._score_s += report.score_s
+        rejected = sum(report.rejected.values())
+        self._rejected += rejected
+        self._pairs -= rejected
+        self._show()
+
+    def give_up(self, shard: Quarantined) -> None:
+        """A shard is out: nobody waits for its pairs any more."""
+        self._given_up += 1
+        self._pairs -= shard.pairs
+        self._show()
+
+    def close(self) -> None:
+        if self._terminal:
+            self._stream.write("\n")
+
+    def _show(self) -> None:
+        now = self._clock()
+        if self._terminal:
+            columns = shutil.get_terminal_size().columns
+            self._stream.write(f"\r{self._line(now - self._start)[: columns - 1]}\033[K")
+            self._stream.flush()
+        elif now - self._logged >= _LOG_EVERY_S:
+            log.info("progress", **self._fields(now - self._start))
+            self._logged = now
+
+    def _fields(self, wall_s: float) -> dict[str, object]:
+        wall_s = max(wall_s, 1e-9)
+        speed = self._done_pairs / wall_s
+        return {
+            "shards": f"{self._done_shards}/{self._shards}",
+            "left": _clock_time((self._pairs - self._done_pairs) / speed) if speed else "unknown",
+            "pairs": f"{self._done_pairs}/{self._pairs}",
+            "pairs_per_s": speed,
+            "tokens_per_s": round(self._tokens / wall_s),
+            "device_share": f"{self._score_s / (wall_s * self._actors):.0%}",
+            "reused": self._reused,
+            "rejected": self._rejected,
+            "given_up": self._given_up,
+        }
+
+    def _line(self, wall_s: float) -> str:
+        now = self._fields(wall_s)
+        parts = [
+            f"{now['shards']} shards",
+            f"{now['left']} left",
+            f"{now['pairs']} pairs",
+            f"{now['pairs_per_s']:.1f} pairs/s",
+            f"{now['tokens_per_s']} tokens/s",
+            f"device {now['device_share']}",
+        ]
+        parts += [f"{self._reused} reused"] if self._reused else []
+        parts += [f"{self._rejected} rejected"] if self._rejected else []
+        parts += [f"{self._given_up} shards given up"] if self._given_up else []
+        return "  ".join(parts)
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

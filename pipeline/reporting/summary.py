@@ -1,0 +1,128 @@
+"""What a finished job tells: one JSON file for programs, the same as text for people."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.reporting.totals import Tally
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
+from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.schema import REASONS
+
+_PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
+
+
+class Summary(BaseModel):
+    """Counts are of the whole run, however many starts it took; `wall_s` is of the last one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: str
+    model: str
+    model_fingerprint: str
+    config_fingerprint: str
+    shards: int
+    shards_done_before: int
+    queries: int
+    pairs: int
+    reused: int
+    """Of `pairs`, those whose score was taken from the former run that `reuse` names."""
+    kept: int
+    top_k: int | None
+    files_left_out: int
+    rejected: dict[str, int]
+    quarantined: list[Quarantined]
+    """Shards given up, since they killed the processes that worked on them; the run lacks their pairs."""
+    truncated: int
+    tokens: int
+    padding_share: float
+    wall_s: float
+    pairs_per_s: float
+    """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
+    versions: dict[str, str]
+    scores: dict[str, float]
+    """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none."""
+    best_scores: dict[str, float]
+    """The same of each query's first rank."""
+    movement: dict[str, float]
+    """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
+    number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
+
+    def as_text(self) -> str:
+        rejected = sum(self.rejected.values())
+        lines = [
+            f"{self.pairs} pairs of {self.queries} queries scored by {self.model} in {self.wall_s:.1f} s"
+            f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",
+            f"{self.kept} rows in {self.output}/run"
+            + (f", the top {self.top_k} a query" if self.top_k else "")
+            + (
+                f"; {self.shards_done_before} of {self.shards} shards were done before"
+                if self.shards_done_before
+                else ""
+            ),
+        ]
+        if self.reused:
+            share = self.reused / self.pairs
+            lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the former run")
+        if self.files_left_out:
+            lines.append(f"{self.files_left_out} files of the input were left out; --dry-run lists them")
+        if self.truncated:
+            lines.append(f"{self.truncated} pairs were cut to the model's length")
+        if rejected:
+            lines.append(f"{rejected} rows rejected, see {self.output}/rejects:")
+            lines += [f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items()]
+        if self.quarantined:
+            lines.append(
+                f"{len(self.quarantined)} shards were given up after {MAX_ATTEMPTS} processes died of each;"
+                " the run lacks them, and there is no _SUCCESS. The same command tries them again:"
+            )
+            for shard in self.quarantined:
+                lines.append(f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}")
+        return "\n".join(lines)
+
+
+def counts(tally: Tally) -> dict[str, Any]:
+    """The fields of a Summary that are of all the shards done."""
+    padded = tally.padded_tokens
+    return {
+        "queries": tally.queries,
+        "pairs": tally.pairs,
+        "reused": tally.reused,
+        "kept": tally.kept,
+        "rejected": dict(sorted(tally.rejected.items())),
+        "truncated": tally.truncated,
+        "tokens": tally.tokens,
+        "padding_share": round(1 - tally.tokens / padded, 4) if padded else 0.0,
+        "scores": _quantiles(tally.scores),
+        "best_scores": _quantiles(tally.best_scores),
+        "movement": _shares(tally.movement),
+    }
+
+
+def _quantiles(scores: Distribution) -> dict[str, float]:
+    if not scores.counts:
+        return {}
+    between = {f"p{share}": scores.quantile(share / 100) for share in (5, 25, 50, 75, 95)}
+    values = {"least": scores.least, **between, "largest": scores.largest}
+    return {name: float(f"{value:.6g}") for name, value in values.items()}
+
+
+def _shares(movement: Movement) -> dict[str, float]:
+    if not movement.total:
+        return {}
+    counts = {"up": movement.up, "same": movement.same, "down": movement.down, "places": movement.distance}
+    shares = {name: count / movement.total for name, count in counts.items()}
+    stayed = {f"stayed_in_top_{place}": movement.stayed_in_top(place) for place in (1, 10)}
+    return {name: round(share, 4) for name, share in (shares | stayed).items()}
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a working_dir on a cluster: the source is there, the package is not
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,86 @@
+"""What the driver remembers of the shards' reports: sums, and no more of them as the job grows."""
+
+import heapq
+import math
+from collections import Counter, defaultdict
+
+from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.statistics import Distribution, Movement
+
+SLOWEST = 10
+SLOTS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400)
+"""Lengths of time to count pairs by; each holds the one before a whole number of times."""
+_MOST_SLOTS = 4096
+
+
+class Tally:
+    """Adds reports up, in any order."""
+
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+        self.queries = self.pairs = self.reused = self.kept = self.truncated = self.tokens = (
+            self.padded_tokens
+        ) = 0
+        self.score_s = self.encode_s = 0.0
+        self.rejected: Counter[str] = Counter()
+        self.scores, self.best_scores, self.movement = Distribution(), Distribution(), Movement()
+        self.timeline = Timeline()
+        self._slowest: list[tuple[float, str, ShardReport]] = []
+
+    def add(self, report: ShardReport) -> None:
+        self.done.add(report.name)
+        for name in (
+            "queries",
+            "pairs",
+            "reused",
+            "kept",
+            "truncated",
+            "tokens",
+            "padded_tokens",
+            "score_s",
+            "encode_s",
+        ):
+            setattr(self, name, getattr(self, name) + getattr(report, name))
+        self.rejected.update(report.rejected)
+        self.scores = self.scores.plus(report.scores)
+        self.best_scores = self.best_scores.plus(report.best_scores)
+        self.movement = self.movement.plus(report.movement)
+        self.timeline.add(report)
+        heapq.heappush(self._slowest, (report.score_s, report.name, report))
+        if len(self._slowest) > SLOWEST:
+            heapq.heappop(self._slowest)
+
+    @property
+    def slowest(self) -> list[ShardReport]:
+        """Longest scored first."""
+        return [report for _, _, report in sorted(self._slowest, reverse=True)]
+
+
+class Timeline:
+    """When pairs were scored, by the clocks of the machines that scored them."""
+
+    def __init__(self) -> None:
+        self.slot_s = SLOTS_S[0]
+        self.pairs: dict[int, float] = {}
+        """Number of the slot, counted from the Unix epoch, to the pairs scored in it."""
+
+    def add(self, report: ShardReport) -> None:
+        """Its pairs, spread evenly over the time in which they were scored."""
+        end = report.finished.timestamp()
+        start = min(end - report.score_s, end - 1e-3)
+        for slot in range(math.floor(start / self.slot_s), math.floor(end / self.slot_s) + 1):
+            inside_s = min(end, (slot + 1) * self.slot_s) - max(start, slot * self.slot_s)
+            self.pairs[slot] = self.pairs.get(slot, 0.0) + report.pairs * inside_s / (end - start)
+        while len(self.pairs) > _MOST_SLOTS:
+            self._coarsen()
+
+    def by(self, slot_s: int) -> dict[int, float]:
+        """The same, by slots of slot_s, one of SLOTS_S and no finer than they are kept; in order of time."""
+        wider: defaultdict[int, float] = defaultdict(float)
+        for slot, pairs in sorted(self.pairs.items()):
+            wider[slot * self.slot_s // slot_s] += pairs
+        return dict(wider)
+
+    def _coarsen(self) -> None:
+        wider = SLOTS_S[SLOTS_S.index(self.slot_s) + 1]
+        self.pairs, self.slot_s = self.by(wider), wider

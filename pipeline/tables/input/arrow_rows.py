@@ -1,0 +1,220 @@
+"""What the formats that hold Arrow rows share: types checked, runs of queries found, rows made candidates.
+
+Flat tables have a row a candidate, nested ones a row a query, its candidates as list<struct>.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import Layout, require_columns, survey_schema
+from pipeline.tables.input.shards import FileSurvey, Int64Array
+from pipeline.tables.schema import is_id, is_text
+
+BATCH_ROWS = 4096
+
+
+class Runs:
+    """Gathers where the queries of one file stand, from its rows in order."""
+
+    def __init__(self) -> None:
+        self._ids: list[pa.Array] = []
+        self._starts: list[Int64Array] = []
+        self._pairs: list[Int64Array] = []
+        """Of each run, as far as it is known: it may go on in the rows to come."""
+        self._rows = self._pairs_before = 0
+        """Rows so far; pairs of rows before the first that has an id."""
+
+    def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
+        """The next rows: their query ids and, in a nested table, how many candidates each has."""
+        ids = _null_where_invalid(plain(query_ids))
+        valid = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
+        known = ids.drop_null()
+        begins = np.zeros(0, np.int64)
+        if len(known):
+            previous = self._ids[-1][-1] if self._ids else pa.scalar(None, known.type)
+            first = np.flatnonzero(_begins_run(known, previous))
+            begins = valid[first]
+        cuts = pairs = np.append(begins, len(ids))
+        if candidates is not None:
+            counts = np.asarray(pc.fill_null(candidates, 0).to_numpy(), np.int64)
+            pairs = np.append(0, np.cumsum(counts))[cuts]
+        if self._pairs:
+            self._pairs[-1][-1] += pairs[0]
+        else:
+            self._pairs_before += int(pairs[0])
+        if begins.size:
+            self._ids.append(known.take(pa.array(first)))
+            self._starts.append(self._rows + begins)
+            self._pairs.append(np.diff(pairs))
+        self._rows += len(ids)
+
+    def survey(self, file: SourceFile, schema: pa.Schema) -> FileSurvey:
+        """schema: as `checked_schema` gives it."""
+        ids, begin = pa.nulls(1, schema.field("query_id").type), np.zeros(1, np.int64)
+        pairs = np.zeros(1, np.int64)
+        if self._ids:
+            ids, begin = pa.concat_arrays(self._ids), np.concatenate(self._starts)
+            pairs = np.concatenate(self._pairs)
+        # Rows without an id before the first run belong to it too.
+        begin[0] = 0
+        pairs[0] += self._pairs_before
+        return FileSurvey(file, ids, begin, begin + 1, pairs, self._rows, schema)
+
+
+def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
+    """The types the run will have. Raises InputError for a missing or wrongly typed column."""
+    own = layout.columns
+    nested = is_nested(schema, layout)
+    top = [own.query_id, own.query] + ([] if nested else [own.passage_id, own.passage])
+    require_columns(url, top, schema.names)
+    outer = inner = {field.name: plain_type(field.type) for field in schema}
+    if nested:
+        candidate = schema.field(own.candidates).type.value_type
+        inner = {field.name: plain_type(field.type) for field in candidate}
+        require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
+    kept_types = outer | inner
+    require_columns(url, list(layout.kept.values()), list(kept_types), "output.keep_columns")
+    for name, data_type in ((own.query, outer[own.query]), (own.passage, inner[own.passage])):
+        if not is_text(data_type):
+            raise InputError(f"{url}: column {name!r} is {data_type}, a text is needed")
+    query_id, passage_id = outer[own.query_id], inner[own.passage_id]
+    for name, data_type in ((own.query_id, query_id), (own.passage_id, passage_id)):
+        if not is_id(data_type):
+            raise InputError(f"{url}: column {name!r} is {data_type}; ids are text, integers or binary")
+    return survey_schema(
+        query_id, passage_id, {ours: kept_types[theirs] for ours, theirs in layout.kept.items()}
+    )
+
+
+def is_nested(schema: pa.Schema, layout: Layout) -> bool:
+    if layout.columns.candidates not in schema.names or layout.columns.passage_id in schema.names:
+        return False
+    data_type = schema.field(layout.columns.candidates).type
+    return bool(
+        (pa.types.is_list(data_type) or pa.types.is_large_list(data_type))
+        and pa.types.is_struct(data_type.value_type)
+    )
+
+
+def wanted_columns(schema: pa.Schema, layout: Layout) -> list[str]:
+    """The columns to read: of `schema`, all that the run needs."""
+    own = layout.columns
+    texts = [own.candidates] if is_nested(schema, layout) else [own.passage_id, own.passage]
+    wanted = dict.fromkeys([own.query_id, own.query, *texts, *layout.kept.values()])
+    return [name for name in wanted if name in schema.names]
+
+
+def candidate_rows(batch: pa.Table, first: int, layout: Layout, target: pa.Schema) -> pa.Table:
+    """Rows of the table, the first of them number `first` (from 0), as `target`, a `reading_schema`."""
+    row = pa.array(np.arange(first + 1, first + 1 + batch.num_rows))
+    make = _flatten if is_nested(batch.schema, layout) else _rename
+    return make(batch, row, layout, target)
+
+
+def _null_where_invalid(ids: pa.Array) -> pa.Array:
+    """An id that is no valid text is rejected when it is read; here it counts as none."""
+    valid = pa.array(valid_text(ids))
+    return ids if pc.all(valid).as_py() else pc.if_else(valid, ids, pa.scalar(None, ids.type))
+
+
+def _begins_run(ids: pa.Array, previous: pa.Scalar) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    begins = np.ones(len(ids), bool)
+    begins[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    begins[0] = not previous.is_valid or ids[0] != previous
+    return begins
+
+
+def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
+    own = layout.columns
+    arrays = {
+        "query_id": plain(batch[own.query_id]),
+        "query": plain(batch[own.query]),
+        "passage_id": plain(batch[own.passage_id]),
+        "passage": plain(batch[own.passage]),
+        "kept": _kept(
+            {ours: plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()}, row, target
+        ),
+        "row": row,
+        "item": pa.nulls(len(row), pa.int32()),
+        "reason": pa.nulls(len(row), pa.string()),
+    }
+    return _cast(arrays, target)
+
+
+def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
+    own = layout.columns
+    lists = batch[own.candidates].combine_chunks()
+    parent = pc.list_parent_indices(lists)
+    inner = lists.flatten()
+    starts = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())])
+    inside = {field.name for field in inner.type}
+    # Field access by compute looks through the struct's own nulls: a null candidate has a null id.
+    item = pa.array(np.arange(len(inner)) - starts[parent.to_numpy()] + 1, pa.int32())
+    kept = {
+        ours: plain(
+            pc.struct_field(inner, theirs) if theirs in inside else _column(batch, theirs).take(parent)
+        )
+        for ours, theirs in layout.kept.items()
+    }
+    arrays = {
+        "query_id": plain(batch[own.query_id].take(parent)),
+        "query": plain(batch[own.query].take(parent)),
+        "passage_id": plain(pc.struct_field(inner, own.passage_id)),
+        "passage": plain(pc.struct_field(inner, own.passage)),
+        "kept": _kept(kept, parent, target),
+        "row": row.take(parent),
+        "item": item,
+        "reason": pa.nulls(len(inner), pa.string()),
+    }
+    return pa.concat_tables([_cast(arrays, target), _null_lists(batch, lists, row, layout, target)])
+
+
+def _column(batch: pa.Table, name: str) -> pa.ChunkedArray:
+    """Null where the table gained the column after this file was written."""
+    return batch[name] if name in batch.column_names else pa.chunked_array([pa.nulls(batch.num_rows)])
+
+
+def _null_lists(
+    batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout, target: pa.Schema
+) -> pa.Table:
+    """A row that has no list at all is refused as one."""
+    null = lists.is_null()
+    count = pc.sum(null).as_py() or 0
+    known = {
+        "query_id": plain(batch[layout.columns.query_id]).filter(null),
+        "row": row.filter(null),
+        "reason": pa.array(["null_candidates"] * count, pa.string()),
+    }
+    return _cast({field.name: known.get(field.name, pa.nulls(count, field.type)) for field in target}, target)
+
+
+def _kept(columns: dict[str, pa.Array], like: pa.Array, target: pa.Schema) -> pa.Array:
+    fields = target.field("kept").type
+    if not columns:
+        return pa.array([{}] * len(like), fields)
+    arrays = [columns[field.name].cast(field.type) for field in fields]
+    return pa.StructArray.from_arrays(arrays, fields=list(fields))
+
+
+def _cast(arrays: dict[str, pa.Array], target: pa.Schema) -> pa.Table:
+    return pa.table([arrays[field.name].cast(field.type) for field in target], schema=target)
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Without chunks, dictionaries and the large and view variants, which differ in memory only."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return whole.cast(plain_type(whole.type), safe=False)
+
+
+def plain_type(data_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(data_type):
+        return plain_type(data_type.value_type)
+    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
+        return pa.string()
+    if pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
+        return pa.binary()
+    return data_type

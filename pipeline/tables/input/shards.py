@@ -1,0 +1,181 @@
+"""Pure: from where each query stands in the files to shards of whole queries."""
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import InputError
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.partitions import Partitions
+
+_FILES_AT_ONCE = 1024
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of one file: rows [start, stop) of a Parquet file, bytes [start, stop) of a text file."""
+
+    file: str
+    identity: str
+    start: int
+    stop: int
+    first_row: int
+    """1-based number of the row (text files: line) at `start`."""
+    partitions: Partitions = field(default_factory=dict)
+    """Columns that stand in the path alone, not in the file."""
+
+
+class Shard(BaseModel):
+    """The unit of work, of resume and of output: whole queries, in the input's order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    slices: tuple[Slice, ...]
+    queries: int
+    pairs: int
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.index:06d}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where its rows stand, for people."""
+        return tuple(f"{piece.file} from row {piece.first_row}" for piece in self.slices)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the shard holds: files with their identities, and the stretches of them."""
+        return hashlib.sha256(self.model_dump_json(include={"slices"}).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class FileSurvey:
+    """Where the queries of one file stand: entry i of each array is one run of rows with the same query.
+
+    A run reaches to the start of the next, so that rows without a query id, which are rejected when they
+    are read, belong to some run.
+    """
+
+    file: SourceFile
+    query_ids: pa.Array
+    """Null in the one run of a file in which no row has an id."""
+    starts: Int64Array
+    rows: Int64Array
+    pairs: Int64Array
+    stop: int
+    schema: pa.Schema
+    """Of the columns the run will have from this file: query_id, passage_id, kept (a struct)."""
+
+
+@dataclass
+class _Open:
+    """The shard being filled."""
+
+    slices: list[Slice] = field(default_factory=list)
+    queries: int = 0
+    pairs: int = 0
+
+
+def cut_shards(surveys: Iterable[FileSurvey], shard_pairs: int) -> Iterator[Shard]:
+    """Shards of up to `shard_pairs` pairs, in order; a query larger than that makes a shard of its own.
+
+    A query that goes on at the top of the next file stays whole. Raises InputError, naming both places,
+    where a query's rows stand apart; it notices at the end, after the last shard.
+    """
+    seen = _SeenQueries()
+    shard, index, last_id = _Open(), 0, None
+    for survey in surveys:
+        continues = last_id is not None and survey.query_ids[0].as_py() == last_id
+        seen.add(survey, skip_first=continues)
+        if survey.query_ids[-1].is_valid:
+            last_id = survey.query_ids[-1].as_py()
+        ends = np.cumsum(survey.pairs)
+        run = 0
+        while run < len(survey.starts):
+            done = int(ends[run - 1]) if run else 0
+            stop = int(np.searchsorted(ends, done + shard_pairs - shard.pairs, side="right"))
+            # The next file may go on with the query that stood before a file without ids: both stay here.
+            stuck = run == 0 and (continues or not survey.query_ids[0].is_valid)
+            if stop <= run and shard.slices and not stuck:
+                yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)
+                shard, index = _Open(), index + 1
+                continue
+            stop = max(stop, run + 1)
+            _extend(shard, survey, run, stop)
+            shard.queries -= continues and run == 0
+            run = stop
+    if shard.slices:
+        yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)
+    seen.check()
+
+
+def _extend(shard: _Open, survey: FileSurvey, run: int, stop: int) -> None:
+    end = int(survey.starts[stop]) if stop < len(survey.starts) else survey.stop
+    shard.slices.append(
+        Slice(
+            file=survey.file.url,
+            identity=survey.file.identity,
+            start=int(survey.starts[run]),
+            stop=end,
+            first_row=int(survey.rows[run]),
+            partitions=survey.file.partitions,
+        )
+    )
+    shard.queries += stop - run - survey.query_ids[run:stop].null_count
+    shard.pairs += int(survey.pairs[run:stop].sum())
+
+
+class _SeenQueries:
+    """Notices a query that comes again, at 16 bytes a query and 16 a file."""
+
+    def __init__(self) -> None:
+        self._hashes: list[npt.NDArray[np.uint64]] = []
+        self._rows: list[Int64Array] = []
+        self._files: list[str] = []
+        self._counts = array("q")
+        """Of each file, its queries."""
+        self._new: list[tuple[pa.Array, Int64Array]] = []
+        """Ids and rows of files that are taken together, since files may be many and small."""
+
+    def add(self, survey: FileSurvey, skip_first: bool) -> None:
+        ids = survey.query_ids[int(skip_first) :].drop_null()
+        if len(ids):
+            self._new.append((ids, survey.rows[len(survey.rows) - len(ids) :]))
+        self._files.append(survey.file.url)
+        self._counts.append(len(ids))
+        if len(self._new) == _FILES_AT_ONCE:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if self._new:
+            ids = pa.concat_arrays([ids for ids, _ in self._new])
+            self._hashes.append(pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False))
+            self._rows.append(np.concatenate([rows for _, rows in self._new]))
+            self._new = []
+
+    def check(self) -> None:
+        self._take_in()
+        hashes = np.concatenate(self._hashes) if self._hashes else np.zeros(0, np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+        if again.size:
+            first, second = self._place(int(order[again[0]])), self._place(int(order[again[0] + 1]))
+            raise InputError(
+                f"a query's candidates stand apart: its rows begin at {first} and again at {second}."
+                f" {again.size} such places; sort the table by query id"
+            )
+
+    def _place(self, position: int) -> str:
+        file = int(np.searchsorted(np.cumsum(self._counts), position, side="right"))
+        return f"{self._files[file]} row {np.concatenate(self._rows)[position]}"

@@ -1,0 +1,95 @@
+"""A table as it was at one moment: what a lakehouse table holds, however it changes while the job runs."""
+
+import importlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.input.files import SourceFile, find_file
+from pipeline.tables.input.partitions import Partitions
+
+_THREADS = 16
+_FIELD_ID = b"PARQUET:field_id"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    files: list[SourceFile]
+    version: int | None = None
+    """Of the table; None where it has none."""
+    schema: pa.Schema | None = None
+    """The columns as the table declares them; None where every file speaks for itself."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Files that are not read, with the reason."""
+
+
+def library(module: str, table_format: str) -> Any:
+    """The package that reads a format. Raises InputError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"input.format {table_format} needs a package that is not here ({error.name}):"
+            f" pip install 'rayrank[{table_format}]'"
+        ) from error
+
+
+def object_store_options() -> dict[str, str]:
+    """What the stores of deltalake and lance ask for besides what they find in the environment themselves."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", ""))
+    plain = {"allow_http": "true"} if endpoint.startswith("http:") else {}
+    return {"aws_endpoint": endpoint, **plain} if endpoint else {}
+
+
+def data_files(places: Iterable[tuple[str, Partitions]]) -> list[SourceFile]:
+    """The data files at these URLs, sorted by path. Raises InputError for one that is not there."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(lambda place: find_file(place[0])._replace(partitions=place[1]), places)
+        return sorted(found, key=lambda file: file.url)
+
+
+def declared_columns(
+    url: str, held: pa.Schema, partitions: Partitions, names: list[str], declared: pa.Schema
+) -> pa.Schema:
+    """What the rows of a data file are, as its table declares them.
+
+    Raises InputError where the file holds one of the columns `names` under another name or in another shape:
+    the table's columns were changed after the file was written. A column that is not there at all is null,
+    if the table lets it be.
+    """
+    ids = {_id(each) for each in held} - {None}
+    for name in names:
+        if name not in declared.names or name in partitions:
+            continue
+        column = declared.field(name)
+        absent = name not in held.names and _id(column) not in ids and column.nullable
+        if not absent and not (name in held.names and _holds(column, held.field(name))):
+            raise InputError(
+                f"{url}: column {name!r} does not stand in this data file as the table declares it: it was"
+                " renamed, replaced or given another shape later. Rewrite the table's data files"
+            )
+    return declared
+
+
+def _holds(declared: pa.Field, held: pa.Field) -> bool:
+    """Whether both are the same column, with all that is in it; values may have been of a narrower type."""
+    if _id(declared) not in (None, _id(held)):
+        return False
+    one, other = declared.type, held.type
+    if pa.types.is_struct(one):
+        inside = {each.name: each for each in other} if pa.types.is_struct(other) else {}
+        return all(each.name in inside and _holds(each, inside[each.name]) for each in one)
+    if pa.types.is_list(one) or pa.types.is_large_list(one):
+        is_list = pa.types.is_list(other) or pa.types.is_large_list(other)
+        return is_list and _holds(one.value_field, other.value_field)
+    return True
+
+
+def _id(column: pa.Field) -> bytes | None:
+    """Iceberg's number of a column, which its name may leave."""
+    return (column.metadata or {}).get(_FIELD_ID)

@@ -1,0 +1,113 @@
+"""What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.shards import FileSurvey
+
+
+def with_compression(*suffixes: str) -> tuple[str, ...]:
+    """The endings of text files, plain and in the compressions that are read."""
+    return tuple(f"{suffix}{packed}" for suffix in suffixes for packed in ("", ".gz", ".bz2", ".xz"))
+
+
+class RunFinder:
+    """Gathers runs of lines with the same query id; places are bytes."""
+
+    def __init__(self) -> None:
+        self._id_type: type | None = None
+        self._ids: list[Any] = []
+        self._starts: list[int] = []
+        self._rows: list[int] = []
+        self._pairs: list[int] = []
+        self._pairs_before = 0
+        """In lines before the first run, which go with it."""
+
+    def add(self, query_id: object, start: int, row: int, pairs: int = 1) -> None:
+        """A line at byte `start`, number `row`.
+
+        An id that is no text or integer, or of another type than the first, makes no run: its line goes
+        with the run before it, to be rejected when it is read.
+        """
+        usable = isinstance(query_id, str | int) and not isinstance(query_id, bool) and _is_unicode(query_id)
+        if usable and self._id_type is None:
+            self._id_type = type(query_id)
+        if not usable or type(query_id) is not self._id_type:
+            if self._ids:
+                self._pairs[-1] += pairs
+            else:
+                self._pairs_before += pairs
+            return
+        if not self._ids or self._ids[-1] != query_id:
+            self._ids.append(query_id)
+            self._starts.append(start)
+            self._rows.append(row)
+            self._pairs.append(0 if self._pairs else self._pairs_before)
+        self._pairs[-1] += pairs
+
+    @property
+    def id_type(self) -> pa.DataType:
+        return pa.int64() if self._id_type is int else pa.string()
+
+    def survey(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileSurvey:
+        """The survey of a file whose first line, `row`, is at byte `start`, and which ends at `stop`."""
+        ids = pa.array(self._ids or [None], self.id_type)
+        starts, rows = np.array(self._starts or [start], np.int64), np.array(self._rows or [row], np.int64)
+        starts[0], rows[0] = start, row
+        return FileSurvey(
+            file, ids, starts, rows, np.array(self._pairs or [self._pairs_before], np.int64), stop, schema
+        )
+
+
+def numbered_lines(
+    stream: IO[bytes], start: int, stop: int | None, row: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """(byte, number, line) of the lines that begin in [start, stop); `row` is the number of the first."""
+    stream.seek(start)
+    place = start
+    while stop is None or place < stop:
+        line = stream.readline()
+        if not line:
+            return
+        yield place, row, line
+        place += len(line)
+        row += 1
+
+
+def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> dict[str, Any]:
+    """The row with what Arrow can't hold made null, and the `reason` to refuse it, or null.
+
+    Nulls are left to cleaning. Lone surrogates, which JSON escapes and undecodable bytes turn into, are no
+    text.
+    """
+    reason = None
+    values = dict(row)
+    for name, id_type in zip(("query_id", "passage_id"), id_types, strict=True):
+        value = row[name]
+        fits = _is_int64(value) if pa.types.is_integer(id_type) else isinstance(value, str)
+        if value is not None and not fits:
+            values[name], reason = None, reason or "invalid_id"
+    for name in ("query_id", "query", "passage_id", "passage"):
+        value = row[name]
+        is_text = isinstance(value, str) or name.endswith("_id")
+        if value is not None and not (is_text and _is_unicode(value)):
+            values[name], reason = None, reason or "invalid_text"
+    return {**values, "reason": reason}
+
+
+def _is_int64(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _is_unicode(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

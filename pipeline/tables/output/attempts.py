@@ -1,0 +1,54 @@
+"""Shards that kill the process that works on them: counted before the work, so that this ends.
+
+OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.tables.input.shards import Shard
+from pipeline.tables.output.directory import Directory
+
+_ATTEMPTS = "_manifest/attempts"
+MAX_ATTEMPTS = 3
+"""More than one: a process dies with its machine as well, through no fault of its shard."""
+
+
+class Quarantined(BaseModel):
+    """A shard that was given up."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    stage: str
+    """The stage that did not survive it."""
+    pairs: int
+    places: tuple[str, ...]
+    """Where its rows stand."""
+
+    @classmethod
+    def of(cls, shard: Shard, stage: str) -> "Quarantined":
+        return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=shard.places)
+
+
+class Attempts:
+    """Of one stage at one shard."""
+
+    def __init__(self, output: Directory, shard: Shard, stage: str) -> None:
+        self._output = output
+        self._file = f"{_ATTEMPTS}/{shard.name}.{stage}.json"
+
+    def made(self) -> int:
+        """How many there were, since the job's last start, that nobody survived."""
+        return int(self._output.read(self._file) or b"0")
+
+    def begin(self, made: int) -> None:
+        """Count one more than were `made`."""
+        self._output.write(self._file, str(made + 1).encode())
+
+    def survived(self) -> None:
+        self._output.remove_file(self._file)
+
+
+def forget_attempts(output: Directory) -> None:
+    """What is new, the input or the machine, may do better."""
+    output.remove(_ATTEMPTS)

@@ -1,0 +1,191 @@
+"""The right of one driver to write an output, so that two starts at once don't do the same work.
+
+OUTPUT/_manifest/driver/NNNNNN.json: a file a start, made by a write that fails where the file exists. The
+highest number has the right; its owner writes the file again every few seconds, with how far it is. Another
+start takes the next number once that beat has stopped, or at once where it can see that the process is gone.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline import log
+from pipeline.errors import OutputError, RayrankError
+from pipeline.tables.output.directory import Directory
+
+_DRIVERS = "_manifest/driver"
+BEAT_S = 5.0
+_PATIENCE_BEATS = 6
+"""Beats that may fail to come before a driver counts as dead: a store may be slow for a while."""
+
+
+State = Literal["running", "finished", "interrupted", "failed"]
+
+
+class Beat(BaseModel):
+    """What a driver says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    number: int
+    """Of the beat; grows while the driver lives."""
+    host: str
+    pid: int
+    started: datetime
+    time: datetime
+    """When this was written, by the driver's clock."""
+    shards: int
+    shards_done: int
+    pairs_done: int
+    """Of this start; `shards` and `shards_done` are of the whole job."""
+    message: str = ""
+
+
+class Lease:
+    """The driver's own: counts what is done, and tells it with every beat."""
+
+    def __init__(self, output: Directory, file: str, first: Beat) -> None:
+        self._output, self._file, self._beat = output, file, first
+        self._lost = False
+        self._change = Lock()  # the driver counts, the thread beats
+        self._stop = Event()
+        self._thread = Thread(target=self._keep, daemon=True)
+
+    def add(self, pairs: int) -> None:
+        """A shard is done. Raises OutputError where another start has taken over."""
+        if self._lost:
+            raise OutputError(
+                f"{self._output.url}: another start has taken over, since this one did not beat"
+                f" for {BEAT_S * _PATIENCE_BEATS:.0f} s"
+            )
+        with self._change:
+            done = {"shards_done": self._beat.shards_done + 1, "pairs_done": self._beat.pairs_done + pairs}
+            self._beat = self._beat.model_copy(update=done)
+
+    def _keep(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            try:
+                self._lost = _files(self._output)[-1] > self._file
+                if self._lost:
+                    return
+                self._write("running")
+            except RayrankError as error:
+                log.warning("beat failed", why=error)
+
+    def _write(self, state: State, message: str = "") -> None:
+        news = {"state": state, "time": datetime.now(UTC), "message": message}
+        with self._change:
+            self._beat = self._beat.model_copy(update={**news, "number": self._beat.number + 1})
+            told = self._beat.model_dump_json(indent=2)
+        self._output.write(f"{_DRIVERS}/{self._file}", told.encode())
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self, state: State, message: str = "") -> None:
+        """The last word."""
+        self._stop.set()
+        self._thread.join()
+        if not self._lost:
+            self._write(state, message)
+
+
+@contextmanager
+def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
+    """Hold the right to write `output`. Raises OutputError where another driver holds it."""
+    names = _files(output)
+    if names:
+        _wait_until_free(output, names[-1])
+    file = f"{int(names[-1].removesuffix('.json')) + 1 if names else 1:06d}.json"
+    now = datetime.now(UTC)
+    first = Beat(
+        state="running",
+        number=0,
+        host=_host(),
+        pid=os.getpid(),
+        started=now,
+        time=now,
+        shards=shards,
+        shards_done=shards_done,
+        pairs_done=0,
+    )
+    if not output.create(f"{_DRIVERS}/{file}", first.model_dump_json(indent=2).encode()):
+        raise OutputError(f"{output.url}: another start has just begun to write here")
+    held = Lease(output, file, first)
+    held.start()
+    try:
+        yield held
+    except Exception as error:
+        held.end("failed", str(error))
+        raise
+    except BaseException:
+        held.end("interrupted")
+        raise
+    held.end("finished")
+
+
+def last_beat(output: Directory) -> Beat | None:
+    """The last word of the last driver; None where there was none."""
+    names = _files(output)
+    data = output.read(f"{_DRIVERS}/{names[-1]}") if names else None
+    return None if data is None else Beat.model_validate_json(data)
+
+
+def is_silent(beat: Beat, now: datetime) -> bool:
+    """Whether a driver that says it runs has missed so many beats that it counts as dead."""
+    return (now - beat.time).total_seconds() > BEAT_S * _PATIENCE_BEATS
+
+
+def _files(output: Directory) -> list[str]:
+    return sorted(name for name in output.names(_DRIVERS) if name.endswith(".json"))
+
+
+def _wait_until_free(output: Directory, file: str) -> None:
+    """Return once the driver of `file` is seen not to write any more; raise OutputError where it does."""
+
+    def read() -> Beat | None:
+        data = output.read(f"{_DRIVERS}/{file}")
+        return None if data is None else Beat.model_validate_json(data)
+
+    first = read()
+    if first is None or first.state != "running" or _is_gone(first):
+        return
+    log.info("waiting", why="another start may still be writing here", host=first.host, pid=first.pid)
+    for _ in range(_PATIENCE_BEATS):
+        time.sleep(BEAT_S)
+        beat = read()
+        if beat is None or beat.state != "running":
+            return
+        if beat.number != first.number:
+            raise OutputError(
+                f"{output.url}: another start is writing here: process {beat.pid} on {beat.host}, since"
+                f" {beat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop it, or take another output.path"
+            )
+
+
+def _is_gone(beat: Beat) -> bool:
+    """Whether the process can be seen from here and is not there."""
+    if beat.host != _host() or not Path("/proc/self").exists():
+        return False
+    try:
+        # The state stands behind the name, which is in brackets and may hold any sign.
+        state = Path(f"/proc/{beat.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"  # killed, and not yet asked for by its parent
+
+
+def _host() -> str:
+    """The machine, with the container in which process numbers mean something."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = f" {namespace.readlink()}" if namespace.is_symlink() else ""
+    return platform.node() + inside

@@ -1,0 +1,129 @@
+"""The run: what one shard leaves in the output directory."""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import is_utf8
+from pipeline.tables.input.files import open_input
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.schema import RUN_COLUMNS, run_schema
+from pipeline.tables.storage import is_directory
+
+RUN_TAG = "rayrank"
+
+
+def write_shard(
+    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, layer_scores: Sequence[str] = ()
+) -> None:
+    """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
+
+    ranked: RUN_COLUMNS, the columns named by layer_scores, and kept (a struct), rows as they shall stand.
+    """
+    ids_and_kept = (ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept"))
+    query_id, passage_id, kept_type = ids_and_kept
+    schema = run_schema(query_id, passage_id, layer_scores, kept_type)
+    kept = ranked["kept"].combine_chunks().flatten()
+    columns = [ranked[column] for column in (*RUN_COLUMNS, *layer_scores)]
+    output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema)))
+    if rejects.num_rows:
+        output.write(f"rejects/{name}.parquet", parquet_bytes(rejects))
+
+
+class RunRow(NamedTuple):
+    """One candidate of a run; ids as text."""
+
+    query_id: str
+    passage_id: str
+    score: float
+
+
+def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
+    """The rows of a TREC run, or of a job's output directory, and the top_k at which the latter was cut.
+
+    A job's rows have the negated rank for a score: it tells equal scores apart, as the job did. Raises
+    InputError for what is neither, or for an output that is not finished.
+    """
+    if is_directory(url):
+        return _job_rows(Directory(url))
+    return list(_trec_rows(url)), None
+
+
+def _trec_rows(url: str) -> Iterator[RunRow]:
+    with open_input(url) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                query_id, _, passage_id, _, score, *_ = line.split()
+                yield RunRow(query_id.decode(), passage_id.decode(), float(score))
+            except ValueError as error:
+                raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`") from error
+
+
+def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
+    summary = output.read("summary.json")
+    if summary is None or output.read("_SUCCESS") is None:
+        raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
+    rows = []
+    for table in read_run_shards(output):
+        columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
+        rows += [
+            RunRow(_text(query), _text(passage), -rank) for query, passage, rank in zip(*columns, strict=True)
+        ]
+    return rows, json.loads(summary)["top_k"]
+
+
+def read_run_shards(output: Directory) -> Iterator[pa.Table]:
+    """The tables of a run, in the order of their shards."""
+    for name in sorted(name for name in output.names("run") if not name.startswith("_")):
+        yield _read_shard(output, name)
+
+
+def write_trec_run(output: Directory, names: list[str]) -> None:
+    """Join the run shards to run.trec: query Q0 passage rank score tag, a line a candidate."""
+    with output.writing("run.trec") as stream:
+        for name in names:
+            for line in _trec_lines(_read_shard(output, f"{name}.parquet")):
+                stream.write(line.encode())
+
+
+def check_trec_ids(table: pa.Table) -> None:
+    """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for."""
+    for column in ("query_id", "passage_id"):
+        for number, value in enumerate(table[column].to_pylist()):
+            data = value if isinstance(value, bytes) else str(value).encode()
+            if data.split() != [data] or not is_utf8(data):
+                place = table.slice(number, 1).select(["file", "row"]).to_pylist()[0]
+                raise InputError(
+                    f"{place['file']} row {place['row']}: {column} {value!r} is empty, has blanks or is no"
+                    " text, which a TREC run can't hold; set output.trec_run to false"
+                )
+
+
+def _read_shard(output: Directory, file: str) -> pa.Table:
+    data = output.read(f"run/{file}")
+    if data is None:
+        raise InputError(f"{output.url}/run/{file}: is gone, though its marker says that it was written")
+    return pq.read_table(io.BytesIO(data))
+
+
+def _trec_lines(table: pa.Table) -> Iterator[str]:
+    columns = ("query_id", "passage_id", "rank", "score")
+    for query_id, passage_id, rank, score in zip(*(table[name].to_pylist() for name in columns), strict=True):
+        # Nine digits tell every float32 from its neighbours.
+        yield f"{_text(query_id)} Q0 {_text(passage_id)} {rank} {score:.9g} {RUN_TAG}\n"
+
+
+def _text(value: str | int | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A Parquet file of one table."""
+    stream = io.BytesIO()
+    pq.write_table(table, stream, compression="zstd")
+    return stream.getvalue()

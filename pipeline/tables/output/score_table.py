@@ -1,0 +1,134 @@
+"""The score table beside a run: what each pair scored, by the content of its texts, for a later run to reuse.
+
+OUTPUT/scores/NAME.parquet, a row a scored pair, also those that top_k cut off, in no order to rely on:
+    query: uint64, the first 8 bytes of BLAKE2b of the query; pair: 16 bytes, BLAKE2b of the query's length in
+    bytes (8 bytes, little-endian), the query and the passage, in UTF-8 as the model was given them;
+    score, query_cut, passage_cut, window, score_N: as in the run
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.markers import JobRecord, markers, read_record
+from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.schema import result_schema
+
+_SCORES = "scores"
+_SAME_SCORES = {"scorer.device", "scorer.max_batch_tokens"}
+"""Options that move a score by no more than rounding does."""
+
+
+def fingerprints(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
+    """Of (query, passage) pairs: the columns `query` and `pair` of a score table."""
+    known: dict[str, tuple[int, blake2b]] = {}
+    query_prints, pair_prints = [], []
+    for query, passage in zip(queries, passages, strict=True):
+        if query not in known:
+            data = query.encode()
+            begun = blake2b(len(data).to_bytes(8, "little") + data, digest_size=16)
+            known[query] = (int.from_bytes(blake2b(data, digest_size=8).digest(), "little"), begun)
+        query_print, begun = known[query]
+        pair = begun.copy()
+        pair.update(passage.encode())
+        query_prints.append(query_print)
+        pair_prints.append(pair.digest())
+    return pa.table(
+        {"query": pa.array(query_prints, pa.uint64()), "pair": pa.array(pair_prints, pa.binary(16))}
+    )
+
+
+def write_scores(output: Directory, name: str, prints: pa.Table, results: pa.Table) -> None:
+    """prints: `fingerprints`; results: a `result_schema` row each."""
+    table = pa.table([*prints.columns, *results.columns], schema=pa.schema([*prints.schema, *results.schema]))
+    output.write(f"{_SCORES}/{name}.parquet", parquet_bytes(table))
+
+
+@dataclass(frozen=True)
+class FormerScores:
+    """The score table of another run, and in which of its shards each query stands: 12 bytes a query."""
+
+    url: str
+    names: tuple[str, ...]
+    queries: npt.NDArray[np.uint64]
+    """Sorted; a query that stands in several shards is here for each."""
+    shards: npt.NDArray[np.int32]
+    """For each of `queries` the position in `names`."""
+
+    @classmethod
+    def of(cls, url: str) -> "FormerScores":
+        """Of the run at `url`, which `check_former` has let pass."""
+        output = Directory(url)
+        names, queries = [], []
+        for report in markers(output):
+            names.append(report.name)
+            queries.append(np.frombuffer(report.query_prints, np.uint64))
+        shards = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in queries])
+        every = np.concatenate([np.zeros(0, np.uint64), *queries])
+        order = np.argsort(every, kind="stable")
+        return cls(output.url, tuple(names), every[order], shards[order])
+
+    def find(self, prints: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
+        """What each pair scored there.
+
+        prints: `fingerprints`. Gives a `result_schema` row for each of them, null where unknown.
+        """
+        schema = result_schema(layer_scores)
+        wanted = np.unique(prints["query"].to_numpy())
+        first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
+        places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
+        found = sorted({self.names[shard] for shard in np.concatenate([np.zeros(0, np.int32), *places])})
+        output = Directory(self.url)
+        tables = [pa.schema([("pair", pa.binary(16)), *schema]).empty_table()]
+        tables += [self._read(output, name).select(tables[0].column_names) for name in found]
+        former = pa.concat_tables(tables).combine_chunks()
+        at = pc.index_in(prints["pair"].combine_chunks(), value_set=former["pair"].combine_chunks())
+        return former.select(schema.names).take(at)
+
+    def _read(self, output: Directory, name: str) -> pa.Table:
+        data = output.read(f"{_SCORES}/{name}.parquet")
+        if data is None:
+            raise InputError(
+                f"reuse: {output.url}/{_SCORES}/{name}.parquet: is gone, though its marker says that it was"
+                " written; leave reuse out to score every pair"
+            )
+        return pq.read_table(io.BytesIO(data))
+
+
+def distinct_queries(prints: pa.Table) -> bytes:
+    """The distinct `query` of some fingerprints, 8 bytes each: what a marker holds of them."""
+    return np.unique(prints["query"].to_numpy()).tobytes()
+
+
+def check_former(url: str, now: JobRecord) -> None:
+    """Raises InputError where no finished run lies at `url`, or one with another scorer than `now` has."""
+    output = Directory(url)
+    before = read_record(output)
+    if before is None or output.read("summary.json") is None:
+        raise InputError(
+            f"reuse: {output.url}: no finished run (no summary.json of one in it); leave reuse out to score"
+            " every pair"
+        )
+    fields = {name for record in (before, now) for name in record.config if name.startswith("scorer.")}
+    for name in sorted(fields - _SAME_SCORES):
+        old, new = before.config.get(name), now.config.get(name)
+        if old != new:
+            raise InputError(_other_scorer(output, f"{name} was {old!r}, is {new!r}"))
+    if before.model_fingerprint != now.model_fingerprint:
+        raise InputError(_other_scorer(output, "the model's weights or files differ"))
+
+
+def _other_scorer(output: Directory, difference: str) -> str:
+    return (
+        f"reuse: {output.url}: its scores are another scorer's ({difference}); leave reuse out to score every"
+        " pair"
+    )

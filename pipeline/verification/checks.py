@@ -1,0 +1,196 @@
+"""Are scores the same in this process, through the job, through a service, and as published?"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from pipeline.errors import InputError
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.tables.input.config import InputConfig
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.run import parquet_bytes, read_run_shards
+from pipeline.tables.schema import score_columns
+
+SERVICE_KEY = "RAYRANK_API_KEY"
+Scores = npt.NDArray[np.float32]
+"""(pairs, cutoff layers)"""
+
+_P4 = [
+    ("What is the capital of France?", "Paris is the capital of France."),
+    ("What is the capital of France?", "The population of China is over 1.4 billion people."),
+    ("What is the population of China?", "Paris is the capital of France."),
+    ("What is the population of China?", "The population of China is over 1.4 billion people."),
+]
+_BARE = [("query", "passage")]
+PAIRS = [
+    *_P4,
+    *_BARE,
+    ("what is panda?", "hi"),
+    ("what is panda?", "The giant panda is a bear species endemic to China."),
+    ("what is panda?", ""),
+    ("what is panda?", "Pandas eat bamboo. " * 150),
+    ("什么是大熊猫？", "大熊猫是中国特有的一种熊科动物。"),
+    ("什么是大熊猫？", "Paris est la capitale de la France, très loin d'ici. 🐼"),
+    ("", "a passage without a query"),
+]
+"""Short and long, of several scripts, empty: what a way of scoring might treat in its own way."""
+
+_SHARD_PAIRS = 4
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.05}
+"""Batches of another composition round otherwise; the more so, the fewer digits there are."""
+_PUBLISHED_TOLERANCE = {"float32": 0.03, "bfloat16": 0.3, "float16": 0.03}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Scores on a model's card or in FlagEmbedding's README, made in float16, and the options they need."""
+
+    pairs: list[tuple[str, str]]
+    scores: list[float]
+    options: dict[str, Any]
+
+
+_LIGHTWEIGHT = {"cutoff_layers": (28,), "compress_ratio": 2, "compress_layers": (24, 40)}
+PUBLISHED = {
+    "bge-reranker-base": Published(_BARE, [0.4474879801273346], {}),
+    "bge-reranker-large": Published(_P4, [7.984375, -6.84375, -7.15234375, 5.44921875], {}),
+    "bge-reranker-v2-m3": Published(_BARE, [-5.65234375], {}),
+    "bge-reranker-v2-gemma": Published(
+        [*_P4, *_BARE], [9.171875, -4.49609375, -5.5234375, 10.2109375, 1.974609375], {}
+    ),
+    "bge-reranker-v2-minicpm-layerwise": Published(
+        [*_P4, *_BARE],
+        [1.939453125, -12.71875, -11.78125, 2.189453125, -7.06640625],
+        {"cutoff_layers": (28,)},
+    ),
+    "bge-reranker-v2.5-gemma2-lightweight": Published(
+        [*_P4, *_BARE], [25.375, 8.734375, 9.8359375, 26.15625, 14.734375], _LIGHTWEIGHT
+    ),
+}
+"""By the last part of the model's name."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One way of scoring beside another."""
+
+    name: str
+    pairs: int
+    difference: float | None
+    """The largest; null where it was not compared."""
+    tolerance: float
+    note: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference is None or self.difference <= self.tolerance
+
+
+def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
+    """Score PAIRS directly and compare, a Check as each is done.
+
+    service: the URL of a server that speaks text-embeddings-inference's /rerank. Raises RayrankError for what
+    a user can mend.
+    """
+    pairs = PAIRS if config.scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
+    direct = _score(config.placed_scorer, pairs)
+    tolerance = _TOLERANCE[config.scorer.dtype]
+    yield Check("job", len(pairs), _largest(_through_the_job(config, pairs), direct), tolerance)
+    if service is None:
+        yield Check("service", 0, None, tolerance, "not asked for: --service URL")
+    else:
+        served = _through_a_service(service, pairs, raw=not config.scorer.normalize)
+        yield Check("service", len(pairs), _largest(served, direct[:, -1:]), tolerance, service)
+    yield _as_published(config.placed_scorer)
+
+
+def _through_the_job(config: RerankConfig, pairs: list[tuple[str, str]]) -> Scores:
+    """A real job beside the configured output, with its actors, over several shards."""
+    directory = Directory(f"{config.output.path.rstrip('/')}.verify-{uuid.uuid4().hex[:12]}")
+    try:
+        return _run_job(config, pairs, directory)
+    finally:
+        directory.remove()
+
+
+def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Directory) -> Scores:
+    queries = list(dict.fromkeys(query for query, _ in pairs))
+    table = pa.table(
+        {
+            "query_id": [queries.index(query) for query, _ in pairs],
+            "query": [query for query, _ in pairs],
+            "passage_id": range(len(pairs)),
+            "passage": [passage for _, passage in pairs],
+        }
+    )
+    directory.write("candidates.parquet", parquet_bytes(table))
+    output = config.output.model_copy(
+        update={"path": f"{directory.url}/out", "top_k": None, "keep_columns": {}, "trec_run": False}
+    )
+    candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
+    flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
+    columns = score_columns(config.scorer.cutoff_layers or ()) or ["score"]
+    scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
+    for shard in read_run_shards(Directory(output.path)):
+        scores[shard["passage_id"].to_numpy()] = np.stack(
+            [shard[name].to_numpy() for name in columns], axis=1
+        )
+    return scores
+
+
+def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> Scores:
+    """A request a query, with the API key that the environment has, if it has one."""
+    key = os.environ.get(SERVICE_KEY)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    scores = np.full((len(pairs), 1), np.nan, np.float32)
+    for query in dict.fromkeys(query for query, _ in pairs):
+        places = [place for place, pair in enumerate(pairs) if pair[0] == query]
+        body = {
+            "query": query,
+            "texts": [pairs[place][1] for place in places],
+            "raw_scores": raw,
+            "truncate": True,
+        }
+        try:
+            answer = httpx2.post(f"{url.rstrip('/')}/rerank", json=body, headers=headers, timeout=60)
+            for result in answer.raise_for_status().json():
+                scores[places[result["index"]]] = result["score"]
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{url}: no scores from its /rerank: {type(error).__name__}: {error}") from error
+    return scores
+
+
+def _as_published(config: ScorerConfig) -> Check:
+    """With the options that the published scores were made with, whatever the job's are."""
+    name = config.model.rstrip("/").rpartition("/")[2]
+    published, tolerance = PUBLISHED.get(name), _PUBLISHED_TOLERANCE[config.dtype]
+    if published is None or config.peft_path is not None:
+        why = "is none of the six BGE rerankers" if published is None else "with an adapter is another model"
+        return Check("published", 0, None, tolerance, f"{name} {why}")
+    same = ("model", "revision", "local_files_only", "device", "dtype", "max_batch_tokens")
+    as_published = ScorerConfig(**{field: getattr(config, field) for field in same}, **published.options)
+    expected = np.array(published.scores, np.float32).reshape(-1, 1)
+    difference = _largest(_score(as_published, published.pairs), expected)
+    return Check("published", len(published.pairs), difference, tolerance)
+
+
+def _score(config: ScorerConfig, pairs: list[tuple[str, str]]) -> Scores:
+    """Leaves no model behind: the next may need the room."""
+    scores = Scorer(config).score(pairs).reshape(len(pairs), -1)
+    torch.cuda.empty_cache()
+    return scores
+
+
+def _largest(scores: Scores, expected: Scores) -> float:
+    """NaN, which agrees with nothing, where a score is missing."""
+    return float(np.abs(scores - expected).max())

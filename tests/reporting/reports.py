@@ -1,0 +1,31 @@
+"""Reports of shards that were never scored, for what reads reports."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from pipeline.tables.output.attempts import Quarantined
+from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.statistics import Distribution, Movement
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SCORES = np.linspace(-4, 5.5, 20)
+
+
+def report(index: int = 0, **changes: Any) -> ShardReport:
+    """20 pairs of 2 queries, 2,000 tokens, scored in 4 seconds."""
+    fields = {
+        "name": f"shard-{index:06d}", "fingerprint": "f", "queries": 2, "pairs": 20, "reused": 0, "kept": 20,
+        "rejected": {}, "truncated": 0, "tokens": 2000, "padded_tokens": 2500, "encode_s": 0.5,
+        "score_s": 4.0, "finished": START + timedelta(seconds=10 * index),
+        "scores": Distribution.of(SCORES), "best_scores": Distribution.of(SCORES[::10]),
+        "query_prints": bytes(16),
+        "movement": Movement.of(np.arange(20) % 10 + 1, np.arange(20)[::-1] % 10 + 1),
+    }  # fmt: skip
+    return ShardReport.model_validate(fields | changes)
+
+
+def quarantined(index: int = 9, pairs: int = 20) -> Quarantined:
+    places = (f"s3://bucket/in/part-{index}.parquet from row 1",)
+    return Quarantined(name=f"shard-{index:06d}", stage="score", pairs=pairs, places=places)

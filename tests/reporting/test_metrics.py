@@ -1,0 +1,93 @@
+"""Metrics as a Prometheus server sees them: scraped by HTTP from a real Ray's exporter."""
+
+import logging
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import ray
+
+from pipeline.reporting.metrics import Metrics
+from tests.reporting.reports import quarantined, report
+
+Samples = dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init(
+        num_cpus=1,
+        log_to_driver=False,
+        include_dashboard=False,
+        logging_level=logging.CRITICAL,
+        _metrics_export_port=port,
+        _system_config={"metrics_report_interval_ms": 1000},
+    )
+    yield f"http://127.0.0.1:{port}/metrics"
+    ray.shutdown()
+
+
+def scrape(endpoint: str) -> Samples:
+    """Our samples, each by its name and the labels that are ours."""
+    samples = {}
+    with urlopen(endpoint, timeout=10) as answer:
+        for line in answer.read().decode().splitlines():
+            if found := re.match(r"(ray_rayrank_\w+)\{(.*)\} (\S+)$", line):
+                name, labels, value = found.groups()
+                ours = re.findall(r'\b(?:output|reason|le)="[^"]*"', labels)
+                samples[f"{name}{{{','.join(sorted(ours))}}}"] = float(value)
+    return samples
+
+
+def wait_for(endpoint: str, expected: Samples) -> Samples:
+    deadline, seen = time.monotonic() + 60, Samples()
+    while time.monotonic() < deadline:
+        with suppress(URLError):  # the exporter begins a little after Ray
+            seen = scrape(endpoint)
+        if expected.items() <= seen.items():
+            return seen
+        time.sleep(0.2)
+    raise AssertionError(f"not there: {expected.items() - seen.items()}, but {seen}")
+
+
+def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
+    metrics = Metrics("s3://bucket/run", shards=5, done=1, pairs=90, actors=2)
+    metrics.add(report(1, score_s=4.5))
+    metrics.add(report(2, score_s=50.0, rejected={"null_query": 3, "malformed_row": 1}))
+    metrics.add(report(3, pairs=0, tokens=0, score_s=0.0))
+    metrics.give_up(quarantined(pairs=20))
+    output = 'output="s3://bucket/run"'
+    seen = wait_for(
+        endpoint,
+        {
+            f"ray_rayrank_pairs_total{{{output}}}": 40,
+            f"ray_rayrank_tokens_total{{{output}}}": 4000,
+            f"ray_rayrank_scoring_seconds_total{{{output}}}": 54.5,
+            f'ray_rayrank_rejected_rows_total{{{output},reason="null_query"}}': 3,
+            f'ray_rayrank_rejected_rows_total{{{output},reason="malformed_row"}}': 1,
+            f"ray_rayrank_shards_planned{{{output}}}": 5,
+            f"ray_rayrank_shards_done{{{output}}}": 4,
+            f"ray_rayrank_shards_quarantined{{{output}}}": 1,
+            f"ray_rayrank_pairs_remaining{{{output}}}": 26,
+            f"ray_rayrank_actors{{{output}}}": 2,
+            f'ray_rayrank_shard_scoring_seconds_bucket{{le="5.0",{output}}}': 2,
+            f'ray_rayrank_shard_scoring_seconds_bucket{{le="60.0",{output}}}': 3,
+            f"ray_rayrank_shard_scoring_seconds_count{{{output}}}": 3,
+        },
+    )
+    assert len({name for name in seen if "le=" not in name}) == 12
+
+
+def test_jobs_of_one_cluster_are_told_apart(endpoint: str) -> None:
+    for output, pairs in (("out/a", 7), ("out/b", 9)):
+        Metrics(output, shards=1, done=0, pairs=pairs, actors=1).add(report(pairs=pairs))
+    expected = {'ray_rayrank_pairs_total{output="out/a"}': 7, 'ray_rayrank_pairs_total{output="out/b"}': 9}
+    wait_for(endpoint, {name: float(value) for name, value in expected.items()})

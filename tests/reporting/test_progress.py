@@ -1,0 +1,51 @@
+import io
+from itertools import count
+
+import pytest
+
+from pipeline.reporting.progress import Progress
+from tests.reporting.reports import quarantined, report
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_how_far_the_job_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal, seconds = Terminal(), iter((0, 0, 10, 20, 30))
+    progress = Progress(shards=4, pairs=80, actors=2, stream=terminal, clock=lambda: next(seconds))
+    assert terminal.getvalue().startswith("\r0/4 shards  unknown left")
+    progress.add(report())
+    line = "1/4 shards  0:00:30 left  20/80 pairs  2.0 pairs/s  200 tokens/s  device 20%"
+    assert terminal.getvalue().split("\r")[-1] == f"{line}\033[K"
+    progress.add(report(rejected={"null_query": 4}))
+    progress.give_up(quarantined(pairs=20))
+    last = "2/4 shards  0:00:12 left  40/56 pairs  1.3 pairs/s  133 tokens/s  device 13%"
+    assert terminal.getvalue().split("\r")[-1] == f"{last}  4 rejected  1 shards given up\033[K"
+    progress.close()
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_a_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal = Terminal()
+    Progress(shards=1, pairs=20, actors=1, stream=terminal).add(report())
+    assert all(len(line.removesuffix("\033[K")) < 30 for line in terminal.getvalue().split("\r"))
+
+
+def test_a_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rayrank")
+    pipe, seconds = io.StringIO(), count(0, 25)
+    progress = Progress(shards=10, pairs=200, actors=1, stream=pipe, clock=lambda: next(seconds))
+    for index in range(6):
+        progress.add(report(index))
+    progress.close()
+    first, second = caplog.messages
+    assert first == (
+        "progress shards=2/10 left=0:05:00 pairs=40/200 pairs_per_s=0.5 tokens_per_s=53 device_share=11%"
+        " reused=0 rejected=0 given_up=0"
+    )
+    assert second.startswith("progress shards=5/10 ")
+    assert pipe.getvalue() == ""

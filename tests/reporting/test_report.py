@@ -1,0 +1,165 @@
+"""The report as a reader's browser gets it: parsed, its numbers read back."""
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from pipeline.reporting.report import render
+from pipeline.reporting.summary import Summary, counts
+from pipeline.reporting.totals import Tally
+from pipeline.tables.output.attempts import Quarantined
+from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.statistics import Distribution, Movement
+from tests.reporting.reports import START, quarantined, report
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Texts, tags and tables of a page; fails where tags are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.source, self.texts, self.links = text, list[str](), list[str]()
+        self.tags, self._open = set[str](), list[str]()
+        self.rows = list[list[str]]()
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [str(value) for name, value in attrs if name in {"href", "src", "xlink:href"}]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if text := " ".join(data.split()):
+            self.texts.append(text)
+            if {"td", "th"} & set(self._open):
+                self.rows[-1][-1] += text
+
+    def svgs(self) -> list[ElementTree.Element]:
+        found = re.findall(r"<svg.*?</svg>", self.source, re.DOTALL)
+        return [ElementTree.fromstring(text) for text in found]
+
+
+def page(
+    reports: Iterable[ShardReport],
+    given_up: Iterable[Quarantined] = (),
+    output: str = "out/run",
+    top_k: int = 10,
+) -> Page:
+    tally = Tally()
+    for one in reports:
+        tally.add(one)
+    settings = {"input": {"path": "in"}, "output": {"path": output, "top_k": top_k}, "scorer": {"model": "m"}}
+    missing = list(given_up)
+    summary = Summary(
+        output=output, model="<m>", model_fingerprint="sha256:1", config_fingerprint="c",
+        shards=len(tally.done) + len(missing), shards_done_before=0, top_k=top_k, files_left_out=0,
+        wall_s=60.0, pairs_per_s=5.0, versions={"ray": "2.60.0"}, quarantined=missing, **counts(tally),
+    )  # fmt: skip
+    places = {one.name: (f"in/{one.name}.parquet from row 1",) for one in tally.slowest}
+    return Page(render(settings, summary, tally, places))
+
+
+def test_it_holds_all_it_shows() -> None:
+    shown = page(report(index) for index in range(30))
+    assert shown.links == []
+    assert not shown.tags & {"script", "link", "img", "iframe", "object"}
+    assert not re.search(r"https?:|url\(|@import|@font-face", shown.source)
+    assert "prefers-color-scheme: dark" in shown.source
+    assert 'name="viewport"' in shown.source
+
+
+def test_its_numbers_are_the_reports() -> None:
+    shown = page(report(index, truncated=2) for index in range(30))
+    assert "600 of 60 queries" in shown.texts
+    rows = {row[0]: row[1:] for row in shown.rows}
+    assert rows["least"] == ["−4", "−4"]
+    assert rows["largest"] == ["5.5", "1"]
+    assert rows["1"][-1] == "60"  # each first rank came from place 10
+    assert "100% of the queries have a new first passage." in " ".join(shown.texts)
+    assert sum(int(row[1]) for row in shown.rows if " to " in row[0]) == 600 + 60  # both histograms
+    slow = next(row for row in shown.rows if row[0].startswith("shard-"))
+    assert slow == ["shard-000029in/shard-000029.parquet from row 1", "4 s", "20", "500"]
+    assert "finished, every row scored" in shown.texts
+
+
+def test_its_plots_are_well_formed_and_inside_their_frames() -> None:
+    svgs = page(report(index) for index in range(30)).svgs()
+    marks = [rect for svg in svgs for rect in svg.iter("rect")]
+    assert len(svgs) > 4
+    assert len(marks) > 100
+    for rect in marks:
+        for start, size in (("x", "width"), ("y", "height")):
+            values = [float(str(rect.get(name, "0")).rstrip("%")) for name in (start, size)]
+            assert min(values) >= 0
+            assert sum(values) <= 100 + 1e-6
+    named = [svg for svg in svgs if svg.get("role") == "img"]
+    assert all(svg.get("aria-label") for svg in named)
+    assert len(named) == 5
+    assert len(named) + len([svg for svg in svgs if svg.get("aria-hidden")]) == len(svgs)
+
+
+def test_bars_of_a_plot_are_its_reports_through_a_pause() -> None:
+    evening = [report(index, finished=START + timedelta(hours=8, minutes=index)) for index in range(10)]
+    shown = page(
+        [*(report(index + 10, finished=START + timedelta(minutes=index)) for index in range(10)), *evening]
+    )
+    assert "7 h 50 min pause" in " ".join(shown.texts)
+    per_slot = [float(row[1]) for row in shown.rows if row[0].startswith("2026-11-21 ")]
+    assert sum(per_slot) == pytest.approx(400, abs=len(per_slot))
+
+
+def test_texts_are_escaped() -> None:
+    shown = page([report(rejected={"null_query": 2})], [quarantined()], output='<script>"&')
+    assert "script" not in shown.tags
+    assert '<script>"&' in shown.texts
+
+
+def test_what_is_missing_is_said() -> None:
+    shown = page(
+        [report(rejected={"null_query": 1500, "malformed_row": 2})], [quarantined(index=7, pairs=20)]
+    )
+    assert "1 of 2 shards missing" in shown.texts
+    rows = {row[0]: row[1:] for row in shown.rows}
+    assert rows["shard-000007s3://bucket/in/part-7.parquet from row 1"] == ["score", "20"]
+    assert rows["query is null or missingnull_query"] == ["1,500"]
+
+
+def test_a_job_that_scored_nothing_has_a_report() -> None:
+    nothing: dict[str, Any] = {
+        "pairs": 0,
+        "queries": 0,
+        "kept": 0,
+        "tokens": 0,
+        "padded_tokens": 0,
+        "score_s": 0.0,
+    }
+    nothing |= {"scores": Distribution(), "best_scores": Distribution(), "movement": Movement()}
+    shown = page([report(rejected={"null_query": 20}, **nothing)])
+    assert "No pair was scored: there is nothing to plot." in shown.texts
+
+
+def test_one_pair_has_a_report() -> None:
+    one = Distribution(least=0.5, largest=0.5, first=32768, counts=(1,))
+    moved = Movement(same=1, moves=((1, *[0] * 10), *[(0,) * 11] * 10))
+    shown = page([report(pairs=1, queries=1, scores=one, best_scores=one, movement=moved, score_s=0.0)])
+    assert "median 0.5" in shown.texts

@@ -1,0 +1,43 @@
+from datetime import timedelta
+from itertools import islice, permutations
+
+from pipeline.reporting.totals import SLOWEST, Tally, Timeline
+from tests.reporting.reports import START, report
+
+
+def test_reports_add_up_in_any_order() -> None:
+    reports = [report(index, rejected={"null_query": index + 1}, score_s=1.0 + index) for index in range(3)]
+    tallies = []
+    for order in permutations(reports):
+        tally = Tally()
+        for one in order:
+            tally.add(one)
+        tallies.append(tally)
+    for tally in tallies:
+        assert (tally.pairs, tally.queries, tally.tokens, tally.rejected["null_query"]) == (60, 6, 6000, 6)
+        assert (tally.scores.total, tally.best_scores.total, tally.movement.total) == (60, 6, 60)
+        assert [one.name for one in tally.slowest] == ["shard-000002", "shard-000001", "shard-000000"]
+
+
+def test_only_the_slowest_are_remembered() -> None:
+    tally = Tally()
+    for index in range(100):
+        tally.add(report(index, score_s=float(index * 37 % 100)))
+    assert [one.score_s for one in tally.slowest] == [99.0 - number for number in range(SLOWEST)]
+
+
+def test_pairs_count_over_the_time_in_which_they_were_scored() -> None:
+    timeline = Timeline()
+    timeline.add(report(finished=START + timedelta(seconds=2.5), score_s=4.0, pairs=40))
+    first = int(START.timestamp())
+    assert timeline.pairs == {first - 2: 5, first - 1: 10, first: 10, first + 1: 10, first + 2: 5}
+    assert timeline.by(5) == {first // 5 - 1: 15, first // 5: 25}
+
+
+def test_a_long_job_takes_no_more_room() -> None:
+    timeline = Timeline()
+    for hour in range(3000):
+        timeline.add(report(finished=START + timedelta(hours=hour), score_s=3600.0))
+    assert len(timeline.pairs) <= 4096
+    assert round(sum(timeline.pairs.values())) == 3000 * 20
+    assert all(round(pairs) == 20 for pairs in islice(timeline.by(3600).values(), 1, 2999))

@@ -1,0 +1,167 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.placement import ActorsConfig
+from pipeline.reranking.config import RerankConfig, load_config
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.family import load_family
+from pipeline.tables.input.config import InputConfig
+from pipeline.tables.output.config import OutputConfig
+from pipeline.verification.checks import PUBLISHED
+from tests.conftest import DATA, TINY
+
+GOOD = """\
+input:
+  path: in/
+output:
+  path: out/
+scorer:
+  model: some/model
+"""
+CONFIGS = sorted((Path(__file__).parents[2] / "configs/rerank").glob("*.yaml"))
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> RerankConfig:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    return load_config(path, list(overrides))
+
+
+def refuse(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, *overrides)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_configs_of_the_repository_load(path: Path) -> None:
+    dated = ["run_date=2026-11-20"] if "{run_date}" in path.read_text() else []
+    assert load_config(path, dated).scorer.model
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert (config.shard_pairs, config.actors.max, config.output.top_k) == (20_000, 1, None)
+    assert config.input.columns.passage_id == "passage_id"
+
+
+def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
+    base = load(tmp_path, GOOD).fingerprint
+    assert (
+        load(tmp_path, GOOD, "actors.max=8", "output.path=elsewhere", "input.path=moved").fingerprint == base
+    )
+    assert load(tmp_path, GOOD, "scorer.max_length=256").fingerprint != base
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (("scorer.device=cuda",), "scorer.device cuda needs actors that hold a GPU: set actors.num_gpus"),
+        (("scorer.device=cpu", "actors.num_gpus=1"), "holds GPUs that scorer.device cpu leaves idle"),
+        (("scorer.device=cuda:1", "actors.num_gpus=1"), "Ray deals the GPUs out to the actors"),
+        (("scorer.cutoff_layers=[3, 4, 3]",), "cutoff_layers [3, 4, 3]: a run has a column a layer"),
+        (
+            ("scorer.cutoff_layers=[3, 4]", "output.keep_columns={score_4: x}"),
+            "output.keep_columns: the run has a score_4 of its own",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_named(tmp_path: Path, override: tuple[str, ...], message: str) -> None:
+    assert message in refuse(tmp_path, GOOD, *override)
+
+
+def test_auto_means_the_gpu_that_ray_gave(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).placed_scorer.device == "cpu"
+    assert load(tmp_path, GOOD, "actors.num_gpus=0.5").placed_scorer.device == "cuda"
+
+
+def test_the_order_of_kept_columns_is_part_of_the_output(tmp_path: Path) -> None:
+    one, other = (
+        load(tmp_path, GOOD, f"output.keep_columns={{{names}}}").determining_fields()
+        for names in ("a: x, b: y", "b: y, a: x")
+    )
+    assert one != other
+
+
+OF_A_MODEL = [file for file in CONFIGS if file.stem.startswith("bge-reranker")]
+
+
+@pytest.mark.parametrize("file", OF_A_MODEL, ids=lambda file: file.stem)
+def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
+    config = load_config(file, [])
+    assert (config.scorer.model, config.output.path) == (f"BAAI/{file.stem}", f"out/{file.stem}/")
+    stand_in = DATA / f"tiny-{file.stem}"
+    checkpoint = Checkpoint("tiny", stand_in if stand_in.is_dir() else Path(TINY))
+    smaller = {"cutoff_layers": (4,), "compress_layers": (4,)}
+    options = config.scorer.model_dump(exclude_defaults=True)
+    layers = {name: value for name, value in smaller.items() if name in options}
+    assert load_family(checkpoint, config.scorer.model_copy(update=layers)).handles(checkpoint)
+    assert PUBLISHED[file.stem].options.items() <= config.scorer.model_dump().items()
+
+
+def test_one_config_shows_every_field() -> None:
+    text = (CONFIGS[0].parent / "corpus.yaml").read_text()
+    for section in (RerankConfig, InputConfig, OutputConfig, ScorerConfig, ActorsConfig):
+        for field in section.model_fields:
+            assert re.search(rf"\b{field}:", text), field
+
+
+DATED = GOOD.replace("in/", "in/{run_date}/").replace("out/", "s3://b/{run_date}/v1/{run_date}")
+
+
+def test_the_date_stands_in_every_field_that_says_where_things_lie(tmp_path: Path) -> None:
+    trec = "  format: trec\n  queries: q-{run_date}.tsv\n  passages: p-{run_date}.tsv\noutput:"
+    text = DATED.replace("output:", trec).replace("some/model", "models/{run_date}")
+    config = load(tmp_path, text, "run_date=2026-11-20", "scorer.peft_path=lora/{run_date}")
+    assert (config.input.path, config.output.path) == ("in/2026-11-20/", "s3://b/2026-11-20/v1/2026-11-20")
+    assert (config.input.queries, config.input.passages) == ("q-2026-11-20.tsv", "p-2026-11-20.tsv")
+    assert (config.scorer.model, config.scorer.peft_path) == ("models/2026-11-20", "lora/2026-11-20")
+    assert RerankConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize("written", ["2026-11-20", "'2026-11-20'"])
+def test_a_date_is_one_from_the_file_and_from_the_command_line(tmp_path: Path, written: str) -> None:
+    in_file = load(tmp_path, f"{DATED}run_date: {written}\n")
+    assert in_file == load(tmp_path, DATED, f"run_date={written}")
+    assert in_file == load(tmp_path, f"{DATED}run_date: 2020-01-01\n", f"run_date={written}")
+
+
+def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
+    one, other = (load(tmp_path, DATED, f"run_date=2026-11-{day}") for day in (20, 21))
+    assert one.output.path != other.output.path
+    assert one.fingerprint == other.fingerprint == load(tmp_path, GOOD).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (DATED, (), "job.yaml: input.path in/{run_date}/ needs the date: --set run_date=2026-11-20"),
+        (DATED, ("run_date=null",), "input.path in/{run_date}/ needs the date"),
+        (
+            GOOD,
+            ("run_date=2026-11-20",),
+            "job.yaml: run_date: no path uses it; write {run_date} in output.path",
+        ),
+        (
+            GOOD,
+            ("output.path=out/{date}",),
+            "output.path out/{date}: there is no {date}; {run_date} is the one",
+        ),
+        (DATED, ("run_date=2026-11-20", "scorer.model=m/{ds}"), "scorer.model m/{ds}: there is no {ds}"),
+        (DATED, ("run_date=20261120",), "--set: run_date: needs a date such as 2026-11-20, not 20261120"),
+        (DATED, ("run_date=2026-11-20T00:00:00",), "--set: run_date: needs a date such as 2026-11-20"),
+        (
+            DATED,
+            ("run_date=2026-13-01",),
+            "--set run_date=2026-13-01: the value is not YAML: month must be in",
+        ),
+        (DATED, ("run_date='2026-02-30'",), "--set: run_date: day"),
+        (DATED + "run_date: 2026-13-01\n", (), "job.yaml: not YAML: month must be in 1..12"),
+    ],
+)
+def test_wrong_dates_are_named(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
+    assert message in refuse(tmp_path, text, *overrides)

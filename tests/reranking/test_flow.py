@@ -1,0 +1,328 @@
+"""The job on a real Ray of this machine, one session for the module."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from pipeline.errors import ConfigError, InputError, ModelError, OutputError
+from pipeline.reranking import dry_run, flow
+from pipeline.reranking.config import RerankConfig
+from tests.conftest import MINILM, TINY, golden_cases
+
+MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The golden pairs as a flat table: four candidates a query, two files, an extra column."""
+    pairs = golden_cases("tiny-bge-reranker")[0].pairs
+    rows = [
+        {
+            "query_id": number // 4,
+            "query": query,
+            "passage_id": f"p{number:02}",
+            "passage": passage,
+            "n": number,
+        }
+        for number, (query, passage) in enumerate(pairs)
+    ]
+    (tmp_path / "in").mkdir()
+    for part, start in enumerate((0, 16)):
+        pq.write_table(pa.Table.from_pylist(rows[start : start + 16]), tmp_path / f"in/part-{part}.parquet")
+    return tmp_path / "in"
+
+
+def config(table: Path, out: str = "out", **sections: Any) -> RerankConfig:
+    output = {"path": str(table.parent / out), **sections.pop("output", {})}
+    scorer = {"model": TINY, "device": "cpu", **sections.pop("scorer", {})}
+    settings = {
+        "input": {"path": str(table)},
+        "output": output,
+        "scorer": scorer,
+        "shard_pairs": 8,
+        **sections,
+    }
+    return RerankConfig.model_validate(settings)
+
+
+def data_of(output: Path) -> dict[str, bytes]:
+    """What a reader reads, by name; markers and the summary hold times."""
+    files = [*output.glob("run/*"), *output.glob("rejects/*"), *output.glob("run.trec")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
+    summary = flow.run(config(table, output={"keep_columns": {"number": "n"}, "trec_run": True}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    expected = golden_cases("tiny-bge-reranker")[0].scores
+    np.testing.assert_allclose(
+        [row["score"] for row in run], [expected[row["number"]] for row in run], atol=1e-4
+    )
+    assert [row["number"] // 4 for row in run] == [number // 4 for number in range(32)]
+    for first in range(0, 32, 4):
+        scores = [row["score"] for row in run[first : first + 4]]
+        assert scores == sorted(scores, reverse=True)
+        assert [row["rank"] for row in run[first : first + 4]] == [1, 2, 3, 4]
+    assert pq.read_schema(table.parent / "out/run/shard-000000.parquet").field("query_id").type == pa.int64()
+    assert (summary.pairs, summary.queries, summary.shards, summary.rejected) == (32, 8, 4, {})
+    assert summary.truncated == sum(row["query_cut"] + row["passage_cut"] > 0 for row in run) == 3
+    assert {row["window"] for row in run} == {0}
+    assert len((table.parent / "out/run.trec").read_text().splitlines()) == 32
+
+
+def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) -> None:
+    flow.run(config(table, "all", output={"keep_columns": {"number": "n"}}))
+    run = pq.read_table(table.parent / "all/run").to_pylist()
+    summary = flow.run(config(table, output={"top_k": 1}))
+    moved = [row["number"] % 4 + 1 - row["rank"] for row in run]
+    assert summary.movement["up"] == sum(places > 0 for places in moved) / 32
+    assert summary.movement["places"] == round(sum(map(abs, moved)) / 32, 4)
+    stayed = sum(row["rank"] == 1 and row["number"] % 4 == 0 for row in run) / 8
+    assert summary.movement["stayed_in_top_1"] == stayed
+    scores = sorted(row["score"] for row in run)
+    assert (summary.scores["least"], summary.scores["largest"]) == pytest.approx(
+        (scores[0], scores[-1]), 1e-5
+    )
+    best = [row["score"] for row in run if row["rank"] == 1]
+    assert summary.best_scores["least"] == pytest.approx(min(best), 1e-5)
+    report = (table.parent / "out/report.html").read_text()
+    assert "32 of 8 queries" in report
+    assert "finished, every row scored" in report
+
+
+def test_several_cutoff_layers_are_columns(table: Path) -> None:
+    case = next(case for case in golden_cases(MINICPM) if case.options.get("cutoff_layers") == (2, 4, 6))
+    layers = {"model": case.checkpoint, "cutoff_layers": [2, 6, 4]}
+    flow.run(config(table, scorer=layers, output={"keep_columns": {"number": "n"}}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    for name, column in (("score_2", 0), ("score_6", 2), ("score_4", 1), ("score", 1)):
+        expected = case.scores[[row["number"] for row in run], column]
+        np.testing.assert_allclose([row[name] for row in run], expected, atol=1e-4)
+    assert [*run[0]][-4:] == ["score_2", "score_6", "score_4", "number"]
+
+
+def test_long_passages_tell_which_window_won(table: Path) -> None:
+    windows = {"strategy": "max", "window": 64, "stride": 32}
+    flow.run(config(table, scorer={"long_passages": windows}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    assert {row["passage_cut"] for row in run} == {0}
+    assert max(row["window"] for row in run) > 0
+    plain = [row["window"] for row in run if row["window"] == 0]
+    assert len(plain) > len(run) / 2
+
+
+def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> None:
+    flow.run(config(table, "undisturbed", output={"trec_run": True}))
+    flow.run(config(table, output={"trec_run": True}))
+    out = table.parent / "out"
+    for lost in (
+        "_SUCCESS",
+        "summary.json",
+        "_manifest/done/shard-000001.json",
+        "_manifest/done/shard-000002.json",
+    ):
+        (out / lost).unlink()
+    (out / "run/shard-000001.parquet").unlink()  # shard 2: data written, marker not
+    untouched = (out / "run/shard-000000.parquet").stat().st_mtime_ns
+    summary = flow.run(config(table, output={"trec_run": True}))
+    assert (summary.shards_done_before, summary.pairs) == (2, 32)
+    assert (out / "run/shard-000000.parquet").stat().st_mtime_ns == untouched
+    assert data_of(out) == data_of(table.parent / "undisturbed")
+
+
+def test_a_finished_job_is_not_touched(table: Path) -> None:
+    first = flow.run(config(table))
+    before = {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")}
+    assert flow.run(config(table, actors={"min": 1, "max": 2})) == first
+    assert {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")} == before
+
+
+def test_another_job_is_refused(table: Path) -> None:
+    flow.run(config(table))
+    with pytest.raises(OutputError, match=r"scorer.max_length: was null, is 64"):
+        flow.run(config(table, scorer={"max_length": 64}))
+    os.utime(table / "part-1.parquet", (1, 1))
+    with pytest.raises(
+        OutputError, match=r"part-1.parquet: was \d+ bytes, .* is \d+ bytes, 1970-01-01T00:00:01"
+    ):
+        flow.run(config(table))
+
+
+def test_a_model_that_changed_under_its_name_is_refused(table: Path) -> None:
+    model = table.parent / "model"
+    shutil.copytree(TINY, model)
+    flow.run(config(table, scorer={"model": str(model)}))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    with pytest.raises(OutputError, match="the model's weights or files: were sha256:"):
+        flow.run(config(table, scorer={"model": str(model)}))
+
+
+def test_rows_that_cant_be_scored_are_counted_and_kept_apart(table: Path) -> None:
+    rows = pq.read_table(table / "part-0.parquet").to_pylist()
+    rows[1]["passage"], rows[2]["passage_id"] = None, rows[0]["passage_id"]
+    pq.write_table(pa.Table.from_pylist(rows), table / "part-0.parquet")
+    summary = flow.run(config(table))
+    assert (summary.pairs, summary.rejected) == (30, {"duplicate_pair": 1, "null_passage": 1})
+    rejects = pq.read_table(table.parent / "out/rejects").to_pylist()
+    assert [(row["row"], row["reason"]) for row in rejects] == [(2, "null_passage"), (3, "duplicate_pair")]
+    assert "2 rows rejected" in summary.as_text()
+
+
+def test_a_shard_with_nothing_to_score_is_a_shard(table: Path) -> None:
+    rows = pq.read_table(table / "part-0.parquet").to_pylist()
+    for row in rows[:8]:
+        row["query"] = None
+    pq.write_table(pa.Table.from_pylist(rows), table / "part-0.parquet")
+    for name, model in (("out", TINY), ("embedded", MINILM)):
+        summary = flow.run(config(table, name, scorer={"model": model}))
+        assert (summary.shards, summary.pairs, summary.rejected) == (4, 24, {"null_query": 8})
+
+
+def test_top_k_and_passage_order_of_equal_scores(table: Path) -> None:
+    rows = [
+        {"query_id": "q", "query": "same", "passage_id": name, "passage": "text"} for name in ("b", "c", "a")
+    ]
+    (table / "part-1.parquet").unlink()
+    pq.write_table(pa.Table.from_pylist(rows), table / "part-0.parquet")
+    # A budget of one token makes batches of one pair: equal pairs then score equal to the last bit.
+    flow.run(config(table, output={"top_k": 2}, scorer={"max_batch_tokens": 1}))
+    run = pq.read_table(table.parent / "out/run").to_pylist()
+    assert [(row["passage_id"], row["rank"]) for row in run] == [("a", 1), ("b", 2)]
+
+
+def test_a_pair_that_does_not_fit_is_named(table: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        flow.run(config(table, scorer={"query_max_length": 512}))
+    place = f"{table}/part-1.parquet row 16: query 7, passage 'p31': "
+    assert str(caught.value).startswith(place)
+    assert "tokens for a model of 512 positions" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_mistakes_surface_before_the_model_loads(table: Path) -> None:
+    with pytest.raises(ModelError, match="no such directory"):
+        flow.run(config(table, scorer={"model": "./nowhere"}))
+    with pytest.raises(ConfigError, match=r"64 actors of 1 CPUs and 0 GPUs don't fit the cluster's 2 CPUs"):
+        flow.run(config(table, actors={"min": 64, "max": 64}))
+    with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
+        flow.run(config(table, actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
+    with pytest.raises(InputError, match="no column 'url'"):
+        flow.run(config(table, output={"keep_columns": {"url": "url"}}))
+
+
+def test_paths_may_be_relative(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(table.parent)
+    shutil.copytree(TINY, "model")
+    settings = {
+        "input": {"path": "in/"},
+        "output": {"path": "out"},
+        "scorer": {"model": "model", "device": "cpu"},
+    }
+    assert flow.run(RerankConfig.model_validate(settings)).pairs == 32
+    assert (table.parent / "out/_SUCCESS").is_file()
+
+
+def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a cluster of several nodes that share no disk: what was reported done is not here.
+    monkeypatch.setattr(flow, "_rerank", lambda *_: iter(()))
+    with pytest.raises(OutputError, match="4 of 4 shards were written, but not here .shard-000000"):
+        flow.run(config(table))
+
+
+def test_the_plan_is_told_without_scoring(table: Path) -> None:
+    (table / "notes.txt").write_text("x")
+    text = dry_run.describe(config(table))
+    assert "2 files, 8 queries, 32 pairs" in text
+    assert "4 of up to 8 pairs, 0 of them done" in text
+    assert "notes.txt: ends in none of .parquet, .pq" in text
+    assert not (table.parent / "out").exists()
+    flow.run(config(table))
+    assert "4 of them done" in dry_run.describe(config(table))
+
+
+@pytest.mark.parametrize("table_format", ["jsonl", "csv"])
+def test_other_formats_give_the_same_run(table: Path, table_format: str) -> None:
+    frame = pq.read_table(table).drop_columns(["n"]).to_pandas()
+    other = table.parent / f"table.{table_format}"
+    if table_format == "jsonl":
+        frame.to_json(other, orient="records", lines=True, force_ascii=False)
+    else:
+        frame["passage"] = frame["passage"].replace("", "(none)")
+        frame["query"] = frame["query"].replace("", "(none)")
+        frame.to_csv(other, index=False)
+    flow.run(config(table))
+    flow.run(config(table, "other", input={"path": str(other), "format": table_format}))
+    one, two = (pq.read_table(table.parent / name / "run").to_pylist() for name in ("out", "other"))
+    scores = {(str(row["query_id"]), row["passage_id"]): row["score"] for row in two}
+    empty = {"p05", "p06"} if table_format == "csv" else set()
+    for row in one:
+        if row["passage_id"] not in empty:
+            assert abs(scores[str(row["query_id"]), row["passage_id"]] - row["score"]) < 1e-5
+
+
+def changed(table: Path) -> Path:
+    """The table of the next night: other ids, two passages changed, a query gone and another come."""
+    rows = pq.read_table(table).to_pylist()[4:]
+    rows = [{**row, "query_id": row["query_id"] + 100} for row in rows]
+    rows[5]["passage"] += " changed"
+    rows[17]["passage"] += " changed"
+    rows += [{**row, "query_id": 1, "query": "a new one"} for row in rows[:4]]
+    target = table.parent / "next"
+    target.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), target / "all.parquet")
+    return target
+
+
+@pytest.mark.parametrize("layers", [None, [2, 6, 4]])
+def test_pairs_that_a_former_run_scored_take_its_scores(
+    table: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int] | None
+) -> None:
+    scorer = {"model": next(one.checkpoint for one in golden_cases(MINICPM)), "cutoff_layers": layers}
+    scorer = {} if layers is None else scorer
+    options: dict[str, Any] = {"scorer": scorer, "output": {"keep_columns": {"number": "n"}, "top_k": 2}}
+    flow.run(config(table, "former", **options))
+    following = changed(table)
+    reuse = str(table.parent / "former")
+    summary = flow.run(config(following, "reusing", **options, shard_pairs=12, reuse=reuse))
+    full = flow.run(config(following, "full", **options, shard_pairs=12))
+    assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
+    assert 0 < summary.tokens < full.tokens / 3
+    assert summary.truncated == full.truncated
+    assert "26 pairs (81.2%) took their score from the former run" in summary.as_text()
+    runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
+    for name in runs[0].column_names:
+        one, other = (run[name].to_pylist() for run in runs)
+        assert one == (pytest.approx(other, abs=1e-5) if name.startswith("score") else other)
+    # A chain of nights: what was taken is there to be taken again, and nothing is left to score.
+    again = flow.run(
+        config(following, "again", **options, shard_pairs=12, reuse=str(table.parent / "reusing"))
+    )
+    assert (again.reused, again.tokens) == (32, 0)
+    assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
+
+
+def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
+    with pytest.raises(InputError, match="former: no finished run"):
+        flow.run(config(table, reuse=str(table.parent / "former")))
+    flow.run(config(table, "former"))
+    with pytest.raises(InputError, match="scorer.max_length was None, is 64"):
+        flow.run(config(table, reuse=str(table.parent / "former"), scorer={"max_length": 64}))
+    assert not (table.parent / "out").exists()

@@ -1,0 +1,127 @@
+"""Memory stays flat however large the table: a whole job of real parts, its model alone a stand-in."""
+
+import logging
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from benchmarks import plan
+from benchmarks.stand_in import install
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
+from tests.conftest import TINY
+
+MIB = 2**20
+SHARD_PAIRS = 20_000
+CANDIDATES = 100
+STAGES = ("MapBatches(encode_shard)", "MapWorker")
+"""As Ray titles the processes; what Linux keeps of a title is short."""
+
+
+def write_table(path: Path, pairs: int) -> None:
+    """Files of a million pairs."""
+    path.mkdir()
+    for start in range(0, pairs, 1_000_000):
+        rows = range(start, min(start + 1_000_000, pairs))
+        columns = {
+            "query_id": [row // CANDIDATES for row in rows],
+            "query": [f"query {row // CANDIDATES}" for row in rows],
+            "passage_id": list(rows),
+            "passage": [f"a passage of a few words, number {row}" for row in rows],
+        }
+        pq.write_table(pa.table(columns), path / f"{start:09}.parquet", row_group_size=SHARD_PAIRS)
+
+
+def run_job(folder: str, answer: Connection) -> None:
+    """In a process of its own: the pairs done, and the most that each kind of process held, in MiB."""
+    ray.init(
+        num_cpus=2,
+        num_gpus=1,
+        log_to_driver=False,
+        include_dashboard=False,
+        logging_level=logging.CRITICAL,
+        object_store_memory=300 * MIB,
+        runtime_env={"worker_process_setup_hook": install},
+    )
+    held: dict[str, float] = defaultdict(float)
+    ended = Event()
+    watcher = Thread(target=watch, args=(held, ended))
+    watcher.start()
+    settings: dict[str, Any] = {
+        "input": {"path": f"{folder}/in"},
+        "output": {"path": f"{folder}/out", "top_k": 10},
+        "scorer": {"model": TINY},
+        "actors": {"num_gpus": 1},
+        "shard_pairs": SHARD_PAIRS,
+    }
+    summary = flow.run(RerankConfig.model_validate(settings))
+    ended.set()
+    watcher.join()
+    ray.shutdown()
+    answer.send((summary.pairs, dict(held)))
+
+
+def watch(held: dict[str, float], ended: Event) -> None:
+    """What the driver and its workers hold of their own (without what they share with the object store)."""
+    driver = psutil.Process()
+    while not ended.wait(0.1):
+        for process in [driver, *driver.children(recursive=True)]:
+            try:
+                title, memory = process.name(), process.memory_info()
+            except psutil.NoSuchProcess:
+                continue
+            kinds = ["driver"] if process is driver else [kind for kind in STAGES if kind in title]
+            for kind in kinds:
+                held[kind] = max(held[kind], (memory.rss - memory.shared) / MIB)
+
+
+def peaks(tmp_path: Path, pairs: int) -> dict[str, float]:
+    folder = tmp_path / str(pairs)
+    folder.mkdir()
+    write_table(folder / "in", pairs)
+    done, held = in_a_process(partial(run_job, str(folder)))
+    assert done == pairs
+    assert isinstance(held, dict)
+    return held
+
+
+def in_a_process(work: Callable[[Connection], None]) -> Any:
+    """What `work`, in a process that has done nothing else, sends."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(there,))
+    process.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        process.join()
+
+
+def test_driver_and_workers_are_flat_in_the_size_of_the_table(tmp_path: Path) -> None:
+    # The small one lasts for seconds, so that its workers are seen.
+    small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 5_000_000)
+    assert small["driver"] < 1024
+    assert large["driver"] < 1024
+    for stage in STAGES:
+        assert 0 < large[stage] < small[stage] + 100
+
+
+def send_measured_plan(answer: Connection) -> None:
+    answer.send(plan.measure(1_000_000))
+
+
+def test_a_million_files_are_planned_in_2_gb() -> None:
+    measured = in_a_process(send_measured_plan)
+    assert (measured.shards, measured.pairs) == (50_000, 1_000_000_000)
+    assert measured.peak_mib < 2048

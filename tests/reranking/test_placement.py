@@ -1,0 +1,86 @@
+"""Which processes a job puts on which machines, on a Ray cluster of several nodes."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from benchmarks.stand_in import install
+from pipeline.errors import ConfigError
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
+from tests.conftest import TINY
+from tests.reranking.test_survival import write_table
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Machines with CPUs alone, with a GPU of one model, and with two of another."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=2, labels={"gpu": "none"})
+    made.add_node(num_cpus=0, num_gpus=1, labels={"gpu": "small"})
+    made.add_node(num_cpus=0, num_gpus=2, labels={"gpu": "large"})
+    (tmp_path / "seen").mkdir()
+
+    def hook() -> None:
+        """Runs in every worker: work leaves a file that tells where it was done."""
+        from pipeline.reranking import shard as stages  # noqa: PLC0415
+
+        def seen(stage: str, work: Any) -> Any:
+            def run(*arguments: Any) -> Any:
+                context = ray.get_runtime_context()
+                (tmp_path / f"seen/{stage} {context.get_node_id()} {context.get_worker_id()}").touch()
+                return work(*arguments)
+
+            return run
+
+        install(seconds_a_shard=0.5)
+        stages._encode = seen("encode", stages._encode)
+        stages.ScoreShard._score = seen("score", stages.ScoreShard._score)  # type: ignore[method-assign]
+
+    ray.init(
+        address=made.address,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        runtime_env={"worker_process_setup_hook": hook},
+    )
+    yield made
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+
+
+def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Path, cluster: Cluster) -> None:
+    write_table(f"{tmp_path}/in", queries=120)
+    settings = {
+        "input": {"path": f"{tmp_path}/in"},
+        "output": {"path": f"{tmp_path}/out"},
+        "scorer": {"model": TINY},
+        "actors": {
+            "min": 1,
+            "max": 4,
+            "num_cpus": 0,
+            "num_gpus": 0.5,
+            "label_selector": {"gpu": "!in(none, small)"},
+        },
+        "shard_pairs": 8,
+    }
+    summary = flow.run(RerankConfig.model_validate(settings))
+    assert summary.pairs == 960
+    labels = {node["NodeID"]: node["Labels"].get("gpu") for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    seen = [file.name.split() for file in (tmp_path / "seen").iterdir()]
+    assert {labels[node] for stage, node, _ in seen if stage == "encode"} == {"none"}
+    assert {labels[node] for stage, node, _ in seen if stage == "score"} == {"large"}
+    assert 1 < len([worker for stage, _, worker in seen if stage == "score"]) <= 4
+
+    for selector, told in (
+        ({"gpu": "huge"}, "0 GPUs there"),
+        ({"gpu": "in("}, "Invalid label selector value"),
+    ):
+        settings["actors"] = {"num_gpus": 1, "label_selector": selector}
+        settings["output"] = {"path": f"{tmp_path}/refused"}
+        with pytest.raises(ConfigError, match=told):
+            flow.run(RerankConfig.model_validate(settings))

@@ -1,0 +1,161 @@
+"""The job in storms: processes that die of a shard, a killed driver on S3, two drivers at once."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from pipeline.errors import OutputError
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import lease
+from tests.conftest import TINY, golden_cases
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
+Bytes = dict[str, bytes]
+
+
+def write_table(url: str, queries: int = 16) -> None:
+    """Queries of eight candidates, in two files."""
+    pairs = golden_cases("tiny-bge-reranker")[0].pairs
+    rows = [
+        {
+            "query_id": f"q{number // 8:02}",
+            "query": pairs[number // 8 % 32][0],
+            "passage_id": number,
+            "passage": pairs[number % 32][1],
+        }
+        for number in range(8 * queries)
+    ]
+    for part, start in enumerate((0, 4 * queries)):
+        with fsspec.open(f"{url}/part-{part}.parquet", "wb", auto_mkdir=True) as stream:
+            pq.write_table(pa.Table.from_pylist(rows[start : start + 4 * queries]), stream)
+
+
+def config(place: str, out: str = "out", **more: Any) -> dict[str, Any]:
+    return {
+        "input": {"path": f"{place}/in/"},
+        "output": {"path": f"{place}/{out}", "trec_run": True},
+        "scorer": {"model": TINY, "device": "cpu"},
+        "shard_pairs": 8,
+        **more,
+    }
+
+
+def data_of(url: str) -> Bytes:
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    files = [*fs.find(f"{path}/run"), f"{path}/run.trec"]
+    return {file.removeprefix(f"{path}/"): fs.cat_file(file) for file in files}
+
+
+def start_ray(**environment: Any) -> None:
+    ray.init(
+        num_cpus=2,
+        log_to_driver=False,
+        include_dashboard=False,
+        logging_level=logging.CRITICAL,
+        runtime_env=environment or None,
+    )
+
+
+def die_of_some_shards() -> None:
+    """Runs in every worker before its first task."""
+    from pipeline.reranking import shard as stages  # noqa: PLC0415
+
+    def deadly(number: int, work: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            row = next(argument for argument in arguments if isinstance(argument, pa.Table))
+            if json.loads(row["shard"][0].as_py())["index"] == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(*arguments)
+
+        return run
+
+    stages._encode = deadly(3, stages._encode)
+    stages.ScoreShard._score = deadly(7, stages.ScoreShard._score)  # type: ignore[method-assign]
+
+
+def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_path: Path) -> None:
+    write_table(f"{tmp_path}/in")
+    settings = RerankConfig.model_validate(config(str(tmp_path)))
+    start_ray(worker_process_setup_hook=die_of_some_shards)
+    try:
+        summary = flow.run(settings)
+    finally:
+        ray.shutdown()
+    assert [(one.name, one.stage) for one in summary.quarantined] == [
+        ("shard-000003", "encode"),
+        ("shard-000007", "score"),
+    ]
+    assert f"  shard-000003, in encode: {tmp_path}/in/part-0.parquet from row 25" in summary.as_text()
+    assert summary.pairs == 128 - 16
+    assert len(list((tmp_path / "out/run").iterdir())) == 14
+    assert json.loads((tmp_path / "out/summary.json").read_text())["quarantined"][0]["name"] == "shard-000003"
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    assert "2 of 16 shards missing" in (tmp_path / "out/report.html").read_text()
+
+    start_ray()  # what killed them is mended
+    try:
+        again = flow.run(settings)
+        flow.run(RerankConfig.model_validate(config(str(tmp_path), "undisturbed")))
+    finally:
+        ray.shutdown()
+    assert (again.quarantined, again.pairs, again.shards_done_before) == ([], 128, 14)
+    assert data_of(f"{tmp_path}/out") == data_of(f"{tmp_path}/undisturbed")
+    assert not list((tmp_path / "out/_manifest").glob("attempts/*"))
+
+
+def begin(path: Path, place: str) -> "subprocess.Popen[str]":
+    (path / "job.json").write_text(json.dumps(config(place)))  # JSON is YAML
+    return subprocess.Popen(
+        [*COMMAND, str(path / "job.json")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_markers(output: Directory, count: int, process: "subprocess.Popen[str]") -> set[str]:
+    deadline = time.monotonic() + 120
+    while len(names := output.names("_manifest/done")) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return names
+
+
+def test_a_killed_job_on_s3_goes_on_while_a_second_start_is_refused(tmp_path: Path, bucket: str) -> None:
+    write_table(f"{bucket}/in", queries=64)
+    output = Directory(f"{bucket}/out")
+    first = begin(tmp_path, bucket)
+    wait_for_markers(output, 2, first)
+    message = f"another start is writing here: process {first.pid} on"
+    with pytest.raises(OutputError, match=message), lease(output, 1, 0):
+        pass
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    again = begin(tmp_path, bucket)
+    printed, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert f"rows in {bucket}/out/run" in printed
+    local = tmp_path / "local"
+    write_table(f"{local}/in", queries=64)
+    alone = begin(tmp_path, str(local))
+    assert alone.communicate(timeout=300)[1].count("ERROR") == alone.returncode == 0
+    assert data_of(f"{bucket}/out") == data_of(f"{local}/out")

@@ -1,0 +1,46 @@
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.tables.input.cleaning import clean
+from pipeline.tables.input.layout import reading_schema, survey_schema
+from pipeline.tables.schema import REASONS
+
+SCHEMA = reading_schema(survey_schema(pa.string(), pa.string(), {}))
+few = st.sampled_from(["a", "b", None])
+rows_of_a_table = st.lists(
+    st.fixed_dictionaries(
+        {
+            "query_id": few,
+            "query": few,
+            "passage_id": few,
+            "passage": few,
+            "reason": st.sampled_from([None, None, None, "malformed_row"]),
+        }
+    ),
+    max_size=20,
+)
+
+
+@given(rows_of_a_table)
+def test_every_row_is_scored_or_rejected_once(rows: list[dict[str, str | None]]) -> None:
+    table = pa.Table.from_pylist([{**row, "row": number} for number, row in enumerate(rows)], schema=SCHEMA)
+    good, rejects = clean(table.append_column("file", pa.array(["f"] * len(rows), pa.string())))
+    assert sorted(good["row"].to_pylist() + rejects["row"].to_pylist()) == list(range(len(rows)))
+    pairs = list(zip(good["query_id"].to_pylist(), good["passage_id"].to_pylist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert not any(
+        None in row.values()
+        for row in good.select(["query_id", "query", "passage_id", "passage"]).to_pylist()
+    )
+    assert set(rejects["reason"].to_pylist()) <= REASONS.keys()
+
+
+@given(rows_of_a_table)
+def test_a_duplicate_is_one_of_a_row_that_was_kept(rows: list[dict[str, str | None]]) -> None:
+    table = pa.Table.from_pylist([{**row, "row": number} for number, row in enumerate(rows)], schema=SCHEMA)
+    good, rejects = clean(table.append_column("file", pa.array(["f"] * len(rows), pa.string())))
+    first = {(row["query_id"], row["passage_id"]): row["row"] for row in good.to_pylist()}
+    for row in rejects.to_pylist():
+        if row["reason"] == "duplicate_pair":
+            assert first[row["query_id"], row["passage_id"]] < row["row"]

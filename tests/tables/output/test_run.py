@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.run import RunRow, check_trec_ids, read_whole_run, write_shard, write_trec_run
+from pipeline.tables.schema import rejects_schema
+
+KEPT = pa.struct([("url", pa.string())])
+NONE_REJECTED = rejects_schema(pa.string(), pa.string()).empty_table()
+
+
+def ranked(score: float = 0.1) -> pa.Table:
+    return pa.table(
+        {
+            "query_id": ["q", "q"],
+            "passage_id": ["b", "a"],
+            "kept": pa.array([{"url": "x"}, {"url": None}], KEPT),
+            "score": pa.array([score, score], pa.float32()),
+            "rank": pa.array([1, 2], pa.int32()),
+            "query_cut": pa.array([0, 0], pa.int32()),
+            "passage_cut": pa.array([7, 0], pa.int32()),
+            "window": pa.array([0, 3], pa.int32()),
+            "score_8": pa.array([score, score], pa.float32()),
+        }
+    )
+
+
+def test_a_shard_holds_the_runs_columns(tmp_path: Path) -> None:
+    write_shard(Directory(str(tmp_path)), "s", ranked(), NONE_REJECTED)
+    table = pq.read_table(tmp_path / "run/s.parquet")
+    assert table.column_names == [
+        "query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window", "url",
+    ]  # fmt: skip
+    assert table["url"].to_pylist() == ["x", None]
+    assert not (tmp_path / "rejects").exists()
+
+
+def test_scores_of_several_layers_stand_before_kept_columns(tmp_path: Path) -> None:
+    write_shard(Directory(str(tmp_path)), "s", ranked(), NONE_REJECTED, ["score_8"])
+    assert pq.read_table(tmp_path / "run/s.parquet").column_names[-3:] == ["window", "score_8", "url"]
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_shard(Directory(str(tmp_path)), name, ranked(), NONE_REJECTED)
+    assert (tmp_path / "run/one.parquet").read_bytes() == (tmp_path / "run/two.parquet").read_bytes()
+
+
+def test_the_trec_run_holds_every_float32_exactly(tmp_path: Path) -> None:
+    output = Directory(str(tmp_path))
+    for name, score in (("s0", 0.1), ("s1", -16777217.0)):
+        write_shard(output, name, ranked(score), NONE_REJECTED)
+    write_trec_run(output, ["s0", "s1"])
+    lines = (tmp_path / "run.trec").read_text().splitlines()
+    assert lines[0] == "q Q0 b 1 0.100000001 rayrank"
+    assert lines[2] == "q Q0 b 1 -16777216 rayrank"
+    rows, top_k = read_whole_run(str(tmp_path / "run.trec"))
+    assert rows[0] == RunRow("q", "b", 0.100000001)
+    assert top_k is None
+
+
+def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
+    output = Directory(str(tmp_path))
+    write_shard(output, "s", ranked(), NONE_REJECTED)
+    output.write("summary.json", b'{"top_k": 2}')
+    with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
+        read_whole_run(str(tmp_path))
+    output.write("_SUCCESS", b"")
+    assert read_whole_run(str(tmp_path)) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
+
+
+PLACE = {"file": ["f"], "row": [3]}
+
+
+@pytest.mark.parametrize("broken", ["has blank", "tab\there", "", b"\xff"])
+def test_ids_that_a_trec_run_cant_hold_are_named(broken: str | bytes) -> None:
+    with pytest.raises(
+        InputError, match="passage_id .* which a TREC run can't hold; set output.trec_run to false"
+    ):
+        check_trec_ids(pa.table({"query_id": ["q"], "passage_id": [broken], **PLACE}))
+    check_trec_ids(pa.table({"query_id": [7], "passage_id": ["fine\u00a0too"], **PLACE}))
