@@ -4,7 +4,7 @@ Run it from the repository root, on Linux:
 
     PYTHONPATH=. python benchmarks/plan.py [--files 1000000]
 
-The listing is made up, in the form in which S3's client gives it, and the surveys as well: QUERIES queries of
+The listing is made up, in the form in which S3's client gives it, and the scans as well: QUERIES queries of
 CANDIDATES candidates a file. What a real plan takes besides is the store's: a listing of a thousand names a
 request, and three requests a file for where its queries stand, 32 files at a time.
 """
@@ -27,8 +27,8 @@ from fsspec import AbstractFileSystem
 from pipeline.tables import candidates
 from pipeline.tables.input.config import InputConfig
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import Layout, survey_schema
-from pipeline.tables.input.shards import FileSurvey
+from pipeline.tables.input.layout import Layout, scan_schema
+from pipeline.tables.input.shards import FileScan
 
 QUERIES, CANDIDATES = 10, 100
 SHARD_PAIRS = 20_000
@@ -79,11 +79,11 @@ class Format:
     def __init__(self) -> None:
         self._starts = np.arange(QUERIES, dtype=np.int64) * CANDIDATES
         self._rows, self._pairs = self._starts + 1, np.full(QUERIES, CANDIDATES, np.int64)
-        self._schema = survey_schema(pa.int64(), pa.int64(), {"day": pa.string()})
+        self._schema = scan_schema(pa.int64(), pa.int64(), {"day": pa.string()})
 
-    def survey(self, file: SourceFile, _layout: Layout) -> FileSurvey:
+    def scan(self, file: SourceFile, _layout: Layout) -> FileScan:
         first = QUERIES * (file.size - 1_000_000)
-        return FileSurvey(
+        return FileScan(
             file=file,
             query_ids=pa.array(np.arange(first, first + QUERIES)),
             starts=self._starts,

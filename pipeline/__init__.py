@@ -8,7 +8,7 @@ Imports point down only; tests/test_architecture.py holds this:
     report                        what a job looked like, as a page
     stages  cluster  summary ...  what the flows are made of
     config  plots                 one YAML file is one whole job; numbers to marks
-    tally                         the shards' reports, added up
+    totals                         the shards' reports, added up
     scoring | tables | ranking    models; files; scores to ranks: none knows the others
     errors  log
 """

@@ -32,7 +32,7 @@ def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
     return ranked if top_k is None else ranked.filter(pc.less_equal(ranked["rank"], top_k))
 
 
-def places(query_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def original_ranks(query_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """1-based place of each row within its query, whose rows stand together."""
     numbers: npt.NDArray[np.int64] = _run_numbers(query_ids).to_numpy()
     return np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1

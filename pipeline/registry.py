@@ -1,5 +1,6 @@
 """What is pluggable: families, formats, engines, dialects. Each is a module of a package that holds nothing
-else; a new one is one new file there, and no list names it."""
+else; a new one is one new file there, and no list names it.
+"""
 
 import pkgutil
 from importlib import import_module

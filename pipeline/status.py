@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import OutputError, RayrankError
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import is_silent, last_beat
+from pipeline.tables.output.lease import is_silent, last_heartbeat
 from pipeline.tables.output.markers import count_done, read_record
 
 TOLD, FAILED_BY_USER = 0, 2
@@ -75,22 +75,22 @@ class Status(BaseModel):
 
 def read(output: Directory, now: datetime) -> Status:
     """Where the job stands. Raises OutputError where there is none."""
-    record, beat = read_record(output), last_beat(output)
-    if record is None or beat is None:
+    record, heartbeat = read_record(output), last_heartbeat(output)
+    if record is None or heartbeat is None:
         raise OutputError(f"{output.url}: no output of a job (no _manifest in it)")
-    seconds = (beat.time - beat.started).total_seconds()
+    seconds = (heartbeat.time - heartbeat.started).total_seconds()
     return Status(
-        state="dead" if beat.state == "running" and is_silent(beat, now) else beat.state,
-        message=beat.message,
+        state="dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
+        message=heartbeat.message,
         complete=output.read("_SUCCESS") is not None,
         shards=record.shards,
         shards_done=count_done(output),
         pairs=record.pairs,
-        host=beat.host,
-        pid=beat.pid,
-        started=beat.started,
-        last_heard=beat.time,
-        pairs_per_s=beat.pairs_done / seconds if beat.pairs_done and seconds else None,
+        host=heartbeat.host,
+        pid=heartbeat.pid,
+        started=heartbeat.started,
+        last_heard=heartbeat.time,
+        pairs_per_s=heartbeat.pairs_done / seconds if heartbeat.pairs_done and seconds else None,
     )
 
 

@@ -16,7 +16,7 @@ from pipeline import log
 from pipeline.errors import ScoringError
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import Scored
-from serve.fair_queue import FairQueue, Portion
+from serve.fair_queue import Chunk, FairQueue
 
 
 class OverloadedError(Exception):
@@ -50,8 +50,8 @@ class BatchReport(NamedTuple):
 
 _GATHERED_BATCHES = 2
 """So many go to the device at once: they are cut with less waste than one. More make requests wait longer."""
-_PORTION_TOKENS = 4096
-"""No less than this, so that a usual request is one portion."""
+_CHUNK_TOKENS = 4096
+"""No less than this, so that a usual request is one chunk."""
 
 
 @dataclass(eq=False)
@@ -98,8 +98,8 @@ class Batcher:
         self._max_batch_tokens = max_batch_tokens
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
-        self._portion_tokens = max(_PORTION_TOKENS, max_batch_tokens())
-        self._queue: FairQueue[_Request] = FairQueue(self._portion_tokens)
+        self._chunk_tokens = max(_CHUNK_TOKENS, max_batch_tokens())
+        self._queue: FairQueue[_Request] = FairQueue(self._chunk_tokens)
         self._announced = self._announced_ahead = self._on_device = 0
         self._tokens_per_s = math.inf
         self._trip_began_at = 0.0
@@ -137,7 +137,7 @@ class Batcher:
         """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError."""
         if self.wait_s > self._max_wait_s:
             raise OverloadedError(self.wait_s, self._max_wait_s)
-        ahead = min(tokens, self._portion_tokens)
+        ahead = min(tokens, self._chunk_tokens)
         self._announced += tokens
         self._announced_ahead += ahead
         try:
@@ -183,57 +183,57 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            portions = self._queue.take(_GATHERED_BATCHES * self._max_batch_tokens())
-            if portions:
-                await self._score(portions)
+            chunks = self._queue.take(_GATHERED_BATCHES * self._max_batch_tokens())
+            if chunks:
+                await self._score(chunks)
             else:
                 self._wake.clear()
 
-    async def _score(self, portions: list[Portion[_Request]]) -> None:
+    async def _score(self, chunks: list[Chunk[_Request]]) -> None:
         begin = self._trip_began_at = time.perf_counter()
-        for portion in portions:
-            portion.request.begun_at = portion.request.begun_at or begin
-        parts = [portion.request.encoded.take(portion.pairs) for portion in portions]
+        for chunk in chunks:
+            chunk.request.begun_at = chunk.request.begun_at or begin
+        parts = [chunk.request.encoded.take(chunk.pairs) for chunk in chunks]
         tokens = self._on_device = int(sum(part.tokens.sum() for part in parts))
         try:
             scored = await asyncio.get_running_loop().run_in_executor(
                 self._device, self._forward, EncodedPairs.concat(parts)
             )
         except ScoringError as error:
-            await self._score_apart(portions, error)
+            await self._score_apart(chunks, error)
             return
         except Exception as error:
             # Not of one pair: the device itself is in doubt. Who waits shall go elsewhere.
             self._broken = error
             log.warning("device failed", error=type(error).__name__)
-            for portion in portions:
-                portion.request.fail(error)
+            for chunk in chunks:
+                chunk.request.fail(error)
             return
         finally:
             self._on_device = 0
         device_s = time.perf_counter() - begin
         self._note_speed(max(1, tokens) / device_s)
-        self._deliver(portions, scored)
-        requests = len({id(portion.request) for portion in portions})
+        self._deliver(chunks, scored)
+        requests = len({id(chunk.request) for chunk in chunks})
         self._on_batch(
             BatchReport(requests, sum(map(len, parts)), scored.tokens, scored.padded_tokens, device_s)
         )
 
-    async def _score_apart(self, portions: list[Portion[_Request]], error: ScoringError) -> None:
+    async def _score_apart(self, chunks: list[Chunk[_Request]], error: ScoringError) -> None:
         """A pair can't be scored: no other request shall suffer for it."""
-        if len(portions) > 1:
-            for portion in portions:
-                await self._score([portion])
+        if len(chunks) > 1:
+            for chunk in chunks:
+                await self._score([chunk])
             return
-        pair = int(portions[0].pairs[error.index])
-        portions[0].request.fail(ScoringError(pair, error.reason))
-        self._queue.remove(portions[0].request)
+        pair = int(chunks[0].pairs[error.index])
+        chunks[0].request.fail(ScoringError(pair, error.reason))
+        self._queue.remove(chunks[0].request)
 
-    def _deliver(self, portions: list[Portion[_Request]], scored: Scored) -> None:
+    def _deliver(self, chunks: list[Chunk[_Request]], scored: Scored) -> None:
         first = 0
-        for portion in portions:
-            rows = slice(first, first + len(portion.pairs))
-            portion.request.fill(portion.pairs, scored, rows)
+        for chunk in chunks:
+            rows = slice(first, first + len(chunk.pairs))
+            chunk.request.fill(chunk.pairs, scored, rows)
             first = rows.stop
 
     def _note_speed(self, tokens_per_s: float) -> None:

@@ -1,6 +1,6 @@
 """Pure: which of the waiting pairs go through the model next.
 
-Oldest first, and large requests in portions: a portion of `portion_tokens` waits as though it had arrived
+Oldest first, and large requests in chunks: a chunk of `chunk_tokens` waits as though it had arrived
 when the device had read twice as many tokens as lie before it in its request. A large request so takes at
 most half of the device from those that come after it, and is never overtaken for ever. (Virtual arrival times
 as in P. Goyal, H. Vin, H. Cheng: Start-time Fair Queuing, SIGCOMM 1996; the clock is the tokens read so far.)
@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 Request = TypeVar("Request", bound=Hashable)
 _SLOWER = 2
-"""How much slower than the device could read it a large request's portions arrive."""
+"""How much slower than the device could read it a large request's chunks arrive."""
 
 
-class Portion(NamedTuple, Generic[Request]):
+class Chunk(NamedTuple, Generic[Request]):
     """Pairs of one request that are scored together."""
 
     request: Request
@@ -36,17 +36,17 @@ class _Waiting(Generic[Request]):
         self.taken = 0
         self.tokens = int(self.lengths.sum())
 
-    def turn(self, portion_tokens: int) -> int:
+    def turn(self, chunk_tokens: int) -> int:
         """The clock's time at which the next pair may go."""
-        portion = int(self.before[self.taken]) // portion_tokens
-        return self.arrived_at + _SLOWER * portion * portion_tokens
+        chunk = int(self.before[self.taken]) // chunk_tokens
+        return self.arrived_at + _SLOWER * chunk * chunk_tokens
 
 
 class FairQueue(Generic[Request]):
     """Requests that wait, as the tokens of their pairs."""
 
-    def __init__(self, portion_tokens: int) -> None:
-        self._portion_tokens = portion_tokens
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
         self._clock = 0
         self._arrivals = 0
         self._waiting: dict[Request, _Waiting[Request]] = {}
@@ -54,7 +54,7 @@ class FairQueue(Generic[Request]):
         self.tokens = 0
         """Of all the pairs that wait."""
         self.tokens_ahead = 0
-        """Of those that go before a request that comes now: of each request no more than a portion."""
+        """Of those that go before a request that comes now: of each request no more than a chunk."""
 
     def __len__(self) -> int:
         """Requests of which pairs wait."""
@@ -66,7 +66,7 @@ class FairQueue(Generic[Request]):
         self._waiting[request] = waiting
         self._count(waiting.tokens, 0)
         self._arrivals += 1
-        heappush(self._turns, (waiting.turn(self._portion_tokens), self._arrivals, request))
+        heappush(self._turns, (waiting.turn(self._chunk_tokens), self._arrivals, request))
 
     def remove(self, request: Request) -> None:
         """Forget what still waits of a request, if anything does."""
@@ -74,9 +74,9 @@ class FairQueue(Generic[Request]):
         if waiting is not None:
             self._count(0, waiting.tokens)
 
-    def take(self, max_tokens: int) -> list[Portion[Request]]:
+    def take(self, max_tokens: int) -> list[Chunk[Request]]:
         """The next pairs, of max_tokens together, or one that alone has more."""
-        portions: list[Portion[Request]] = []
+        chunks: list[Chunk[Request]] = []
         room = max_tokens
         while self._turns:
             _, arrival, request = self._turns[0]
@@ -84,23 +84,23 @@ class FairQueue(Generic[Request]):
             if waiting is None:  # removed
                 heappop(self._turns)
                 continue
-            if portions and waiting.lengths[waiting.taken] > room:
+            if chunks and waiting.lengths[waiting.taken] > room:
                 break
             heappop(self._turns)
             before = self.tokens
-            portions.append(Portion(request, self._take_from(waiting, room)))
+            chunks.append(Chunk(request, self._take_from(waiting, room)))
             room -= before - self.tokens
             if waiting.taken == len(waiting.order):
                 del self._waiting[request]
             else:
-                heappush(self._turns, (waiting.turn(self._portion_tokens), arrival, request))
-        return portions
+                heappush(self._turns, (waiting.turn(self._chunk_tokens), arrival, request))
+        return chunks
 
     def _take_from(self, waiting: _Waiting[Request], room: int) -> npt.NDArray[np.int64]:
-        """Pairs of `room` tokens, but at least one, and no more than what is left of the portion."""
+        """Pairs of `room` tokens, but at least one, and no more than what is left of the chunk."""
         first = waiting.taken
         begin = int(waiting.before[first])
-        end = (begin // self._portion_tokens + 1) * self._portion_tokens
+        end = (begin // self._chunk_tokens + 1) * self._chunk_tokens
         fitting = int(np.searchsorted(waiting.before + waiting.lengths, begin + room, side="right"))
         last = min(max(first + 1, fitting), int(np.searchsorted(waiting.before, end)))
         waiting.taken = last
@@ -113,4 +113,4 @@ class FairQueue(Generic[Request]):
     def _count(self, now: int, before: int) -> None:
         """A request has `now` tokens waiting where it had `before`."""
         self.tokens += now - before
-        self.tokens_ahead += min(now, self._portion_tokens) - min(before, self._portion_tokens)
+        self.tokens_ahead += min(now, self._chunk_tokens) - min(before, self._chunk_tokens)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import last_beat
+from pipeline.tables.output.lease import last_heartbeat
 from tests.conftest import TINY, golden_cases
 
 ROOT = Path(__file__).parents[1]
@@ -150,9 +150,9 @@ def test_an_interrupt_says_how_to_go_on(job: Path, number: signal.Signals, statu
     # `ray job stop` and spot machines give a few seconds.
     _, errors = process.communicate(timeout=30)
     assert process.returncode == status
-    beat = last_beat(Directory(str(job / "out")))
-    assert beat is not None
-    assert beat.state == "interrupted"
+    heartbeat = last_heartbeat(Directory(str(job / "out")))
+    assert heartbeat is not None
+    assert heartbeat.state == "interrupted"
     assert "the same command goes on from the shards that are done" in errors
     assert "Traceback" not in errors
 

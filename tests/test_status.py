@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import status
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import Beat
+from pipeline.tables.output.lease import Heartbeat
 from pipeline.tables.output.markers import JobRecord, open_output
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -18,11 +18,11 @@ def output(tmp_path: Path, **changes: object) -> Directory:
     open_output(directory, JobRecord(shards=8, pairs=8000, config={}, model_fingerprint="m", files={}))
     for name in ("shard-000000", "shard-000001"):
         directory.write(f"_manifest/done/{name}.json", b"{}")
-    beat = Beat(
+    heartbeat = Heartbeat(
         state="running", number=3, host="node", pid=5, started=NOW - timedelta(seconds=610),
         time=NOW - timedelta(seconds=10), shards=8, shards_done=2, pairs_done=1200,
     ).model_copy(update=changes)  # fmt: skip
-    directory.write("_manifest/driver/000002.json", beat.model_dump_json().encode())
+    directory.write("_manifest/driver/000002.json", heartbeat.model_dump_json().encode())
     return directory
 
 

@@ -1,7 +1,7 @@
 """The preparation on Ray Data: read -> shuffle by passage, join -> shuffle by query, join, order, write.
 
 Candidates and texts travel in one dataset, so that a shuffle brings both sides of a join into one block. The
-shuffles are Ray Data's own: their pieces lie in the object store, which spills to disk what it can't hold.
+shuffles are Ray Data's own: what moves lies in the object store, which spills to disk what it can't hold.
 """
 
 import time
@@ -27,7 +27,7 @@ from pipeline.preparation.plan import (
     partitions,
     plan,
 )
-from pipeline.preparation.tasks import PartReport, join_passages, read_piece, rows_read, write_part
+from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, rows_read, write_part
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
 from pipeline.tables.schema import REASONS
@@ -74,10 +74,10 @@ def run(config: PrepareConfig) -> Summary:
     output = output_of(config)
     found = plan(config)
     for source in found.sources:
-        if source.left_out:
-            file, reason = next(iter(source.left_out.items()))
+        if source.skipped:
+            file, reason = next(iter(source.skipped.items()))
             log.warning(
-                "files left out", of=source.field, files=len(source.left_out), first=file, reason=reason
+                "files left out", of=source.field, files=len(source.skipped), first=file, reason=reason
             )
     if (finished := _finished(output, config, found)) is not None:
         log.info("already finished", output=output.url)
@@ -112,7 +112,7 @@ def describe(config: PrepareConfig) -> str:
     lines += [f"{name:<10} {value}" for name, value in found.sizes().items()]
     lines.append(f"{'output':<10} {output.url}{', finished' if done else ''}")
     for source in found.sources:
-        lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.left_out.items()]
+        lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
 
 
@@ -173,9 +173,11 @@ def _dataset(output: str, found: Preparation) -> ray.data.Dataset:
 
 
 def _read(output: str, found: Preparation, fields: list[str]) -> ray.data.Dataset:
-    pieces = [piece for piece in found.pieces() if piece["field"] in fields]
-    return ray.data.from_items(pieces, override_num_blocks=len(pieces)).map_batches(
-        partial(read_piece, output=output, found=found.for_workers()), batch_size=1, batch_format="pyarrow"
+    file_ranges = [file_range for file_range in found.file_ranges() if file_range["field"] in fields]
+    return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
+        partial(read_file_range, output=output, found=found.for_workers()),
+        batch_size=1,
+        batch_format="pyarrow",
     )
 
 

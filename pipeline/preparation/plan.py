@@ -12,7 +12,7 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.input.config import TextsConfig
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.sources import Source, survey
+from pipeline.tables.sources import Source, scan
 from pipeline.tables.storage import absolute
 
 _PARTITION_BYTES = 128 * 2**20
@@ -95,23 +95,23 @@ class Preparation:
             " shuffle is spilled to disk",
         }
 
-    def pieces(self) -> list[dict[str, Any]]:
+    def file_ranges(self) -> list[dict[str, Any]]:
         """What there is to read, a row each."""
         numbers = {file.url: number for source in self.sources for number, file in enumerate(source.files)}
         return [
             {
                 "name": f"{source.field}-{number:06d}",
                 "field": source.field,
-                "file": numbers[piece.file],
-                "piece": json.dumps(asdict(piece)),
+                "file": numbers[file_range.file],
+                "file_range": json.dumps(asdict(file_range)),
             }
             for source in self.sources
-            for number, piece in enumerate(source.pieces)
+            for number, file_range in enumerate(source.file_ranges)
         ]
 
     def for_workers(self) -> "Preparation":
-        """Without what may be long and no task needs: it gets its piece by itself."""
-        light = {source.field: replace(source, pieces=(), left_out={}) for source in self.sources}
+        """Without what may be long and no task needs: its file range travels apart."""
+        light = {source.field: replace(source, file_ranges=(), skipped={}) for source in self.sources}
         return Preparation(light["candidates"], light.get("queries"), light.get("passages"), self.others)
 
 
@@ -129,7 +129,7 @@ def plan(config: PrepareConfig) -> Preparation:
     held = [
         name for name, texts in ((own.query, config.queries), (own.passage, config.passages)) if texts is None
     ]
-    candidates = survey(config.candidates, "candidates", [own.query_id, own.passage_id, *held])
+    candidates = scan(config.candidates, "candidates", [own.query_id, own.passage_id, *held])
     used = {own.query_id, own.passage_id, *held}
     others = tuple(name for name in candidates.types if name not in used)
     for name in others:
@@ -138,8 +138,8 @@ def plan(config: PrepareConfig) -> Preparation:
                 f"{candidates.config.path}: column {name!r} would stand twice in the output; "
                 + _way_out(name, config)
             )
-    queries = _survey_texts(config.queries, "queries", candidates, own.query_id)
-    passages = _survey_texts(config.passages, "passages", candidates, own.passage_id)
+    queries = _scan_texts(config.queries, "queries", candidates, own.query_id)
+    passages = _scan_texts(config.passages, "passages", candidates, own.passage_id)
     return Preparation(candidates, queries, passages, others)
 
 
@@ -150,13 +150,13 @@ def _way_out(name: str, config: PrepareConfig) -> str:
     return "rename it, or name it in candidates.columns"
 
 
-def _survey_texts(config: TextsConfig | None, field: str, candidates: Source, id_name: str) -> Source | None:
+def _scan_texts(config: TextsConfig | None, field: str, candidates: Source, id_name: str) -> Source | None:
     if config is None:
         return None
     own = config.columns
     # The default title is taken where there is one; one that was asked for must be there.
     asked = [own.title] if own.title and "title" in own.model_fields_set else []
-    source = survey(config, field, [own.id, own.text, *asked])
+    source = scan(config, field, [own.id, own.text, *asked])
     theirs, ours = source.types[own.id], candidates.types[id_name]
     if theirs != ours:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What the preparation's stages do, in processes of their own: read a piece, join, write a partition."""
+"""What the preparation's stages do, in processes of their own: read a file range, join, write a partition."""
 
 import json
 from collections import Counter
@@ -22,14 +22,14 @@ from pipeline.preparation.joining import (
 )
 from pipeline.preparation.plan import Preparation
 from pipeline.tables.input.config import ColumnNames, TextsConfig
-from pipeline.tables.input.shards import Slice
+from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
 from pipeline.tables.sources import Source, read
 
 _READ = "_manifest/read"
-_SLICE = TypeAdapter(Slice)
+_FILE_RANGE = TypeAdapter(FileRange)
 
 
 class PartReport(BaseModel):
@@ -44,21 +44,21 @@ class PartReport(BaseModel):
     rejected: dict[str, int]
 
 
-def read_piece(row: pa.Table, output: str, found: Preparation) -> Iterator[pa.Table]:
+def read_file_range(row: pa.Table, output: str, found: Preparation) -> Iterator[pa.Table]:
     """The rows of a stretch of a file, with the key of the shuffle that comes next."""
     at = row.to_pylist()[0]
-    piece, source = _SLICE.validate_json(at["piece"]), found.source(at["field"])
+    file_range, source = _FILE_RANGE.validate_json(at["file_range"]), found.source(at["field"])
     count = 0
     if isinstance(source.config, TextsConfig):
         kind = {"queries": "query", "passages": "passage"}[source.field]
-        for columns in _texts(piece, source, source.config, kind):
+        for columns in _texts(file_range, source, source.config, kind):
             count += len(columns["row"])
             yield keyed(
                 text_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), f"{kind}_id"
             )
     else:
         next_id = "query_id" if found.passages is None else "passage_id"
-        for columns in _candidates(piece, found):
+        for columns in _candidates(file_range, found):
             count += len(columns["row"])
             yield keyed(
                 candidate_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), next_id
@@ -119,7 +119,7 @@ def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
     return pa.table({"report": [report.model_dump_json()]})
 
 
-def _candidates(piece: Slice, found: Preparation) -> Iterator[dict[str, Any]]:
+def _candidates(file_range: FileRange, found: Preparation) -> Iterator[dict[str, Any]]:
     """Columns by our names; texts where the table holds them."""
     source, own = found.candidates, found.candidates.config.columns
     assert isinstance(own, ColumnNames)
@@ -127,7 +127,7 @@ def _candidates(piece: Slice, found: Preparation) -> Iterator[dict[str, Any]]:
     ours |= {} if found.queries else {"query": own.query}
     ours |= {} if found.passages else {"passage": own.passage}
     fields = found.schema.field("others").type
-    for table, row in read(piece, source, [*dict.fromkeys([*ours.values(), *found.others])]):
+    for table, row in read(file_range, source, [*dict.fromkeys([*ours.values(), *found.others])]):
         others = [table[name].combine_chunks() for name in found.others]
         yield {
             **{name: table[theirs].combine_chunks() for name, theirs in ours.items()},
@@ -138,15 +138,17 @@ def _candidates(piece: Slice, found: Preparation) -> Iterator[dict[str, Any]]:
         }
 
 
-def _texts(piece: Slice, source: Source, config: TextsConfig, kind: str) -> Iterator[dict[str, Any]]:
+def _texts(file_range: FileRange, source: Source, config: TextsConfig, kind: str) -> Iterator[dict[str, Any]]:
     """Columns by our names. Raises InputError for a text without an id."""
     own = config.columns
     title = own.title if own.title in source.types else None
-    for table, row in read(piece, source, [*dict.fromkeys([own.id, own.text, *([title] if title else [])])]):
+    for table, row in read(
+        file_range, source, [*dict.fromkeys([own.id, own.text, *([title] if title else [])])]
+    ):
         ids, text = (table[name].combine_chunks() for name in (own.id, own.text))
         if ids.null_count:
             number = row.filter(pc.is_null(ids))[0].as_py()
-            raise InputError(f"{piece.file} row {number}: a text without {own.id!r}")
+            raise InputError(f"{file_range.file} row {number}: a text without {own.id!r}")
         yield {
             f"{kind}_id": ids,
             kind: _with_title(table[title].combine_chunks(), text) if title else text,

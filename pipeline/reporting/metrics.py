@@ -12,7 +12,7 @@ from pipeline.tables.output.markers import ShardReport
 
 COUNTERS = {
     "rayrank_pairs_total": "Pairs scored",
-    "rayrank_reused_pairs_total": "Pairs whose score was taken from a former run",
+    "rayrank_reused_pairs_total": "Pairs whose score was taken from a previous run",
     "rayrank_tokens_total": "Tokens that the model read, padding not counted",
     "rayrank_rejected_rows_total": "Input rows that could not be scored, by reason",
     "rayrank_scoring_seconds_total": "Seconds in which actors scored",
@@ -41,7 +41,7 @@ class Metrics:
         self._shard_seconds = Histogram(
             SHARD_SECONDS, "Seconds in which an actor scored a shard", _BOUNDARIES, ("output",)
         )
-        self._done, self._given_up, self._remaining = done, 0, pairs
+        self._done, self._quarantined, self._remaining = done, 0, pairs
         self._set("rayrank_shards_planned", shards)
         self._set("rayrank_actors", actors)
         self._set_gauges()
@@ -59,14 +59,14 @@ class Metrics:
         self._remaining -= report.pairs + sum(report.rejected.values())
         self._set_gauges()
 
-    def give_up(self, shard: Quarantined) -> None:
-        self._given_up += 1
+    def quarantine(self, shard: Quarantined) -> None:
+        self._quarantined += 1
         self._remaining -= shard.pairs
         self._set_gauges()
 
     def _set_gauges(self) -> None:
         self._set("rayrank_shards_done", self._done)
-        self._set("rayrank_shards_quarantined", self._given_up)
+        self._set("rayrank_shards_quarantined", self._quarantined)
         self._set("rayrank_pairs_remaining", self._remaining)
 
     def _set(self, name: str, value: float) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from pipeline.reporting.totals import SLOTS_S, Timeline
-from pipeline.tables.output.statistics import PLACES, Distribution, Movement
+from pipeline.tables.output.statistics import PLACES, Distribution, RankChanges
 
 _MOST_BARS = 96
 _GAP_SLOTS = 4
@@ -111,8 +111,8 @@ def score_plot(scores: Distribution, within: Distribution, what: str) -> Plot:
     )
 
 
-def movement_plot(movement: Movement) -> Heatmap:
-    moves = movement.moves
+def rank_changes_plot(rank_changes: RankChanges) -> Heatmap:
+    moves = rank_changes.moves
     occupied = [
         number for number in range(len(moves)) if any(moves[number]) or any(row[number] for row in moves)
     ]

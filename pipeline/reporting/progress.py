@@ -30,7 +30,7 @@ class Progress:
     ) -> None:
         self._shards, self._pairs, self._actors = shards, pairs, actors
         self._stream, self._clock = stream, clock
-        self._done_shards = self._done_pairs = self._tokens = self._rejected = self._given_up = 0
+        self._done_shards = self._done_pairs = self._tokens = self._rejected = self._quarantined = 0
         self._reused = 0
         self._score_s = 0.0
         self._start = self._logged = clock()
@@ -49,9 +49,9 @@ class Progress:
         self._pairs -= rejected
         self._show()
 
-    def give_up(self, shard: Quarantined) -> None:
+    def quarantine(self, shard: Quarantined) -> None:
         """A shard is out: nobody waits for its pairs any more."""
-        self._given_up += 1
+        self._quarantined += 1
         self._pairs -= shard.pairs
         self._show()
 
@@ -81,7 +81,7 @@ class Progress:
             "device_share": f"{self._score_s / (wall_s * self._actors):.0%}",
             "reused": self._reused,
             "rejected": self._rejected,
-            "given_up": self._given_up,
+            "quarantined": self._quarantined,
         }
 
     def _line(self, wall_s: float) -> str:
@@ -96,7 +96,7 @@ class Progress:
         ]
         parts += [f"{self._reused} reused"] if self._reused else []
         parts += [f"{self._rejected} rejected"] if self._rejected else []
-        parts += [f"{self._given_up} shards given up"] if self._given_up else []
+        parts += [f"{self._quarantined} shards given up"] if self._quarantined else []
         return "  ".join(parts)
 
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.reporting import plots
 from pipeline.reporting.summary import Summary
-from pipeline.reporting.totals import Tally
+from pipeline.reporting.totals import Totals
 from pipeline.tables.schema import REASONS
 
 _PAGE = "report.html.jinja"
@@ -23,7 +23,7 @@ _QUANTILES = {
 
 
 def render(
-    settings: Mapping[str, Any], summary: Summary, tally: Tally, places: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, Any], summary: Summary, totals: Totals, places: Mapping[str, tuple[str, ...]]
 ) -> str:
     """The page.
 
@@ -37,17 +37,17 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(_PAGE)
-    scored = bool(tally.scores.counts)
+    scored = bool(totals.scores.counts)
     return page.render(
         summary=summary,
-        tally=tally,
+        totals=totals,
         places=places,
         plots=plots,
         reasons=REASONS,
         quantiles=_QUANTILES,
         config=yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
-        scores=plots.score_plot(tally.scores, tally.scores, "candidates") if scored else None,
-        best_scores=plots.score_plot(tally.best_scores, tally.scores, "queries") if scored else None,
-        movement=plots.movement_plot(tally.movement) if scored else None,
-        throughput=plots.throughput_plot(tally.timeline) if scored else None,
+        scores=plots.score_plot(totals.scores, totals.scores, "candidates") if scored else None,
+        best_scores=plots.score_plot(totals.best_scores, totals.scores, "queries") if scored else None,
+        rank_changes=plots.rank_changes_plot(totals.rank_changes) if scored else None,
+        throughput=plots.throughput_plot(totals.timeline) if scored else None,
     )

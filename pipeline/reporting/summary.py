@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.reporting.totals import Tally
+from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.statistics import Distribution, RankChanges
 from pipeline.tables.schema import REASONS
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
@@ -28,10 +28,10 @@ class Summary(BaseModel):
     queries: int
     pairs: int
     reused: int
-    """Of `pairs`, those whose score was taken from the former run that `reuse` names."""
+    """Of `pairs`, those whose score was taken from the previous run that `reuse` names."""
     kept: int
     top_k: int | None
-    files_left_out: int
+    files_skipped: int
     rejected: dict[str, int]
     quarantined: list[Quarantined]
     """Shards given up, since they killed the processes that worked on them; the run lacks their pairs."""
@@ -46,7 +46,7 @@ class Summary(BaseModel):
     """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none."""
     best_scores: dict[str, float]
     """The same of each query's first rank."""
-    movement: dict[str, float]
+    rank_changes: dict[str, float]
     """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
     number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
 
@@ -65,9 +65,9 @@ class Summary(BaseModel):
         ]
         if self.reused:
             share = self.reused / self.pairs
-            lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the former run")
-        if self.files_left_out:
-            lines.append(f"{self.files_left_out} files of the input were left out; --dry-run lists them")
+            lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
+        if self.files_skipped:
+            lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
         if self.truncated:
             lines.append(f"{self.truncated} pairs were cut to the model's length")
         if rejected:
@@ -83,21 +83,21 @@ class Summary(BaseModel):
         return "\n".join(lines)
 
 
-def counts(tally: Tally) -> dict[str, Any]:
+def counts(totals: Totals) -> dict[str, Any]:
     """The fields of a Summary that are of all the shards done."""
-    padded = tally.padded_tokens
+    padded = totals.padded_tokens
     return {
-        "queries": tally.queries,
-        "pairs": tally.pairs,
-        "reused": tally.reused,
-        "kept": tally.kept,
-        "rejected": dict(sorted(tally.rejected.items())),
-        "truncated": tally.truncated,
-        "tokens": tally.tokens,
-        "padding_share": round(1 - tally.tokens / padded, 4) if padded else 0.0,
-        "scores": _quantiles(tally.scores),
-        "best_scores": _quantiles(tally.best_scores),
-        "movement": _shares(tally.movement),
+        "queries": totals.queries,
+        "pairs": totals.pairs,
+        "reused": totals.reused,
+        "kept": totals.kept,
+        "rejected": dict(sorted(totals.rejected.items())),
+        "truncated": totals.truncated,
+        "tokens": totals.tokens,
+        "padding_share": round(1 - totals.tokens / padded, 4) if padded else 0.0,
+        "scores": _quantiles(totals.scores),
+        "best_scores": _quantiles(totals.best_scores),
+        "rank_changes": _shares(totals.rank_changes),
     }
 
 
@@ -109,12 +109,17 @@ def _quantiles(scores: Distribution) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in values.items()}
 
 
-def _shares(movement: Movement) -> dict[str, float]:
-    if not movement.total:
+def _shares(rank_changes: RankChanges) -> dict[str, float]:
+    if not rank_changes.total:
         return {}
-    counts = {"up": movement.up, "same": movement.same, "down": movement.down, "places": movement.distance}
-    shares = {name: count / movement.total for name, count in counts.items()}
-    stayed = {f"stayed_in_top_{place}": movement.stayed_in_top(place) for place in (1, 10)}
+    counts = {
+        "up": rank_changes.up,
+        "same": rank_changes.same,
+        "down": rank_changes.down,
+        "places": rank_changes.distance,
+    }
+    shares = {name: count / rank_changes.total for name, count in counts.items()}
+    stayed = {f"stayed_in_top_{place}": rank_changes.stayed_in_top(place) for place in (1, 10)}
     return {name: round(share, 4) for name, share in (shares | stayed).items()}
 
 

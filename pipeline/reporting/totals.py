@@ -5,7 +5,7 @@ import math
 from collections import Counter, defaultdict
 
 from pipeline.tables.output.markers import ShardReport
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.statistics import Distribution, RankChanges
 
 SLOWEST = 10
 SLOTS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400)
@@ -13,7 +13,7 @@ SLOTS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400)
 _MOST_SLOTS = 4096
 
 
-class Tally:
+class Totals:
     """Adds reports up, in any order."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Tally:
         ) = 0
         self.score_s = self.encode_s = 0.0
         self.rejected: Counter[str] = Counter()
-        self.scores, self.best_scores, self.movement = Distribution(), Distribution(), Movement()
+        self.scores, self.best_scores, self.rank_changes = Distribution(), Distribution(), RankChanges()
         self.timeline = Timeline()
         self._slowest: list[tuple[float, str, ShardReport]] = []
 
@@ -44,7 +44,7 @@ class Tally:
         self.rejected.update(report.rejected)
         self.scores = self.scores.plus(report.scores)
         self.best_scores = self.best_scores.plus(report.best_scores)
-        self.movement = self.movement.plus(report.movement)
+        self.rank_changes = self.rank_changes.plus(report.rank_changes)
         self.timeline.add(report)
         heapq.heappush(self._slowest, (report.score_s, report.name, report))
         if len(self._slowest) > SLOWEST:

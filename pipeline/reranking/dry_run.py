@@ -7,7 +7,7 @@ from pipeline.reranking.shard import named
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.output.markers import check_output, done_shards
-from pipeline.tables.output.score_table import check_former
+from pipeline.tables.output.score_table import check_previous
 
 _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 
@@ -20,11 +20,11 @@ def describe(config: RerankConfig) -> str:
     record = record_of(config, plan, scorer)
     check_output(output, record)
     if config.reuse:
-        check_former(config.reuse, record)
+        check_previous(config.reuse, record)
     done = sum(1 for _ in done_shards(output, plan.shards))
     pairs = sum(shard.pairs for shard in plan.shards)
     tokens_a_pair, sampled = _sample_tokens(config, plan, scorer)
-    files = {piece.file for shard in plan.shards for piece in shard.slices}
+    files = {file_range.file for shard in plan.shards for file_range in shard.file_ranges}
     lines = [
         f"input    {len(files)} files, {sum(shard.queries for shard in plan.shards)} queries, {pairs} pairs",
         f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {done} of them done",
@@ -32,7 +32,7 @@ def describe(config: RerankConfig) -> str:
         f"model    {config.scorer.model} in {scorer.checkpoint.path}",
         f"output   {output.url}",
     ]
-    return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.left_out.items())])
+    return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
 
 
 def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[float, int]:

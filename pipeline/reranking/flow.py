@@ -20,7 +20,7 @@ from pipeline.reporting.metrics import Metrics
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
 from pipeline.reporting.summary import Summary, counts, versions
-from pipeline.reporting.totals import Tally
+from pipeline.reporting.totals import Totals
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.shard import ScoreShard, encode_shard
 from pipeline.scoring import Scorer
@@ -39,7 +39,7 @@ from pipeline.tables.output.markers import (
     open_output,
 )
 from pipeline.tables.output.run import write_trec_run
-from pipeline.tables.output.score_table import FormerScores, check_former
+from pipeline.tables.output.score_table import PreviousScores, check_previous
 from pipeline.tables.storage import absolute
 
 
@@ -52,35 +52,35 @@ def run(config: RerankConfig) -> Summary:
     output = output_of(config)
     scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
-    if plan.left_out:
-        file, reason = next(iter(plan.left_out.items()))
-        log.warning("files left out", files=len(plan.left_out), first=file, reason=reason)
+    if plan.skipped:
+        file, reason = next(iter(plan.skipped.items()))
+        log.warning("files left out", files=len(plan.skipped), first=file, reason=reason)
     record = record_of(config, plan, scorer)
     check_output(output, record)
     if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
         log.info("already finished", output=output.url)
         return Summary.model_validate_json(finished)
     if config.reuse:
-        check_former(config.reuse, record)
+        check_previous(config.reuse, record)
     quarantined = []
     with lease(output, len(plan.shards), count_done(output)) as held:
-        tally = Tally()
+        totals = Totals()
         for report in done_shards(output, plan.shards):  # an earlier driver may have ended just now
-            tally.add(report)
-        done_before, pairs_before = len(tally.done), tally.pairs
-        todo = [shard for shard in plan.shards if shard.name not in tally.done]
+            totals.add(report)
+        done_before, pairs_before = len(totals.done), totals.pairs
+        todo = [shard for shard in plan.shards if shard.name not in totals.done]
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
         if todo:
             connect(config.actors, max(shard.pairs for shard in todo))
         open_output(output, record)
-        former = FormerScores.of(config.reuse) if config.reuse and todo else None
+        previous = PreviousScores.of(config.reuse) if config.reuse and todo else None
         forget_attempts(output)
-        for result in _rerank(_for_workers(config, scorer), plan, todo, former):
+        for result in _rerank(_for_workers(config, scorer), plan, todo, previous):
             if isinstance(result, Quarantined):
                 quarantined.append(result)
                 log.warning("shard given up", shard=result.name, stage=result.stage)
                 continue
-            tally.add(result)
+            totals.add(result)
             held.add(result.pairs)
         wall_s = time.monotonic() - start
         summary = Summary(
@@ -91,35 +91,35 @@ def run(config: RerankConfig) -> Summary:
             shards=len(plan.shards),
             shards_done_before=done_before,
             top_k=config.output.top_k,
-            files_left_out=len(plan.left_out),
+            files_skipped=len(plan.skipped),
             wall_s=round(wall_s, 2),
-            pairs_per_s=round((tally.pairs - pairs_before) / wall_s, 2),
+            pairs_per_s=round((totals.pairs - pairs_before) / wall_s, 2),
             versions=versions(),
             quarantined=quarantined,
-            **counts(tally),
+            **counts(totals),
         )
-        _finish(config, output, plan, summary, tally)
+        _finish(config, output, plan, summary, totals)
     return summary
 
 
-def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary, tally: Tally) -> None:
+def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary, totals: Totals) -> None:
     """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
-    given_up = {shard.name for shard in summary.quarantined}
-    there = tuple(shard for shard in plan.shards if shard.name not in given_up)
+    quarantined = {shard.name for shard in summary.quarantined}
+    there = tuple(shard for shard in plan.shards if shard.name not in quarantined)
     check_all_done(output, there)
     if config.output.trec_run:
         write_trec_run(output, [shard.name for shard in there])
     for subdirectory in ("run", "rejects", "scores", "_manifest/done"):
         output.remove_leftovers(subdirectory)
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    slowest = {report.name for report in tally.slowest}
+    slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     output.write(
         "report.html",
-        render(settings, summary, tally, places).encode(),
+        render(settings, summary, totals, places).encode(),
     )
     output.write("summary.json", summary.model_dump_json(indent=2).encode())
-    if not given_up:
+    if not quarantined:
         output.write("_SUCCESS", b"")
 
 
@@ -147,7 +147,7 @@ def record_of(config: RerankConfig, plan: Plan, scorer: Scorer) -> JobRecord:
 
 
 def _rerank(
-    config: RerankConfig, plan: Plan, shards: list[Shard], former: FormerScores | None
+    config: RerankConfig, plan: Plan, shards: list[Shard], previous: PreviousScores | None
 ) -> Iterator[ShardReport | Quarantined]:
     """Score and commit the shards; what became of each, as they are done."""
     if not shards:
@@ -157,12 +157,12 @@ def _rerank(
     done = len(plan.shards) - len(shards)
     metrics = Metrics(Directory(config.output.path).url, len(plan.shards), done, pairs, actors)
     try:
-        for row in _dataset(config, plan, shards, former).iter_rows():
+        for row in _dataset(config, plan, shards, previous).iter_rows():
             if row["report"] is None:
-                given_up = Quarantined.model_validate_json(row["quarantined"])
-                progress.give_up(given_up)
-                metrics.give_up(given_up)
-                yield given_up
+                quarantined = Quarantined.model_validate_json(row["quarantined"])
+                progress.quarantine(quarantined)
+                metrics.quarantine(quarantined)
+                yield quarantined
                 continue
             report = ShardReport.model_validate_json(row["report"])
             progress.add(report)
@@ -198,7 +198,7 @@ def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
 
 
 def _dataset(
-    config: RerankConfig, plan: Plan, shards: list[Shard], former: FormerScores | None
+    config: RerankConfig, plan: Plan, shards: list[Shard], previous: PreviousScores | None
 ) -> ray.data.Dataset:
     actors, most = config.actors, min(config.actors.max, len(shards))
     rows = [{"shard": shard.model_dump_json()} for shard in shards]
@@ -207,7 +207,7 @@ def _dataset(
         # The plan of a large table is large; the shards themselves travel one by one.
         "plan": replace(plan, shards=()),
         # Once in each node's object store, read from there without a copy by all its processes.
-        "former": former and partial(ray.get, ray.put(former)),
+        "previous": previous and partial(ray.get, ray.put(previous)),
     }
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     if actors.num_gpus:

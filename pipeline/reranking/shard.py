@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RayrankError, ScoringError
-from pipeline.ranking import places, rank, top
+from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
@@ -27,30 +27,30 @@ from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import ShardReport, mark_done
 from pipeline.tables.output.run import check_trec_ids, write_shard
-from pipeline.tables.output.score_table import FormerScores, distinct_queries, fingerprints, write_scores
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.score_table import PreviousScores, distinct_queries, hash_pairs, write_scores
+from pipeline.tables.output.statistics import Distribution, RankChanges
 from pipeline.tables.schema import result_schema, score_columns
 
-Former = Callable[[], FormerScores] | None
-"""How a process comes by the scores of a former run, where the job reuses any."""
+Previous = Callable[[], PreviousScores] | None
+"""How a process comes by the scores of a previous run, where the job reuses any."""
 
 
-def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> pa.Table:
-    """Read a shard and tokenize it, but for pairs whose scores are known from a former run.
+def encode_shard(row: pa.Table, config: RerankConfig, plan: Plan, previous: Previous) -> pa.Table:
+    """Read a shard and tokenize it, but for pairs whose scores are known from a previous run.
 
     A shard of which processes have died in this stage is given up: `quarantined` tells.
     """
     attempts = Attempts(Directory(config.output.path), _shard_of(row), "encode")
     made = attempts.made()
     if made >= MAX_ATTEMPTS:
-        return _given_up(row, "encode")
+        return _quarantined(row, "encode")
     attempts.begin(made)
-    encoded = _encode(row, config, plan, former)
+    encoded = _encode(row, config, plan, previous)
     attempts.survived()
     return encoded
 
 
-def _encode(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> pa.Table:
+def _encode(row: pa.Table, config: RerankConfig, plan: Plan, previous: Previous) -> pa.Table:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # the tokenizer would take every core of the machine
     start = time.monotonic()
     output, layers = config.output, config.scorer.cutoff_layers or ()
@@ -58,8 +58,8 @@ def _encode(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> 
     if output.trec_run:
         check_trec_ids(candidates)
     queries, passages = candidates["query"].to_pylist(), candidates["passage"].to_pylist()
-    prints, layer_scores = fingerprints(queries, passages), score_columns(layers)
-    results = former().find(prints, layer_scores) if former else _unknown(candidates, layer_scores)
+    hashes, layer_scores = hash_pairs(queries, passages), score_columns(layers)
+    results = previous().find(hashes, layer_scores) if previous else _unknown(candidates, layer_scores)
     new = pc.indices_nonzero(results["score"].is_null())
     try:
         encoded = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
@@ -72,7 +72,7 @@ def _encode(row: pa.Table, config: RerankConfig, plan: Plan, former: Former) -> 
             "inputs": _fold(encoded.inputs.to_struct_array()),
             "pairs": _fold(encoded.pairs.to_struct_array()),
             "candidates": _fold(candidates.drop_columns(["query", "passage"]).to_struct_array()),
-            "prints": _fold(prints.to_struct_array()),
+            "hashes": _fold(hashes.to_struct_array()),
             "results": _fold(results.to_struct_array()),
             "rejects": _fold(rejects.to_struct_array()),
             "encode_s": pa.array([time.monotonic() - start]),
@@ -88,8 +88,8 @@ class ScoreShard:
     one shard while it scores the next.
     """
 
-    def __init__(self, config: RerankConfig, plan: Plan, former: Former) -> None:
-        self._config, self._plan, self._former = config, plan, former
+    def __init__(self, config: RerankConfig, plan: Plan, previous: Previous) -> None:
+        self._config, self._plan, self._previous = config, plan, previous
         self._scoring, self._writing = Lock(), Lock()
         os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, int(config.actors.num_cpus))))
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
@@ -105,13 +105,13 @@ class ScoreShard:
             raise self._failure
         with self._scoring:
             if row.column_names == ["shard"]:
-                row = encode_shard(row, self._config, self._plan, self._former)
+                row = encode_shard(row, self._config, self._plan, self._previous)
             if "quarantined" in row.column_names:
                 return row
             attempts = Attempts(Directory(self._config.output.path), _shard_of(row), "score")
             made = attempts.made()
             if made >= MAX_ATTEMPTS:
-                return _given_up(row, "score")
+                return _quarantined(row, "score")
             if made:
                 # A process died of this shard, or of the one beside it: nobody is beside it now.
                 with self._writing:
@@ -139,7 +139,7 @@ class ScoreShard:
         results = _filled(results, _results(scored, pairs, results.column_names))
         return pa.table(
             {
-                **{name: row[name] for name in ("shard", "candidates", "prints", "rejects")},
+                **{name: row[name] for name in ("shard", "candidates", "hashes", "rejects")},
                 "results": _fold(results.to_struct_array()),
                 "reused": pa.array([results.num_rows - pairs.num_rows]),
                 "tokens": pa.array([scored.tokens]),
@@ -153,15 +153,15 @@ class ScoreShard:
 def _commit(row: pa.Table, config: RerankConfig) -> ShardReport:
     shard = _shard_of(row)
     output = Directory(config.output.path)
-    names = ("candidates", "results", "prints", "rejects")
-    candidates, results, prints, rejects = (_table(row[name]) for name in names)
-    more = {"place": pa.array(places(candidates["query_id"]))}
+    names = ("candidates", "results", "hashes", "rejects")
+    candidates, results, hashes, rejects = (_table(row[name]) for name in names)
+    more = {"original_rank": pa.array(original_ranks(candidates["query_id"]))}
     more |= {name: results[name] for name in results.column_names if name != "score"}
     for name, column in more.items():
         candidates = candidates.append_column(name, column)
     every = rank(candidates, results["score"].to_numpy(), None)
     ranked = top(every, config.output.top_k)
-    write_scores(output, shard.name, prints, results)
+    write_scores(output, shard.name, hashes, results)
     write_shard(output, shard.name, ranked, rejects, score_columns(config.scorer.cutoff_layers or ()))
     numbers = ("reused", "tokens", "padded_tokens", "encode_s", "score_s")
     report = ShardReport(
@@ -178,15 +178,15 @@ def _commit(row: pa.Table, config: RerankConfig) -> ShardReport:
         finished=datetime.now(UTC),
         scores=Distribution.of(every["score"].to_numpy()),
         best_scores=Distribution.of(top(every, 1)["score"].to_numpy()),
-        movement=Movement.of(every["place"].to_numpy(), every["rank"].to_numpy()),
-        query_prints=distinct_queries(prints),
+        rank_changes=RankChanges.of(every["original_rank"].to_numpy(), every["rank"].to_numpy()),
+        query_hashes=distinct_queries(hashes),
         **{name: row[name][0].as_py() for name in numbers},
     )
     mark_done(output, report)
     return report
 
 
-def _given_up(row: pa.Table, stage: str) -> pa.Table:
+def _quarantined(row: pa.Table, stage: str) -> pa.Table:
     told = Quarantined.of(_shard_of(row), stage).model_dump_json()
     return pa.table({"report": pa.nulls(1, pa.string()), "quarantined": [told]})
 

@@ -60,7 +60,7 @@ class ScorerConfig(BaseModel):
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the trunk, whatever the checkpoint was saved in. The head always runs in float32."""
+    """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32."""
     max_batch_tokens: PositiveInt | None = None
     """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
 

@@ -1,4 +1,4 @@
-"""A causal trunk, layer by layer: only the last position is read, after the layers that are asked for."""
+"""A causal backbone, layer by layer: only the last position is read, after the layers that are asked for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,19 +30,19 @@ class Prefix:
 class Decoder:
     """Runs the layers of a transformers decoder (Llama, Gemma, Gemma 2, Qwen 3) in a loop of its own.
 
-    Sequences are padded on the right, so that causal attention alone hides the padding. The trunk holds no
+    Sequences are padded on the right, so that causal attention alone hides the padding. The backbone holds no
     layers above the last cutoff. Compression, where `compress_layers` are given, replaces each group of
     `compress_ratio` passage tokens by their mean before such a layer and numbers the positions anew.
     """
 
     def __init__(
         self,
-        trunk: Any,
+        backbone: Any,
         cutoff_layers: Sequence[int],
         compress_layers: Sequence[int] = (),
         compress_ratio: int = 1,
     ) -> None:
-        self._trunk = trunk
+        self._backbone = backbone
         self._cutoff_layers = list(cutoff_layers)
         # As in the reference, there is no compression before the first layer.
         self._compress_layers = set(compress_layers) - {0} if compress_ratio > 1 else set()
@@ -51,9 +51,9 @@ class Decoder:
     def read_prefix(self, ids: torch.Tensor) -> Prefix:
         """Read (1, length) ids that sequences begin with, before their passage."""
         prefix = Prefix(ids.shape[1])
-        hidden = self._trunk.embed_tokens(ids)
+        hidden = self._backbone.embed_tokens(ids)
         layout = self._layout(hidden, None)
-        for layer in self._trunk.layers:
+        for layer in self._backbone.layers:
             hidden = layer(hidden, past_key_values=prefix, **layout)
         return prefix
 
@@ -70,10 +70,10 @@ class Decoder:
         lengths: (batch,), real tokens; query_lengths, prompt_lengths: (batch,), those before and after the
         passage. With a prefix, ids are what follows it, and lengths and query_lengths leave it out.
         """
-        hidden = self._trunk.embed_tokens(ids)
+        hidden = self._backbone.embed_tokens(ids)
         layout = self._layout(hidden, prefix)
         found: dict[int, torch.Tensor] = {}
-        for number, layer in enumerate(self._trunk.layers):
+        for number, layer in enumerate(self._backbone.layers):
             if number in self._cutoff_layers:
                 found[number] = self._last(hidden, lengths)
             if number in self._compress_layers:
@@ -82,12 +82,12 @@ class Decoder:
                 )
                 layout = self._layout(hidden, prefix)
             hidden = layer(hidden, past_key_values=prefix, **layout)
-        found[len(self._trunk.layers)] = self._last(hidden, lengths)
+        found[len(self._backbone.layers)] = self._last(hidden, lengths)
         return torch.stack([found[cutoff] for cutoff in self._cutoff_layers], dim=1)
 
     def _last(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         rows = torch.arange(len(hidden), device=hidden.device)
-        normed: torch.Tensor = self._trunk.norm(hidden[rows, lengths - 1])
+        normed: torch.Tensor = self._backbone.norm(hidden[rows, lengths - 1])
         return normed.float()
 
     def _layout(self, hidden: torch.Tensor, prefix: Prefix | None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Decoder:
         return {
             "attention_mask": None if mask is None else mask[None, None],
             "position_ids": positions[None],
-            "position_embeddings": self._trunk.rotary_emb(hidden, positions[None]),
+            "position_embeddings": self._backbone.rotary_emb(hidden, positions[None]),
         }
 
 

@@ -39,7 +39,7 @@ class Forwarded(NamedTuple):
     scores: npt.NDArray[np.float32]
     """One a row of EncodedPairs.inputs, as the head gives it: (inputs,), or (inputs, cutoffs) for several."""
     tokens: int
-    """Real tokens that went through the trunk."""
+    """Real tokens that went through the backbone."""
     padded_tokens: int
     """The same with padding: 1 - tokens / padded_tokens of the work was for nothing."""
 

@@ -20,7 +20,7 @@ SEQUENCE = "_sequence"
 class EncodedPairs:
     """Pairs as a model takes them.
 
-    sequences: Arrow list<int32>; each one's ids go through the trunk once. It crosses processes without
+    sequences: Arrow list<int32>; each one's ids go through the backbone once. It crosses processes without
         a copy.
     inputs: one row a score that the model gives: a pair, or one window of its passage. What a family's
         model needs to get from sequences to that score. Row i reads sequence i, unless columns named

@@ -17,15 +17,15 @@ from pipeline.scoring.prefix import group_by_prefix
 
 
 class HeadedDecoder:
-    """A trunk up to the last cutoff, with a head's row for each cutoff.
+    """A backbone up to the last cutoff, with a head's row for each cutoff.
 
-    Candidates of one query begin with the same tokens. The trunk is causal, so what it makes of these does
+    Candidates of one query begin with the same tokens. The backbone is causal, so what it makes of these does
     not depend on what follows: it is computed once a query, where that pays.
     """
 
     def __init__(
         self,
-        trunk: Any,
+        backbone: Any,
         heads: torch.Tensor,
         config: ScorerConfig,
         cutoffs: list[int],
@@ -33,10 +33,10 @@ class HeadedDecoder:
         score_cap: float | None = None,
     ) -> None:
         """heads: (cutoffs, width) float32. score_cap: bounds scores by tanh, as Gemma 2 does its logits."""
-        self._device = Device(config, trunk.config)
+        self._device = Device(config, backbone.config)
         self._heads = heads.to(self._device.torch)
         self._decoder = Decoder(
-            trunk.to(self._device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
+            backbone.to(self._device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
         )
         self._score_cap = score_cap
 

@@ -30,7 +30,7 @@ def layers_with_heads(checkpoint: Checkpoint) -> range:
     return range(published["start_layer"], published["num_hidden_layers"] + 1, published.get("layer_sep", 1))
 
 
-def with_layer_heads(pretrained_class: Any, trunk_class: Any, checkpoint: Checkpoint) -> Any:
+def with_layer_heads(pretrained_class: Any, backbone_class: Any, checkpoint: Checkpoint) -> Any:
     """A class to load the checkpoint into, its parts named as in the file and as adapters name them."""
     width, count = checkpoint.config["hidden_size"], len(layers_with_heads(checkpoint))
 
@@ -40,7 +40,7 @@ def with_layer_heads(pretrained_class: Any, trunk_class: Any, checkpoint: Checkp
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)
-            self.model = trunk_class(config)
+            self.model = backbone_class(config)
             heads = [
                 torch.nn.ModuleDict({"linear_head": torch.nn.Linear(width, 1, bias=False)})
                 for _ in range(count)

@@ -1,6 +1,6 @@
 r"""How the decoder rerankers put a pair: one text of query, passage and a closing prompt.
 
-Follows FlagEmbedding 1.4.2 (inference/reranker/decoder_only/base.py): every piece is tokenized on its own,
+Follows FlagEmbedding 1.4.2 (inference/reranker/decoder_only/base.py): every part is tokenized on its own,
 `[bos] A: query`, `\n B: passage`, `\n prompt`. As there, bos, query, separator and passage may take
 max_length plus the tokens of a separator and the prompt; the closing prompt comes on top.
 """

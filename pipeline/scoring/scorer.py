@@ -41,7 +41,7 @@ class Scored(NamedTuple):
     windows: npt.NDArray[np.int32]
     """The number of the passage's best window, 0 for the first; of the same shape."""
     tokens: int
-    """Real tokens that went through the trunk."""
+    """Real tokens that went through the backbone."""
     padded_tokens: int
     """The same with padding."""
 

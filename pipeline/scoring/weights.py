@@ -106,15 +106,15 @@ def _of_loaded_layers(adapter: dict[str, torch.Tensor], model: Any) -> dict[str,
     return {key: adapter[key] for key, match in found.items() if match is None or int(match[1]) < layers}
 
 
-def cast_trunk(model: Any, dtype: torch.dtype) -> Any:
-    """Run the trunk in `dtype` and everything above it in float32: one wide sum decides the score."""
+def cast_backbone(model: Any, dtype: torch.dtype) -> Any:
+    """Run the backbone in `dtype` and everything above it in float32: one wide sum decides the score."""
     if dtype == torch.float32:
         return model
-    trunk = getattr(model, model.base_model_prefix)
-    heads = [module for module in model.children() if module is not trunk]
-    # Some trunks bring the first layer of the head along.
-    heads += [trunk.pooler] if getattr(trunk, "pooler", None) is not None else []
-    cast(trunk, dtype)
+    backbone = getattr(model, model.base_model_prefix)
+    heads = [module for module in model.children() if module is not backbone]
+    # Some backbones bring the first layer of the head along.
+    heads += [backbone.pooler] if getattr(backbone, "pooler", None) is not None else []
+    cast(backbone, dtype)
     for head in heads:
         head.float().register_forward_pre_hook(_to_float32)
     return model

@@ -14,20 +14,20 @@ from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, 
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.config import InputConfig
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
-from pipeline.tables.input.layout import Layout, common_type, survey_schema
-from pipeline.tables.input.shards import FileSurvey, Shard, Slice, cut_shards
+from pipeline.tables.input.layout import Layout, common_type, scan_schema
+from pipeline.tables.input.shards import FileRange, FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
 
-_SURVEY_THREADS, _SURVEYED_AT_ONCE = 32, 1024
+_SCAN_THREADS, _SCANNED_AT_ONCE = 32, 1024
 
 
 class Format(Protocol):
     """A module in `formats/`."""
 
-    def survey(self, file: SourceFile, layout: Layout) -> FileSurvey:
+    def scan(self, file: SourceFile, layout: Layout) -> FileScan:
         """Where the file's queries stand. Raises InputError for a file that is not what it should be."""
 
-    def read(self, piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+    def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
 
 
@@ -62,13 +62,15 @@ class Plan:
     """trec only: the files that hold the queries and the passages."""
     declared: pa.Schema | None
     """The columns of a table that declares them; `Layout.declared`."""
-    left_out: dict[str, str]
+    skipped: dict[str, str]
     """Files that are not read, with the reason."""
 
     def identities(self) -> dict[str, str]:
         """The files that the output depends on, with their identities."""
-        pieces = {piece.file: piece.identity for shard in self.shards for piece in shard.slices}
-        return pieces | {file.url: file.identity for file in self.texts}
+        file_ranges = {
+            file_range.file: file_range.identity for shard in self.shards for file_range in shard.file_ranges
+        }
+        return file_ranges | {file.url: file.identity for file in self.texts}
 
 
 def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> Plan:
@@ -83,10 +85,10 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
     types = _Types(lenient=config.format == "jsonl")
-    shards = tuple(cut_shards(map(types.add, _surveys(table.files, layout)), shard_pairs))
+    shards = tuple(cut_shards(map(types.add, _scans(table.files, layout)), shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, table.left_out)
+    return Plan(shards, types.schema(), texts, table.schema, table.skipped)
 
 
 def read_shard(
@@ -97,11 +99,11 @@ def read_shard(
     parts = []
     for file in plan.texts:
         check_unchanged(file.url, file.identity)
-    for piece in shard.slices:
+    for file_range in shard.file_ranges:
         if config.format != "lance":  # whose fragments are no files, and compared where they are read
-            check_unchanged(piece.file, piece.identity)
-        part = FORMATS[config.format].read(piece, layout, plan.schema)
-        parts.append(part.append_column("file", pa.array([piece.file] * part.num_rows, pa.string())))
+            check_unchanged(file_range.file, file_range.identity)
+        part = FORMATS[config.format].read(file_range, layout, plan.schema)
+        parts.append(part.append_column("file", pa.array([file_range.file] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return candidates, rejects
@@ -112,8 +114,8 @@ def _snapshot(config: InputConfig) -> Snapshot:
         table = _SNAPSHOTS[config.format](config.path, config.version)
         log.info("table", path=config.path, version=table.version)
         return table
-    files, left_out = find_files(config.path, _SUFFIXES[config.format])
-    return Snapshot(files, left_out=left_out)
+    files, skipped = find_files(config.path, _SUFFIXES[config.format])
+    return Snapshot(files, skipped=skipped)
 
 
 def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:
@@ -122,7 +124,7 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
     without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
     found = candidates.num_rows + rejects.num_rows - without_list
     if found != shard.pairs:
-        files = ", ".join(piece.file for piece in shard.slices)
+        files = ", ".join(file_range.file for file_range in shard.file_ranges)
         raise InputError(f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {found} were read")
 
 
@@ -138,15 +140,15 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
             )
 
 
-def _surveys(files: list[SourceFile], layout: Layout) -> Iterator[FileSurvey]:
-    survey = FORMATS[layout.input.format].survey
-    with ThreadPoolExecutor(_SURVEY_THREADS) as threads:
-        for start in range(0, len(files), _SURVEYED_AT_ONCE):  # not to hold the surveys of all
-            some = files[start : start + _SURVEYED_AT_ONCE]
-            step = max(1, len(some) // (4 * _SURVEY_THREADS))  # a file alone costs less than a thread's turn
+def _scans(files: list[SourceFile], layout: Layout) -> Iterator[FileScan]:
+    scan = FORMATS[layout.input.format].scan
+    with ThreadPoolExecutor(_SCAN_THREADS) as threads:
+        for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all
+            some = files[start : start + _SCANNED_AT_ONCE]
+            step = max(1, len(some) // (4 * _SCAN_THREADS))  # a file alone costs less than a thread's turn
             groups = [some[first : first + step] for first in range(0, len(some), step)]
             # All of them before the first is used: threads that wait for each other's turns are slow.
-            for group in list(threads.map(lambda group: [survey(file, layout) for file in group], groups)):
+            for group in list(threads.map(lambda group: [scan(file, layout) for file in group], groups)):
                 yield from group
 
 
@@ -156,33 +158,33 @@ class _Types:
     def __init__(self, lenient: bool) -> None:
         """lenient: kept values of any two types have one in common, as JSON's do."""
         self._lenient = lenient
-        self._first: FileSurvey | None = None
+        self._first: FileScan | None = None
         self._kept: dict[str, pa.DataType] = {}
 
-    def add(self, survey: FileSurvey) -> FileSurvey:
-        """Pass the survey on. Raises InputError where its types differ from the first file's."""
-        if self._first is not None and survey.schema == self._first.schema:
-            return survey
-        kept = {field.name: field.type for field in survey.schema.field("kept").type}
+    def add(self, scan: FileScan) -> FileScan:
+        """Pass the scan on. Raises InputError where its types differ from the first file's."""
+        if self._first is not None and scan.schema == self._first.schema:
+            return scan
+        kept = {field.name: field.type for field in scan.schema.field("kept").type}
         if self._first is None:
-            self._first, self._kept = survey, kept
+            self._first, self._kept = scan, kept
         ids_differ = any(
-            survey.schema.field(name) != self._first.schema.field(name) for name in ("query_id", "passage_id")
+            scan.schema.field(name) != self._first.schema.field(name) for name in ("query_id", "passage_id")
         )
         if ids_differ or (kept != self._kept and not self._lenient):
             raise InputError(
-                f"{survey.file.url}: columns are of other types ({_types(survey.schema)}) than in"
+                f"{scan.file.url}: columns are of other types ({_types(scan.schema)}) than in"
                 f" {self._first.file.url} ({_types(self._first.schema)})"
             )
         self._kept = {name: common_type(self._kept[name], kind) for name, kind in kept.items()}
-        return survey
+        return scan
 
     def schema(self) -> pa.Schema:
         """Of the whole table; a kept column without any value is text."""
         assert self._first is not None
         kept = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in self._kept.items()}
         first = self._first.schema
-        return survey_schema(first.field("query_id").type, first.field("passage_id").type, kept)
+        return scan_schema(first.field("query_id").type, first.field("passage_id").type, kept)
 
 
 def _types(schema: pa.Schema) -> str:

@@ -1,7 +1,7 @@
 """Tables read whole, whatever columns they hold: what `prepare` makes a candidate table of.
 
-A survey reads what tells a table's types and size: Parquet footers, the first rows of text files, and every
-line of candidates in JSON, whose types no single line tells. A Parquet file is read in pieces of whole row
+A scan reads what tells a table's types and size: Parquet footers, the first rows of text files, and every
+line of candidates in JSON, whose types no single line tells. A Parquet file is read in ranges of whole row
 groups, a text file in one.
 """
 
@@ -19,12 +19,12 @@ from pipeline.tables.formats import csv, jsonl, parquet, trec, tsv
 from pipeline.tables.input.config import PairsConfig, TextColumns, TextsConfig
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_files, open_input
 from pipeline.tables.input.layout import common_type, require_columns
-from pipeline.tables.input.shards import Slice
+from pipeline.tables.input.shards import FileRange
 from pipeline.tables.schema import is_id, is_text
 
 _FORMATS = {"parquet": parquet, "jsonl": jsonl, "csv": csv, "tsv": tsv, "trec": trec}
-_SURVEY_THREADS = 8
-_PIECE_BYTES = 64 * 2**20
+_SCAN_THREADS = 8
+_FILE_RANGE_BYTES = 64 * 2**20
 _BATCH_ROWS = 4096
 _SAMPLED_ROWS = 1000
 _COMPRESSION = 4
@@ -41,13 +41,13 @@ class Source:
     field: str
     """Where the config names it: candidates, queries or passages."""
     files: tuple[SourceFile, ...]
-    pieces: tuple[Slice, ...]
+    file_ranges: tuple[FileRange, ...]
     types: Types
     """Of its columns, the same in all files."""
     rows: int
     """Exact for Parquet, else an estimate, as `size_bytes` (in memory) always is."""
     size_bytes: int
-    left_out: dict[str, str]
+    skipped: dict[str, str]
 
     def described(self) -> str:
         return f"{len(self.files)} files, about {self.rows} rows, {self.size_bytes / 2**20:.1f} MiB"
@@ -63,63 +63,63 @@ class Source:
 
 @dataclass(frozen=True)
 class _File:
-    """What a survey finds in one file; a text file without rows has no types."""
+    """What a scan finds in one file; a text file without rows has no types."""
 
     types: Types
-    pieces: list[Slice]
+    file_ranges: list[FileRange]
     rows: int
     size_bytes: int
 
 
-def survey(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
+def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
     """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
-    files, left_out = find_files(config.path, _FORMATS[config.format].SUFFIXES)
-    with ThreadPoolExecutor(_SURVEY_THREADS) as threads:
-        found = list(threads.map(partial(_survey_file, config=config), files))
+    files, skipped = find_files(config.path, _FORMATS[config.format].SUFFIXES)
+    with ThreadPoolExecutor(_SCAN_THREADS) as threads:
+        found = list(threads.map(partial(_scan_file, config=config), files))
     types = _common_types([(file.url, one.types) for file, one in zip(files, found, strict=True)], config)
-    pieces = tuple(piece for one in found for piece in one.pieces)
+    file_ranges = tuple(file_range for one in found for file_range in one.file_ranges)
     for file, one in zip(files, found, strict=True):
         if one.types:
             require_columns(file.url, needed, list(one.types), f"{field}.columns")
-    if not (types and pieces):
+    if not (types and file_ranges):
         raise InputError(f"{config.path}: holds no rows")
     source = Source(
         config=config,
         field=field,
         files=tuple(files),
-        pieces=pieces,
+        file_ranges=file_ranges,
         types=types,
         rows=sum(one.rows for one in found),
         size_bytes=sum(one.size_bytes for one in found),
-        left_out=left_out,
+        skipped=skipped,
     )
     _check_types(source, set(needed) - set(source.ids))
     return source if config.format != "parquet" else replace(source, size_bytes=_parquet_bytes(source))
 
 
-def read(piece: Slice, source: Source, wanted: list[str]) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[tuple[pa.Table, pa.Array]]:
     """The wanted columns, and each row's 1-based number (text files: line), in batches.
 
     Raises InputError naming file and row for one that is not of the table's form or types.
     """
-    check_unchanged(piece.file, piece.identity)
+    check_unchanged(file_range.file, file_range.identity)
     if source.config.format == "parquet":
-        for first, table in parquet.tables(piece, wanted):
+        for first, table in parquet.tables(file_range, wanted):
             yield table, pa.array(range(first, first + table.num_rows), pa.int64())
         return
     schema = pa.schema([(name, source.types[name]) for name in wanted])
-    rows = _text_rows(piece.file, source.config)
+    rows = _text_rows(file_range.file, source.config)
     while batch := list(islice(rows, _BATCH_ROWS)):
-        values = [_values({**piece.partitions, **row}, schema, source.ids) for _, row in batch]
+        values = [_values({**file_range.partitions, **row}, schema, source.ids) for _, row in batch]
         numbers = [number for number, _ in batch]
-        yield _table(values, numbers, schema, piece.file), pa.array(numbers, pa.int64())
+        yield _table(values, numbers, schema, file_range.file), pa.array(numbers, pa.int64())
 
 
-def _survey_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
+def _scan_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
     if config.format == "parquet":
         types, groups = parquet.columns(file.url)
         types = _with_partitions(types, file)
-        return _File(types, list(_pieces(file, groups)), sum(rows for rows, _ in groups), 0)
+        return _File(types, list(_file_ranges(file, groups)), sum(rows for rows, _ in groups), 0)
     lines = _text_rows(file.url, config)
     sample = [row for _, row in islice(lines, _SAMPLED_ROWS)]
     if config.format == "jsonl":
@@ -132,10 +132,10 @@ def _survey_file(file: SourceFile, config: PairsConfig | TextsConfig) -> _File:
     sampled = sum(
         len(str(row) if config.format == "jsonl" else "\t".join(map(str, row.values()))) + 1 for row in sample
     )
-    piece = _piece(file, 0, file.size)
+    file_range = _file_range(file, 0, file.size)
     return _File(
         _with_partitions(types, file) if sample else {},
-        [piece],
+        [file_range],
         size_bytes * len(sample) // max(1, sampled),
         size_bytes,
     )
@@ -162,23 +162,23 @@ def _parquet_bytes(source: Source) -> int:
     columns = source.config.columns
     texts = isinstance(columns, TextColumns)
     wanted = [name for name in source.types if not texts or name in columns.model_dump().values()]
-    sample, _ = next(read(source.pieces[0], source, wanted))
+    sample, _ = next(read(source.file_ranges[0], source, wanted))
     return int(sample.nbytes / sample.num_rows * source.rows)
 
 
-def _pieces(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[Slice]:
+def _file_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[FileRange]:
     """Stretches of row groups of some size; a file without rows has none."""
     start = stop = size_bytes = 0
     for number, (rows, group_bytes) in enumerate(groups):
         stop, size_bytes = stop + rows, size_bytes + group_bytes
-        if stop > start and (size_bytes >= _PIECE_BYTES or number == len(groups) - 1):
-            yield _piece(file, start, stop)
+        if stop > start and (size_bytes >= _FILE_RANGE_BYTES or number == len(groups) - 1):
+            yield _file_range(file, start, stop)
             start, size_bytes = stop, 0
 
 
-def _piece(file: SourceFile, start: int, stop: int) -> Slice:
+def _file_range(file: SourceFile, start: int, stop: int) -> FileRange:
     """Rows of a Parquet file; of a text file all."""
-    return Slice(
+    return FileRange(
         file=file.url,
         identity=file.identity,
         start=start,

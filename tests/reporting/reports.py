@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.markers import ShardReport
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.statistics import Distribution, RankChanges
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SCORES = np.linspace(-4, 5.5, 20)
@@ -20,8 +20,8 @@ def report(index: int = 0, **changes: Any) -> ShardReport:
         "rejected": {}, "truncated": 0, "tokens": 2000, "padded_tokens": 2500, "encode_s": 0.5,
         "score_s": 4.0, "finished": START + timedelta(seconds=10 * index),
         "scores": Distribution.of(SCORES), "best_scores": Distribution.of(SCORES[::10]),
-        "query_prints": bytes(16),
-        "movement": Movement.of(np.arange(20) % 10 + 1, np.arange(20)[::-1] % 10 + 1),
+        "query_hashes": bytes(16),
+        "rank_changes": RankChanges.of(np.arange(20) % 10 + 1, np.arange(20)[::-1] % 10 + 1),
     }  # fmt: skip
     return ShardReport.model_validate(fields | changes)
 

@@ -21,7 +21,7 @@ def test_a_terminal_sees_how_far_the_job_is(monkeypatch: pytest.MonkeyPatch) -> 
     line = "1/4 shards  0:00:30 left  20/80 pairs  2.0 pairs/s  200 tokens/s  device 20%"
     assert terminal.getvalue().split("\r")[-1] == f"{line}\033[K"
     progress.add(report(rejected={"null_query": 4}))
-    progress.give_up(quarantined(pairs=20))
+    progress.quarantine(quarantined(pairs=20))
     last = "2/4 shards  0:00:12 left  40/56 pairs  1.3 pairs/s  133 tokens/s  device 13%"
     assert terminal.getvalue().split("\r")[-1] == f"{last}  4 rejected  1 shards given up\033[K"
     progress.close()
@@ -45,7 +45,7 @@ def test_a_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> No
     first, second = caplog.messages
     assert first == (
         "progress shards=2/10 left=0:05:00 pairs=40/200 pairs_per_s=0.5 tokens_per_s=53 device_share=11%"
-        " reused=0 rejected=0 given_up=0"
+        " reused=0 rejected=0 quarantined=0"
     )
     assert second.startswith("progress shards=5/10 ")
     assert pipe.getvalue() == ""

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.reporting.report import render
 from pipeline.reporting.summary import Summary, counts
-from pipeline.reporting.totals import Tally
+from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.markers import ShardReport
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.statistics import Distribution, RankChanges
 from tests.reporting.reports import START, quarantined, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -61,22 +61,22 @@ class Page(HTMLParser):
 
 def page(
     reports: Iterable[ShardReport],
-    given_up: Iterable[Quarantined] = (),
+    quarantined: Iterable[Quarantined] = (),
     output: str = "out/run",
     top_k: int = 10,
 ) -> Page:
-    tally = Tally()
+    totals = Totals()
     for one in reports:
-        tally.add(one)
+        totals.add(one)
     settings = {"input": {"path": "in"}, "output": {"path": output, "top_k": top_k}, "scorer": {"model": "m"}}
-    missing = list(given_up)
+    missing = list(quarantined)
     summary = Summary(
         output=output, model="<m>", model_fingerprint="sha256:1", config_fingerprint="c",
-        shards=len(tally.done) + len(missing), shards_done_before=0, top_k=top_k, files_left_out=0,
-        wall_s=60.0, pairs_per_s=5.0, versions={"ray": "2.60.0"}, quarantined=missing, **counts(tally),
+        shards=len(totals.done) + len(missing), shards_done_before=0, top_k=top_k, files_skipped=0,
+        wall_s=60.0, pairs_per_s=5.0, versions={"ray": "2.60.0"}, quarantined=missing, **counts(totals),
     )  # fmt: skip
-    places = {one.name: (f"in/{one.name}.parquet from row 1",) for one in tally.slowest}
-    return Page(render(settings, summary, tally, places))
+    places = {one.name: (f"in/{one.name}.parquet from row 1",) for one in totals.slowest}
+    return Page(render(settings, summary, totals, places))
 
 
 def test_it_holds_all_it_shows() -> None:
@@ -153,13 +153,13 @@ def test_a_job_that_scored_nothing_has_a_report() -> None:
         "padded_tokens": 0,
         "score_s": 0.0,
     }
-    nothing |= {"scores": Distribution(), "best_scores": Distribution(), "movement": Movement()}
+    nothing |= {"scores": Distribution(), "best_scores": Distribution(), "rank_changes": RankChanges()}
     shown = page([report(rejected={"null_query": 20}, **nothing)])
     assert "No pair was scored: there is nothing to plot." in shown.texts
 
 
 def test_one_pair_has_a_report() -> None:
     one = Distribution(least=0.5, largest=0.5, first=32768, counts=(1,))
-    moved = Movement(same=1, moves=((1, *[0] * 10), *[(0,) * 11] * 10))
-    shown = page([report(pairs=1, queries=1, scores=one, best_scores=one, movement=moved, score_s=0.0)])
+    moved = RankChanges(same=1, moves=((1, *[0] * 10), *[(0,) * 11] * 10))
+    shown = page([report(pairs=1, queries=1, scores=one, best_scores=one, rank_changes=moved, score_s=0.0)])
     assert "median 0.5" in shown.texts

@@ -1,7 +1,7 @@
 from datetime import timedelta
 from itertools import islice, permutations
 
-from pipeline.reporting.totals import SLOWEST, Tally, Timeline
+from pipeline.reporting.totals import SLOWEST, Timeline, Totals
 from tests.reporting.reports import START, report
 
 
@@ -9,21 +9,26 @@ def test_reports_add_up_in_any_order() -> None:
     reports = [report(index, rejected={"null_query": index + 1}, score_s=1.0 + index) for index in range(3)]
     tallies = []
     for order in permutations(reports):
-        tally = Tally()
+        totals = Totals()
         for one in order:
-            tally.add(one)
-        tallies.append(tally)
-    for tally in tallies:
-        assert (tally.pairs, tally.queries, tally.tokens, tally.rejected["null_query"]) == (60, 6, 6000, 6)
-        assert (tally.scores.total, tally.best_scores.total, tally.movement.total) == (60, 6, 60)
-        assert [one.name for one in tally.slowest] == ["shard-000002", "shard-000001", "shard-000000"]
+            totals.add(one)
+        tallies.append(totals)
+    for totals in tallies:
+        assert (totals.pairs, totals.queries, totals.tokens, totals.rejected["null_query"]) == (
+            60,
+            6,
+            6000,
+            6,
+        )
+        assert (totals.scores.total, totals.best_scores.total, totals.rank_changes.total) == (60, 6, 60)
+        assert [one.name for one in totals.slowest] == ["shard-000002", "shard-000001", "shard-000000"]
 
 
 def test_only_the_slowest_are_remembered() -> None:
-    tally = Tally()
+    totals = Totals()
     for index in range(100):
-        tally.add(report(index, score_s=float(index * 37 % 100)))
-    assert [one.score_s for one in tally.slowest] == [99.0 - number for number in range(SLOWEST)]
+        totals.add(report(index, score_s=float(index * 37 % 100)))
+    assert [one.score_s for one in totals.slowest] == [99.0 - number for number in range(SLOWEST)]
 
 
 def test_pairs_count_over_the_time_in_which_they_were_scored() -> None:

@@ -91,10 +91,10 @@ def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) ->
     run = pq.read_table(table.parent / "all/run").to_pylist()
     summary = flow.run(config(table, output={"top_k": 1}))
     moved = [row["number"] % 4 + 1 - row["rank"] for row in run]
-    assert summary.movement["up"] == sum(places > 0 for places in moved) / 32
-    assert summary.movement["places"] == round(sum(map(abs, moved)) / 32, 4)
+    assert summary.rank_changes["up"] == sum(places > 0 for places in moved) / 32
+    assert summary.rank_changes["places"] == round(sum(map(abs, moved)) / 32, 4)
     stayed = sum(row["rank"] == 1 and row["number"] % 4 == 0 for row in run) / 8
-    assert summary.movement["stayed_in_top_1"] == stayed
+    assert summary.rank_changes["stayed_in_top_1"] == stayed
     scores = sorted(row["score"] for row in run)
     assert (summary.scores["least"], summary.scores["largest"]) == pytest.approx(
         (scores[0], scores[-1]), 1e-5
@@ -298,15 +298,15 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
     scorer = {"model": next(one.checkpoint for one in golden_cases(MINICPM)), "cutoff_layers": layers}
     scorer = {} if layers is None else scorer
     options: dict[str, Any] = {"scorer": scorer, "output": {"keep_columns": {"number": "n"}, "top_k": 2}}
-    flow.run(config(table, "former", **options))
+    flow.run(config(table, "previous", **options))
     following = changed(table)
-    reuse = str(table.parent / "former")
+    reuse = str(table.parent / "previous")
     summary = flow.run(config(following, "reusing", **options, shard_pairs=12, reuse=reuse))
     full = flow.run(config(following, "full", **options, shard_pairs=12))
     assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
     assert 0 < summary.tokens < full.tokens / 3
     assert summary.truncated == full.truncated
-    assert "26 pairs (81.2%) took their score from the former run" in summary.as_text()
+    assert "26 pairs (81.2%) took their score from the previous run" in summary.as_text()
     runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
     for name in runs[0].column_names:
         one, other = (run[name].to_pylist() for run in runs)
@@ -320,9 +320,9 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
 
 
 def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
-    with pytest.raises(InputError, match="former: no finished run"):
-        flow.run(config(table, reuse=str(table.parent / "former")))
-    flow.run(config(table, "former"))
+    with pytest.raises(InputError, match="previous: no finished run"):
+        flow.run(config(table, reuse=str(table.parent / "previous")))
+    flow.run(config(table, "previous"))
     with pytest.raises(InputError, match="scorer.max_length was None, is 64"):
-        flow.run(config(table, reuse=str(table.parent / "former"), scorer={"max_length": 64}))
+        flow.run(config(table, reuse=str(table.parent / "previous"), scorer={"max_length": 64}))
     assert not (table.parent / "out").exists()

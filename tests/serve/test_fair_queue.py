@@ -13,8 +13,8 @@ def lengths(*tokens: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 
 def drained(queue: FairQueue[str], max_tokens: int) -> list[tuple[str, list[int]]]:
     taken = []
-    while portions := queue.take(max_tokens):
-        taken += [(portion.request, portion.pairs.tolist()) for portion in portions]
+    while chunks := queue.take(max_tokens):
+        taken += [(chunk.request, chunk.pairs.tolist()) for chunk in chunks]
     return taken
 
 
@@ -29,16 +29,16 @@ def test_a_batch_joins_requests_as_far_as_they_fit() -> None:
     queue: FairQueue[str] = FairQueue(1000)
     for name in "abc":
         queue.add(name, lengths(10, 10))
-    assert [portion.request for portion in queue.take(40)] == ["a", "b"]
+    assert [chunk.request for chunk in queue.take(40)] == ["a", "b"]
     queue.add("d", lengths(100))
-    assert [portion.request for portion in queue.take(110)] == ["c"]
-    assert [portion.request for portion in queue.take(110)] == ["d"]
+    assert [chunk.request for chunk in queue.take(110)] == ["c"]
+    assert [chunk.request for chunk in queue.take(110)] == ["d"]
 
 
 def test_a_pair_that_is_larger_than_a_batch_goes_alone() -> None:
     queue: FairQueue[str] = FairQueue(1000)
     queue.add("a", lengths(500, 10))
-    assert [portion.pairs.tolist() for portion in queue.take(100)] == [[0]]
+    assert [chunk.pairs.tolist() for chunk in queue.take(100)] == [[0]]
 
 
 def test_a_large_request_leaves_half_of_the_device_to_those_that_come_later() -> None:
@@ -47,8 +47,8 @@ def test_a_large_request_leaves_half_of_the_device_to_those_that_come_later() ->
     served = {"large": 0, "small": 0}
     for number in range(60):
         queue.add(f"small{number}", lengths(*[10] * 10))
-        for portion in queue.take(100):
-            served[portion.request.rstrip("0123456789")] += len(portion.pairs)
+        for chunk in queue.take(100):
+            served[chunk.request.rstrip("0123456789")] += len(chunk.pairs)
     assert 150 < served["large"] < 300
 
 
@@ -85,15 +85,15 @@ def test_one_request_counts_as_one_portion_for_those_that_come() -> None:
     st.integers(1, 200),
 )
 def test_every_pair_is_taken_once_and_batches_fit(
-    requests: list[list[int]], portion_tokens: int, max_tokens: int
+    requests: list[list[int]], chunk_tokens: int, max_tokens: int
 ) -> None:
-    queue: FairQueue[int] = FairQueue(portion_tokens)
+    queue: FairQueue[int] = FairQueue(chunk_tokens)
     for number, tokens in enumerate(requests):
         queue.add(number, lengths(*tokens))
     assert queue.tokens == sum(map(sum, requests))
     seen: list[tuple[int, int]] = []
-    while portions := queue.take(max_tokens):
-        pairs = [(portion.request, int(pair)) for portion in portions for pair in portion.pairs]
+    while chunks := queue.take(max_tokens):
+        pairs = [(chunk.request, int(pair)) for chunk in chunks for pair in chunk.pairs]
         assert len(pairs) == 1 or sum(requests[request][pair] for request, pair in pairs) <= max_tokens
         seen += pairs
     assert sorted(seen) == [(n, pair) for n, tokens in enumerate(requests) for pair in range(len(tokens))]

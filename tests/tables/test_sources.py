@@ -1,4 +1,4 @@
-"""Tables read whole: sizes, pieces, and values that don't fit."""
+"""Tables read whole: sizes, file ranges, and values that don't fit."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_size_is_what_rows_take_in_memory(tmp_path: Path) -> None:
     # A dictionary in the file holds the text once; the column of numbers is not read.
     table = pa.table({"_id": range(1000), "text": ["x" * 1000] * 1000, "vector": [[0.0] * 500] * 1000})
     pq.write_table(table, tmp_path / "texts.parquet")
-    source = sources.survey(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
+    source = sources.scan(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
     assert source.rows == 1000
     assert 1_000_000 < source.size_bytes < 1_100_000
 
@@ -26,19 +26,26 @@ def test_size_is_what_rows_take_in_memory(tmp_path: Path) -> None:
 def test_a_parquet_file_is_read_in_pieces_of_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(sources, "_FILE_RANGE_BYTES", 1)
     table = pa.table({"query_id": range(10), "passage_id": range(10)})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=4)
     pq.write_table(table[:0], tmp_path / "b.parquet")
-    source = sources.survey(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
-    assert [(piece.start, piece.stop) for piece in source.pieces] == [(0, 4), (4, 8), (8, 10)]
+    source = sources.scan(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
+    assert [(file_range.start, file_range.stop) for file_range in source.file_ranges] == [
+        (0, 4),
+        (4, 8),
+        (8, 10),
+    ]
     rows = [
-        number for piece in source.pieces for _, row in sources.read(piece, source, PAIR) for number in row
+        number
+        for file_range in source.file_ranges
+        for _, row in sources.read(file_range, source, PAIR)
+        for number in row
     ]
     assert [number.as_py() for number in rows] == list(range(1, 11))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(InputError, match="holds no rows"):
-        sources.survey(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
+        sources.scan(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
 
 
 @pytest.mark.parametrize("value", ["7", 2**70, True, "\ud800", [1]])
@@ -47,9 +54,9 @@ def test_a_json_value_that_does_not_fit_is_named(tmp_path: Path, value: object) 
     rows[3]["passage_id" if value == "\ud800" else "query_id"] = value
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = PairsConfig(path=str(tmp_path / "a.jsonl"), format="jsonl")
-    source = sources.survey(config, "candidates", PAIR)
+    source = sources.scan(config, "candidates", PAIR)
     with pytest.raises(InputError, match=r"a.jsonl line 4: a value does not fit its column"):
-        list(sources.read(source.pieces[0], source, PAIR))
+        list(sources.read(source.file_ranges[0], source, PAIR))
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "jsonl"])
@@ -62,11 +69,11 @@ def test_columns_in_the_path_are_read(tmp_path: Path, table_format: str) -> None
         else:
             (folder / "a.jsonl").write_text('{"query_id": 1, "passage_id": 2}\n')
     config = PairsConfig.model_validate({"path": str(tmp_path), "format": table_format})
-    source = sources.survey(config, "candidates", PAIR)
+    source = sources.scan(config, "candidates", PAIR)
     found = [
         row
-        for piece in source.pieces
-        for table, _ in sources.read(piece, source, [*PAIR, "lang"])
+        for file_range in source.file_ranges
+        for table, _ in sources.read(file_range, source, [*PAIR, "lang"])
         for row in table.to_pylist()
     ]
     assert [row["lang"] for row in found] == ["de", "en"]

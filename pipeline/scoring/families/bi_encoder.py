@@ -91,7 +91,7 @@ class TextEncoder:
 
 
 class Embedder:
-    """The trunk, its pooling and, where the checkpoint has one, its normalization."""
+    """The backbone, its pooling and, where the checkpoint has one, its normalization."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         if checkpoint.config.get("is_encoder_decoder"):

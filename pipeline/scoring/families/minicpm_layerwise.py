@@ -1,4 +1,4 @@
-"""bge-reranker-v2-minicpm-layerwise: a MiniCPM trunk with a head of one number after every upper layer.
+"""bge-reranker-v2-minicpm-layerwise: a MiniCPM backbone with a head of one number after every upper layer.
 
 It needs no remote code: MiniCPM is a Llama whose factors fold into the weights (scale_emb into the
 embedding, scale_depth / sqrt(layers) into what each block adds to the residual).
@@ -54,10 +54,10 @@ def _llama_config(published: dict[str, Any], layers: int) -> LlamaConfig:
     return LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
 
 
-def _fold_factors(trunk: Any, published: dict[str, Any]) -> None:
+def _fold_factors(backbone: Any, published: dict[str, Any]) -> None:
     depth = published["scale_depth"] / math.sqrt(published["num_hidden_layers"])
     with torch.no_grad():
-        trunk.embed_tokens.weight.mul_(published["scale_emb"])
-        for layer in trunk.layers:
+        backbone.embed_tokens.weight.mul_(published["scale_emb"])
+        for layer in backbone.layers:
             layer.self_attn.o_proj.weight.mul_(depth)
             layer.mlp.down_proj.weight.mul_(depth)

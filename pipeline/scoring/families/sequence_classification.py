@@ -26,7 +26,7 @@ from pipeline.scoring.encoding import (
 )
 from pipeline.scoring.packing import PackedClassifier, can_pack
 from pipeline.scoring.truncation import Truncation, check_positions
-from pipeline.scoring.weights import cast_trunk, load_weights
+from pipeline.scoring.weights import cast_backbone, load_weights
 
 HANDLES = (
     "*ForSequenceClassification with one logit (bge-reranker-base, -large, -v2-m3, other cross-encoders)"
@@ -114,14 +114,14 @@ class PairEncoder:
 
 
 class PairClassifier:
-    """The trunk with its one-logit head."""
+    """The backbone with its one-logit head."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         model = load_weights(AutoModelForSequenceClassification, checkpoint, config)
         device = resolve_device(config.device)
         packs = can_pack(model, device)
         self._device = Device(config, model.config, drops_padding=packs)
-        self._model = cast_trunk(model, getattr(torch, config.dtype)).to(device).eval()
+        self._model = cast_backbone(model, getattr(torch, config.dtype)).to(device).eval()
         self._logits = PackedClassifier(self._model).logits if packs else self._padded_logits
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
         self._has_token_types = checkpoint.has_token_types

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema, require_columns, survey_schema
+from pipeline.tables.input.layout import Layout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
-from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".csv", ".tsv")
@@ -25,7 +25,7 @@ _MAX_LINES = 10_000
 csv.field_size_limit(sys.maxsize)
 
 
-def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+def scan(file: SourceFile, layout: Layout) -> FileScan:
     own, runs = layout.columns, RunFinder()
     with open_input(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
@@ -38,16 +38,18 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
         ):
             runs.add(_values(header, fields, file.partitions).get(own.query_id) or None, start, number)
             stop = following
-    schema = survey_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
-    return runs.survey(file, body, first_row, stop, schema)
+    schema = scan_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
+    return runs.scan(file, body, first_row, stop, schema)
 
 
-def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_input(piece.file) as stream:
-        header, _, _ = _header(stream, piece.file)
-        records = _records(stream, piece.file, piece.start, piece.stop, piece.first_row, len(header))
+def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
+    with open_input(file_range.file) as stream:
+        header, _, _ = _header(stream, file_range.file)
+        records = _records(
+            stream, file_range.file, file_range.start, file_range.stop, file_range.first_row, len(header)
+        )
         rows = [
-            _row(_values(header, fields, piece.partitions), number, layout)
+            _row(_values(header, fields, file_range.partitions), number, layout)
             for _, number, _, fields in records
         ]
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))

@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, common_type, reading_schema, require_columns, survey_schema
+from pipeline.tables.input.layout import Layout, common_type, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
-from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
 
-def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+def scan(file: SourceFile, layout: Layout) -> FileScan:
     own, runs = layout.columns, RunFinder()
     passage_id: pa.DataType = pa.null()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
@@ -47,18 +47,18 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     passage_id = passage_id if pa.types.is_integer(passage_id) else pa.string()
-    return runs.survey(file, 0, 1, stop, survey_schema(runs.id_type, passage_id, kept))
+    return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, passage_id, kept))
 
 
-def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
-    with open_input(piece.file) as stream:
-        lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
+    with open_input(file_range.file) as stream:
+        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
         rows = [
             row
             for _, number, line in lines
             if line.strip()
-            for row in _rows(line, number, piece.partitions, layout, schema)
+            for row in _rows(line, number, file_range.partitions, layout, schema)
         ]
     return pa.Table.from_pylist(rows, schema=target)
 

@@ -20,7 +20,7 @@ from pipeline.tables.input.arrow_rows import (
 )
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, reading_schema
-from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.storage import absolute
 
@@ -41,7 +41,7 @@ def _file(place: str, version: int, fragment: Any) -> SourceFile:
     )
 
 
-def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+def scan(file: SourceFile, layout: Layout) -> FileScan:
     dataset, fragment = _fragment(file.url, file.identity)
     schema = checked_schema(file.url, dataset.schema, layout)
     nested, runs = is_nested(dataset.schema, layout), Runs()
@@ -50,15 +50,15 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
         columns["candidates"] = f"array_length({_quoted(layout.columns.candidates)})"
     for batch in _batches(dataset, fragment, columns, 0, None):
         runs.add(batch["query_id"], batch["candidates"] if nested else None)
-    return runs.survey(file, schema)
+    return runs.scan(file, schema)
 
 
-def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
-    target, first = reading_schema(schema), piece.start
-    dataset, fragment = _fragment(piece.file, piece.identity)
+def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
+    target, first = reading_schema(schema), file_range.start
+    dataset, fragment = _fragment(file_range.file, file_range.identity)
     columns = {name: _quoted(name) for name in wanted_columns(dataset.schema, layout)}
     parts = []
-    for batch in _batches(dataset, fragment, columns, piece.start, piece.stop - piece.start):
+    for batch in _batches(dataset, fragment, columns, file_range.start, file_range.stop - file_range.start):
         parts.append(candidate_rows(batch, first, layout, target))
         first += batch.num_rows
     return pa.concat_tables(parts) if parts else target.empty_table()

@@ -1,6 +1,6 @@
 """Parquet, flat (a row a candidate) or nested (a row a query, its candidates as list<struct>).
 
-Our own ranges of rows, read with pyarrow: a survey reads the query ids only, a read streams through the row
+Our own ranges of rows, read with pyarrow: a scan reads the query ids only, a read streams through the row
 groups that overlap. A row group that holds several shards is read once for each of them. The data files of
 Delta and Iceberg tables are read here too.
 """
@@ -27,13 +27,13 @@ from pipeline.tables.input.arrow_rows import (
 from pipeline.tables.input.files import SourceFile, open_input
 from pipeline.tables.input.layout import Layout, reading_schema
 from pipeline.tables.input.partitions import add_partitions, partition_schema
-from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
 
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
 
 
-def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+def scan(file: SourceFile, layout: Layout) -> FileScan:
     query_id, runs = layout.columns.query_id, Runs()
     with _opened(file.url) as parquet:
         rows = _columns(file, parquet.schema_arrow, layout)
@@ -46,17 +46,17 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
             table = add_partitions(table, [query_id], file.partitions)
             lists = table[layout.columns.candidates] if nested else None
             runs.add(table[query_id], None if lists is None else pc.list_value_length(lists))
-    return runs.survey(file, schema)
+    return runs.scan(file, schema)
 
 
-def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
+def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
-    with _opened(piece.file) as parquet:
+    with _opened(file_range.file) as parquet:
         held = parquet.schema_arrow
-        wanted = wanted_columns(layout.declared or partition_schema(piece.partitions, held), layout)
+        wanted = wanted_columns(layout.declared or partition_schema(file_range.partitions, held), layout)
         parts = []
-        for first, batch in _rows(parquet, piece, [name for name in wanted if name in held.names]):
-            rows = add_partitions(batch, wanted, piece.partitions)
+        for first, batch in _rows(parquet, file_range, [name for name in wanted if name in held.names]):
+            rows = add_partitions(batch, wanted, file_range.partitions)
             parts.append(candidate_rows(rows, first, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
 
@@ -86,18 +86,20 @@ def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
     return next(str(path) for path in paths if path.startswith(begin) and path.endswith(end))
 
 
-def _rows(parquet: pq.ParquetFile, piece: Slice, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+def _rows(
+    parquet: pq.ParquetFile, file_range: FileRange, columns: list[str]
+) -> Iterator[tuple[int, pa.Table]]:
     """The rows [start, stop), in batches with the number (0-based) of the first."""
     counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
     ends = np.cumsum(counts)
-    groups = [g for g, end in enumerate(ends) if end > piece.start and end - counts[g] < piece.stop]
+    groups = [g for g, end in enumerate(ends) if end > file_range.start and end - counts[g] < file_range.stop]
     row = int(ends[groups[0]] - counts[groups[0]]) if groups else 0
     for batch in parquet.iter_batches(_batch_rows(parquet), row_groups=groups, columns=columns):
-        first, last = max(row, piece.start), min(row + batch.num_rows, piece.stop)
+        first, last = max(row, file_range.start), min(row + batch.num_rows, file_range.stop)
         if first < last:
             yield first, pa.Table.from_batches([batch.slice(first - row, last - first)])
         row += batch.num_rows
-        if row >= piece.stop:
+        if row >= file_range.stop:
             return
 
 
@@ -120,10 +122,10 @@ def columns(url: str) -> tuple[dict[str, pa.DataType], list[tuple[int, int]]]:
         return types, [(group.num_rows, group.total_byte_size) for group in groups]
 
 
-def tables(piece: Slice, wanted: list[str]) -> Iterator[tuple[int, pa.Table]]:
+def tables(file_range: FileRange, wanted: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """The wanted columns of a stretch, in batches with the 1-based number of their first row."""
-    with _opened(piece.file) as parquet:
+    with _opened(file_range.file) as parquet:
         held = [name for name in wanted if name in parquet.schema_arrow.names]
-        for first, batch in _rows(parquet, piece, held):
-            rows = add_partitions(batch, wanted, piece.partitions)
+        for first, batch in _rows(parquet, file_range, held):
+            rows = add_partitions(batch, wanted, file_range.partitions)
             yield first + 1, pa.table({name: plain(rows[name]) for name in wanted})

@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema, require_columns, survey_schema
-from pipeline.tables.input.shards import FileSurvey, Slice
+from pipeline.tables.input.layout import Layout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
 
 SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
 
-def survey(file: SourceFile, layout: Layout) -> FileSurvey:
+def scan(file: SourceFile, layout: Layout) -> FileScan:
     columns = dict.fromkeys(file.partitions, pa.string()) | _COLUMNS
     require_columns(file.url, list(layout.kept.values()), list(columns), "output.keep_columns")
     runs, stop, good = RunFinder(), 0, 0
@@ -36,12 +36,12 @@ def survey(file: SourceFile, layout: Layout) -> FileSurvey:
     if not good:
         raise InputError(f"{file.url}: holds no line of a TREC run: query Q0 passage rank score tag")
     kept = {ours: columns[theirs] for ours, theirs in layout.kept.items()}
-    return runs.survey(file, 0, 1, stop, survey_schema(pa.string(), pa.string(), kept))
+    return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), kept))
 
 
-def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_input(piece.file) as stream:
-        lines = numbered_lines(stream, piece.start, piece.stop, piece.first_row)
+def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
+    with open_input(file_range.file) as stream:
+        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
         entries = [(number, _parse(line)) for _, number, line in lines if line.strip()]
     present = [entry for _, entry in entries if entry is not None]
     assert layout.input.queries is not None
@@ -49,7 +49,7 @@ def read(piece: Slice, layout: Layout, schema: pa.Schema) -> pa.Table:
     queries = _texts(layout.input.queries, {entry["query_id"] for entry in present})
     passages = _texts(layout.input.passages, {entry["passage_id"] for entry in present})
     rows = [
-        _row(number, entry and {**piece.partitions, **entry}, queries, passages, layout)
+        _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
     ]
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))

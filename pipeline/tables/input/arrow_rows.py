@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import valid_text
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import Layout, require_columns, survey_schema
-from pipeline.tables.input.shards import FileSurvey, Int64Array
+from pipeline.tables.input.layout import Layout, require_columns, scan_schema
+from pipeline.tables.input.shards import FileScan, Int64Array
 from pipeline.tables.schema import is_id, is_text
 
 BATCH_ROWS = 4096
@@ -52,7 +52,7 @@ class Runs:
             self._pairs.append(np.diff(pairs))
         self._rows += len(ids)
 
-    def survey(self, file: SourceFile, schema: pa.Schema) -> FileSurvey:
+    def scan(self, file: SourceFile, schema: pa.Schema) -> FileScan:
         """schema: as `checked_schema` gives it."""
         ids, begin = pa.nulls(1, schema.field("query_id").type), np.zeros(1, np.int64)
         pairs = np.zeros(1, np.int64)
@@ -62,7 +62,7 @@ class Runs:
         # Rows without an id before the first run belong to it too.
         begin[0] = 0
         pairs[0] += self._pairs_before
-        return FileSurvey(file, ids, begin, begin + 1, pairs, self._rows, schema)
+        return FileScan(file, ids, begin, begin + 1, pairs, self._rows, schema)
 
 
 def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
@@ -85,7 +85,7 @@ def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     for name, data_type in ((own.query_id, query_id), (own.passage_id, passage_id)):
         if not is_id(data_type):
             raise InputError(f"{url}: column {name!r} is {data_type}; ids are text, integers or binary")
-    return survey_schema(
+    return scan_schema(
         query_id, passage_id, {ours: kept_types[theirs] for ours, theirs in layout.kept.items()}
     )
 

@@ -42,19 +42,19 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
         raise InputError(f"{url}: no such file or directory") from error
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()
-    files, left_out = [], {}
+    files, skipped = [], {}
     for name in sorted(found):
         info = found.pop(name)
         if info["type"] != "file":
             continue
-        reason = _reason_to_leave_out(name, root, suffixes, info["size"])
+        reason = _reason_to_skip(name, root, suffixes, info["size"])
         if reason is None:
             files.append(_source_file(place_of(fs, name), info))
         else:
-            left_out[place_of(fs, name)] = reason
+            skipped[place_of(fs, name)] = reason
     if not files:
-        raise InputError(f"{url}: no files here{_explain(left_out)}")
-    return files, left_out
+        raise InputError(f"{url}: no files here{_explain(skipped)}")
+    return files, skipped
 
 
 def find_file(url: str) -> SourceFile:
@@ -111,7 +111,7 @@ def _identity(info: dict[str, Any]) -> str:
     return f"{info['size']} bytes, {str(changed).strip(chr(34))}"
 
 
-def _reason_to_leave_out(name: str, root: str | None, suffixes: tuple[str, ...], size: int) -> str | None:
+def _reason_to_skip(name: str, root: str | None, suffixes: tuple[str, ...], size: int) -> str | None:
     if root is not None:
         if any(part.startswith(("_", ".")) for part in name.removeprefix(root).split("/")):
             return "a name that begins with _ or . is a marker's"
@@ -120,8 +120,8 @@ def _reason_to_leave_out(name: str, root: str | None, suffixes: tuple[str, ...],
     return "empty" if size == 0 else None
 
 
-def _explain(left_out: dict[str, str]) -> str:
-    if not left_out:
+def _explain(skipped: dict[str, str]) -> str:
+    if not skipped:
         return ""
-    name, reason = next(iter(left_out.items()))
-    return f" but {len(left_out)} left out, such as {name} ({reason})"
+    name, reason = next(iter(skipped.items()))
+    return f" but {len(skipped)} left out, such as {name} ({reason})"

@@ -22,8 +22,8 @@ class Layout:
         return self.input.columns
 
 
-def survey_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, pa.DataType]) -> pa.Schema:
-    """What a survey tells of a file's types: query_id, passage_id, and the kept columns as a struct."""
+def scan_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, pa.DataType]) -> pa.Schema:
+    """What a scan tells of a file's types: query_id, passage_id, and the kept columns as a struct."""
     return pa.schema(
         [("query_id", query_id), ("passage_id", passage_id), ("kept", pa.struct(list(kept.items())))]
     )
@@ -38,9 +38,9 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
 
 
-def reading_schema(survey: pa.Schema) -> pa.Schema:
+def reading_schema(scan: pa.Schema) -> pa.Schema:
     """What a format's `read` gives, for a table of these types: candidates, with the reader's refusals."""
-    candidates = candidates_schema(*(survey.field(name).type for name in ("query_id", "passage_id", "kept")))
+    candidates = candidates_schema(*(scan.field(name).type for name in ("query_id", "passage_id", "kept")))
     return candidates.append(pa.field("reason", pa.string()))
 
 

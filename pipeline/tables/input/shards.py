@@ -21,7 +21,7 @@ Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class FileRange:
     """A stretch of one file: rows [start, stop) of a Parquet file, bytes [start, stop) of a text file."""
 
     file: str
@@ -40,7 +40,7 @@ class Shard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     index: int
-    slices: tuple[Slice, ...]
+    file_ranges: tuple[FileRange, ...]
     queries: int
     pairs: int
 
@@ -51,16 +51,16 @@ class Shard(BaseModel):
     @property
     def places(self) -> tuple[str, ...]:
         """Where its rows stand, for people."""
-        return tuple(f"{piece.file} from row {piece.first_row}" for piece in self.slices)
+        return tuple(f"{file_range.file} from row {file_range.first_row}" for file_range in self.file_ranges)
 
     @property
     def fingerprint(self) -> str:
         """Of what the shard holds: files with their identities, and the stretches of them."""
-        return hashlib.sha256(self.model_dump_json(include={"slices"}).encode()).hexdigest()[:16]
+        return hashlib.sha256(self.model_dump_json(include={"file_ranges"}).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class FileSurvey:
+class FileScan:
     """Where the queries of one file stand: entry i of each array is one run of rows with the same query.
 
     A run reaches to the start of the next, so that rows without a query id, which are rejected when they
@@ -82,12 +82,12 @@ class FileSurvey:
 class _Open:
     """The shard being filled."""
 
-    slices: list[Slice] = field(default_factory=list)
+    file_ranges: list[FileRange] = field(default_factory=list)
     queries: int = 0
     pairs: int = 0
 
 
-def cut_shards(surveys: Iterable[FileSurvey], shard_pairs: int) -> Iterator[Shard]:
+def cut_shards(scans: Iterable[FileScan], shard_pairs: int) -> Iterator[Shard]:
     """Shards of up to `shard_pairs` pairs, in order; a query larger than that makes a shard of its own.
 
     A query that goes on at the top of the next file stays whole. Raises InputError, naming both places,
@@ -95,45 +95,52 @@ def cut_shards(surveys: Iterable[FileSurvey], shard_pairs: int) -> Iterator[Shar
     """
     seen = _SeenQueries()
     shard, index, last_id = _Open(), 0, None
-    for survey in surveys:
-        continues = last_id is not None and survey.query_ids[0].as_py() == last_id
-        seen.add(survey, skip_first=continues)
-        if survey.query_ids[-1].is_valid:
-            last_id = survey.query_ids[-1].as_py()
-        ends = np.cumsum(survey.pairs)
+    for scan in scans:
+        continues = last_id is not None and scan.query_ids[0].as_py() == last_id
+        seen.add(scan, skip_first=continues)
+        if scan.query_ids[-1].is_valid:
+            last_id = scan.query_ids[-1].as_py()
+        ends = np.cumsum(scan.pairs)
         run = 0
-        while run < len(survey.starts):
+        while run < len(scan.starts):
             done = int(ends[run - 1]) if run else 0
             stop = int(np.searchsorted(ends, done + shard_pairs - shard.pairs, side="right"))
             # The next file may go on with the query that stood before a file without ids: both stay here.
-            stuck = run == 0 and (continues or not survey.query_ids[0].is_valid)
-            if stop <= run and shard.slices and not stuck:
-                yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)
+            stuck = run == 0 and (continues or not scan.query_ids[0].is_valid)
+            if stop <= run and shard.file_ranges and not stuck:
+                yield Shard(
+                    index=index,
+                    file_ranges=tuple(shard.file_ranges),
+                    queries=shard.queries,
+                    pairs=shard.pairs,
+                )
                 shard, index = _Open(), index + 1
                 continue
             stop = max(stop, run + 1)
-            _extend(shard, survey, run, stop)
+            _extend(shard, scan, run, stop)
             shard.queries -= continues and run == 0
             run = stop
-    if shard.slices:
-        yield Shard(index=index, slices=tuple(shard.slices), queries=shard.queries, pairs=shard.pairs)
+    if shard.file_ranges:
+        yield Shard(
+            index=index, file_ranges=tuple(shard.file_ranges), queries=shard.queries, pairs=shard.pairs
+        )
     seen.check()
 
 
-def _extend(shard: _Open, survey: FileSurvey, run: int, stop: int) -> None:
-    end = int(survey.starts[stop]) if stop < len(survey.starts) else survey.stop
-    shard.slices.append(
-        Slice(
-            file=survey.file.url,
-            identity=survey.file.identity,
-            start=int(survey.starts[run]),
+def _extend(shard: _Open, scan: FileScan, run: int, stop: int) -> None:
+    end = int(scan.starts[stop]) if stop < len(scan.starts) else scan.stop
+    shard.file_ranges.append(
+        FileRange(
+            file=scan.file.url,
+            identity=scan.file.identity,
+            start=int(scan.starts[run]),
             stop=end,
-            first_row=int(survey.rows[run]),
-            partitions=survey.file.partitions,
+            first_row=int(scan.rows[run]),
+            partitions=scan.file.partitions,
         )
     )
-    shard.queries += stop - run - survey.query_ids[run:stop].null_count
-    shard.pairs += int(survey.pairs[run:stop].sum())
+    shard.queries += stop - run - scan.query_ids[run:stop].null_count
+    shard.pairs += int(scan.pairs[run:stop].sum())
 
 
 class _SeenQueries:
@@ -148,11 +155,11 @@ class _SeenQueries:
         self._new: list[tuple[pa.Array, Int64Array]] = []
         """Ids and rows of files that are taken together, since files may be many and small."""
 
-    def add(self, survey: FileSurvey, skip_first: bool) -> None:
-        ids = survey.query_ids[int(skip_first) :].drop_null()
+    def add(self, scan: FileScan, skip_first: bool) -> None:
+        ids = scan.query_ids[int(skip_first) :].drop_null()
         if len(ids):
-            self._new.append((ids, survey.rows[len(survey.rows) - len(ids) :]))
-        self._files.append(survey.file.url)
+            self._new.append((ids, scan.rows[len(scan.rows) - len(ids) :]))
+        self._files.append(scan.file.url)
         self._counts.append(len(ids))
         if len(self._new) == _FILES_AT_ONCE:
             self._take_in()

@@ -24,7 +24,7 @@ class Snapshot:
     """Of the table; None where it has none."""
     schema: pa.Schema | None = None
     """The columns as the table declares them; None where every file speaks for itself."""
-    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     """Files that are not read, with the reason."""
 
 

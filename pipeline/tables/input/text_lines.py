@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.shards import FileSurvey
+from pipeline.tables.input.shards import FileScan
 
 
 def with_compression(*suffixes: str) -> tuple[str, ...]:
@@ -53,12 +53,12 @@ class RunFinder:
     def id_type(self) -> pa.DataType:
         return pa.int64() if self._id_type is int else pa.string()
 
-    def survey(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileSurvey:
-        """The survey of a file whose first line, `row`, is at byte `start`, and which ends at `stop`."""
+    def scan(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileScan:
+        """The scan of a file whose first line, `row`, is at byte `start`, and which ends at `stop`."""
         ids = pa.array(self._ids or [None], self.id_type)
         starts, rows = np.array(self._starts or [start], np.int64), np.array(self._rows or [row], np.int64)
         starts[0], rows[0] = start, row
-        return FileSurvey(
+        return FileScan(
             file, ids, starts, rows, np.array(self._pairs or [self._pairs_before], np.int64), stop, schema
         )
 

@@ -2,7 +2,8 @@
 
 OUTPUT/_manifest/driver/NNNNNN.json: a file a start, made by a write that fails where the file exists. The
 highest number has the right; its owner writes the file again every few seconds, with how far it is. Another
-start takes the next number once that beat has stopped, or at once where it can see that the process is gone.
+start takes the next number once that heartbeat has stopped, or at once where it can see that the process is
+gone.
 """
 
 import os
@@ -22,22 +23,22 @@ from pipeline.errors import OutputError, RayrankError
 from pipeline.tables.output.directory import Directory
 
 _DRIVERS = "_manifest/driver"
-BEAT_S = 5.0
-_PATIENCE_BEATS = 6
-"""Beats that may fail to come before a driver counts as dead: a store may be slow for a while."""
+HEARTBEAT_S = 5.0
+_MISSED_HEARTBEATS = 6
+"""Heartbeats that may fail to come before a driver counts as dead: a store may be slow for a while."""
 
 
 State = Literal["running", "finished", "interrupted", "failed"]
 
 
-class Beat(BaseModel):
+class Heartbeat(BaseModel):
     """What a driver says of itself."""
 
     model_config = ConfigDict(frozen=True)
 
     state: State
     number: int
-    """Of the beat; grows while the driver lives."""
+    """Of the heartbeat; grows while the driver lives."""
     host: str
     pid: int
     started: datetime
@@ -51,12 +52,12 @@ class Beat(BaseModel):
 
 
 class Lease:
-    """The driver's own: counts what is done, and tells it with every beat."""
+    """The driver's own: counts what is done, and tells it with every heartbeat."""
 
-    def __init__(self, output: Directory, file: str, first: Beat) -> None:
-        self._output, self._file, self._beat = output, file, first
+    def __init__(self, output: Directory, file: str, first: Heartbeat) -> None:
+        self._output, self._file, self._heartbeat = output, file, first
         self._lost = False
-        self._change = Lock()  # the driver counts, the thread beats
+        self._change = Lock()  # the driver counts, the thread sends heartbeats
         self._stop = Event()
         self._thread = Thread(target=self._keep, daemon=True)
 
@@ -64,28 +65,33 @@ class Lease:
         """A shard is done. Raises OutputError where another start has taken over."""
         if self._lost:
             raise OutputError(
-                f"{self._output.url}: another start has taken over, since this one did not beat"
-                f" for {BEAT_S * _PATIENCE_BEATS:.0f} s"
+                f"{self._output.url}: another start has taken over, since this one sent no heartbeat"
+                f" for {HEARTBEAT_S * _MISSED_HEARTBEATS:.0f} s"
             )
         with self._change:
-            done = {"shards_done": self._beat.shards_done + 1, "pairs_done": self._beat.pairs_done + pairs}
-            self._beat = self._beat.model_copy(update=done)
+            done = {
+                "shards_done": self._heartbeat.shards_done + 1,
+                "pairs_done": self._heartbeat.pairs_done + pairs,
+            }
+            self._heartbeat = self._heartbeat.model_copy(update=done)
 
     def _keep(self) -> None:
-        while not self._stop.wait(BEAT_S):
+        while not self._stop.wait(HEARTBEAT_S):
             try:
                 self._lost = _files(self._output)[-1] > self._file
                 if self._lost:
                     return
                 self._write("running")
             except RayrankError as error:
-                log.warning("beat failed", why=error)
+                log.warning("heartbeat failed", why=error)
 
     def _write(self, state: State, message: str = "") -> None:
         news = {"state": state, "time": datetime.now(UTC), "message": message}
         with self._change:
-            self._beat = self._beat.model_copy(update={**news, "number": self._beat.number + 1})
-            told = self._beat.model_dump_json(indent=2)
+            self._heartbeat = self._heartbeat.model_copy(
+                update={**news, "number": self._heartbeat.number + 1}
+            )
+            told = self._heartbeat.model_dump_json(indent=2)
         self._output.write(f"{_DRIVERS}/{self._file}", told.encode())
 
     def start(self) -> None:
@@ -107,7 +113,7 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
         _wait_until_free(output, names[-1])
     file = f"{int(names[-1].removesuffix('.json')) + 1 if names else 1:06d}.json"
     now = datetime.now(UTC)
-    first = Beat(
+    first = Heartbeat(
         state="running",
         number=0,
         host=_host(),
@@ -133,16 +139,16 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
     held.end("finished")
 
 
-def last_beat(output: Directory) -> Beat | None:
+def last_heartbeat(output: Directory) -> Heartbeat | None:
     """The last word of the last driver; None where there was none."""
     names = _files(output)
     data = output.read(f"{_DRIVERS}/{names[-1]}") if names else None
-    return None if data is None else Beat.model_validate_json(data)
+    return None if data is None else Heartbeat.model_validate_json(data)
 
 
-def is_silent(beat: Beat, now: datetime) -> bool:
-    """Whether a driver that says it runs has missed so many beats that it counts as dead."""
-    return (now - beat.time).total_seconds() > BEAT_S * _PATIENCE_BEATS
+def is_silent(heartbeat: Heartbeat, now: datetime) -> bool:
+    """Whether a driver that says it runs has missed so many heartbeats that it counts as dead."""
+    return (now - heartbeat.time).total_seconds() > HEARTBEAT_S * _MISSED_HEARTBEATS
 
 
 def _files(output: Directory) -> list[str]:
@@ -152,33 +158,34 @@ def _files(output: Directory) -> list[str]:
 def _wait_until_free(output: Directory, file: str) -> None:
     """Return once the driver of `file` is seen not to write any more; raise OutputError where it does."""
 
-    def read() -> Beat | None:
+    def read() -> Heartbeat | None:
         data = output.read(f"{_DRIVERS}/{file}")
-        return None if data is None else Beat.model_validate_json(data)
+        return None if data is None else Heartbeat.model_validate_json(data)
 
     first = read()
     if first is None or first.state != "running" or _is_gone(first):
         return
     log.info("waiting", why="another start may still be writing here", host=first.host, pid=first.pid)
-    for _ in range(_PATIENCE_BEATS):
-        time.sleep(BEAT_S)
-        beat = read()
-        if beat is None or beat.state != "running":
+    for _ in range(_MISSED_HEARTBEATS):
+        time.sleep(HEARTBEAT_S)
+        heartbeat = read()
+        if heartbeat is None or heartbeat.state != "running":
             return
-        if beat.number != first.number:
+        if heartbeat.number != first.number:
             raise OutputError(
-                f"{output.url}: another start is writing here: process {beat.pid} on {beat.host}, since"
-                f" {beat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop it, or take another output.path"
+                f"{output.url}: another start is writing here: process {heartbeat.pid} on"
+                f" {heartbeat.host}, since {heartbeat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop it,"
+                " or take another output.path"
             )
 
 
-def _is_gone(beat: Beat) -> bool:
+def _is_gone(heartbeat: Heartbeat) -> bool:
     """Whether the process can be seen from here and is not there."""
-    if beat.host != _host() or not Path("/proc/self").exists():
+    if heartbeat.host != _host() or not Path("/proc/self").exists():
         return False
     try:
         # The state stands behind the name, which is in brackets and may hold any sign.
-        state = Path(f"/proc/{beat.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{heartbeat.pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return True
     return state == "Z"  # killed, and not yet asked for by its parent

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import OutputError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.statistics import Distribution, Movement
+from pipeline.tables.output.statistics import Distribution, RankChanges
 
 _PLAN, _DONE = "_manifest/plan.json", "_manifest/done"
 _READ_THREADS, _READ_AT_ONCE = 16, 1024
@@ -47,7 +47,7 @@ class ShardReport(BaseModel):
     pairs: int
     """Scored. pairs + rejected = the rows of the input."""
     reused: int
-    """Of `pairs`, those whose score was taken from a former run."""
+    """Of `pairs`, those whose score was taken from a previous run."""
     kept: int
     """Rows of the run, after top_k."""
     rejected: dict[str, int]
@@ -60,8 +60,8 @@ class ShardReport(BaseModel):
     scores: Distribution
     best_scores: Distribution
     """Of the first rank of each query."""
-    movement: Movement
-    query_prints: bytes
+    rank_changes: RankChanges
+    query_hashes: bytes
     """Of its queries, by which a later run finds their scores: `score_table`."""
 
 

@@ -28,33 +28,33 @@ _SAME_SCORES = {"scorer.device", "scorer.max_batch_tokens"}
 """Options that move a score by no more than rounding does."""
 
 
-def fingerprints(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
+def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
     """Of (query, passage) pairs: the columns `query` and `pair` of a score table."""
     known: dict[str, tuple[int, blake2b]] = {}
-    query_prints, pair_prints = [], []
+    query_hashes, pair_hashes = [], []
     for query, passage in zip(queries, passages, strict=True):
         if query not in known:
             data = query.encode()
             begun = blake2b(len(data).to_bytes(8, "little") + data, digest_size=16)
             known[query] = (int.from_bytes(blake2b(data, digest_size=8).digest(), "little"), begun)
-        query_print, begun = known[query]
+        query_hash, begun = known[query]
         pair = begun.copy()
         pair.update(passage.encode())
-        query_prints.append(query_print)
-        pair_prints.append(pair.digest())
+        query_hashes.append(query_hash)
+        pair_hashes.append(pair.digest())
     return pa.table(
-        {"query": pa.array(query_prints, pa.uint64()), "pair": pa.array(pair_prints, pa.binary(16))}
+        {"query": pa.array(query_hashes, pa.uint64()), "pair": pa.array(pair_hashes, pa.binary(16))}
     )
 
 
-def write_scores(output: Directory, name: str, prints: pa.Table, results: pa.Table) -> None:
-    """prints: `fingerprints`; results: a `result_schema` row each."""
-    table = pa.table([*prints.columns, *results.columns], schema=pa.schema([*prints.schema, *results.schema]))
+def write_scores(output: Directory, name: str, hashes: pa.Table, results: pa.Table) -> None:
+    """hashes: `hash_pairs`; results: a `result_schema` row each."""
+    table = pa.table([*hashes.columns, *results.columns], schema=pa.schema([*hashes.schema, *results.schema]))
     output.write(f"{_SCORES}/{name}.parquet", parquet_bytes(table))
 
 
 @dataclass(frozen=True)
-class FormerScores:
+class PreviousScores:
     """The score table of another run, and in which of its shards each query stands: 12 bytes a query."""
 
     url: str
@@ -65,34 +65,34 @@ class FormerScores:
     """For each of `queries` the position in `names`."""
 
     @classmethod
-    def of(cls, url: str) -> "FormerScores":
-        """Of the run at `url`, which `check_former` has let pass."""
+    def of(cls, url: str) -> "PreviousScores":
+        """Of the run at `url`, which `check_previous` has let pass."""
         output = Directory(url)
         names, queries = [], []
         for report in markers(output):
             names.append(report.name)
-            queries.append(np.frombuffer(report.query_prints, np.uint64))
+            queries.append(np.frombuffer(report.query_hashes, np.uint64))
         shards = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in queries])
         every = np.concatenate([np.zeros(0, np.uint64), *queries])
         order = np.argsort(every, kind="stable")
         return cls(output.url, tuple(names), every[order], shards[order])
 
-    def find(self, prints: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
+    def find(self, hashes: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
         """What each pair scored there.
 
-        prints: `fingerprints`. Gives a `result_schema` row for each of them, null where unknown.
+        hashes: `hash_pairs`. Gives a `result_schema` row for each of them, null where unknown.
         """
         schema = result_schema(layer_scores)
-        wanted = np.unique(prints["query"].to_numpy())
+        wanted = np.unique(hashes["query"].to_numpy())
         first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
         places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
         found = sorted({self.names[shard] for shard in np.concatenate([np.zeros(0, np.int32), *places])})
         output = Directory(self.url)
         tables = [pa.schema([("pair", pa.binary(16)), *schema]).empty_table()]
         tables += [self._read(output, name).select(tables[0].column_names) for name in found]
-        former = pa.concat_tables(tables).combine_chunks()
-        at = pc.index_in(prints["pair"].combine_chunks(), value_set=former["pair"].combine_chunks())
-        return former.select(schema.names).take(at)
+        previous = pa.concat_tables(tables).combine_chunks()
+        at = pc.index_in(hashes["pair"].combine_chunks(), value_set=previous["pair"].combine_chunks())
+        return previous.select(schema.names).take(at)
 
     def _read(self, output: Directory, name: str) -> pa.Table:
         data = output.read(f"{_SCORES}/{name}.parquet")
@@ -104,12 +104,12 @@ class FormerScores:
         return pq.read_table(io.BytesIO(data))
 
 
-def distinct_queries(prints: pa.Table) -> bytes:
-    """The distinct `query` of some fingerprints, 8 bytes each: what a marker holds of them."""
-    return np.unique(prints["query"].to_numpy()).tobytes()
+def distinct_queries(hashes: pa.Table) -> bytes:
+    """The distinct `query` of some hashes, 8 bytes each: what a marker holds of them."""
+    return np.unique(hashes["query"].to_numpy()).tobytes()
 
 
-def check_former(url: str, now: JobRecord) -> None:
+def check_previous(url: str, now: JobRecord) -> None:
     """Raises InputError where no finished run lies at `url`, or one with another scorer than `now` has."""
     output = Directory(url)
     before = read_record(output)

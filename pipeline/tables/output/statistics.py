@@ -87,7 +87,7 @@ PLACES = (1, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Last place of each bin of places, within a query; one more bin holds what lies behind."""
 
 
-class Movement(BaseModel):
+class RankChanges(BaseModel):
     """How far scoring moved candidates within their query: from their place among its rows of the input, the
     first stage's order, to their rank. Rejected rows have no place, rows cut by top_k have one.
     """

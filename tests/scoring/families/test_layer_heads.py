@@ -73,7 +73,7 @@ def test_a_ratio_of_one_compresses_nothing() -> None:
 @pytest.mark.parametrize("cutoffs", [(3,), (3, 6)])
 def test_layers_above_the_last_cutoff_are_not_loaded(cutoffs: tuple[int, ...]) -> None:
     model = scorer(MINICPM, cutoff_layers=cutoffs).model
-    assert len(model._decoder._trunk.layers) == max(cutoffs)  # type: ignore[attr-defined]
+    assert len(model._decoder._backbone.layers) == max(cutoffs)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("model", [MINICPM, GEMMA2])

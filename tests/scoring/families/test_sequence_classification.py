@@ -79,13 +79,13 @@ def test_options_of_other_families_are_refused() -> None:
 
 
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
-    trunk = make_cross_encoder(tmp_path, "bert")
-    model = AutoModelForSequenceClassification.from_pretrained(trunk)
-    model.bert.save_pretrained(trunk)
-    text = (trunk / "config.json").read_text().replace('"BertModel"', '"BertForSequenceClassification"')
-    (trunk / "config.json").write_text(text)
+    backbone = make_cross_encoder(tmp_path, "bert")
+    model = AutoModelForSequenceClassification.from_pretrained(backbone)
+    model.bert.save_pretrained(backbone)
+    text = (backbone / "config.json").read_text().replace('"BertModel"', '"BertForSequenceClassification"')
+    (backbone / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"the weights lack classifier.bias, classifier.weight"):
-        score(trunk)
+        score(backbone)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.tables.input.cleaning import clean
-from pipeline.tables.input.layout import reading_schema, survey_schema
+from pipeline.tables.input.layout import reading_schema, scan_schema
 from pipeline.tables.schema import REASONS
 
-SCHEMA = reading_schema(survey_schema(pa.string(), pa.string(), {}))
+SCHEMA = reading_schema(scan_schema(pa.string(), pa.string(), {}))
 few = st.sampled_from(["a", "b", None])
 rows_of_a_table = st.lists(
     st.fixed_dictionaries(

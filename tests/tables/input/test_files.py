@@ -37,8 +37,8 @@ def test_directories_files_and_globs(table: Path) -> None:
 
 
 def test_what_is_left_out_has_a_reason(table: Path) -> None:
-    _, left_out = find_files(str(table), (".parquet",))
-    reasons = {name.rpartition("/")[2]: reason for name, reason in left_out.items()}
+    _, skipped = find_files(str(table), (".parquet",))
+    reasons = {name.rpartition("/")[2]: reason for name, reason in skipped.items()}
     assert reasons["empty.parquet"] == "empty"
     assert reasons["notes.txt"] == "ends in none of .parquet"
     assert reasons["d.parquet"] == reasons["_SUCCESS"] == "a name that begins with _ or . is a marker's"

@@ -9,40 +9,45 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.shards import FileSurvey, Shard, cut_shards
+from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 
 queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=6)
 
 
-def survey(name: str, ids: Sequence[str | None], pairs: list[int]) -> FileSurvey:
+def scan(name: str, ids: Sequence[str | None], pairs: list[int]) -> FileScan:
     """As of a nested table: a row a query."""
     starts = np.arange(len(ids), dtype=np.int64)
     file = SourceFile(name, 1, "identity", {})
-    return FileSurvey(
+    return FileScan(
         file, pa.array(ids, pa.string()), starts, starts + 1, np.array(pairs), len(ids), pa.schema([])
     )
 
 
-def surveys(files: list[list[int]], continued: bool) -> list[FileSurvey]:
-    """A survey a list of pair counts; where `continued`, a file begins with the last one's last query."""
+def scans(files: list[list[int]], continued: bool) -> list[FileScan]:
+    """A scan a list of pair counts; where `continued`, a file begins with the last one's last query."""
     found, query = [], 0
     for number, pairs in enumerate(files):
         first = query if continued else query + 1
-        found.append(survey(f"f{number}", [f"q{first + place}" for place in range(len(pairs))], pairs))
+        found.append(scan(f"f{number}", [f"q{first + place}" for place in range(len(pairs))], pairs))
         query = first + len(pairs) - 1
     return found
 
 
 @given(queries_of_files, st.integers(1, 40), st.booleans())
 def test_shards_cover_each_file_once_in_order(files: list[list[int]], size: int, continued: bool) -> None:
-    found = surveys(files, continued)
+    found = scans(files, continued)
     shards = list(cut_shards(found, size))
     assert [shard.index for shard in shards] == list(range(len(shards)))
     for number, one in enumerate(found):
-        pieces = [piece for shard in shards for piece in shard.slices if piece.file == f"f{number}"]
-        assert pieces[0].start == 0
-        assert pieces[-1].stop == one.stop
-        assert all(left.stop == right.start for left, right in itertools.pairwise(pieces))
+        file_ranges = [
+            file_range
+            for shard in shards
+            for file_range in shard.file_ranges
+            if file_range.file == f"f{number}"
+        ]
+        assert file_ranges[0].start == 0
+        assert file_ranges[-1].stop == one.stop
+        assert all(left.stop == right.start for left, right in itertools.pairwise(file_ranges))
     assert sum(shard.pairs for shard in shards) == sum(map(sum, files))
     distinct = {query for one in found for query in one.query_ids.to_pylist()}
     assert sum(shard.queries for shard in shards) == len(distinct)
@@ -50,39 +55,43 @@ def test_shards_cover_each_file_once_in_order(files: list[list[int]], size: int,
 
 @given(queries_of_files, st.integers(1, 40), st.booleans())
 def test_no_shard_is_too_large_but_for_one_query(files: list[list[int]], size: int, continued: bool) -> None:
-    for shard in cut_shards(surveys(files, continued), size):
+    for shard in cut_shards(scans(files, continued), size):
         assert shard.pairs <= size or shard.queries == 1 or continued
 
 
 @given(queries_of_files, st.integers(1, 40))
 def test_no_query_is_split(files: list[list[int]], size: int) -> None:
-    found = surveys(files, continued=True)
+    found = scans(files, continued=True)
     shards = list(cut_shards(found, size))
     for left, right in itertools.pairwise(found):
         holders = [
             shard.index
             for shard in shards
-            for piece in shard.slices
-            if (piece.file == right.file.url and piece.start == 0)
-            or (piece.file == left.file.url and piece.stop == left.stop and piece.start <= left.starts[-1])
+            for file_range in shard.file_ranges
+            if (file_range.file == right.file.url and file_range.start == 0)
+            or (
+                file_range.file == left.file.url
+                and file_range.stop == left.stop
+                and file_range.start <= left.starts[-1]
+            )
         ]
         assert len(set(holders)) == 1
 
 
 def test_a_query_that_comes_again_is_named() -> None:
-    found = [survey("f0", ["a", "b"], [2, 3]), survey("f1", ["c", "a"], [1, 1])]
+    found = [scan("f0", ["a", "b"], [2, 3]), scan("f1", ["c", "a"], [1, 1])]
     with pytest.raises(InputError, match="its rows begin at f0 row 1 and again at f1 row 2. 1 such places"):
         list(cut_shards(found, 100))
 
 
 def test_files_without_an_id_belong_to_some_shard() -> None:
-    found = [survey("f0", ["a"], [2]), survey("f1", [None], [3]), survey("f2", ["a", "b"], [1, 1])]
+    found = [scan("f0", ["a"], [2]), scan("f1", [None], [3]), scan("f2", ["a", "b"], [1, 1])]
     shards = list(cut_shards(found, 100))
-    assert [(shard.queries, shard.pairs, len(shard.slices)) for shard in shards] == [(2, 7, 3)]
+    assert [(shard.queries, shard.pairs, len(shard.file_ranges)) for shard in shards] == [(2, 7, 3)]
 
 
 def test_the_fingerprint_is_of_the_content() -> None:
-    one, other = (next(cut_shards([survey("f0", ids, [1] * len(ids))], 9)) for ids in (["a"], ["a", "b"]))
+    one, other = (next(cut_shards([scan("f0", ids, [1] * len(ids))], 9)) for ids in (["a"], ["a", "b"]))
     assert one.fingerprint != other.fingerprint
     assert Shard.model_validate_json(one.model_dump_json()) == one
 
@@ -90,5 +99,5 @@ def test_the_fingerprint_is_of_the_content() -> None:
 def test_many_queries_are_planned_at_once() -> None:
     count = 200_000
     ids = [f"q{number}" for number in range(count)]
-    shards = list(cut_shards([survey("f", list(ids), [100] * count)], 20_000))
+    shards = list(cut_shards([scan("f", list(ids), [100] * count)], 20_000))
     assert len(shards) == count // 200

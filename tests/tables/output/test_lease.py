@@ -12,12 +12,12 @@ import pytest
 from pipeline.errors import OutputError
 from pipeline.tables.output import lease as module
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import Beat, is_silent, last_beat, lease
+from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat, lease
 
 
 @pytest.fixture(autouse=True)
 def fast_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT_S", 0.05)
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
 
 
 @pytest.fixture
@@ -26,15 +26,15 @@ def output(tmp_path: Path) -> Directory:
 
 
 def state(output: Directory) -> tuple[str, str]:
-    beat = last_beat(output)
-    assert beat is not None
-    return beat.state, beat.message
+    heartbeat = last_heartbeat(output)
+    assert heartbeat is not None
+    return heartbeat.state, heartbeat.message
 
 
-def left_running(output: Directory, **changes: object) -> Beat:
+def left_running(output: Directory, **changes: object) -> Heartbeat:
     """What a driver that was killed, or still lives elsewhere, leaves."""
     now = datetime.now(UTC)
-    beat = Beat(
+    heartbeat = Heartbeat(
         state="running",
         number=7,
         host="elsewhere",
@@ -45,19 +45,24 @@ def left_running(output: Directory, **changes: object) -> Beat:
         shards_done=1,
         pairs_done=5,
     ).model_copy(update=changes)
-    output.write("_manifest/driver/000001.json", beat.model_dump_json().encode())
-    return beat
+    output.write("_manifest/driver/000001.json", heartbeat.model_dump_json().encode())
+    return heartbeat
 
 
 def test_it_tells_how_far_it_is_and_how_it_ended(output: Directory) -> None:
     with lease(output, shards=3, shards_done=1) as held:
         held.add(10)
         deadline = time.monotonic() + 10
-        while (beat := last_beat(output)) is None or beat.pairs_done == 0:
+        while (heartbeat := last_heartbeat(output)) is None or heartbeat.pairs_done == 0:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert (beat.state, beat.shards, beat.shards_done, beat.pairs_done) == ("running", 3, 2, 10)
-        assert beat.pid == os.getpid()
+        assert (heartbeat.state, heartbeat.shards, heartbeat.shards_done, heartbeat.pairs_done) == (
+            "running",
+            3,
+            2,
+            10,
+        )
+        assert heartbeat.pid == os.getpid()
     assert state(output) == ("finished", "")
 
 
@@ -107,7 +112,7 @@ def test_a_process_that_is_gone_is_not_waited_for(output: Directory, monkeypatch
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
         left_running(output, host=module._host(), pid=gone.pid)
-    monkeypatch.setattr(module, "BEAT_S", 1000)
+    monkeypatch.setattr(module, "HEARTBEAT_S", 1000)
     with lease(output, 1, 0):
         pass
 
@@ -127,9 +132,9 @@ def test_who_was_replaced_stops(output: Directory) -> None:
 
 
 def test_silence_is_told_by_the_time(output: Directory) -> None:
-    beat = left_running(output)
-    assert not is_silent(beat, beat.time + timedelta(seconds=0.1))
-    assert is_silent(beat, beat.time + timedelta(seconds=1))
+    heartbeat = left_running(output)
+    assert not is_silent(heartbeat, heartbeat.time + timedelta(seconds=0.1))
+    assert is_silent(heartbeat, heartbeat.time + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("store", ["disk", "memory", "s3"])

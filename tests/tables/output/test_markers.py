@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.tables.input.shards import Shard, Slice
+from pipeline.tables.input.shards import FileRange, Shard
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import (
     JobRecord,
@@ -25,8 +25,8 @@ RECORD = JobRecord(
 
 
 def shard(index: int, stop: int = 5) -> Shard:
-    piece = Slice(file="a", identity="3 bytes", start=0, stop=stop, first_row=1)
-    return Shard(index=index, slices=(piece,), queries=1, pairs=5)
+    file_range = FileRange(file="a", identity="3 bytes", start=0, stop=stop, first_row=1)
+    return Shard(index=index, file_ranges=(file_range,), queries=1, pairs=5)
 
 
 def report(of: Shard) -> ShardReport:

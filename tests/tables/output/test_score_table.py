@@ -9,10 +9,10 @@ from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import JobRecord, mark_done, open_output
 from pipeline.tables.output.score_table import (
-    FormerScores,
-    check_former,
+    PreviousScores,
+    check_previous,
     distinct_queries,
-    fingerprints,
+    hash_pairs,
     write_scores,
 )
 from pipeline.tables.schema import result_schema
@@ -34,52 +34,52 @@ def results(scores: list[float], layer_scores: tuple[str, ...] = ()) -> pa.Table
 
 
 @pytest.fixture
-def former(tmp_path: Path) -> Directory:
+def previous(tmp_path: Path) -> Directory:
     """Two shards: queries a and b with passages x and y; query a again, with passage z."""
-    output = Directory(str(tmp_path / "former"))
+    output = Directory(str(tmp_path / "previous"))
     open_output(output, RECORD)
     for index, (queries, passages, scores) in enumerate([("aab", "xyx", [0.1, 0.2, 0.3]), ("a", "z", [0.4])]):
-        prints = fingerprints(queries, passages)
-        write_scores(output, f"shard-{index:06d}", prints, results(scores))
-        mark_done(output, report(index, query_prints=distinct_queries(prints)))
+        hashes = hash_pairs(queries, passages)
+        write_scores(output, f"shard-{index:06d}", hashes, results(scores))
+        mark_done(output, report(index, query_hashes=distinct_queries(hashes)))
     output.write("summary.json", b"{}")
     return output
 
 
 def test_fingerprints_are_of_the_content() -> None:
-    prints = fingerprints(["é", "éa", "é"], ["ab", "b", "ab"]).to_pylist()
+    hashes = hash_pairs(["é", "éa", "é"], ["ab", "b", "ab"]).to_pylist()
     data = "é".encode()
     expected = hashlib.blake2b((2).to_bytes(8, "little") + data + b"ab", digest_size=16).digest()
-    assert prints[0]["pair"] == prints[2]["pair"] == expected
-    assert prints[1]["pair"] != expected  # "é" + "ab" is "éa" + "b"
+    assert hashes[0]["pair"] == hashes[2]["pair"] == expected
+    assert hashes[1]["pair"] != expected  # "é" + "ab" is "éa" + "b"
     first_bytes = hashlib.blake2b(data, digest_size=8).digest()
-    assert prints[0]["query"] == int.from_bytes(first_bytes, "little")
+    assert hashes[0]["query"] == int.from_bytes(first_bytes, "little")
 
 
-def test_known_pairs_are_found_in_all_shards_and_others_are_null(former: Directory) -> None:
-    scores = FormerScores.of(former.url)
+def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Directory) -> None:
+    scores = PreviousScores.of(previous.url)
     assert len(scores.queries) == 3
-    found = scores.find(fingerprints("cabaaa", "xzxzqy"), ())
+    found = scores.find(hash_pairs("cabaaa", "xzxzqy"), ())
     expected = [None, 0.4, 0.3, 0.4, None, 0.2]
     assert found["score"].to_pylist() == [None if one is None else np.float32(one) for one in expected]
     assert found["window"].to_pylist() == [None, 0, 2, 0, None, 1]
     assert found.schema == result_schema(())
-    assert scores.find(fingerprints("", ""), ()).num_rows == 0
+    assert scores.find(hash_pairs("", ""), ()).num_rows == 0
 
 
-def test_what_holds_no_such_scores_is_refused(former: Directory) -> None:
-    check_former(former.url, RECORD)
+def test_what_holds_no_such_scores_is_refused(previous: Directory) -> None:
+    check_previous(previous.url, RECORD)
     moved = RECORD.model_copy(update={"config": CONFIG | {"scorer.device": "cuda", "shard_pairs": 9}})
-    check_former(former.url, moved)
+    check_previous(previous.url, moved)
     other = RECORD.model_copy(update={"config": CONFIG | {"scorer.dtype": "float16"}})
     with pytest.raises(InputError, match=r"another scorer's \(scorer.dtype was 'float32', is 'float16'\)"):
-        check_former(former.url, other)
+        check_previous(previous.url, other)
     with pytest.raises(InputError, match="the model's weights or files differ"):
-        check_former(former.url, RECORD.model_copy(update={"model_fingerprint": "n"}))
-    former.remove_file("scores/shard-000001.parquet")
+        check_previous(previous.url, RECORD.model_copy(update={"model_fingerprint": "n"}))
+    previous.remove_file("scores/shard-000001.parquet")
     with pytest.raises(InputError, match=r"scores/shard-000001.parquet: is gone"):
-        FormerScores.of(former.url).find(fingerprints("a", "x"), ())
-    former.remove_file("summary.json")
-    for nothing in (former.url, f"{former.url}/nowhere"):
+        PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())
+    previous.remove_file("summary.json")
+    for nothing in (previous.url, f"{previous.url}/nowhere"):
         with pytest.raises(InputError, match="no finished run.*leave reuse out"):
-            check_former(nothing, RECORD)
+            check_previous(nothing, RECORD)

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tables.output.statistics import BINS, Distribution, Movement
+from pipeline.tables.output.statistics import BINS, Distribution, RankChanges
 
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -41,17 +41,17 @@ def test_bins_are_as_fine_as_their_number_allows() -> None:
 
 def test_movement_is_counted_by_where_candidates_stood_and_stand() -> None:
     places, ranks = np.array([1, 2, 3, 4, 12]), np.array([2, 1, 3, 12, 4])
-    movement = Movement.of(places, ranks)
-    assert (movement.up, movement.same, movement.down, movement.distance) == (2, 1, 2, 18)
-    assert movement.moves[0][1] == 1  # the first place came from place 2
-    assert movement.moves[2][4] == 1  # rank 4 from place 12
-    assert movement.stayed_in_top(1) == 0
-    assert movement.stayed_in_top(3) == 1
-    assert movement.stayed_in_top(10) == 3 / 4
-    assert movement.plus(movement).moves[0][1] == 2
-    assert movement.plus(Movement()) == movement
+    rank_changes = RankChanges.of(places, ranks)
+    assert (rank_changes.up, rank_changes.same, rank_changes.down, rank_changes.distance) == (2, 1, 2, 18)
+    assert rank_changes.moves[0][1] == 1  # the first place came from place 2
+    assert rank_changes.moves[2][4] == 1  # rank 4 from place 12
+    assert rank_changes.stayed_in_top(1) == 0
+    assert rank_changes.stayed_in_top(3) == 1
+    assert rank_changes.stayed_in_top(10) == 3 / 4
+    assert rank_changes.plus(rank_changes).moves[0][1] == 2
+    assert rank_changes.plus(RankChanges()) == rank_changes
 
 
 def test_places_behind_the_last_bin_count() -> None:
-    movement = Movement.of(np.array([1001, 50_000]), np.array([50_000, 1001]))
-    assert movement.moves[-1][-1] == movement.total == 2
+    rank_changes = RankChanges.of(np.array([1001, 50_000]), np.array([50_000, 1001]))
+    assert rank_changes.moves[-1][-1] == rank_changes.total == 2
