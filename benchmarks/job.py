@@ -104,7 +104,8 @@ def time_job(
     )
     summary = flow.run(config)
     reports = sorted(markers(Directory(output)), key=lambda report: report.finished)
-    first = reports[0].finished.timestamp() - reports[0].score_s - reports[0].encode_s
+    spent = reports[0].counts
+    first = reports[0].finished.timestamp() - spent.score_s - spent.encode_s
     written = max(path.stat().st_mtime for path in (Path(output) / "_manifest/done").iterdir())
     return written - first, summary.wall_s
 

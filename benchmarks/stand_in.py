@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reranking import shard as stages
+from pipeline.reranking import shard, worker
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import Scored
 from pipeline.scoring.truncation import Fit
@@ -29,7 +29,8 @@ def install(seconds_a_shard: float = 0.0, log: str = "") -> None:
     def make(_config: Any) -> StandIn:
         return StandIn(seconds_a_shard, log)
 
-    stages.Scorer = make  # type: ignore[assignment, attr-defined]  # the name that its functions look up
+    for module in (shard, worker):
+        module.Scorer = make  # type: ignore[attr-defined]  # the name that its functions look up
 
 
 class StandIn:
@@ -53,4 +54,4 @@ class StandIn:
                 stream.write(json.dumps([begin, time.time()]) + "\n")
         scores = encoded.inputs["length"].to_numpy().astype(np.float32)
         tokens = TOKENS_A_PAIR * len(scores)
-        return Scored(scores, np.zeros(len(scores), np.int32), tokens, tokens)
+        return Scored(scores, np.zeros(len(scores), np.int32), tokens, tokens, copies=0)

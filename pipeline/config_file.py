@@ -1,6 +1,5 @@
 """Reads a command's config: a YAML file, overrides of its fields, and errors that name field and line."""
 
-import argparse
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,25 +16,6 @@ _EXPECTED = {
 """Where pydantic speaks of Python's types."""
 
 _Config = TypeVar("_Config", bound=BaseModel)
-
-
-def config_parser(command: str, description: str | None) -> argparse.ArgumentParser:
-    """Of a command that takes what `load` does: its options `config` and `overrides`."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m pipeline.{command}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="override one field",
-    )
-    return parser
 
 
 def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
@@ -55,6 +35,15 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
     except ValidationError as error:
         problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
         raise ConfigError(problems) from error
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted field to value, of nested mappings; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        is_section = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
+    return flat
 
 
 def _read(path: Path, lines: dict[str, int]) -> Any:

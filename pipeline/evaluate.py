@@ -10,16 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import RayrankError
+from pipeline import command
+from pipeline.command import Status
+from pipeline.errors import OutputError
 from pipeline.evaluation.measures import DEFAULT_MEASURES, Comparison, evaluate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("evaluate", __doc__, config=False)
     parser.add_argument("--run", required=True, help="the job's output directory, or a TREC run")
     parser.add_argument("--qrels", required=True, help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
@@ -28,19 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--per-query", type=Path, help="write every query's values to this TSV file")
     options = parser.parse_args(arguments)
-    try:
-        comparisons = evaluate(options.run, options.qrels, options.baseline, options.measures)
-    except RayrankError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command.run(lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> Status:
+    comparisons = evaluate(options.run, options.qrels, options.baseline, options.measures)
     if options.per_query is not None:
         try:
             options.per_query.write_text("".join(_per_query(comparisons)))
         except OSError as error:
-            print(f"error: {options.per_query}: can't be written: {error.strerror}", file=sys.stderr)
-            return 2
+            raise OutputError(f"{options.per_query}: can't be written: {error.strerror}") from error
     print("\n".join(_table(comparisons)))
-    return 0
+    return Status.FINISHED
 
 
 def _table(comparisons: list[Comparison]) -> Iterator[str]:

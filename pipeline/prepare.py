@@ -6,37 +6,31 @@ the input; 1 anything else; 130 interrupted, 143 by SIGTERM. The same command ma
 table afresh.
 """
 
+import argparse
 import sys
 
-from pipeline import log
-from pipeline.config_file import config_parser, load
-from pipeline.errors import RayrankError
-from pipeline.interruption import Terminated
+from pipeline import command
+from pipeline.command import Status
+from pipeline.config_file import load
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 
-FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
-
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = config_parser("prepare", __doc__)
+    parser = command.parser("prepare", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
     options = parser.parse_args(arguments)
-    log.configure()
-    try:
-        config = load(PrepareConfig, options.config, options.overrides)
-        if options.dry_run:
-            print(flow.describe(config))
-            return FINISHED
-        summary = flow.run(config)
-    except RayrankError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED_BY_USER
-    except KeyboardInterrupt as signal:
-        print("interrupted; the same command makes the table afresh", file=sys.stderr)
-        return TERMINATED if isinstance(signal, Terminated) else INTERRUPTED
+    return command.run(lambda: _prepare(options), "the same command makes the table afresh")
+
+
+def _prepare(options: argparse.Namespace) -> Status:
+    config = load(PrepareConfig, options.config, options.overrides)
+    if options.dry_run:
+        print(flow.describe(config))
+        return Status.FINISHED
+    summary = flow.run(config)
     print(summary.as_text())
-    return FINISHED_WITH_REJECTS if summary.rejected else FINISHED
+    return Status.REJECTS if summary.rejected else Status.FINISHED
 
 
 if __name__ == "__main__":

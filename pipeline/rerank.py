@@ -8,48 +8,33 @@ anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it
 import argparse
 import sys
 
-from pipeline import log
-from pipeline.config_file import config_parser
-from pipeline.errors import RayrankError
-from pipeline.interruption import Terminated
+from pipeline import command
+from pipeline.command import Status
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import load_config
 
-FINISHED, FAILED_BY_USER, FINISHED_WITH_REJECTS, SHARDS_MISSING, INTERRUPTED, TERMINATED = (
-    0,
-    2,
-    3,
-    4,
-    130,
-    143,
-)
-
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = config_parser("rerank", __doc__)
+    parser = command.parser("rerank", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    log.configure()
-    try:
-        config = load_config(options.config, options.overrides)
-        if options.dry_run:
-            print(dry_run.describe(config))
-            return FINISHED
-        summary = flow.run(config)
-    except RayrankError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED_BY_USER
-    except KeyboardInterrupt as signal:
-        print("interrupted; the same command goes on from the shards that are done", file=sys.stderr)
-        return TERMINATED if isinstance(signal, Terminated) else INTERRUPTED
+    return command.run(lambda: _rerank(options), "the same command goes on from the shards that are done")
+
+
+def _rerank(options: argparse.Namespace) -> Status:
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        print(dry_run.describe(config))
+        return Status.FINISHED
+    summary = flow.run(config)
     print(summary.as_text())
     if summary.quarantined:
-        return SHARDS_MISSING
-    return FINISHED_WITH_REJECTS if summary.rejected else FINISHED
+        return Status.SHARDS_MISSING
+    return Status.REJECTS if summary.rejected else Status.FINISHED
 
 
 if __name__ == "__main__":

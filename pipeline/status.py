@@ -10,30 +10,26 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import OutputError, RayrankError
+from pipeline import command
+from pipeline.errors import OutputError
+from pipeline.output import is_complete, read_record
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import is_silent, last_heartbeat
-from pipeline.tables.output.markers import count_done, read_record
-
-TOLD, FAILED_BY_USER = 0, 2
+from pipeline.tables.output.markers import names_done
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("status", __doc__, config=False)
     parser.add_argument("--output", required=True, help="output.path of the job")
     parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
     options = parser.parse_args(arguments)
-    try:
-        status = read(Directory(options.output), datetime.now(UTC))
-    except RayrankError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED_BY_USER
+    return command.run(lambda: _tell(options))
+
+
+def _tell(options: argparse.Namespace) -> command.Status:
+    status = read(Directory(options.output), datetime.now(UTC))
     print(status.model_dump_json(indent=2) if options.json else "\n".join(status.lines()))
-    return TOLD
+    return command.Status.FINISHED
 
 
 class Status(BaseModel):
@@ -82,9 +78,9 @@ def read(output: Directory, now: datetime) -> Status:
     return Status(
         state="dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
         message=heartbeat.message,
-        complete=output.read("_SUCCESS") is not None,
+        complete=is_complete(output),
         shards=record.shards,
-        shards_done=count_done(output),
+        shards_done=len(names_done(output)),
         pairs=record.pairs,
         host=heartbeat.host,
         pid=heartbeat.pid,

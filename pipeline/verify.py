@@ -7,33 +7,30 @@ compared with the published ones as well. Exit status: 0 all agree; 1 some diffe
 configuration or the model.
 """
 
+import argparse
 import sys
 
-from pipeline import log
-from pipeline.config_file import config_parser
-from pipeline.errors import RayrankError
+from pipeline import command
+from pipeline.command import Status
 from pipeline.reranking.config import load_config
 from pipeline.verification.checks import Check, verify
 
-AGREE, DIFFER, FAILED_BY_USER = 0, 1, 2
-
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = config_parser("verify", __doc__)
+    parser = command.parser("verify", __doc__)
     parser.add_argument("--service", metavar="URL", help="a running server to compare with as well")
     options = parser.parse_args(arguments)
-    log.configure()
-    agree = True
-    try:
-        config = load_config(options.config, options.overrides)
-        print(f"{config.scorer.model} in {config.scorer.dtype}: largest difference from scores made here")
-        for check in verify(config, options.service):
-            print(_line(check))
-            agree = agree and check.agrees
-    except RayrankError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED_BY_USER
-    return AGREE if agree else DIFFER
+    return command.run(lambda: _verify(options))
+
+
+def _verify(options: argparse.Namespace) -> Status:
+    status = Status.FINISHED
+    config = load_config(options.config, options.overrides)
+    print(f"{config.scorer.model} in {config.scorer.dtype}: largest difference from scores made here")
+    for check in verify(config, options.service):
+        print(_line(check))
+        status = status if check.agrees else Status.DIFFERS
+    return status
 
 
 def _line(check: Check) -> str:

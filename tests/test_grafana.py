@@ -11,7 +11,7 @@ from pipeline.reporting import metrics
 from serve import metrics as serve_metrics
 
 METRICS = {
-    "rerank": ("output", {metrics.SHARD_SECONDS, *metrics.COUNTERS, *metrics.GAUGES}),
+    "rerank": ("output", {metrics.SHARD_SECONDS, *metrics.COUNTERS, metrics.REJECTED, *metrics.GAUGES}),
     "serve": ("model", {*serve_metrics.COUNTERS, *serve_metrics.HISTOGRAMS}),
 }
 """Of each dashboard: the label by which it chooses, and what it is to show."""

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import status
+from pipeline.output import write_record
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Heartbeat
-from pipeline.tables.output.markers import JobRecord, open_output
+from tests.test_output import RECORD
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -15,7 +16,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 def output(tmp_path: Path, **changes: object) -> Directory:
     """A job of 8 shards, 2 of them done, that began ten minutes ago and was heard ten seconds ago."""
     directory = Directory(str(tmp_path / "out"))
-    open_output(directory, JobRecord(shards=8, pairs=8000, config={}, model_fingerprint="m", files={}))
+    write_record(directory, RECORD.model_copy(update={"shards": 8, "pairs": 8000}))
     for name in ("shard-000000", "shard-000001"):
         directory.write(f"_manifest/done/{name}.json", b"{}")
     heartbeat = Heartbeat(

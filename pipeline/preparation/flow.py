@@ -14,25 +14,20 @@ import ray
 from pydantic import BaseModel, ConfigDict
 from ray.data import DataContext
 
-from pipeline import log
+from pipeline import log, output
 from pipeline.cluster import join, own_error
 from pipeline.errors import ConfigError, OutputError
+from pipeline.output import JobRecord
 from pipeline.preparation.config import PrepareConfig
-from pipeline.preparation.plan import (
-    BATCH_BYTES,
-    Preparation,
-    is_finished,
-    open_output,
-    output_of,
-    partitions,
-    plan,
-)
+from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions, plan, record_of
 from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, rows_read, write_part
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
 from pipeline.tables.schema import REASONS
 
 _LOG_EVERY_S = 60.0
+_RESULTS = ("candidates", "rejects", "_manifest/read")
+"""The subdirectories that hold results."""
 _NO_PROGRESS_S = 7200
 """Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
 
@@ -71,85 +66,101 @@ def run(config: PrepareConfig) -> Summary:
     Raises RayrankError for what a user can mend.
     """
     start = time.monotonic()
-    output = output_of(config)
-    found = plan(config)
-    for source in found.sources:
+    directory, preparation, record = _plan(config)
+    for source in preparation.sources:
         if source.skipped:
             file, reason = next(iter(source.skipped.items()))
             log.warning(
                 "files left out", of=source.field, files=len(source.skipped), first=file, reason=reason
             )
-    if (finished := _finished(output, config, found)) is not None:
-        log.info("already finished", output=output.url)
+    if (finished := _finished(directory, record)) is not None:
+        log.info("already finished", output=directory.url)
         return finished
-    with lease(output, partitions(found.by_query_bytes), 0) as held:
-        if (finished := _finished(output, config, found)) is not None:  # by another start, just now
+    with lease(directory, record.shards, 0) as held:
+        if (finished := _finished(directory, record)) is not None:  # by another start, just now
             return finished
-        _clear(output)
-        open_output(output, config, found)
-        log.info("planned", **found.sizes())
+        _clear(directory)
+        output.write_record(directory, record)
+        log.info("planned", **preparation.sizes())
         join(_NO_PROGRESS_S)
-        _check_memory(found)
+        _check_memory(preparation)
         reports = []
-        for report in _reports(config.output.path, found):
+        for report in _reports(directory.url, preparation):
             reports.append(report)
             held.add(report.written)
         summary = Summary(
-            output=output.url,
-            **_count(reports, rows_read(output)),
+            output=directory.url,
+            **_count(reports, rows_read(directory)),
             wall_s=round(time.monotonic() - start, 2),
         )
-        _finish(output, summary, [report.name for report in reports])
+        written = directory.names("candidates") | directory.names("rejects")
+        output.check_written(directory, [f"{report.name}.parquet" for report in reports], written, "files")
+        output.finish(directory, summary, _RESULTS, complete=True)
     return summary
 
 
 def describe(config: PrepareConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
-    output = output_of(config)
-    found = plan(config)
-    done = _finished(output, config, found) is not None
-    lines = [f"{source.field:<10} {source.described()}" for source in found.sources]
-    lines += [f"{name:<10} {value}" for name, value in found.sizes().items()]
-    lines.append(f"{'output':<10} {output.url}{', finished' if done else ''}")
-    for source in found.sources:
+    directory, preparation, record = _plan(config)
+    done = _finished(directory, record) is not None
+    lines = [f"{source.field:<10} {source.described()}" for source in preparation.sources]
+    lines += [f"{name:<10} {value}" for name, value in preparation.sizes().items()]
+    lines.append(f"{'output':<10} {directory.url}{', finished' if done else ''}")
+    for source in preparation.sources:
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
 
 
-def _finished(output: Directory, config: PrepareConfig, found: Preparation) -> Summary | None:
-    written = output.read("summary.json") if is_finished(output, config, found) else None
+def _plan(config: PrepareConfig) -> tuple[Directory, Preparation, JobRecord]:
+    sources = (config.candidates, config.queries, config.passages)
+    directory = output.open_directory(config.output.path, [source.path for source in sources if source])
+    preparation = plan(config)
+    return directory, preparation, record_of(config, preparation)
+
+
+def _finished(directory: Directory, record: JobRecord) -> Summary | None:
+    """The summary of this very table, whole; None where it has still to be made.
+
+    An unfinished one, of any input, is free to be made afresh: nothing of it would be used. Raises
+    OutputError where the directory holds something else.
+    """
+    if output.check_output(directory, record, _RESULTS, resumes=False) is None:
+        return None
+    written = output.read_summary(directory)
     return None if written is None else Summary.model_validate_json(written)
 
 
-def _clear(output: Directory) -> None:
+def _clear(directory: Directory) -> None:
     """Take away what an unfinished start left."""
-    for subdirectory in ("candidates", "rejects", "_manifest/read"):
-        if output.names(subdirectory):
-            log.info("starting afresh", removed=f"{output.url}/{subdirectory}")
-            output.remove(subdirectory)
+    for subdirectory in _RESULTS:
+        if directory.names(subdirectory):
+            log.info("starting afresh", removed=f"{directory.url}/{subdirectory}")
+            directory.remove(subdirectory)
 
 
-def _check_memory(found: Preparation) -> None:
+def _check_memory(preparation: Preparation) -> None:
     """Refuse what would wait for ever: Ray gives a task no less than the memory it asks for."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
     largest = max(node["Resources"].get("memory", 0) for node in nodes if node["Alive"])
-    if found.task_bytes > largest:
+    if preparation.task_bytes > largest:
         raise ConfigError(
-            f"a task of this shuffle needs {found.task_bytes / 2**20:.0f} MiB of memory, and Ray's largest"
-            f" node here gives {largest / 2**20:.0f} MiB; take larger nodes"
+            f"a task of this shuffle needs {preparation.task_bytes / 2**20:.0f} MiB of memory, and"
+            f" Ray's largest node here gives {largest / 2**20:.0f} MiB; take larger nodes"
         )
 
 
-def _reports(output: str, found: Preparation) -> Iterator[PartReport]:
+def _reports(output: str, preparation: Preparation) -> Iterator[PartReport]:
     context = DataContext.get_current()
     context.shuffle_input_batch_bytes = BATCH_BYTES
     logged, files, rows = time.monotonic(), 0, 0
     try:
-        for row in _dataset(Directory(output).url, found).iter_rows():
+        for row in _dataset(Directory(output).url, preparation).iter_rows():
             report = PartReport.model_validate_json(row["report"])
             files, rows = files + 1, rows + report.written
             if (now := time.monotonic()) - logged >= _LOG_EVERY_S:
-                log.info("written", files=f"{files}/{partitions(found.by_query_bytes)}", candidates=rows)
+                log.info(
+                    "written", files=f"{files}/{partitions(preparation.by_query_bytes)}", candidates=rows
+                )
                 logged = now
             yield report
     except Exception as error:
@@ -158,24 +169,28 @@ def _reports(output: str, found: Preparation) -> Iterator[PartReport]:
         raise
 
 
-def _dataset(output: str, found: Preparation) -> ray.data.Dataset:
+def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
     """One row a file that was written."""
-    if found.passages is None:
-        rows = _read(output, found, ["candidates", "queries"])
+    if preparation.passages is None:
+        rows = _read(output, preparation, ["candidates", "queries"])
     else:
-        rows = _by_key(_read(output, found, ["candidates", "passages"]), found.by_passage_bytes).map_batches(
-            partial(join_passages, found=found.for_workers()), batch_size=None, batch_format="pyarrow"
+        rows = _by_key(
+            _read(output, preparation, ["candidates", "passages"]), preparation.by_passage_bytes
+        ).map_batches(
+            partial(join_passages, found=preparation.for_workers()), batch_size=None, batch_format="pyarrow"
         )
-        if found.queries is not None:
-            rows = rows.union(_read(output, found, ["queries"]))
-    write = partial(write_part, output=output, found=found.for_workers())
-    return _by_key(rows, found.by_query_bytes).map_batches(write, batch_size=None, batch_format="pyarrow")
+        if preparation.queries is not None:
+            rows = rows.union(_read(output, preparation, ["queries"]))
+    write = partial(write_part, output=output, found=preparation.for_workers())
+    return _by_key(rows, preparation.by_query_bytes).map_batches(
+        write, batch_size=None, batch_format="pyarrow"
+    )
 
 
-def _read(output: str, found: Preparation, fields: list[str]) -> ray.data.Dataset:
-    file_ranges = [file_range for file_range in found.file_ranges() if file_range["field"] in fields]
+def _read(output: str, preparation: Preparation, fields: list[str]) -> ray.data.Dataset:
+    file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
     return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
-        partial(read_file_range, output=output, found=found.for_workers()),
+        partial(read_file_range, output=output, found=preparation.for_workers()),
         batch_size=1,
         batch_format="pyarrow",
     )
@@ -207,18 +222,3 @@ def _count(reports: list[PartReport], read: dict[str, int]) -> dict[str, Any]:
         "passage_texts": read.get("passages", 0),
         "files": sum(report.written > 0 for report in reports),
     }
-
-
-def _finish(output: Directory, summary: Summary, names: list[str]) -> None:
-    """_SUCCESS, once all that was reported is seen to be there."""
-    there = output.names("candidates") | output.names("rejects")
-    missing = sorted(name for name in names if f"{name}.parquet" not in there)
-    if missing:
-        raise OutputError(
-            f"{output.url}: {len(missing)} files were written, but not here ({missing[0]}). On a cluster of"
-            " several nodes the output must be in an object store, or in a directory that all nodes share"
-        )
-    for subdirectory in ("candidates", "rejects", "_manifest/read"):
-        output.remove_leftovers(subdirectory)
-    output.write("summary.json", summary.model_dump_json(indent=2).encode())
-    output.write("_SUCCESS", b"")

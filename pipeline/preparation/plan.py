@@ -5,15 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import InputError, OutputError
+from pipeline.config_file import flatten
+from pipeline.errors import InputError
+from pipeline.output import FORMAT_VERSION, JobRecord
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.input.config import TextsConfig
-from pipeline.tables.output.directory import Directory
 from pipeline.tables.sources import Source, scan
-from pipeline.tables.storage import absolute
 
 _PARTITION_BYTES = 128 * 2**20
 """Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""
@@ -21,17 +20,7 @@ _MAX_PARTITIONS = 1000
 """A shuffle makes an object for each pair of a map task and a partition."""
 BATCH_BYTES = 256 * 2**20
 """What a map task of a shuffle takes at a time."""
-_RECORD = "_manifest/prepare.json"
 _OWN_COLUMNS = ("query_id", "query", "passage_id", "passage")
-
-
-class Record(BaseModel):
-    """What makes two starts the same preparation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    config: dict[str, Any]
-    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -166,56 +155,14 @@ def _scan_texts(config: TextsConfig | None, field: str, candidates: Source, id_n
     return source
 
 
-def output_of(config: PrepareConfig) -> Directory:
-    """The output directory. Raises OutputError where it lies inside of what is read."""
-    output = Directory(config.output.path)
-    for source in (config.candidates, config.queries, config.passages):
-        if source is not None and f"{output.url}/".startswith(f"{absolute(source.path).rstrip('/')}/"):
-            raise OutputError(
-                f"{output.url}: lies inside of the input {source.path}; take another output.path"
-            )
-    return output
-
-
-def is_finished(output: Directory, config: PrepareConfig, found: Preparation) -> bool:
-    """Whether the directory holds this very table, whole.
-
-    Raises OutputError where it holds another one, or files of unknown origin. An unfinished one, of any
-    input, is free to be made afresh: nothing of it would be used.
-    """
-    written = output.read(_RECORD)
-    if written is None and (strange := sorted(output.names() - {"_manifest"})):
-        raise OutputError(f"{output.url}: not empty, and no prepared table (holds {strange[0]})")
-    if written is None or output.read("_SUCCESS") is None:
-        return False
-    try:
-        before = Record.model_validate_json(written)
-    except ValidationError as error:
-        raise OutputError(
-            f"{output.url}/{_RECORD}: not readable by this version; take another output.path"
-        ) from error
-    now = _record(config, found)
-    differences = [*_differences(before.config, now.config), *_differences(before.files, now.files)]
-    if differences:
-        raise OutputError(
-            f"{output.url}: holds another table, or one of an earlier state of this input: {differences[0]}."
-            " Take another output.path, or remove the directory"
-        )
-    return True
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [
-        f"{name} was {old.get(name, 'not there')}, is {new.get(name, 'not there')}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-
-
-def _record(config: PrepareConfig, found: Preparation) -> Record:
-    files = {file.url: file.identity for source in found.sources for file in source.files}
-    return Record(config=config.determining_fields(), files=files)
-
-
-def open_output(output: Directory, config: PrepareConfig, found: Preparation) -> None:
-    output.write(_RECORD, _record(config, found).model_dump_json(indent=2).encode())
+def record_of(config: PrepareConfig, preparation: Preparation) -> JobRecord:
+    """What makes two starts the same preparation."""
+    return JobRecord(
+        format_version=FORMAT_VERSION,
+        command="prepare",
+        config=flatten(config.determining_fields()),
+        models={},
+        files={file.url: file.identity for source in preparation.sources for file in source.files},
+        shards=partitions(preparation.by_query_bytes),
+        pairs=preparation.candidates.rows,
+    )

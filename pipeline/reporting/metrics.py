@@ -5,18 +5,27 @@ Ray puts `ray_` before each name, labels of its own beside ours, and exports eve
 Prometheus expects of a process; gauges are of the whole job.
 """
 
+from collections.abc import Callable
+
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.tables.output.attempts import Quarantined
-from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.markers import Counts, ShardReport
 
-COUNTERS = {
-    "rayrank_pairs_total": "Pairs scored",
-    "rayrank_reused_pairs_total": "Pairs whose score was taken from a previous run",
-    "rayrank_tokens_total": "Tokens that the model read, padding not counted",
-    "rayrank_rejected_rows_total": "Input rows that could not be scored, by reason",
-    "rayrank_scoring_seconds_total": "Seconds in which actors scored",
+COUNTERS: dict[str, tuple[str, Callable[[Counts], float]]] = {
+    "rayrank_pairs_total": ("Pairs scored", lambda counts: counts.pairs - counts.reused),
+    "rayrank_reused_pairs_total": (
+        "Pairs whose score was taken from a previous run",
+        lambda counts: counts.reused,
+    ),
+    "rayrank_tokens_total": (
+        "Tokens that the model read, padding not counted",
+        lambda counts: counts.tokens,
+    ),
+    "rayrank_scoring_seconds_total": ("Seconds in which actors scored", lambda counts: counts.score_s),
 }
+"""Name to what it counts, in words and of a shard's counts."""
+REJECTED = "rayrank_rejected_rows_total"
 GAUGES = {
     "rayrank_shards_planned": "Shards of the job",
     "rayrank_shards_done": "Shards that are done, by earlier starts as well",
@@ -33,10 +42,10 @@ class Metrics:
 
     def __init__(self, output: str, shards: int, done: int, pairs: int, actors: int) -> None:
         self._tags = {"output": output}
-        self._counters = {
-            name: Counter(name, text, ("output", *(["reason"] if "rejected" in name else [])))
-            for name, text in COUNTERS.items()
-        }
+        self._counters = {name: Counter(name, text, ("output",)) for name, (text, _) in COUNTERS.items()}
+        self._rejected = Counter(
+            REJECTED, "Input rows that could not be scored, by reason", ("output", "reason")
+        )
         self._gauges = {name: Gauge(name, text, ("output",)) for name, text in GAUGES.items()}
         self._shard_seconds = Histogram(
             SHARD_SECONDS, "Seconds in which an actor scored a shard", _BOUNDARIES, ("output",)
@@ -46,23 +55,23 @@ class Metrics:
         self._set("rayrank_actors", actors)
         self._set_gauges()
 
-    def add(self, report: ShardReport) -> None:
-        """Another shard is done."""
-        self._count("rayrank_pairs_total", report.pairs - report.reused)
-        self._count("rayrank_reused_pairs_total", report.reused)
-        self._count("rayrank_tokens_total", report.tokens)
-        self._count("rayrank_scoring_seconds_total", report.score_s)
-        for reason, rows in report.rejected.items():
-            self._count("rayrank_rejected_rows_total", rows, reason=reason)
-        self._shard_seconds.observe(report.score_s, self._tags)
-        self._done += 1
-        self._remaining -= report.pairs + sum(report.rejected.values())
+    def add(self, outcome: ShardReport | Quarantined) -> None:
+        """Another shard is done, or given up."""
+        if isinstance(outcome, ShardReport):
+            self._count(outcome.counts)
+            self._done += 1
+            self._remaining -= outcome.counts.rows
+        else:
+            self._quarantined += 1
+            self._remaining -= outcome.pairs
         self._set_gauges()
 
-    def quarantine(self, shard: Quarantined) -> None:
-        self._quarantined += 1
-        self._remaining -= shard.pairs
-        self._set_gauges()
+    def _count(self, counts: Counts) -> None:
+        for name, (_, value) in COUNTERS.items():
+            _increase(self._counters[name], value(counts), self._tags)
+        for reason, rows in counts.rejected.items():
+            _increase(self._rejected, rows, self._tags | {"reason": reason})
+        self._shard_seconds.observe(counts.score_s, self._tags)
 
     def _set_gauges(self) -> None:
         self._set("rayrank_shards_done", self._done)
@@ -72,6 +81,7 @@ class Metrics:
     def _set(self, name: str, value: float) -> None:
         self._gauges[name].set(value, self._tags)
 
-    def _count(self, name: str, amount: float, **tags: str) -> None:
-        if amount:  # Ray refuses to add nothing
-            self._counters[name].inc(amount, self._tags | tags)
+
+def _increase(counter: Counter, amount: float, tags: dict[str, str]) -> None:
+    if amount:  # Ray refuses to add nothing
+        counter.inc(amount, tags)

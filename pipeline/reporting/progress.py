@@ -8,7 +8,7 @@ from typing import TextIO
 
 from pipeline import log
 from pipeline.tables.output.attempts import Quarantined
-from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.markers import Counts, ShardReport
 
 _LOG_EVERY_S = 60.0
 
@@ -30,29 +30,20 @@ class Progress:
     ) -> None:
         self._shards, self._pairs, self._actors = shards, pairs, actors
         self._stream, self._clock = stream, clock
-        self._done_shards = self._done_pairs = self._tokens = self._rejected = self._quarantined = 0
-        self._reused = 0
-        self._score_s = 0.0
+        self._counts = Counts()
+        self._done = self._quarantined = 0
         self._start = self._logged = clock()
         self._terminal = stream.isatty()
         self._show()
 
-    def add(self, report: ShardReport) -> None:
-        """Another shard is done."""
-        self._done_shards += 1
-        self._done_pairs += report.pairs
-        self._reused += report.reused
-        self._tokens += report.tokens
-        self._score_s += report.score_s
-        rejected = sum(report.rejected.values())
-        self._rejected += rejected
-        self._pairs -= rejected
-        self._show()
-
-    def quarantine(self, shard: Quarantined) -> None:
-        """A shard is out: nobody waits for its pairs any more."""
-        self._quarantined += 1
-        self._pairs -= shard.pairs
+    def add(self, outcome: ShardReport | Quarantined) -> None:
+        """Another shard is done, or out: then nobody waits for its pairs any more."""
+        if isinstance(outcome, ShardReport):
+            self._done += 1
+            self._counts = self._counts.plus(outcome.counts)
+        else:
+            self._quarantined += 1
+            self._pairs -= outcome.pairs
         self._show()
 
     def close(self) -> None:
@@ -70,17 +61,18 @@ class Progress:
             self._logged = now
 
     def _fields(self, wall_s: float) -> dict[str, object]:
-        wall_s = max(wall_s, 1e-9)
-        speed = self._done_pairs / wall_s
+        wall_s, counts = max(wall_s, 1e-9), self._counts
+        rejected = sum(counts.rejected.values())
+        pairs, speed = self._pairs - rejected, counts.pairs / wall_s
         return {
-            "shards": f"{self._done_shards}/{self._shards}",
-            "left": _clock_time((self._pairs - self._done_pairs) / speed) if speed else "unknown",
-            "pairs": f"{self._done_pairs}/{self._pairs}",
+            "shards": f"{self._done}/{self._shards}",
+            "left": _clock_time((pairs - counts.pairs) / speed) if speed else "unknown",
+            "pairs": f"{counts.pairs}/{pairs}",
             "pairs_per_s": speed,
-            "tokens_per_s": round(self._tokens / wall_s),
-            "device_share": f"{self._score_s / (wall_s * self._actors):.0%}",
-            "reused": self._reused,
-            "rejected": self._rejected,
+            "tokens_per_s": round(counts.tokens / wall_s),
+            "device_share": f"{counts.score_s / (wall_s * self._actors):.0%}",
+            "reused": counts.reused,
+            "rejected": rejected,
             "quarantined": self._quarantined,
         }
 
@@ -94,8 +86,7 @@ class Progress:
             f"{now['tokens_per_s']} tokens/s",
             f"device {now['device_share']}",
         ]
-        parts += [f"{self._reused} reused"] if self._reused else []
-        parts += [f"{self._rejected} rejected"] if self._rejected else []
+        parts += [f"{now[name]} {name}" for name in ("reused", "rejected") if now[name]]
         parts += [f"{self._quarantined} shards given up"] if self._quarantined else []
         return "  ".join(parts)
 

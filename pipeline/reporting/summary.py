@@ -4,20 +4,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
+from pipeline.tables.output.markers import Counts
 from pipeline.tables.output.statistics import Distribution, RankChanges
 from pipeline.tables.schema import REASONS
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
 
 
-class Summary(BaseModel):
+class Summary(Counts):
     """Counts are of the whole run, however many starts it took; `wall_s` is of the last one."""
-
-    model_config = ConfigDict(frozen=True)
 
     output: str
     model: str
@@ -25,19 +22,12 @@ class Summary(BaseModel):
     config_fingerprint: str
     shards: int
     shards_done_before: int
-    queries: int
-    pairs: int
-    reused: int
-    """Of `pairs`, those whose score was taken from the previous run that `reuse` names."""
-    kept: int
     top_k: int | None
     files_skipped: int
-    rejected: dict[str, int]
     quarantined: list[Quarantined]
     """Shards given up, since they killed the processes that worked on them; the run lacks their pairs."""
-    truncated: int
-    tokens: int
     padding_share: float
+    """Of what went through the model, padding."""
     wall_s: float
     pairs_per_s: float
     """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
@@ -66,6 +56,8 @@ class Summary(BaseModel):
         if self.reused:
             share = self.reused / self.pairs
             lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
+        if self.copies:
+            lines.append(f"{self.copies} pairs took their score from an equal pair of their shard")
         if self.files_skipped:
             lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
         if self.truncated:
@@ -83,18 +75,13 @@ class Summary(BaseModel):
         return "\n".join(lines)
 
 
-def counts(totals: Totals) -> dict[str, Any]:
+def totalled(totals: Totals) -> dict[str, Any]:
     """The fields of a Summary that are of all the shards done."""
-    padded = totals.padded_tokens
+    counts = totals.counts
+    padding_share = 1 - counts.tokens / counts.padded_tokens if counts.padded_tokens else 0.0
     return {
-        "queries": totals.queries,
-        "pairs": totals.pairs,
-        "reused": totals.reused,
-        "kept": totals.kept,
-        "rejected": dict(sorted(totals.rejected.items())),
-        "truncated": totals.truncated,
-        "tokens": totals.tokens,
-        "padding_share": round(1 - totals.tokens / padded, 4) if padded else 0.0,
+        **counts.model_dump(),
+        "padding_share": round(padding_share, 4),
         "scores": _quantiles(totals.scores),
         "best_scores": _quantiles(totals.best_scores),
         "rank_changes": _shares(totals.rank_changes),

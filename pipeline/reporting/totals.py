@@ -2,9 +2,9 @@
 
 import heapq
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 
-from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.markers import Counts, ShardReport
 from pipeline.tables.output.statistics import Distribution, RankChanges
 
 SLOWEST = 10
@@ -18,35 +18,19 @@ class Totals:
 
     def __init__(self) -> None:
         self.done: set[str] = set()
-        self.queries = self.pairs = self.reused = self.kept = self.truncated = self.tokens = (
-            self.padded_tokens
-        ) = 0
-        self.score_s = self.encode_s = 0.0
-        self.rejected: Counter[str] = Counter()
+        self.counts = Counts()
         self.scores, self.best_scores, self.rank_changes = Distribution(), Distribution(), RankChanges()
         self.timeline = Timeline()
         self._slowest: list[tuple[float, str, ShardReport]] = []
 
     def add(self, report: ShardReport) -> None:
         self.done.add(report.name)
-        for name in (
-            "queries",
-            "pairs",
-            "reused",
-            "kept",
-            "truncated",
-            "tokens",
-            "padded_tokens",
-            "score_s",
-            "encode_s",
-        ):
-            setattr(self, name, getattr(self, name) + getattr(report, name))
-        self.rejected.update(report.rejected)
+        self.counts = self.counts.plus(report.counts)
         self.scores = self.scores.plus(report.scores)
         self.best_scores = self.best_scores.plus(report.best_scores)
         self.rank_changes = self.rank_changes.plus(report.rank_changes)
         self.timeline.add(report)
-        heapq.heappush(self._slowest, (report.score_s, report.name, report))
+        heapq.heappush(self._slowest, (report.counts.score_s, report.name, report))
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)
 
@@ -67,10 +51,10 @@ class Timeline:
     def add(self, report: ShardReport) -> None:
         """Its pairs, spread evenly over the time in which they were scored."""
         end = report.finished.timestamp()
-        start = min(end - report.score_s, end - 1e-3)
+        start = min(end - report.counts.score_s, end - 1e-3)
         for slot in range(math.floor(start / self.slot_s), math.floor(end / self.slot_s) + 1):
             inside_s = min(end, (slot + 1) * self.slot_s) - max(start, slot * self.slot_s)
-            self.pairs[slot] = self.pairs.get(slot, 0.0) + report.pairs * inside_s / (end - start)
+            self.pairs[slot] = self.pairs.get(slot, 0.0) + report.counts.pairs * inside_s / (end - start)
         while len(self.pairs) > _MOST_SLOTS:
             self._coarsen()
 

@@ -5,7 +5,7 @@ import json
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config_file import load
+from pipeline.config_file import flatten, load
 from pipeline.placement import ActorsConfig
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.input.config import InputConfig
@@ -44,7 +44,7 @@ _PLACEHOLDER = re.compile(r"\{\w*\}")
 class RerankConfig(BaseModel):
     """A whole offline job."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     input: InputConfig
     output: OutputConfig
@@ -52,6 +52,9 @@ class RerankConfig(BaseModel):
     actors: ActorsConfig = ActorsConfig()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
+    executor: Literal["ray_data", "here"] = "ray_data"
+    """Where shards are worked: on a Ray cluster (started here where there is none), or in this process, one
+    after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
     reuse: str | None = Field(default=None, min_length=1)
     """The output directory of a finished run, whose scores are taken for pairs that it scored alike."""
     run_date: date | None = None
@@ -113,7 +116,7 @@ class RerankConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
-        fields = _flatten(self.model_dump(mode="json", exclude={"actors", "run_date"}))
+        fields = flatten(self.model_dump(mode="json", exclude={"actors", "executor", "run_date"}))
         # A run's columns have an order, a mapping compares without one.
         kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
         return {
@@ -133,22 +136,11 @@ def load_config(path: Path, overrides: list[str]) -> RerankConfig:
     return load(RerankConfig, path, overrides)
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict) and value
-            else {f"{prefix}{key}": value}
-        )
-    return flat
-
-
 def _places(tree: dict[str, Any]) -> dict[str, str]:
     """Dotted field to text, of the fields that say where things lie."""
     return {
         name: value
-        for name, value in _flatten(tree).items()
+        for name, value in flatten(tree).items()
         if name in _COMPARED_BY_CONTENT and isinstance(value, str)
     }
 

@@ -2,25 +2,18 @@
 
 from pipeline.errors import ScoringError
 from pipeline.reranking.config import RerankConfig
-from pipeline.reranking.flow import output_of, record_of
+from pipeline.reranking.flow import plan_job
 from pipeline.reranking.shard import named
 from pipeline.scoring import Scorer
-from pipeline.tables.candidates import Plan, plan_table, read_shard
-from pipeline.tables.output.markers import check_output, done_shards
-from pipeline.tables.output.score_table import check_previous
+from pipeline.tables.candidates import Plan, read_shard
+from pipeline.tables.output.markers import done_shards
 
 _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 
 
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
-    output = output_of(config)
-    scorer = Scorer(config.placed_scorer)
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
-    record = record_of(config, plan, scorer)
-    check_output(output, record)
-    if config.reuse:
-        check_previous(config.reuse, record)
+    output, scorer, plan, _ = plan_job(config)
     done = sum(1 for _ in done_shards(output, plan.shards))
     pairs = sum(shard.pairs for shard in plan.shards)
     tokens_a_pair, sampled = _sample_tokens(config, plan, scorer)

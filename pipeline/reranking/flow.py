@@ -1,46 +1,34 @@
-"""The offline job on Ray Data: plan -> encode (CPU) -> score, rank, commit (one replica an actor).
+"""The offline job: plan, refuse or resume, work on the shards that are not done, finish.
 
-A shard travels as ONE row from stage to stage, so that nothing is shuffled and no query is split. Its data
-is written first, its marker last; a start takes only the shards that have no marker.
+A shard's data is written first, its marker last; a start takes only the shards that have no marker.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import cast
 
-import ray
-from ray.data import ActorPoolStrategy
-
-from pipeline import log
-from pipeline.cluster import connect, own_error
-from pipeline.errors import OutputError
-from pipeline.reporting.metrics import Metrics
+from pipeline import log, output, registry
+from pipeline.output import FORMAT_VERSION, JobRecord
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
-from pipeline.reporting.summary import Summary, counts, versions
+from pipeline.reporting.summary import Summary, totalled, versions
 from pipeline.reporting.totals import Totals
+from pipeline.reranking import executors
 from pipeline.reranking.config import RerankConfig
-from pipeline.reranking.shard import ScoreShard, encode_shard
+from pipeline.reranking.executors import Executor
+from pipeline.reranking.reuse import check_previous
+from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, plan_table
-from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import lease
-from pipeline.tables.output.markers import (
-    JobRecord,
-    ShardReport,
-    check_all_done,
-    check_output,
-    count_done,
-    done_shards,
-    open_output,
-)
+from pipeline.tables.output.lease import Lease, lease
+from pipeline.tables.output.markers import done_shards, names_done
 from pipeline.tables.output.run import write_trec_run
-from pipeline.tables.output.score_table import PreviousScores, check_previous
+from pipeline.tables.output.score_table import PreviousScores
 from pipeline.tables.storage import absolute
+
+RESULTS = ("_manifest/done", "run", "rejects")
+"""The subdirectories that hold results; without any another job may have the directory."""
 
 
 def run(config: RerankConfig) -> Summary:
@@ -49,42 +37,23 @@ def run(config: RerankConfig) -> Summary:
     A finished job is not touched: its summary comes back. Raises RayrankError for what a user can mend.
     """
     start = time.monotonic()
-    output = output_of(config)
-    scorer = Scorer(config.placed_scorer)
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+    directory, scorer, plan, record = plan_job(config)
     if plan.skipped:
         file, reason = next(iter(plan.skipped.items()))
         log.warning("files left out", files=len(plan.skipped), first=file, reason=reason)
-    record = record_of(config, plan, scorer)
-    check_output(output, record)
-    if output.read("_SUCCESS") is not None and (finished := output.read("summary.json")) is not None:
-        log.info("already finished", output=output.url)
+    if output.is_complete(directory) and (finished := output.read_summary(directory)) is not None:
+        log.info("already finished", output=directory.url)
         return Summary.model_validate_json(finished)
-    if config.reuse:
-        check_previous(config.reuse, record)
-    quarantined = []
-    with lease(output, len(plan.shards), count_done(output)) as held:
+    with lease(directory, len(plan.shards), len(names_done(directory))) as held:
         totals = Totals()
-        for report in done_shards(output, plan.shards):  # an earlier driver may have ended just now
+        for report in done_shards(directory, plan.shards):  # an earlier driver may have ended just now
             totals.add(report)
-        done_before, pairs_before = len(totals.done), totals.pairs
-        todo = [shard for shard in plan.shards if shard.name not in totals.done]
+        done_before, pairs_before = len(totals.done), totals.counts.pairs
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-        if todo:
-            connect(config.actors, max(shard.pairs for shard in todo))
-        open_output(output, record)
-        previous = PreviousScores.of(config.reuse) if config.reuse and todo else None
-        forget_attempts(output)
-        for result in _rerank(_for_workers(config, scorer), plan, todo, previous):
-            if isinstance(result, Quarantined):
-                quarantined.append(result)
-                log.warning("shard given up", shard=result.name, stage=result.stage)
-                continue
-            totals.add(result)
-            held.add(result.pairs)
+        quarantined = _work(config, scorer, plan, record, totals, held)
         wall_s = time.monotonic() - start
         summary = Summary(
-            output=output.url,
+            output=directory.url,
             model=config.scorer.model,
             model_fingerprint=scorer.fingerprint,
             config_fingerprint=config.fingerprint,
@@ -93,93 +62,88 @@ def run(config: RerankConfig) -> Summary:
             top_k=config.output.top_k,
             files_skipped=len(plan.skipped),
             wall_s=round(wall_s, 2),
-            pairs_per_s=round((totals.pairs - pairs_before) / wall_s, 2),
+            pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
             versions=versions(),
             quarantined=quarantined,
-            **counts(totals),
+            **totalled(totals),
         )
-        _finish(config, output, plan, summary, totals)
+        _finish(config, directory, plan, summary, totals)
     return summary
 
 
-def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summary, totals: Totals) -> None:
-    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
-    quarantined = {shard.name for shard in summary.quarantined}
-    there = tuple(shard for shard in plan.shards if shard.name not in quarantined)
-    check_all_done(output, there)
-    if config.output.trec_run:
-        write_trec_run(output, [shard.name for shard in there])
-    for subdirectory in ("run", "rejects", "scores", "_manifest/done"):
-        output.remove_leftovers(subdirectory)
-    settings = config.model_dump(mode="json", exclude_defaults=True)
-    slowest = {report.name for report in totals.slowest}
-    places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
-    output.write(
-        "report.html",
-        render(settings, summary, totals, places).encode(),
-    )
-    output.write("summary.json", summary.model_dump_json(indent=2).encode())
-    if not quarantined:
-        output.write("_SUCCESS", b"")
-
-
-def output_of(config: RerankConfig) -> Directory:
-    """The output directory. Raises OutputError where another start would take the output for input."""
-    output = Directory(config.output.path)
-    if config.input.format == "iceberg":  # a metadata file, or a catalog's name
-        return output
-    if f"{output.url}/".startswith(f"{absolute(config.input.path).rstrip('/')}/"):
-        raise OutputError(
-            f"{output.url}: lies inside of the input {config.input.path}; take another output.path"
-        )
-    return output
-
-
-def record_of(config: RerankConfig, plan: Plan, scorer: Scorer) -> JobRecord:
-    """What another start must share with this one to go on with its output."""
-    return JobRecord(
+def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
+    """All that is known before work begins. Raises RayrankError for what the job would refuse."""
+    directory = _open(config)
+    scorer = Scorer(config.placed_scorer)
+    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+    record = JobRecord(
+        format_version=FORMAT_VERSION,
+        command="rerank",
+        config=config.determining_fields(),
+        models={"scorer": scorer.fingerprint},
+        files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
-        config=config.determining_fields(),
-        model_fingerprint=scorer.fingerprint,
-        files=plan.identities(),
     )
+    output.check_output(directory, record, RESULTS, resumes=True)
+    if config.reuse and not output.is_complete(directory):
+        check_previous(config.reuse, record)
+    return directory, scorer, plan, record
 
 
-def _rerank(
-    config: RerankConfig, plan: Plan, shards: list[Shard], previous: PreviousScores | None
-) -> Iterator[ShardReport | Quarantined]:
-    """Score and commit the shards; what became of each, as they are done."""
+def _open(config: RerankConfig) -> Directory:
+    # An Iceberg table is a metadata file, or a catalog's name.
+    inputs = [] if config.input.format == "iceberg" else [config.input.path]
+    return output.open_directory(config.output.path, inputs)
+
+
+def _work(
+    config: RerankConfig, scorer: Scorer, plan: Plan, record: JobRecord, totals: Totals, held: Lease
+) -> list[Quarantined]:
+    """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
+    directory = Directory(config.output.path)
+    shards = [shard for shard in plan.shards if shard.name not in totals.done]
+    executor = cast("Executor", registry.load(executors, config.executor))
+    actors = executor.connect(config.actors, shards) if shards else 0
+    output.write_record(directory, record)
     if not shards:
-        return
-    pairs, actors = sum(shard.pairs for shard in shards), min(config.actors.max, len(shards))
-    progress = Progress(len(shards), pairs, actors)
-    done = len(plan.shards) - len(shards)
-    metrics = Metrics(Directory(config.output.path).url, len(plan.shards), done, pairs, actors)
+        return []
+    previous = PreviousScores.of(config.reuse) if config.reuse else None
+    job = Job(_for_workers(config, scorer), plan, None if previous is None else lambda: previous)
+    progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
+    quarantined = []
     try:
-        for row in _dataset(config, plan, shards, previous).iter_rows():
-            if row["report"] is None:
-                quarantined = Quarantined.model_validate_json(row["quarantined"])
-                progress.quarantine(quarantined)
-                metrics.quarantine(quarantined)
-                yield quarantined
-                continue
-            report = ShardReport.model_validate_json(row["report"])
-            progress.add(report)
-            metrics.add(report)
-            yield report
-    except Exception as error:
-        if (ours := own_error(error)) is not None:
-            raise ours from error
-        raise
+        for outcome in executor.work(job, shards):
+            progress.add(outcome)
+            if isinstance(outcome, Quarantined):
+                quarantined.append(outcome)
+                log.warning("shard given up", shard=outcome.name, stage=outcome.stage)
+            else:
+                totals.add(outcome)
+                held.add(outcome.counts.pairs)
     finally:
         progress.close()
+    return quarantined
+
+
+def _finish(config: RerankConfig, directory: Directory, plan: Plan, summary: Summary, totals: Totals) -> None:
+    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
+    missing = {shard.name for shard in summary.quarantined}
+    written = [shard.name for shard in plan.shards if shard.name not in missing]
+    output.check_written(directory, written, names_done(directory), "shards")
+    if config.output.trec_run:
+        write_trec_run(directory, written)
+    slowest = {report.name for report in totals.slowest}
+    places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
+    settings = config.model_dump(mode="json", exclude_defaults=True)
+    directory.write("report.html", render(settings, summary, totals, places).encode())
+    forget_attempts(directory)  # the next start, of another day or machine, may do better
+    output.finish(directory, summary, [*RESULTS, "scores"], complete=not missing)
 
 
 def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    checkpoint, given = scorer.checkpoint, config.placed_scorer
-    adapter = scorer.adapter
+    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, config.placed_scorer
     model = {
         "model": given.model if given.model.startswith("package:") else checkpoint.address,
         "revision": checkpoint.revision,
@@ -194,40 +158,4 @@ def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
             "output": config.output.model_copy(update={"path": Directory(config.output.path).url}),
             "scorer": given.model_copy(update=model),
         }
-    )
-
-
-def _dataset(
-    config: RerankConfig, plan: Plan, shards: list[Shard], previous: PreviousScores | None
-) -> ray.data.Dataset:
-    actors, most = config.actors, min(config.actors.max, len(shards))
-    rows = [{"shard": shard.model_dump_json()} for shard in shards]
-    arguments: dict[str, Any] = {
-        "config": config,
-        # The plan of a large table is large; the shards themselves travel one by one.
-        "plan": replace(plan, shards=()),
-        # Once in each node's object store, read from there without a copy by all its processes.
-        "previous": previous and partial(ray.get, ray.put(previous)),
-    }
-    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    if actors.num_gpus:
-        # On CPUs of its own, on any node: no GPU waits for texts. On CPUs the actors encode for themselves.
-        encode = partial(encode_shard, **arguments)
-        dataset = dataset.map_batches(encode, batch_size=1, batch_format="pyarrow", num_cpus=1)
-    threads = 2 if actors.num_gpus else 1
-    return dataset.map_batches(
-        ScoreShard,
-        batch_size=1,
-        batch_format="pyarrow",
-        num_cpus=actors.num_cpus,
-        num_gpus=actors.num_gpus,
-        label_selector=actors.label_selector,
-        compute=ActorPoolStrategy(
-            min_size=min(actors.min, most),
-            max_size=most,
-            max_concurrent_calls_per_actor=threads,
-            enable_true_multi_threading=True,
-            max_tasks_in_flight_per_actor=2 * threads,
-        ),
-        fn_constructor_kwargs=arguments,
     )

@@ -44,6 +44,7 @@ class Scored(NamedTuple):
     """Real tokens that went through the backbone."""
     padded_tokens: int
     """The same with padding."""
+    copies: int = 0
 
 
 class Scorer:

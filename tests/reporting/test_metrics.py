@@ -63,7 +63,7 @@ def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
     metrics.add(report(1, score_s=4.5))
     metrics.add(report(2, score_s=50.0, rejected={"null_query": 3, "malformed_row": 1}))
     metrics.add(report(3, pairs=0, tokens=0, score_s=0.0))
-    metrics.quarantine(quarantined(pairs=20))
+    metrics.add(quarantined(pairs=20))
     output = 'output="s3://bucket/run"'
     seen = wait_for(
         endpoint,

@@ -21,7 +21,7 @@ def test_a_terminal_sees_how_far_the_job_is(monkeypatch: pytest.MonkeyPatch) -> 
     line = "1/4 shards  0:00:30 left  20/80 pairs  2.0 pairs/s  200 tokens/s  device 20%"
     assert terminal.getvalue().split("\r")[-1] == f"{line}\033[K"
     progress.add(report(rejected={"null_query": 4}))
-    progress.quarantine(quarantined(pairs=20))
+    progress.add(quarantined(pairs=20))
     last = "2/4 shards  0:00:12 left  40/56 pairs  1.3 pairs/s  133 tokens/s  device 13%"
     assert terminal.getvalue().split("\r")[-1] == f"{last}  4 rejected  1 shards given up\033[K"
     progress.close()

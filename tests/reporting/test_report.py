@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from pipeline.reporting.report import render
-from pipeline.reporting.summary import Summary, counts
+from pipeline.reporting.summary import totalled
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.markers import ShardReport
 from pipeline.tables.output.statistics import Distribution, RankChanges
+from tests.reporting import reports
 from tests.reporting.reports import START, quarantined, report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -60,20 +61,19 @@ class Page(HTMLParser):
 
 
 def page(
-    reports: Iterable[ShardReport],
+    shard_reports: Iterable[ShardReport],
     quarantined: Iterable[Quarantined] = (),
     output: str = "out/run",
     top_k: int = 10,
 ) -> Page:
     totals = Totals()
-    for one in reports:
+    for one in shard_reports:
         totals.add(one)
     settings = {"input": {"path": "in"}, "output": {"path": output, "top_k": top_k}, "scorer": {"model": "m"}}
     missing = list(quarantined)
-    summary = Summary(
-        output=output, model="<m>", model_fingerprint="sha256:1", config_fingerprint="c",
-        shards=len(totals.done) + len(missing), shards_done_before=0, top_k=top_k, files_skipped=0,
-        wall_s=60.0, pairs_per_s=5.0, versions={"ray": "2.60.0"}, quarantined=missing, **counts(totals),
+    summary = reports.summary(
+        output=output, shards=len(totals.done) + len(missing), top_k=top_k, quarantined=missing,
+        **totalled(totals),
     )  # fmt: skip
     places = {one.name: (f"in/{one.name}.parquet from row 1",) for one in totals.slowest}
     return Page(render(settings, summary, totals, places))

@@ -14,11 +14,12 @@ def test_reports_add_up_in_any_order() -> None:
             totals.add(one)
         tallies.append(totals)
     for totals in tallies:
-        assert (totals.pairs, totals.queries, totals.tokens, totals.rejected["null_query"]) == (
+        counts = totals.counts
+        assert (counts.pairs, counts.queries, counts.tokens, counts.rejected) == (
             60,
             6,
             6000,
-            6,
+            {"null_query": 6},
         )
         assert (totals.scores.total, totals.best_scores.total, totals.rank_changes.total) == (60, 6, 60)
         assert [one.name for one in totals.slowest] == ["shard-000002", "shard-000001", "shard-000000"]
@@ -28,7 +29,7 @@ def test_only_the_slowest_are_remembered() -> None:
     totals = Totals()
     for index in range(100):
         totals.add(report(index, score_s=float(index * 37 % 100)))
-    assert [one.score_s for one in totals.slowest] == [99.0 - number for number in range(SLOWEST)]
+    assert [one.counts.score_s for one in totals.slowest] == [99.0 - number for number in range(SLOWEST)]
 
 
 def test_pairs_count_over_the_time_in_which_they_were_scored() -> None:

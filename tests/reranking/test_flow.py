@@ -1,9 +1,7 @@
-"""The job on a real Ray of this machine, one session for the module."""
+"""The job, from a table to a run, in this process; executors/test_ray_data.py has it on Ray."""
 
-import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
-from pipeline.errors import ConfigError, InputError, ModelError, OutputError
+from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.reranking import dry_run, flow
-from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.executors import here
 from tests.conftest import MINILM, TINY, golden_cases
+from tests.reranking.jobs import config, data_of
 
 MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """The golden pairs as a flat table: four candidates a query, two files, an extra column."""
-    pairs = golden_cases("tiny-bge-reranker")[0].pairs
-    rows = [
-        {
-            "query_id": number // 4,
-            "query": query,
-            "passage_id": f"p{number:02}",
-            "passage": passage,
-            "n": number,
-        }
-        for number, (query, passage) in enumerate(pairs)
-    ]
-    (tmp_path / "in").mkdir()
-    for part, start in enumerate((0, 16)):
-        pq.write_table(pa.Table.from_pylist(rows[start : start + 16]), tmp_path / f"in/part-{part}.parquet")
-    return tmp_path / "in"
-
-
-def config(table: Path, out: str = "out", **sections: Any) -> RerankConfig:
-    output = {"path": str(table.parent / out), **sections.pop("output", {})}
-    scorer = {"model": TINY, "device": "cpu", **sections.pop("scorer", {})}
-    settings = {
-        "input": {"path": str(table)},
-        "output": output,
-        "scorer": scorer,
-        "shard_pairs": 8,
-        **sections,
-    }
-    return RerankConfig.model_validate(settings)
-
-
-def data_of(output: Path) -> dict[str, bytes]:
-    """What a reader reads, by name; markers and the summary hold times."""
-    files = [*output.glob("run/*"), *output.glob("rejects/*"), *output.glob("run.trec")]
-    return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
 def test_scores_are_the_published_ones_and_ranks_follow(table: Path) -> None:
@@ -202,8 +154,9 @@ def test_top_k_and_passage_order_of_equal_scores(table: Path) -> None:
     ]
     (table / "part-1.parquet").unlink()
     pq.write_table(pa.Table.from_pylist(rows), table / "part-0.parquet")
-    # A budget of one token makes batches of one pair: equal pairs then score equal to the last bit.
-    flow.run(config(table, output={"top_k": 2}, scorer={"max_batch_tokens": 1}))
+    summary = flow.run(config(table, output={"top_k": 2}))
+    assert summary.copies == 2
+    assert "2 pairs took their score from an equal pair of their shard" in summary.as_text()
     run = pq.read_table(table.parent / "out/run").to_pylist()
     assert [(row["passage_id"], row["rank"]) for row in run] == [("a", 1), ("b", 2)]
 
@@ -220,29 +173,13 @@ def test_a_pair_that_does_not_fit_is_named(table: Path) -> None:
 def test_mistakes_surface_before_the_model_loads(table: Path) -> None:
     with pytest.raises(ModelError, match="no such directory"):
         flow.run(config(table, scorer={"model": "./nowhere"}))
-    with pytest.raises(ConfigError, match=r"64 actors of 1 CPUs and 0 GPUs don't fit the cluster's 2 CPUs"):
-        flow.run(config(table, actors={"min": 64, "max": 64}))
-    with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
-        flow.run(config(table, actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
     with pytest.raises(InputError, match="no column 'url'"):
         flow.run(config(table, output={"keep_columns": {"url": "url"}}))
 
 
-def test_paths_may_be_relative(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(table.parent)
-    shutil.copytree(TINY, "model")
-    settings = {
-        "input": {"path": "in/"},
-        "output": {"path": "out"},
-        "scorer": {"model": "model", "device": "cpu"},
-    }
-    assert flow.run(RerankConfig.model_validate(settings)).pairs == 32
-    assert (table.parent / "out/_SUCCESS").is_file()
-
-
 def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a cluster of several nodes that share no disk: what was reported done is not here.
-    monkeypatch.setattr(flow, "_rerank", lambda *_: iter(()))
+    monkeypatch.setattr(here, "work", lambda *_: iter(()))
     with pytest.raises(OutputError, match="4 of 4 shards were written, but not here .shard-000000"):
         flow.run(config(table))
 

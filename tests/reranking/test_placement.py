@@ -28,7 +28,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
     def hook() -> None:
         """Runs in every worker: work leaves a file that tells where it was done."""
-        from pipeline.reranking import shard as stages  # noqa: PLC0415
+        from pipeline.reranking import worker  # noqa: PLC0415
 
         def seen(stage: str, work: Any) -> Any:
             def run(*arguments: Any) -> Any:
@@ -39,8 +39,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             return run
 
         install(seconds_a_shard=0.5)
-        stages._encode = seen("encode", stages._encode)
-        stages.ScoreShard._score = seen("score", stages.ScoreShard._score)  # type: ignore[method-assign]
+        for name in ("encode", "score"):
+            setattr(worker, name, seen(name, getattr(worker, name)))
 
     ray.init(
         address=made.address,

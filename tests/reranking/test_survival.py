@@ -19,6 +19,8 @@ import ray
 from pipeline.errors import OutputError
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.shard import EncodedShard
+from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
 from tests.conftest import TINY, golden_cases
@@ -74,19 +76,19 @@ def start_ray(**environment: Any) -> None:
 
 def die_of_some_shards() -> None:
     """Runs in every worker before its first task."""
-    from pipeline.reranking import shard as stages  # noqa: PLC0415
+    from pipeline.reranking import worker  # noqa: PLC0415
 
     def deadly(number: int, work: Any) -> Any:
-        def run(*arguments: Any) -> Any:
-            row = next(argument for argument in arguments if isinstance(argument, pa.Table))
-            if json.loads(row["shard"][0].as_py())["index"] == number:
+        def run(shard: Shard | EncodedShard, context: Any) -> Any:
+            unread = shard if isinstance(shard, Shard) else shard.shard
+            if unread.index == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return work(*arguments)
+            return work(shard, context)
 
         return run
 
-    stages._encode = deadly(3, stages._encode)
-    stages.ScoreShard._score = deadly(7, stages.ScoreShard._score)  # type: ignore[method-assign]
+    for name, number in (("encode", 3), ("score", 7)):
+        setattr(worker, name, deadly(number, getattr(worker, name)))
 
 
 def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_path: Path) -> None:

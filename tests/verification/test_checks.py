@@ -14,6 +14,7 @@ import ray
 import yaml
 
 from pipeline import verify
+from pipeline.command import Status
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.verification import checks
 from tests.conftest import DATA, TINY, golden_cases
@@ -86,7 +87,7 @@ def test_the_job_scores_as_this_process_does(
     mine.parent.mkdir()
     mine.write_text("keep")
     scorer = {"truncation": "error"} if model == TINY else {"cutoff_layers": [5, 7]}
-    assert verify.main(["--config", config_file(tmp_path, model, **scorer)]) == verify.AGREE
+    assert verify.main(["--config", config_file(tmp_path, model, **scorer)]) == Status.FINISHED
     title, job, service, published = capsys.readouterr().out.splitlines()
     assert title == f"{model} in float32: largest difference from scores made here"
     pairs = len(checks.PAIRS) - (model == TINY)
@@ -146,7 +147,7 @@ def test_other_weights_under_a_published_name_are_seen(
 ) -> None:
     shutil.copytree(TINY, tmp_path / "bge-reranker-base")
     file = config_file(tmp_path, str(tmp_path / "bge-reranker-base"))
-    assert verify.main(["--config", file]) == verify.DIFFER
+    assert verify.main(["--config", file]) == Status.DIFFERS
     assert "published  DIFFERS: " in capsys.readouterr().out
 
 

@@ -19,13 +19,11 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.markers import JobRecord, markers, read_record
+from pipeline.tables.output.markers import markers
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import result_schema
 
 _SCORES = "scores"
-_SAME_SCORES = {"scorer.device", "scorer.max_batch_tokens"}
-"""Options that move a score by no more than rounding does."""
 
 
 def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
@@ -107,28 +105,3 @@ class PreviousScores:
 def distinct_queries(hashes: pa.Table) -> bytes:
     """The distinct `query` of some hashes, 8 bytes each: what a marker holds of them."""
     return np.unique(hashes["query"].to_numpy()).tobytes()
-
-
-def check_previous(url: str, now: JobRecord) -> None:
-    """Raises InputError where no finished run lies at `url`, or one with another scorer than `now` has."""
-    output = Directory(url)
-    before = read_record(output)
-    if before is None or output.read("summary.json") is None:
-        raise InputError(
-            f"reuse: {output.url}: no finished run (no summary.json of one in it); leave reuse out to score"
-            " every pair"
-        )
-    fields = {name for record in (before, now) for name in record.config if name.startswith("scorer.")}
-    for name in sorted(fields - _SAME_SCORES):
-        old, new = before.config.get(name), now.config.get(name)
-        if old != new:
-            raise InputError(_other_scorer(output, f"{name} was {old!r}, is {new!r}"))
-    if before.model_fingerprint != now.model_fingerprint:
-        raise InputError(_other_scorer(output, "the model's weights or files differ"))
-
-
-def _other_scorer(output: Directory, difference: str) -> str:
-    return (
-        f"reuse: {output.url}: its scores are another scorer's ({difference}); leave reuse out to score every"
-        " pair"
-    )

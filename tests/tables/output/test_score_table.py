@@ -7,19 +7,15 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.markers import JobRecord, mark_done, open_output
+from pipeline.tables.output.markers import mark_done
 from pipeline.tables.output.score_table import (
     PreviousScores,
-    check_previous,
     distinct_queries,
     hash_pairs,
     write_scores,
 )
 from pipeline.tables.schema import result_schema
 from tests.reporting.reports import report
-
-CONFIG = {"scorer.dtype": "float32", "scorer.device": "cpu", "shard_pairs": 8}
-RECORD = JobRecord(shards=2, pairs=4, config=CONFIG, model_fingerprint="m", files={})
 
 
 def results(scores: list[float], layer_scores: tuple[str, ...] = ()) -> pa.Table:
@@ -37,12 +33,10 @@ def results(scores: list[float], layer_scores: tuple[str, ...] = ()) -> pa.Table
 def previous(tmp_path: Path) -> Directory:
     """Two shards: queries a and b with passages x and y; query a again, with passage z."""
     output = Directory(str(tmp_path / "previous"))
-    open_output(output, RECORD)
     for index, (queries, passages, scores) in enumerate([("aab", "xyx", [0.1, 0.2, 0.3]), ("a", "z", [0.4])]):
         hashes = hash_pairs(queries, passages)
         write_scores(output, f"shard-{index:06d}", hashes, results(scores))
         mark_done(output, report(index, query_hashes=distinct_queries(hashes)))
-    output.write("summary.json", b"{}")
     return output
 
 
@@ -67,19 +61,7 @@ def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Direc
     assert scores.find(hash_pairs("", ""), ()).num_rows == 0
 
 
-def test_what_holds_no_such_scores_is_refused(previous: Directory) -> None:
-    check_previous(previous.url, RECORD)
-    moved = RECORD.model_copy(update={"config": CONFIG | {"scorer.device": "cuda", "shard_pairs": 9}})
-    check_previous(previous.url, moved)
-    other = RECORD.model_copy(update={"config": CONFIG | {"scorer.dtype": "float16"}})
-    with pytest.raises(InputError, match=r"another scorer's \(scorer.dtype was 'float32', is 'float16'\)"):
-        check_previous(previous.url, other)
-    with pytest.raises(InputError, match="the model's weights or files differ"):
-        check_previous(previous.url, RECORD.model_copy(update={"model_fingerprint": "n"}))
+def test_scores_that_are_gone_are_named(previous: Directory) -> None:
     previous.remove_file("scores/shard-000001.parquet")
     with pytest.raises(InputError, match=r"scores/shard-000001.parquet: is gone"):
         PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())
-    previous.remove_file("summary.json")
-    for nothing in (previous.url, f"{previous.url}/nowhere"):
-        with pytest.raises(InputError, match="no finished run.*leave reuse out"):
-            check_previous(nothing, RECORD)

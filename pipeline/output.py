@@ -1,0 +1,163 @@
+"""An output directory's life, the same for every command that writes one: which job it is for, another start
+that goes on with it, what is refused, and _SUCCESS.
+
+OUTPUT/_manifest/plan.json     the record: what makes two starts the same job
+OUTPUT/summary.json            written when all work has ended
+OUTPUT/_SUCCESS                written last, empty, where nothing is missing
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import OutputError
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.storage import absolute
+
+FORMAT_VERSION = 1
+_RECORD, _SUMMARY, _SUCCESS = "_manifest/plan.json", "summary.json", "_SUCCESS"
+_OLD_RECORDS = ("_manifest/prepare.json",)
+_SHOWN_DIFFERENCES = 10
+
+
+class JobRecord(BaseModel):
+    """What makes two starts the same job, and how large it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int
+    command: str
+    """Which one writes here: `rerank`, `prepare`."""
+    config: dict[str, Any]
+    """Dotted field to value: all that the output depends on."""
+    models: dict[str, str]
+    """The config's field that names a model, to the fingerprint of its weights and files."""
+    files: dict[str, str]
+    """The input's files with their identities."""
+    shards: int
+    pairs: int
+
+
+def open_directory(url: str, inputs: Iterable[str]) -> Directory:
+    """The output directory. Raises OutputError where another start would take the output for input.
+
+    inputs: what is read, where it is a place in storage.
+    """
+    output = Directory(url)
+    for path in inputs:
+        if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
+            raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
+    return output
+
+
+def read_record(output: Directory) -> JobRecord | None:
+    """The job whose output this is; None where there is none. Raises OutputError for another format's."""
+    written = output.read(_RECORD)
+    if written is None:
+        if any(output.read(name) is not None for name in _OLD_RECORDS):
+            raise _other_format(output, "an older")
+        return None
+    try:
+        record = JobRecord.model_validate_json(written)
+    except ValidationError as error:
+        raise _other_format(output, "an older") from error
+    if record.format_version != FORMAT_VERSION:
+        raise _other_format(output, "a newer" if record.format_version > FORMAT_VERSION else "an older")
+    return record
+
+
+def check_output(
+    output: Directory, record: JobRecord, results: Collection[str], *, resumes: bool
+) -> JobRecord | None:
+    """The job whose output the directory holds, which must be this one; None where it may begin afresh.
+
+    results: the subdirectories in which work leaves its results; without any there is nothing to damage.
+    resumes: whether an unfinished job is gone on with, and so must be this very one. Raises OutputError where
+    the directory holds something else, another job's output or files of unknown origin, saying what differs.
+    """
+    before = read_record(output)
+    if before is None:
+        # A start that was killed before its record was written leaves an empty manifest.
+        if strange := sorted(output.names() - {"_manifest"}):
+            raise OutputError(f"{output.url}: not empty, and no output of this program (holds {strange[0]})")
+        return None
+    if not resumes and before.command == record.command and not is_complete(output):
+        return None
+    differences = list(_differences(before, record))
+    if differences and not any(output.names(subdirectory) for subdirectory in results):
+        return None
+    if differences:
+        shown = "\n".join(f"  {line}" for line in differences[:_SHOWN_DIFFERENCES])
+        hidden = len(differences) - _SHOWN_DIFFERENCES
+        raise OutputError(
+            f"{output.url}: holds the output of another job, or of an earlier state of this one:\n{shown}"
+            + (f"\n  and {hidden} more" if hidden > 0 else "")
+            + "\nTake another output.path, or remove the directory"
+        )
+    return before
+
+
+def write_record(output: Directory, record: JobRecord) -> None:
+    """Make the directory this job's, which `check_output` has let pass."""
+    output.write(_RECORD, record.model_dump_json(indent=2).encode())
+
+
+def is_complete(output: Directory) -> bool:
+    """Whether _SUCCESS is there: nothing is missing."""
+    return output.read(_SUCCESS) is not None
+
+
+def read_summary(output: Directory) -> bytes | None:
+    """summary.json, of a job whose work has ended; None where it has not."""
+    return output.read(_SUMMARY)
+
+
+def check_written(output: Directory, names: Collection[str], there: Collection[str], noun: str) -> None:
+    """Raises OutputError where some of what was reported written (`names`, a noun each) is not there."""
+    missing = sorted(set(names).difference(there))
+    if missing:
+        raise OutputError(
+            f"{output.url}: {len(missing)} of {len(names)} {noun} were written, but not here ({missing[0]})."
+            " On a cluster of several nodes the output must be in an object store, or in a directory that all"
+            " nodes share"
+        )
+
+
+def finish(output: Directory, summary: BaseModel, written: Iterable[str], *, complete: bool) -> None:
+    """Write the summary, and _SUCCESS where nothing is missing.
+
+    written: the subdirectories from which leftovers of killed writers are removed.
+    """
+    for subdirectory in written:
+        output.remove_leftovers(subdirectory)
+    output.write(_SUMMARY, summary.model_dump_json(indent=2).encode())
+    if complete:
+        output.write(_SUCCESS, b"")
+
+
+def _other_format(output: Directory, age: str) -> OutputError:
+    return OutputError(
+        f"{output.url}: was written by {age} version of this program, in a format that this one"
+        f" (format {FORMAT_VERSION}) does not read. Take another output.path, or remove the directory"
+    )
+
+
+def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
+    if before.command != now.command:
+        yield f"the command: was {before.command}, is {now.command}"
+    for field in sorted(before.config.keys() | now.config.keys()):
+        old, new = before.config.get(field), now.config.get(field)
+        if old != new:
+            yield f"{field}: was {json.dumps(old)}, is {json.dumps(new)}"
+    for field in sorted(before.models.keys() | now.models.keys()):
+        old, new = before.models.get(field, "none"), now.models.get(field, "none")
+        if old != new:
+            yield f"{field}: the model's weights or files: were {old}, are {new}"
+    for file in sorted(before.files.keys() | now.files.keys()):
+        old, new = before.files.get(file), now.files.get(file)
+        if old is None:
+            yield f"{file}: is new"
+        elif old != new:
+            yield f"{file}: was {old}, is {new or 'gone'}"

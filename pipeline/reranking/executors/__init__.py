@@ -1,0 +1,25 @@
+"""Where shards are worked: one module a place, which `RerankConfig.executor` names.
+
+What becomes of a shard is the same in each of them, to the byte.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from pipeline.placement import ActorsConfig
+from pipeline.reranking.shard import Job
+from pipeline.reranking.worker import Outcome
+from pipeline.tables.input.shards import Shard
+
+
+class Executor(Protocol):
+    """A module of this package."""
+
+    def connect(self, actors: ActorsConfig, shards: list[Shard]) -> int:
+        """Make ready, before anything is written: how many shards will be scored at once, at most.
+
+        Raises ConfigError where there is no room for the actors.
+        """
+
+    def work(self, job: Job, shards: list[Shard]) -> Iterator[Outcome]:
+        """What became of each shard, as they are done. Raises RayrankError for what a user can mend."""

@@ -1,0 +1,115 @@
+"""A Ray cluster: encode (CPU) -> score, rank, commit (one replica an actor), streamed by Ray Data.
+
+A shard travels as ONE row from stage to stage, so that nothing is shuffled and no query is split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from pipeline import cluster
+from pipeline.placement import ActorsConfig
+from pipeline.reporting.metrics import Metrics
+from pipeline.reranking.row import (
+    encoded_of_row,
+    encoded_to_row,
+    is_encoded,
+    is_outcome,
+    outcome_of_row,
+    outcome_to_row,
+    shard_of_row,
+    shard_to_row,
+)
+from pipeline.reranking.shard import Job
+from pipeline.reranking.worker import Outcome, Worker, encode_once
+from pipeline.tables.input.shards import Shard
+from pipeline.tables.output.attempts import Quarantined, forget_attempts
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.score_table import PreviousScores
+
+
+def connect(actors: ActorsConfig, shards: list[Shard]) -> int:
+    cluster.connect(actors, max(shard.pairs for shard in shards))
+    return min(actors.max, len(shards))
+
+
+def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
+    """Ray must be joined: `connect`. Tells Prometheus what it tells the caller."""
+    output = Directory(job.config.output.path)
+    forget_attempts(output)  # of a driver that died: machines die with it, through no fault of a shard
+    metrics = Metrics(
+        output.url,
+        shards=len(job.plan.shards),
+        done=len(job.plan.shards) - len(shards),
+        pairs=sum(shard.pairs for shard in shards),
+        actors=min(job.config.actors.max, len(shards)),
+    )
+    try:
+        for row in _dataset(_for_workers(job), shards).iter_rows():
+            outcome = outcome_of_row(row)
+            metrics.add(outcome)
+            yield outcome
+    except Exception as error:
+        if (ours := cluster.own_error(error)) is not None:
+            raise ours from error
+        raise
+
+
+def _for_workers(job: Job) -> Job:
+    """Without what is large: shards travel one by one, previous scores lie in each node's object store."""
+    previous = None if job.previous is None else partial(_fetch, ray.put(job.previous()))
+    return replace(job, plan=replace(job.plan, shards=()), previous=previous)
+
+
+def _fetch(scores: "ray.ObjectRef[PreviousScores]") -> PreviousScores:
+    """Read where it lies, without a copy, by all processes of a node."""
+    return ray.get(scores)
+
+
+def _dataset(job: Job, shards: list[Shard]) -> ray.data.Dataset:
+    actors, most = job.config.actors, min(job.config.actors.max, len(shards))
+    rows = [shard_to_row(shard) for shard in shards]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if actors.num_gpus:
+        # On CPUs of its own, on any node: no GPU waits for texts. On CPUs the actors encode for themselves.
+        encode = partial(_encode, job=job)
+        dataset = dataset.map_batches(encode, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    threads = 2 if actors.num_gpus else 1
+    return dataset.map_batches(
+        Actor,
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=actors.num_cpus,
+        num_gpus=actors.num_gpus,
+        label_selector=actors.label_selector,
+        compute=ActorPoolStrategy(
+            min_size=min(actors.min, most),
+            max_size=most,
+            max_concurrent_calls_per_actor=threads,
+            enable_true_multi_threading=True,
+            max_tasks_in_flight_per_actor=2 * threads,
+        ),
+        fn_constructor_kwargs={"job": job},
+    )
+
+
+def _encode(row: pa.Table, job: Job) -> pa.Table:
+    encoded = encode_once(shard_of_row(row), job)
+    return outcome_to_row(encoded) if isinstance(encoded, Quarantined) else encoded_to_row(encoded)
+
+
+class Actor:
+    """A worker to which shards come as rows."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        if is_outcome(row):
+            return row
+        shard = encoded_of_row(row) if is_encoded(row) else shard_of_row(row)
+        return outcome_to_row(self._worker(shard))

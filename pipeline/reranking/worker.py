@@ -1,0 +1,78 @@
+"""The processes that work on shards, and shards that kill them. Knows no Ray.
+
+Each try is counted before the work begins, so that a shard which no process survives is given up instead of
+tried for ever.
+"""
+
+import os
+from threading import Lock
+
+from pipeline.errors import RayrankError
+from pipeline.reranking.shard import EncodedShard, Job, ScoredShard, commit, encode, score
+from pipeline.scoring import Scorer
+from pipeline.tables.input.shards import Shard
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.markers import ShardReport
+
+Outcome = ShardReport | Quarantined
+"""What became of a shard."""
+
+
+def encode_once(shard: Shard, job: Job) -> EncodedShard | Quarantined:
+    """The same as `encode`, but a shard of which processes have died in this step is given up."""
+    attempts = Attempts(Directory(job.config.output.path), shard, "encode")
+    made = attempts.made()
+    if made >= MAX_ATTEMPTS:
+        return Quarantined.of(shard, "encode")
+    attempts.begin(made)
+    encoded = encode(shard, job)
+    attempts.survived()
+    return encoded
+
+
+class Worker:
+    """One replica, its weights loaded before the first shard: it scores a shard and commits it.
+
+    Called by two threads at once, it writes one shard while it scores the next.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._scoring, self._writing = Lock(), Lock()
+        threads = max(1, int(job.config.actors.num_cpus))
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+        # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
+        self._failure: RayrankError | None = None
+        try:
+            self._scorer = Scorer(job.config.scorer)
+            _ = self._scorer.model
+        except RayrankError as error:
+            self._failure = error
+
+    def __call__(self, shard: Shard | EncodedShard) -> Outcome:
+        """What became of the shard, which is encoded first where it comes unread."""
+        if self._failure is not None:
+            raise self._failure
+        with self._scoring:
+            encoded = encode_once(shard, self._job) if isinstance(shard, Shard) else shard
+            if isinstance(encoded, Quarantined):
+                return encoded
+            attempts = Attempts(Directory(self._job.config.output.path), encoded.shard, "score")
+            made = attempts.made()
+            if made >= MAX_ATTEMPTS:
+                return Quarantined.of(encoded.shard, "score")
+            if made:
+                # A process died of this shard, or of the one beside it: nobody is beside it now.
+                with self._writing:
+                    attempts.begin(made)
+                    return self._commit(score(encoded, self._scorer), attempts)
+            attempts.begin(made)
+            scored = score(encoded, self._scorer)
+        with self._writing:
+            return self._commit(scored, attempts)
+
+    def _commit(self, scored: ScoredShard, attempts: Attempts) -> ShardReport:
+        report = commit(scored, self._job.config)
+        attempts.survived()
+        return report

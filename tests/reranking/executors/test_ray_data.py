@@ -1,0 +1,85 @@
+"""The job on a real Ray of this machine, one session for the module."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
+from tests.conftest import TINY
+from tests.reranking.jobs import config, data_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
+    yield
+    ray.shutdown()
+
+
+def on_ray(table: Path, out: str, **sections: Any) -> RerankConfig:
+    return config(table, out, executor="ray_data", **sections)
+
+
+def test_it_writes_the_bytes_of_a_job_in_this_process(table: Path) -> None:
+    rows = pq.read_table(table / "part-1.parquet").to_pylist()
+    rows[1]["passage"], rows[2]["passage_id"] = None, rows[3]["passage_id"]
+    pq.write_table(pa.Table.from_pylist(rows), table / "part-1.parquet")
+    options: dict[str, Any] = {"output": {"keep_columns": {"number": "n"}, "top_k": 3, "trec_run": True}}
+    summary = flow.run(on_ray(table, "ray", **options, actors={"min": 1, "max": 2}))
+    alone = flow.run(config(table, "here", **options))
+    assert (summary.pairs, summary.kept, summary.rejected) == (alone.pairs, alone.kept, alone.rejected)
+    assert data_of(table.parent / "ray") == data_of(table.parent / "here")
+    # A start in either place goes on with what the other has done.
+    for name in ("_SUCCESS", "summary.json", "_manifest/done/shard-000001.json"):
+        (table.parent / "ray" / name).unlink()
+    again = flow.run(config(table, "ray", **options))
+    assert (again.shards_done_before, again.pairs) == (3, summary.pairs)
+    assert data_of(table.parent / "ray") == data_of(table.parent / "here")
+
+
+def test_scores_of_a_previous_run_reach_the_actors(table: Path) -> None:
+    flow.run(config(table, "previous"))
+    reuse = str(table.parent / "previous")
+    summary = flow.run(on_ray(table, "out", reuse=reuse))
+    assert (summary.reused, summary.tokens) == (32, 0)
+    assert data_of(table.parent / "out") == data_of(table.parent / "previous")
+
+
+def test_what_goes_wrong_in_an_actor_arrives_as_itself(table: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        flow.run(on_ray(table, "pair", scorer={"query_max_length": 512}))
+    assert str(caught.value).startswith(f"{table}/part-1.parquet row 16: query 7, passage 'p31': ")
+    model = table.parent / "model"
+    shutil.copytree(TINY, model)
+    (model / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="model: "):
+        flow.run(on_ray(table, "weights", scorer={"model": str(model)}))
+
+
+def test_actors_that_have_no_room_are_refused(table: Path) -> None:
+    with pytest.raises(ConfigError, match=r"64 actors of 1 CPUs and 0 GPUs don't fit the cluster's 2 CPUs"):
+        flow.run(on_ray(table, "out", actors={"min": 64, "max": 64}))
+    with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
+        flow.run(on_ray(table, "out", actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
+    assert not (table.parent / "out/_manifest/plan.json").exists()
+
+
+def test_paths_may_be_relative(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(table.parent)
+    shutil.copytree(TINY, "model")
+    settings = {
+        "input": {"path": "in/"},
+        "output": {"path": "out"},
+        "scorer": {"model": "model", "device": "cpu"},
+    }
+    assert flow.run(RerankConfig.model_validate(settings)).pairs == 32
+    assert (table.parent / "out/_SUCCESS").is_file()
