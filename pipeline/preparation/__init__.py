@@ -1,4 +1,4 @@
-"""Ids and texts that lie apart, or scattered rows, to a candidate table: the flow of `prepare`.
+"""Ids and texts that lie apart, or scattered rows, to a candidate table: the room of `prepare`.
 
-flow runs on Ray Data; plan, stages and joining know no Ray.
+plan, tasks and joining know no Ray; executors/ says where the tasks run.
 """

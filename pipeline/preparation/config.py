@@ -1,6 +1,6 @@
 """What `prepare` reads, and where the table that it makes goes."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +10,7 @@ from pipeline.tables.input.config import PairsConfig, TextsConfig
 class PreparedConfig(BaseModel):
     """Where the prepared table goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     path: str = Field(min_length=1)
     """A directory that is empty, new, or holds an earlier attempt at this very table."""
@@ -19,7 +19,7 @@ class PreparedConfig(BaseModel):
 class PrepareConfig(BaseModel):
     """How a candidate table that `rerank` takes is made of tables that hold ids, or scattered rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     candidates: PairsConfig
     queries: TextsConfig | None = None
@@ -27,9 +27,13 @@ class PrepareConfig(BaseModel):
     passages: TextsConfig | None = None
     """Null: the candidates hold the passages' texts."""
     output: PreparedConfig
+    executor: Literal["ray_data", "here"] = "ray_data"
+    """Where it is made: on a Ray cluster (started here where there is none), or in this process, which holds
+    all rows in memory and starts at once."""
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
         path = {"path"}
-        exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path, "output": True}
+        exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
+        exclude |= {"output": True, "executor": True}
         return self.model_dump(mode="json", exclude=exclude)

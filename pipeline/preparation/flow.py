@@ -1,35 +1,26 @@
-"""The preparation on Ray Data: read -> shuffle by passage, join -> shuffle by query, join, order, write.
-
-Candidates and texts travel in one dataset, so that a shuffle brings both sides of a join into one block. The
-shuffles are Ray Data's own: what moves lies in the object store, which spills to disk what it can't hold.
-"""
+"""The preparation: plan, refuse or begin afresh, read, join, order, write, finish."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
-import ray
 from pydantic import BaseModel, ConfigDict
-from ray.data import DataContext
 
-from pipeline import log, output
-from pipeline.cluster import join, own_error
-from pipeline.errors import ConfigError, OutputError
+from pipeline import log, output, registry
+from pipeline.errors import OutputError
 from pipeline.output import JobRecord
+from pipeline.preparation import executors
 from pipeline.preparation.config import PrepareConfig
-from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions, plan, record_of
-from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, rows_read, write_part
+from pipeline.preparation.executors import Executor
+from pipeline.preparation.plan import Preparation, partitions, plan, record_of
+from pipeline.preparation.tasks import PartReport, rows_read
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import lease
+from pipeline.tables.output.lease import Lease, lease
 from pipeline.tables.schema import REASONS
 
 _LOG_EVERY_S = 60.0
 _RESULTS = ("candidates", "rejects", "_manifest/read")
 """The subdirectories that hold results."""
-_NO_PROGRESS_S = 7200
-"""Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
 
 
 class Summary(BaseModel):
@@ -82,12 +73,7 @@ def run(config: PrepareConfig) -> Summary:
         _clear(directory)
         output.write_record(directory, record)
         log.info("planned", **preparation.sizes())
-        join(_NO_PROGRESS_S)
-        _check_memory(preparation)
-        reports = []
-        for report in _reports(directory.url, preparation):
-            reports.append(report)
-            held.add(report.written)
+        reports = _work(config, directory, preparation, held)
         summary = Summary(
             output=directory.url,
             **_count(reports, rows_read(directory)),
@@ -138,67 +124,25 @@ def _clear(directory: Directory) -> None:
             directory.remove(subdirectory)
 
 
-def _check_memory(preparation: Preparation) -> None:
-    """Refuse what would wait for ever: Ray gives a task no less than the memory it asks for."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
-    largest = max(node["Resources"].get("memory", 0) for node in nodes if node["Alive"])
-    if preparation.task_bytes > largest:
-        raise ConfigError(
-            f"a task of this shuffle needs {preparation.task_bytes / 2**20:.0f} MiB of memory, and"
-            f" Ray's largest node here gives {largest / 2**20:.0f} MiB; take larger nodes"
-        )
-
-
-def _reports(output: str, preparation: Preparation) -> Iterator[PartReport]:
-    context = DataContext.get_current()
-    context.shuffle_input_batch_bytes = BATCH_BYTES
-    logged, files, rows = time.monotonic(), 0, 0
-    try:
-        for row in _dataset(Directory(output).url, preparation).iter_rows():
-            report = PartReport.model_validate_json(row["report"])
-            files, rows = files + 1, rows + report.written
-            if (now := time.monotonic()) - logged >= _LOG_EVERY_S:
-                log.info(
-                    "written", files=f"{files}/{partitions(preparation.by_query_bytes)}", candidates=rows
-                )
-                logged = now
-            yield report
-    except Exception as error:
-        if (ours := own_error(error)) is not None:
-            raise ours from error
-        raise
-
-
-def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
-    """One row a file that was written."""
-    if preparation.passages is None:
-        rows = _read(output, preparation, ["candidates", "queries"])
-    else:
-        rows = _by_key(
-            _read(output, preparation, ["candidates", "passages"]), preparation.by_passage_bytes
-        ).map_batches(
-            partial(join_passages, found=preparation.for_workers()), batch_size=None, batch_format="pyarrow"
-        )
-        if preparation.queries is not None:
-            rows = rows.union(_read(output, preparation, ["queries"]))
-    write = partial(write_part, output=output, found=preparation.for_workers())
-    return _by_key(rows, preparation.by_query_bytes).map_batches(
-        write, batch_size=None, batch_format="pyarrow"
-    )
-
-
-def _read(output: str, preparation: Preparation, fields: list[str]) -> ray.data.Dataset:
-    file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
-    return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
-        partial(read_file_range, output=output, found=preparation.for_workers()),
-        batch_size=1,
-        batch_format="pyarrow",
-    )
-
-
-def _by_key(rows: ray.data.Dataset, size_bytes: int) -> ray.data.Dataset:
-    """Each partition is one block, which batch_size=None hands on whole (as Dataset.map_groups relies on)."""
-    return rows.repartition(partitions(size_bytes), keys=["key"])
+def _work(
+    config: PrepareConfig, directory: Directory, preparation: Preparation, held: Lease
+) -> list[PartReport]:
+    """What became of each part, told now and then on the way."""
+    executor = cast("Executor", registry.load(executors, config.executor))
+    executor.connect(preparation)
+    logged, reports = time.monotonic(), []
+    for report in executor.work(directory.url, preparation):
+        reports.append(report)
+        held.add(report.written)
+        if (now := time.monotonic()) - logged >= _LOG_EVERY_S:
+            written = sum(report.written for report in reports)
+            log.info(
+                "written",
+                files=f"{len(reports)}/{partitions(preparation.by_query_bytes)}",
+                candidates=written,
+            )
+            logged = now
+    return reports
 
 
 def _count(reports: list[PartReport], read: dict[str, int]) -> dict[str, Any]:

@@ -1,95 +1,32 @@
-"""Candidate tables made of ids and texts, on a real Ray of this machine, one session for the module."""
+"""Candidate tables made of ids and texts, in this process; executors/test_ray_data.py has it on Ray."""
 
 import csv
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.prepare import main
-from pipeline.tables.candidates import plan_table
-from pipeline.tables.input.config import InputConfig
-
-Row = dict[str, Any]
-ROOT = Path(__file__).parents[2]
-QUERIES = {"q1": "first query", "q2": "second ? 熊", "q3": "third"}
-PASSAGES = {"p1": "one", "p2": "two", "p3": ""}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    yield
-    ray.shutdown()
-
-
-def write_jsonl(path: Path, rows: list[Row]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def texts(rows: dict[Any, Any]) -> list[Row]:
-    return [{"_id": text_id, "text": text} for text_id, text in rows.items()]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A BEIR folder and a run of three queries over three passages."""
-    write_jsonl(tmp_path / "queries.jsonl", texts(QUERIES))
-    corpus = [
-        {**row, "title": f"Title {row['_id']}" if row["_id"] == "p2" else ""} for row in texts(PASSAGES)
-    ]
-    write_jsonl(tmp_path / "corpus.jsonl", corpus)
-    (tmp_path / "qrels").mkdir()
-    judged = "query-id\tcorpus-id\tscore\nq2\tp1\t1\nq1\tp2\t1\nq2\tp3\t0\n"
-    (tmp_path / "qrels/test.tsv").write_text(judged)
-    run = [f"{query} Q0 p{rank} {rank} {9 - rank}.5 bm25\n" for query in QUERIES for rank in (3, 1, 2)]
-    (tmp_path / "run.trec").write_text("".join(run))
-    return tmp_path
-
-
-def config(folder: Path, candidates: dict[str, Any], **sections: Any) -> PrepareConfig:
-    settings = {
-        "candidates": candidates,
-        "queries": {"path": str(folder / "queries.jsonl"), "format": "jsonl"},
-        "passages": {"path": str(folder / "corpus.jsonl"), "format": "jsonl"},
-        "output": {"path": str(folder / "out")},
-    }
-    return PrepareConfig.model_validate(settings | sections)
-
-
-def trec(folder: Path, **sections: Any) -> PrepareConfig:
-    return config(folder, {"path": str(folder / "run.trec"), "format": "trec"}, **sections)
-
-
-def output_rows(folder: Path, part: str = "candidates") -> list[Row]:
-    rows: list[Row] = pq.read_table(folder / "out" / part).to_pylist()
-    return rows
-
-
-def ids(rows: list[Row]) -> list[tuple[Any, Any]]:
-    return [(row["query_id"], row["passage_id"]) for row in rows]
-
-
-def bytes_of(output: Path) -> dict[str, bytes]:
-    files = [*output.glob("candidates/*"), *output.glob("rejects/*")]
-    return {str(path.relative_to(output)): path.read_bytes() for path in files}
-
-
-def planned(folder: Path) -> tuple[int, int]:
-    """Queries and pairs, as `rerank` plans them."""
-    shards = plan_table(InputConfig(path=str(folder / "out/candidates")), {}, 2).shards
-    return sum(shard.queries for shard in shards), sum(shard.pairs for shard in shards)
+from tests.conftest import ROOT
+from tests.preparation.tables import (
+    PASSAGES,
+    QUERIES,
+    bytes_of,
+    config,
+    ids,
+    output_rows,
+    planned,
+    texts,
+    trec,
+    write_jsonl,
+)
 
 
 def test_a_trec_run_gets_its_texts(folder: Path) -> None:
@@ -210,32 +147,15 @@ def test_text_formats(folder: Path, table_format: str) -> None:
         ]
 
 
-def test_same_input_same_bytes_and_a_finished_table_is_not_touched(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.preparation.plan._PARTITION_BYTES", 300)  # several partitions
-    first = flow.run(trec(folder))
-    assert first.files > 1
-    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
-    assert flow.run(trec(folder)) == first
-    assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
-    flow.run(trec(folder, output={"path": str(folder / "again")}))
-    assert bytes_of(folder / "again") == bytes_of(folder / "out")
-    assert planned(folder) == (3, 9)
-    (folder / "out/_SUCCESS").unlink()  # as if killed
-    (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
-    flow.run(trec(folder))
-    assert bytes_of(folder / "again") == bytes_of(folder / "out")
-
-
 def test_what_is_not_its_own_is_refused(folder: Path) -> None:
     flow.run(trec(folder))
     write_jsonl(folder / "queries.jsonl", texts({**QUERIES, "q4": "new"}))
     with pytest.raises(
-        OutputError, match=r"holds another table.*queries.jsonl was .* Take another output.path"
+        OutputError,
+        match=r"(?s)holds the output of another job.*queries.jsonl: was .*Take another output.path",
     ):
         flow.run(trec(folder))
-    with pytest.raises(OutputError, match=r"not empty, and no prepared table \(holds test.tsv\)"):
+    with pytest.raises(OutputError, match=r"not empty, and no output of this program \(holds test.tsv\)"):
         flow.run(trec(folder, output={"path": str(folder / "qrels")}))
     inside = config(folder, {"path": str(folder), "format": "trec"}, output={"path": str(folder / "x/out")})
     with pytest.raises(OutputError, match="lies inside of the input"):
@@ -298,33 +218,18 @@ def test_files_of_a_table_are_alike(folder: Path) -> None:
         flow.run(config(folder, {"path": str(folder / "table")}))
 
 
-def test_in_an_object_store(folder: Path, bucket: str) -> None:
-    remote = fsspec.filesystem("s3")
-    for name in ("queries.jsonl", "corpus.jsonl", "run.trec"):
-        remote.put_file(str(folder / name), f"{bucket}/in/{name}")
-    settings = PrepareConfig.model_validate(
-        {
-            "candidates": {"path": f"{bucket}/in/run.trec", "format": "trec"},
-            "queries": {"path": f"{bucket}/in/queries.jsonl", "format": "jsonl"},
-            "passages": {"path": f"{bucket}/in/corpus.jsonl", "format": "jsonl"},
-            "output": {"path": f"{bucket}/out"},
-        }
-    )
-    # The session's workers were started before the bucket: they must be told where it is.
-    ray.shutdown()
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    summary = flow.run(settings)
-    assert summary.written == 9
-    assert flow.run(settings) == summary
-    plan = plan_table(InputConfig(path=f"{bucket}/out/candidates"), {}, 100)
-    assert plan.shards[0].pairs == 9
-
-
 def test_the_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    command = ["--config", "configs/prepare/demo.yaml", "--set", f"output.path={folder}/out"]
+    command = [
+        "--config",
+        "configs/prepare/demo.yaml",
+        "--set",
+        f"output.path={folder}/out",
+        "--set",
+        "executor=here",
+    ]
     assert main([*command, "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "passages   1 files" in told
@@ -343,3 +248,23 @@ def test_a_mistake_in_the_config_names_the_line(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"a.yaml line 2: queries.format: a TREC run holds no texts"):
         load(PrepareConfig, tmp_path / "a.yaml", [])
+
+
+def test_a_finished_table_is_not_touched_and_an_unfinished_one_made_afresh(folder: Path) -> None:
+    first = flow.run(trec(folder))
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
+    assert flow.run(trec(folder)) == first
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
+    data = bytes_of(folder / "out")
+    (folder / "out/_SUCCESS").unlink()  # as if killed
+    (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
+    flow.run(trec(folder))
+    assert bytes_of(folder / "out") == data
+
+
+def test_tables_that_this_process_cant_hold_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.preparation.executors.here._LARGEST_BYTES", 100)
+    with pytest.raises(ConfigError, match="executor here: holds all rows in memory.*to ray_data"):
+        flow.run(trec(folder))

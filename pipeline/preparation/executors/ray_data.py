@@ -1,0 +1,79 @@
+"""A Ray cluster: read -> shuffle by passage, join -> shuffle by query, join, order, write.
+
+Candidates and texts travel in one dataset, so that a shuffle brings both sides of a join into one block. The
+shuffles are Ray Data's own: what moves lies in the object store, which spills to disk what it can't hold.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import ray
+from ray.data import DataContext
+
+from pipeline.cluster import join, own_error
+from pipeline.errors import ConfigError
+from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions
+from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, write_part
+
+_NO_PROGRESS_S = 7200
+"""Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
+
+
+def connect(preparation: Preparation) -> None:
+    join(_NO_PROGRESS_S)
+    _check_memory(preparation)
+
+
+def work(output: str, preparation: Preparation) -> Iterator[PartReport]:
+    DataContext.get_current().shuffle_input_batch_bytes = BATCH_BYTES
+    try:
+        for row in _dataset(output, preparation).iter_rows():
+            yield PartReport.model_validate_json(row["report"])
+    except Exception as error:
+        if (ours := own_error(error)) is not None:
+            raise ours from error
+        raise
+
+
+def _check_memory(preparation: Preparation) -> None:
+    """Refuse what would wait for ever: Ray gives a task no less than the memory it asks for."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    largest = max(node["Resources"].get("memory", 0) for node in nodes if node["Alive"])
+    if preparation.task_bytes > largest:
+        raise ConfigError(
+            f"a task of this shuffle needs {preparation.task_bytes / 2**20:.0f} MiB of memory, and"
+            f" Ray's largest node here gives {largest / 2**20:.0f} MiB; take larger nodes"
+        )
+
+
+def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
+    """One row a file that was written."""
+    if preparation.passages is None:
+        rows = _read(output, preparation, ["candidates", "queries"])
+    else:
+        rows = _by_key(
+            _read(output, preparation, ["candidates", "passages"]), preparation.by_passage_bytes
+        ).map_batches(
+            partial(join_passages, found=preparation.for_workers()), batch_size=None, batch_format="pyarrow"
+        )
+        if preparation.queries is not None:
+            rows = rows.union(_read(output, preparation, ["queries"]))
+    write = partial(write_part, output=output, found=preparation.for_workers())
+    return _by_key(rows, preparation.by_query_bytes).map_batches(
+        write, batch_size=None, batch_format="pyarrow"
+    )
+
+
+def _read(output: str, preparation: Preparation, fields: list[str]) -> ray.data.Dataset:
+    file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
+    return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
+        partial(read_file_range, output=output, found=preparation.for_workers()),
+        batch_size=1,
+        batch_format="pyarrow",
+    )
+
+
+def _by_key(rows: ray.data.Dataset, size_bytes: int) -> ray.data.Dataset:
+    """Each partition is one block, which batch_size=None hands on whole (as Dataset.map_groups relies on)."""
+    return rows.repartition(partitions(size_bytes), keys=["key"])
