@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
+import pyarrow as pa
+
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import families
 from pipeline.scoring.checkpoint import Checkpoint
@@ -36,8 +38,11 @@ class Model(Protocol):
     def max_batch_tokens(self) -> int:
         """Padded tokens that go through at once; fewer, once memory has run out."""
 
-    def forward(self, encoded: EncodedPairs) -> Forwarded:
-        """One float32 score a row of `encoded.inputs`. Raises ScoringError with the index of such a row."""
+    def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
+        """One float32 score a row of `inputs`, as EncodedPairs has them, all sequences read by some row.
+
+        Raises ScoringError with the index of such a row.
+        """
 
 
 class Family(Protocol):

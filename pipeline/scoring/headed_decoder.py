@@ -6,13 +6,13 @@ Never the logits of a vocabulary at every position: one number from one position
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.decoder import Decoder, Prefix
 from pipeline.scoring.device import Device, Forwarded
-from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.prefix import group_by_prefix
 
 
@@ -45,10 +45,10 @@ class HeadedDecoder:
         return self._device.max_batch_tokens
 
     @torch.inference_mode()
-    def forward(self, encoded: EncodedPairs) -> Forwarded:
+    def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
         """Scores are (inputs,) for one cutoff, (inputs, cutoffs) for several."""
-        whole = Sequences.of(encoded.sequences)
-        before, after = (encoded.inputs[name].to_numpy() for name in ("query_length", "prompt_length"))
+        whole = Sequences.of(sequences)
+        before, after = (inputs[name].to_numpy() for name in ("query_length", "prompt_length"))
         groups = group_by_prefix(whole, before, self._device.max_batch_tokens)
         shared = np.zeros(len(before), np.int64)
         for group in groups:

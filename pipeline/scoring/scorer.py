@@ -12,6 +12,7 @@ import torch
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Limits, ScorerConfig
+from pipeline.scoring.copies import distinct
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.family import Encoder, Model, load_family
@@ -45,6 +46,7 @@ class Scored(NamedTuple):
     padded_tokens: int
     """The same with padding."""
     copies: int = 0
+    """Pairs of which nothing went through the model, since an equal pair of the call did."""
 
 
 class Scorer:
@@ -118,21 +120,28 @@ class Scorer:
         return spans
 
     def forward(self, encoded: EncodedPairs) -> Scored:
-        """Score encoded pairs. Raises ScoringError for a pair that fails or has no finite score."""
+        """Score encoded pairs, equal ones once: they get the same score, bit for bit.
+
+        Raises ScoringError for the first pair that fails or has no finite score.
+        """
+        once = distinct(encoded)
+
+        def error_of(row: int, reason: str) -> ScoringError:
+            return ScoringError(encoded.pair_of(int(once.firsts[row])), reason)
+
         try:
-            scores, tokens, padded_tokens = self.model.forward(encoded)
+            scores, tokens, padded_tokens = self.model.forward(once.sequences, once.inputs)
         except ScoringError as error:
-            raise ScoringError(encoded.pair_of(error.index), error.reason) from error
+            raise error_of(error.index, error.reason) from error
         broken = np.argwhere(~np.isfinite(scores))
         if broken.size:
-            score = scores[tuple(broken[0])]
-            raise ScoringError(
-                encoded.pair_of(int(broken[0][0])), f"its score is {score}, which ranks nowhere"
-            )
+            raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}, which ranks nowhere")
         long_passages = self.config.long_passages
         strategy = long_passages.strategy if long_passages is not None else "first"
-        scores, windows = best_windows(scores, encoded.pairs["windows"].to_numpy(), strategy)
-        return Scored(sigmoid(scores) if self.config.normalize else scores, windows, tokens, padded_tokens)
+        counts = encoded.pairs["windows"].to_numpy()
+        scores, windows = best_windows(scores[once.places], counts, strategy)
+        scores = sigmoid(scores) if self.config.normalize else scores
+        return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.

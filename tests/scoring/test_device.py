@@ -134,7 +134,7 @@ import numpy as np
 from pipeline import log
 from pipeline.scoring import Scorer, ScorerConfig
 log.configure()
-pairs = [("what is panda?", "The giant panda is a bear. " * 60)] * 384
+pairs = [(f"what is panda {{number}}?", "The giant panda is a bear. " * 60) for number in range(384)]
 few = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=2048)).score(pairs)
 scorer = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=1_000_000))
 scorer.score(pairs[:1])

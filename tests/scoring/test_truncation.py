@@ -136,7 +136,7 @@ def test_a_long_passage_scores_as_its_best_window_does(model: str) -> None:
     counts = encoded.pairs["windows"].to_pylist()
     assert counts[0] > 3
     assert counts[1] == 1
-    by_window = found["max"].model.forward(encoded).scores
+    by_window = found["max"].model.forward(encoded.sequences, encoded.inputs).scores
     starts = np.cumsum(counts) - counts
     for pair, (start, count) in enumerate(zip(starts, counts, strict=True)):
         of_pair = by_window[start : start + count]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from transformers import AutoModel
 
@@ -111,17 +112,15 @@ class Embedder:
         return self._device.max_batch_tokens
 
     @torch.inference_mode()
-    def forward(self, encoded: EncodedPairs) -> Forwarded:
-        queries = encoded.inputs["query_sequence"].to_numpy()
-        passages = encoded.inputs["passage_sequence"].to_numpy()
-        sequences = Sequences.of(encoded.sequences)
-        everything = [Group(np.arange(len(sequences.lengths)))]
+    def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
+        queries, passages = (inputs[name].to_numpy() for name in ("query_sequence", "passage_sequence"))
+        texts, everything = Sequences.of(sequences), [Group(np.arange(len(sequences)))]
         try:
-            embeddings, tokens, padded = self._device.run(sequences, everything, self._pad_id, self._embed)
+            embeddings, tokens, padded = self._device.run(texts, everything, self._pad_id, self._embed)
         except ScoringError as error:
             reader = np.flatnonzero((queries == error.index) | (passages == error.index))[0]
             raise ScoringError(int(reader), error.reason) from error
-        if not len(encoded):
+        if not len(queries):
             return Forwarded(np.zeros(0, np.float32), tokens, padded)
         scores: npt.NDArray[np.float32] = np.einsum("ij,ij->i", embeddings[queries], embeddings[passages])
         return Forwarded(scores, tokens, padded)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
@@ -131,8 +132,8 @@ class PairClassifier:
         return self._device.max_batch_tokens
 
     @torch.inference_mode()
-    def forward(self, encoded: EncodedPairs) -> Forwarded:
-        starts = encoded.inputs["type_one_start"].to_numpy()
+    def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
+        starts = inputs["type_one_start"].to_numpy()
 
         def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
             more = {}
@@ -142,8 +143,8 @@ class PairClassifier:
                 more["token_type_ids"] = (positions >= start[:, None]).long() * mask
             return self._logits(ids, mask, **more)[:, 0]
 
-        sequences, everything = Sequences.of(encoded.sequences), Group(np.arange(len(starts)))
-        scores, tokens, padded = self._device.run(sequences, [everything], self._pad_id, logits)
+        everything = [Group(np.arange(len(starts)))]
+        scores, tokens, padded = self._device.run(Sequences.of(sequences), everything, self._pad_id, logits)
         return Forwarded(scores, tokens, padded)
 
     def _padded_logits(self, ids: torch.Tensor, mask: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ def test_windows_of_a_long_passage_all_follow_the_query(tmp_path: Path) -> None:
     assert len(others) > 3
     assert all(other[:length] == first[:length] for other in others)
     scored = model.forward(encoded)
-    assert scored.scores[0] == model.model.forward(encoded).scores.max()
+    assert scored.scores[0] == model.model.forward(encoded.sequences, encoded.inputs).scores.max()
 
 
 def test_no_room_beside_the_chat_is_refused(tmp_path: Path) -> None:
