@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import InputError, OutputError
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
-from pipeline.tables.input.config import TextsConfig
+from pipeline.tables.config import TextsConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.sources import Source, scan
 from pipeline.tables.storage import absolute

@@ -21,7 +21,8 @@ from pipeline.preparation.joining import (
     text_rows,
 )
 from pipeline.preparation.plan import Preparation
-from pipeline.tables.input.config import ColumnNames, TextsConfig
+from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes

@@ -24,7 +24,7 @@ from pipeline.reporting.totals import Totals
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.shard import ScoreShard, encode_shard
 from pipeline.scoring import Scorer
-from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
@@ -126,9 +126,8 @@ def _finish(config: RerankConfig, output: Directory, plan: Plan, summary: Summar
 def output_of(config: RerankConfig) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input."""
     output = Directory(config.output.path)
-    if config.input.format == "iceberg":  # a metadata file, or a catalog's name
-        return output
-    if f"{output.url}/".startswith(f"{absolute(config.input.path).rstrip('/')}/"):
+    table = directory_of(config.input)
+    if table is not None and f"{output.url}/".startswith(f"{table}/"):
         raise OutputError(
             f"{output.url}: lies inside of the input {config.input.path}; take another output.path"
         )

@@ -19,7 +19,7 @@ from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.prepare import main
 from pipeline.tables.candidates import plan_table
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,13 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import TableScan, joined_chars, read_rows, scan_rows
 
+TRAITS = Traits(noun="a TREC run", holds_texts=False)
 SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
@@ -44,10 +47,10 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
         entries = [(number, _parse(line)) for _, number, line in lines if line.strip()]
     present = [entry for _, entry in entries if entry is not None]
-    assert layout.input.queries is not None
-    assert layout.input.passages is not None
-    queries = _texts(layout.input.queries, {entry["query_id"] for entry in present})
-    passages = _texts(layout.input.passages, {entry["passage_id"] for entry in present})
+    assert layout.queries is not None
+    assert layout.passages is not None
+    queries = _texts(layout.queries, {entry["query_id"] for entry in present})
+    passages = _texts(layout.passages, {entry["passage_id"] for entry in present})
     rows = [
         _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
@@ -120,10 +123,6 @@ def _tsv_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tu
         yield number, text_id, text
 
 
-def columns() -> dict[str, pa.DataType]:
-    return {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
-
-
 def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, entry) of every line. Raises InputError for one of another form."""
     for _, number, line in numbered_lines(stream, 0, None, 1):
@@ -132,3 +131,14 @@ def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if entry is None:
                 raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`")
             yield number, entry
+
+
+def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+    types = {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
+    return scan_rows(file, rows, lambda _sample, _others: types, joined_chars)
+
+
+def read_table(
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    return read_rows(file_range, rows, layout, schema)
