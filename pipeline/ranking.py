@@ -1,9 +1,20 @@
-"""Pure: scores to ranks."""
+"""Pure: scores to ranks. All order by score, best first; what they do with equal scores is in their names.
+
+`rank`, the job's: by passage id, so that a run never depends on the order of its input.
+`trec_eval_order`: by passage id, descending, as trec_eval does before it measures.
+`input_order`: as they came, for a list of passages that a caller gave.
+`reversed_input_order`: the last of them first, as text-embeddings-inference answers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+Int64Array = npt.NDArray[np.int64]
 
 
 def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | None) -> pa.Table:
@@ -21,10 +32,8 @@ def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | Non
         keyed, [("query_number", "ascending"), ("score", "descending"), ("passage_id", "ascending")]
     )
     ordered = keyed.take(order)
-    numbers = ordered["query_number"].to_numpy()
-    ranks = np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1
-    ranked = ordered.drop_columns("query_number").append_column("rank", pa.array(ranks, pa.int32()))
-    return top(ranked, top_k)
+    ranks = pa.array(_places(ordered["query_number"].to_numpy()), pa.int32())
+    return top(ordered.drop_columns("query_number").append_column("rank", ranks), top_k)
 
 
 def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
@@ -32,10 +41,36 @@ def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
     return ranked if top_k is None else ranked.filter(pc.less_equal(ranked["rank"], top_k))
 
 
-def original_ranks(query_ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def original_ranks(query_ids: pa.ChunkedArray) -> Int64Array:
     """1-based place of each row within its query, whose rows stand together."""
-    numbers: npt.NDArray[np.int64] = _run_numbers(query_ids).to_numpy()
-    return np.arange(len(numbers)) - np.searchsorted(numbers, numbers) + 1
+    return _places(_run_numbers(query_ids).to_numpy())
+
+
+def trec_eval_order(passage_ids: Sequence[str], scores: Sequence[float]) -> Int64Array:
+    """The positions of the candidates of one query or several, as trec_eval orders them.
+
+    By score, then by passage id (by code point), both descending.
+    """
+    keys = pa.table(
+        {"passage_id": pa.array(passage_ids, pa.string()), "score": pa.array(scores, pa.float64())}
+    )
+    order = pc.sort_indices(keys, [("score", "descending"), ("passage_id", "descending")])
+    return np.asarray(order.to_numpy(), np.int64)
+
+
+def input_order(scores: npt.NDArray[np.floating[Any]]) -> Int64Array:
+    """The positions of the scores, best first; equal ones as they came."""
+    return np.argsort(-scores, kind="stable")
+
+
+def reversed_input_order(scores: npt.NDArray[np.floating[Any]]) -> Int64Array:
+    """The positions of the scores, best first; equal ones from the last to the first."""
+    return np.argsort(scores, kind="stable")[::-1]
+
+
+def _places(query_numbers: Int64Array) -> Int64Array:
+    """1-based place of each row among those of its number, which stand together and ascend."""
+    return np.arange(len(query_numbers)) - np.searchsorted(query_numbers, query_numbers) + 1
 
 
 def _run_numbers(query_ids: pa.ChunkedArray) -> pa.Array:

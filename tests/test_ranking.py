@@ -3,10 +3,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ranking import original_ranks, rank
+from pipeline.ranking import input_order, original_ranks, rank, reversed_input_order, trec_eval_order
 
 groups = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=8), max_size=5)
 
@@ -45,6 +45,7 @@ def test_no_candidates() -> None:
     assert rank(empty, np.zeros(0, np.float32), top_k=3).num_rows == 0
 
 
+@settings(deadline=None)
 @given(groups, st.integers(1, 5))
 def test_ranks_agree_with_sorting_each_query(scores: list[list[int]], top_k: int) -> None:
     rows = [(f"q{q}", f"p{p}", score) for q, group in enumerate(scores) for p, score in enumerate(group)]
@@ -65,3 +66,28 @@ def test_ranks_agree_with_sorting_each_query(scores: list[list[int]], top_k: int
 def test_places_begin_anew_with_each_query() -> None:
     assert original_ranks(pa.chunked_array([["b", "b", "a"], ["a", "a", "c"]])).tolist() == [1, 2, 1, 2, 3, 1]
     assert original_ranks(pa.chunked_array([[]], pa.string())).tolist() == []
+
+
+EQUAL = np.array([1, 2, 1, 2, 0], np.float32)
+
+
+def test_each_rule_for_equal_scores() -> None:
+    ids = ["a", "b", "c", "é", "z"]
+    assert trec_eval_order(ids, EQUAL.tolist()).tolist() == [3, 1, 2, 0, 4]
+    assert input_order(EQUAL).tolist() == [1, 3, 0, 2, 4]
+    assert reversed_input_order(EQUAL).tolist() == [3, 1, 2, 0, 4]
+    ranked = rank(table(["q"] * 5, ids), EQUAL, top_k=None)
+    assert ranked["passage_id"].to_pylist() == ["b", "é", "a", "c", "z"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "ab", "b", "é", "熊", ""])), max_size=12))
+def test_trec_evals_order_is_by_score_and_id_both_descending(rows: list[tuple[int, str]]) -> None:
+    order = trec_eval_order([passage_id for _, passage_id in rows], [score for score, _ in rows])
+    assert [rows[position] for position in order] == sorted(rows, reverse=True)
+
+
+def test_no_scores_have_an_order() -> None:
+    none = np.zeros(0, np.float32)
+    orders = (input_order(none), reversed_input_order(none), trec_eval_order([], []))
+    assert [order.tolist() for order in orders] == [[], [], []]

@@ -1,6 +1,6 @@
-"""How good a run is, and whether it is better than another: measures, and a paired significance test."""
+"""How good a run is, and whether it is better than another."""
 
-from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,15 +8,14 @@ import ir_measures
 import numpy as np
 import numpy.typing as npt
 from ir_measures import Measure, Qrel, ScoredDoc
-from scipy.stats import permutation_test
 
 from pipeline.errors import ConfigError, InputError
-from pipeline.tables.input.files import open_input
+from pipeline.evaluation.qrels import read_qrels
+from pipeline.evaluation.significance import p_value
+from pipeline.ranking import trec_eval_order
 from pipeline.tables.output.run import RunRow, read_whole_run
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
-_RESAMPLES = 10_000
-_BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,7 @@ class Comparison:
 
     @property
     def p_value(self) -> float | None:
-        """Of the two-sided paired randomization test (Smucker, Allan, Carterette, CIKM 2007)."""
-        if self.before is None:
-            return None
-        if np.array_equal(self.before, self.after):
-            return 1.0
-        test = permutation_test(
-            (self.after, self.before),
-            lambda a, b, axis: np.mean(a - b, axis=axis),
-            permutation_type="samples",
-            n_resamples=_RESAMPLES,
-            rng=np.random.default_rng(0),
-        )
-        return float(test.pvalue)
+        return None if self.before is None else p_value(self.before, self.after)
 
 
 def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[Comparison]:
@@ -65,38 +52,6 @@ def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[
         baseline_rows, _ = read_whole_run(baseline)
         before = _per_query(parsed, judgments, _cut(baseline_rows, top_k))
     return [_compare(measure, after, before) for measure in parsed]
-
-
-def read_qrels(url: str) -> list[Qrel]:
-    """Judgments from a TREC file (query iteration passage relevance) or one of BEIR's, known by its header.
-
-    Raises InputError naming the line.
-    """
-    judgments: list[Qrel] = []
-    beir = False
-    with open_input(url) as stream:
-        for number, line in enumerate(stream, start=1):
-            if number == 1 and line.removeprefix(BOM_UTF8).split() == _BEIR_HEADER:
-                beir = True
-                continue
-            try:
-                judgments.append(_beir_qrel(line) if beir else _trec_qrel(line))
-            except ValueError as error:
-                form = "query, tab, passage, tab, score" if beir else "query iteration passage relevance"
-                raise InputError(f"{url} line {number}: not `{form}`") from error
-    if not judgments:
-        raise InputError(f"{url}: no judgments in it")
-    return judgments
-
-
-def _trec_qrel(line: bytes) -> Qrel:
-    query_id, iteration, passage_id, relevance = (part.decode() for part in line.split())
-    return Qrel(query_id, passage_id, int(relevance), iteration)
-
-
-def _beir_qrel(line: bytes) -> Qrel:
-    query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
-    return Qrel(query_id, passage_id, int(relevance), "0")
 
 
 Values = dict[str, dict[str, float]]
@@ -127,13 +82,12 @@ def _per_query(measures: list[Measure], judgments: list[Qrel], rows: Iterable[Ru
 def _cut(rows: list[RunRow], top_k: int | None) -> list[RunRow]:
     if top_k is None:
         return rows
-    # trec_eval's order: by score, then by passage id, both descending.
-    ordered = sorted(rows, key=lambda row: (row.score, row.passage_id), reverse=True)
-    seen: dict[str, int] = {}
+    order = trec_eval_order([row.passage_id for row in rows], [row.score for row in rows])
+    ranks: Counter[str] = Counter()
     kept = []
-    for row in ordered:
-        seen[row.query_id] = seen.get(row.query_id, 0) + 1
-        if seen[row.query_id] <= top_k:
+    for row in (rows[position] for position in order):
+        ranks[row.query_id] += 1
+        if ranks[row.query_id] <= top_k:
             kept.append(row)
     return kept
 

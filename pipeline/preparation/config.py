@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.tables.input.config import PairsConfig, TextsConfig
+from pipeline.tables.config import PairsConfig, TextsConfig
 
 
 class PreparedConfig(BaseModel):

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.output import FORMAT_VERSION, JobRecord
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
-from pipeline.tables.input.config import TextsConfig
+from pipeline.tables.config import TextsConfig
 from pipeline.tables.sources import Source, scan
 
 _PARTITION_BYTES = 128 * 2**20

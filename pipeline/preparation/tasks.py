@@ -21,7 +21,9 @@ from pipeline.preparation.joining import (
     text_rows,
 )
 from pipeline.preparation.plan import Preparation
-from pipeline.tables.input.config import ColumnNames, TextsConfig
+from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.beir import with_titles
+from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes
@@ -151,15 +153,9 @@ def _texts(file_range: FileRange, source: Source, config: TextsConfig, kind: str
             raise InputError(f"{file_range.file} row {number}: a text without {own.id!r}")
         yield {
             f"{kind}_id": ids,
-            kind: _with_title(table[title].combine_chunks(), text) if title else text,
+            kind: with_titles(table[title].combine_chunks(), text) if title else text,
             "row": row,
         }
-
-
-def _with_title(title: pa.Array, text: pa.Array) -> pa.Array:
-    """Title and text with a space between them, as BEIR does."""
-    both = pc.utf8_trim_whitespace(pc.binary_join_element_wise(title, text, " "))
-    return pc.if_else(pc.fill_null(pc.equal(title, ""), True), text, both)
 
 
 def _output_rows(kept: pa.Table, found: Preparation) -> pa.Table:

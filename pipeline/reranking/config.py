@@ -19,7 +19,7 @@ from pydantic import (
 from pipeline.config_file import flatten, load
 from pipeline.placement import ActorsConfig
 from pipeline.scoring.config import ScorerConfig
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
 from pipeline.tables.schema import score_columns
 

@@ -18,7 +18,7 @@ from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
-from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, lease
@@ -92,9 +92,8 @@ def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
 
 
 def _open(config: RerankConfig) -> Directory:
-    # An Iceberg table is a metadata file, or a catalog's name.
-    inputs = [] if config.input.format == "iceberg" else [config.input.path]
-    return output.open_directory(config.output.path, inputs)
+    table = directory_of(config.input)
+    return output.open_directory(config.output.path, [] if table is None else [table])
 
 
 def _work(

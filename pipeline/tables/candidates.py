@@ -3,52 +3,23 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import log
 from pipeline.errors import InputError
-from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, trec
+from pipeline.tables.config import InputConfig
+from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
 from pipeline.tables.input.cleaning import clean
-from pipeline.tables.input.config import InputConfig
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
-from pipeline.tables.input.layout import Layout, common_type, scan_schema
-from pipeline.tables.input.shards import FileRange, FileScan, Shard, cut_shards
+from pipeline.tables.input.json_values import common_type
+from pipeline.tables.input.layout import Layout, scan_schema
+from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
+from pipeline.tables.storage import absolute
 
 _SCAN_THREADS, _SCANNED_AT_ONCE = 32, 1024
-
-
-class Format(Protocol):
-    """A module in `formats/`."""
-
-    def scan(self, file: SourceFile, layout: Layout) -> FileScan:
-        """Where the file's queries stand. Raises InputError for a file that is not what it should be."""
-
-    def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
-
-
-FORMATS: dict[str, Format] = {
-    "parquet": parquet,
-    "jsonl": jsonl,
-    "csv": csv,
-    "trec": trec,
-    "delta": parquet,
-    "iceberg": parquet,
-    "lance": lance,
-}
-_SUFFIXES = {
-    "parquet": parquet.SUFFIXES,
-    "jsonl": jsonl.SUFFIXES,
-    "csv": csv.SUFFIXES,
-    "trec": trec.SUFFIXES,
-}
-"""Endings of the files that a directory is searched for, in lower case."""
-_SNAPSHOTS = {"delta": delta.snapshot, "iceberg": iceberg.snapshot, "lance": lance.snapshot}
-"""Tables that know their files themselves."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +30,7 @@ class Plan:
     schema: pa.Schema
     """Types of query_id, passage_id and the kept columns (a struct), the same in all files."""
     texts: tuple[SourceFile, ...]
-    """trec only: the files that hold the queries and the passages."""
+    """The files that hold the queries and the passages, where the table holds ids alone."""
     declared: pa.Schema | None
     """The columns of a table that declares them; `Layout.declared`."""
     skipped: dict[str, str]
@@ -79,13 +50,14 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     Reads query ids only where the format allows it (Parquet). Raises InputError, naming file and row or
     column, for whatever would make the job fail or lose rows later.
     """
-    table = _snapshot(config)
-    layout = Layout(config, kept, table.schema)
-    if config.format == "jsonl":  # where a key that is missing is null, one that was forgotten is not
+    table_format = candidate_format(config.format)
+    table = _snapshot(config, table_format)
+    layout = _layout(config, kept, table.schema)
+    if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
-    types = _Types(lenient=config.format == "jsonl")
-    shards = tuple(cut_shards(map(types.add, _scans(table.files, layout)), shard_pairs))
+    types = _Types(lenient=table_format.TRAITS.rows_name_columns)
+    shards = tuple(cut_shards(map(types.add, _scans(table.files, table_format, layout)), shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
     return Plan(shards, types.schema(), texts, table.schema, table.skipped)
@@ -95,26 +67,39 @@ def read_shard(
     shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
-    layout = Layout(config, kept, plan.declared)
+    table_format = candidate_format(config.format)
+    layout = _layout(config, kept, plan.declared)
     parts = []
     for file in plan.texts:
         check_unchanged(file.url, file.identity)
     for file_range in shard.file_ranges:
-        if config.format != "lance":  # whose fragments are no files, and compared where they are read
+        if table_format.TRAITS.files_are_compared:
             check_unchanged(file_range.file, file_range.identity)
-        part = FORMATS[config.format].read(file_range, layout, plan.schema)
+        part = table_format.read(file_range, layout, plan.schema)
         parts.append(part.append_column("file", pa.array([file_range.file] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return candidates, rejects
 
 
-def _snapshot(config: InputConfig) -> Snapshot:
-    if config.format in _SNAPSHOTS:
-        table = _SNAPSHOTS[config.format](config.path, config.version)
+def directory_of(config: InputConfig) -> str | None:
+    """Where the table lies, for every process; None where its path is a name and no place."""
+    if not candidate_format(config.format).TRAITS.path_is_place:
+        return None
+    return absolute(config.path).rstrip("/")
+
+
+def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None) -> Layout:
+    return Layout(config.columns, kept, declared, config.queries, config.passages)
+
+
+def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
+    if isinstance(table_format, SnapshotFormat):
+        table = table_format.snapshot(config.path, config.version)
         log.info("table", path=config.path, version=table.version)
         return table
-    files, skipped = find_files(config.path, _SUFFIXES[config.format])
+    assert isinstance(table_format, FileFormat)
+    files, skipped = find_files(config.path, table_format.SUFFIXES)
     return Snapshot(files, skipped=skipped)
 
 
@@ -122,10 +107,12 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
     """Every pair that was counted for the plan is here once, to be scored or refused."""
     # A row whose list is null was refused as one and counted as none.
     without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
-    found = candidates.num_rows + rejects.num_rows - without_list
-    if found != shard.pairs:
+    pairs_read = candidates.num_rows + rejects.num_rows - without_list
+    if pairs_read != shard.pairs:
         files = ", ".join(file_range.file for file_range in shard.file_ranges)
-        raise InputError(f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {found} were read")
+        raise InputError(
+            f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {pairs_read} were read"
+        )
 
 
 def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
@@ -140,16 +127,18 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
             )
 
 
-def _scans(files: list[SourceFile], layout: Layout) -> Iterator[FileScan]:
-    scan = FORMATS[layout.input.format].scan
+def _scans(files: list[SourceFile], table_format: CandidateFormat, layout: Layout) -> Iterator[FileScan]:
+    def scan_all(group: list[SourceFile]) -> list[FileScan]:
+        return [table_format.scan(file, layout) for file in group]
+
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all
-            some = files[start : start + _SCANNED_AT_ONCE]
-            step = max(1, len(some) // (4 * _SCAN_THREADS))  # a file alone costs less than a thread's turn
-            groups = [some[first : first + step] for first in range(0, len(some), step)]
+            chunk = files[start : start + _SCANNED_AT_ONCE]
+            step = max(1, len(chunk) // (4 * _SCAN_THREADS))  # a file alone costs less than a thread's turn
+            groups = [chunk[at : at + step] for at in range(0, len(chunk), step)]
             # All of them before the first is used: threads that wait for each other's turns are slow.
-            for group in list(threads.map(lambda group: [scan(file, layout) for file in group], groups)):
-                yield from group
+            for scans in list(threads.map(scan_all, groups)):
+                yield from scans
 
 
 class _Types:

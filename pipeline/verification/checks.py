@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes, read_run_shards
 from pipeline.tables.schema import score_columns

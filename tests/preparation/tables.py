@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 
 Row = dict[str, Any]
 QUERIES = {"q1": "first query", "q2": "second ? 熊", "q3": "third"}

@@ -9,7 +9,7 @@ from pipeline.reranking.config import RerankConfig, load_config
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.family import load_family
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
 from pipeline.verification.checks import PUBLISHED
 from tests.conftest import DATA, TINY

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.tables.candidates import Plan, plan_table, read_shard
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 
 TEXTS = ("query_id", "query", "passage_id", "passage")
 Row = dict[str, Any]

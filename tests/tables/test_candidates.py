@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from tests.tables.conftest import TEXTS, WRITERS, nested, plan, read_all, rows, write_jsonl, write_parquet
 
 

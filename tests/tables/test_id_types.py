@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.ranking import rank
 from pipeline.tables.candidates import plan_table, read_shard
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import write_shard
 

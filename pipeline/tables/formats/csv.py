@@ -12,11 +12,14 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import TableScan, joined_chars, read_rows, scan_rows, text_types
 
+TRAITS = Traits()
 SUFFIXES = with_compression(".csv", ".tsv")
 
 _MAX_LINES = 10_000
@@ -142,3 +145,13 @@ def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if len(fields) != len(header):
             raise InputError(f"{url} line {number}: not a record of {len(header)} fields, as the header has")
         yield number, {name: value or None for name, value in zip(header, fields, strict=True)}
+
+
+def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+    return scan_rows(file, rows, text_types, joined_chars)
+
+
+def read_table(
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    return read_rows(file_range, rows, layout, schema)

@@ -10,8 +10,13 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
+from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute
+
+TRAITS = Traits(extra="delta")
+scan, read = parquet.scan, parquet.read
 
 _READABLE = {
     "deletionVectors",  # where there are none
@@ -25,7 +30,7 @@ _READABLE = {
 
 def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises InputError for what is no Delta table, or one that needs more than this reads."""
-    deltalake = library("deltalake", "delta")
+    deltalake = library("deltalake", TRAITS)
     try:
         table = deltalake.DeltaTable(absolute(url), version, storage_options=object_store_options())
         _check(url, table)

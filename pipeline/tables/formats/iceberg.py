@@ -10,8 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
+from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute
+
+TRAITS = Traits(extra="iceberg", path_is_place=False)
+scan, read = parquet.scan, parquet.read
 
 CATALOG = "catalog://"
 _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
@@ -55,13 +60,13 @@ def check_readable(url: str, task: Any) -> None:
 def _load(url: str) -> Any:
     if url.startswith(CATALOG):
         name, _, identifier = url.removeprefix(CATALOG).partition("/")
-        return library("pyiceberg.catalog", "iceberg").load_catalog(name).load_table(identifier)
+        return library("pyiceberg.catalog", TRAITS).load_catalog(name).load_table(identifier)
     if not url.endswith(".metadata.json"):
         raise InputError(
             f"{url}: an Iceberg table is named by its metadata file (.../metadata/N-....metadata.json) or as"
             f" {CATALOG}CATALOG/NAMESPACE.TABLE"
         )
-    return library("pyiceberg.table", "iceberg").StaticTable.from_metadata(absolute(url), _FILE_IO)
+    return library("pyiceberg.table", TRAITS).StaticTable.from_metadata(absolute(url), _FILE_IO)
 
 
 def _identities(table: Any) -> list[Any]:

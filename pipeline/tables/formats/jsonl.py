@@ -5,18 +5,25 @@ that is none as JSON.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from typing import IO, Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, common_type, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.json_values import as_type, common_type, common_types, type_of
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
 
+TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
 
@@ -41,9 +48,9 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
             runs.add(row.get(own.query_id), start, number, len(candidates))
             for candidate in candidates:
                 if pa.types.is_null(passage_id):
-                    passage_id = _type_of(candidate.get(own.passage_id))
+                    passage_id = type_of(candidate.get(own.passage_id))
                 for ours, theirs in layout.kept.items():
-                    kept[ours] = common_type(kept[ours], _type_of(candidate.get(theirs, row.get(theirs))))
+                    kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     passage_id = passage_id if pa.types.is_integer(passage_id) else pa.string()
@@ -130,22 +137,9 @@ def _kept(
     kept = {}
     for field in schema.field("kept").type:
         theirs = layout.kept[field.name]
-        value = candidate.get(theirs, row.get(theirs))
-        if pa.types.is_string(field.type) and value is not None and not isinstance(value, str):
-            value = json.dumps(value, ensure_ascii=False)
-        if pa.types.is_floating(field.type) and isinstance(value, int):
-            value = float(value)
+        value = as_type(candidate.get(theirs, row.get(theirs)), field.type)
         kept[field.name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
     return kept
-
-
-def _type_of(value: object) -> pa.DataType:
-    if value is None:
-        return pa.null()
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return pa.string()
-    simple = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    return simple.get(type(value), pa.string())
 
 
 def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -158,17 +152,26 @@ def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, parsed
 
 
-def common_types(found: Iterable[dict[str, Any]]) -> dict[str, pa.DataType]:
-    """Every key with the type that its values have in common; text where there are none."""
-    types: dict[str, pa.DataType] = {}
-    for row in found:
-        for name, value in row.items():
-            types[name] = common_type(types.get(name, pa.null()), _type_of(value))
-    return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
+    """Reads every line of candidates, whose types no single line tells."""
+    return scan_rows(file, rows, partial(_types, layout=layout), lambda row: len(str(row)))
 
 
-def as_type(value: Any, kind: pa.DataType) -> Any:
-    """A JSON value as one of the column's type, which holds it: `common_types`."""
-    if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return float(value) if pa.types.is_floating(kind) and isinstance(value, int) else value
+def read_table(
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    return read_rows(file_range, rows, layout, schema)
+
+
+def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Types:
+    if isinstance(layout.columns, TextColumns):
+        types = common_types(sample)
+        if title := layout.columns.optional_title:
+            types.setdefault(title, pa.string())  # which later lines may have
+        return types
+    types = common_types(chain(sample, others))
+    # An id has the type of the first: `read_table` names the row where another comes.
+    for name in set(layout.ids) & types.keys():
+        first = next((row[name] for row in sample if row.get(name) is not None), None)
+        types |= common_types([{name: first}])
+    return types

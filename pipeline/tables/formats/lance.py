@@ -22,7 +22,11 @@ from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, reading_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
+from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute
+
+TRAITS = Traits(extra="lance", files_are_compared=False)
+"""Fragments are no files."""
 
 
 def snapshot(url: str, version: int | None) -> Snapshot:
@@ -65,7 +69,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
 
 
 def _dataset(url: str, version: int | None) -> Any:
-    lance = library("lance", "lance")
+    lance = library("lance", TRAITS)
     # Ray forks only to start a program at once, which harms nothing.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     try:

@@ -25,12 +25,17 @@ from pipeline.tables.input.arrow_rows import (
     wanted_columns,
 )
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
 from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import TableScan, stretch, with_partitions
 
+TRAITS = Traits()
 SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
+_TABLE_RANGE_BYTES = 64 * 2**20
+"""What is read at a time of a table that is read whole, uncompressed."""
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
@@ -114,18 +119,34 @@ def _batch_rows(parquet: pq.ParquetFile) -> int:
     return max(1, int(BATCH_ROWS / max(1.0, most)))
 
 
-def columns(url: str) -> tuple[dict[str, pa.DataType], list[tuple[int, int]]]:
-    """Every column with its type; rows and uncompressed bytes of each row group."""
-    with _opened(url) as parquet:
+def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+    with _opened(file.url) as parquet:
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
         types = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
-        return types, [(group.num_rows, group.total_byte_size) for group in groups]
+    sizes = [(group.num_rows, group.total_byte_size) for group in groups]
+    file_ranges = tuple(_table_ranges(file, sizes))
+    # A file holds a repeated text once: its bytes do not tell what the rows take in memory.
+    return TableScan(
+        with_partitions(types, file.partitions), file_ranges, sum(rows for rows, _ in sizes), None
+    )
 
 
-def tables(file_range: FileRange, wanted: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The wanted columns of a stretch, in batches with the 1-based number of their first row."""
+def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[FileRange]:
+    """Stretches of row groups, (rows, bytes), of some size; a file without rows has none."""
+    start = stop = size_bytes = 0
+    for number, (rows, group_bytes) in enumerate(groups):
+        stop, size_bytes = stop + rows, size_bytes + group_bytes
+        if stop > start and (size_bytes >= _TABLE_RANGE_BYTES or number == len(groups) - 1):
+            yield stretch(file, start, stop)
+            start, size_bytes = stop, 0
+
+
+def read_table(
+    file_range: FileRange, _layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
     with _opened(file_range.file) as parquet:
-        held = [name for name in wanted if name in parquet.schema_arrow.names]
+        held = [name for name in schema.names if name in parquet.schema_arrow.names]
         for first, batch in _rows(parquet, file_range, held):
-            rows = add_partitions(batch, wanted, file_range.partitions)
-            yield first + 1, pa.table({name: plain(rows[name]) for name in wanted})
+            rows = add_partitions(batch, schema.names, file_range.partitions)
+            table = pa.table({name: plain(rows[name]) for name in schema.names})
+            yield table, pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())

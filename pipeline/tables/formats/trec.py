@@ -1,25 +1,31 @@
 """A TREC run (query Q0 passage rank score tag), its texts in two files beside it.
 
 Each shard scans the two text files for the ids it needs: right for collections of up to some millions of
-passages. Columns to keep are rank, score and tag, and those of the path. Formats: https://trec.nist.gov
-(runs), BEIR's queries.jsonl and corpus.jsonl (title and text are joined by a space, as BEIR does), MS MARCO's
-two-column .tsv.
+passages. Columns to keep are rank, score and tag, and those of the path. Texts are BEIR's queries.jsonl and
+corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.beir import json_texts
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.trec_lines import RUN_FORM, run_line
+from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows
 
+TRAITS = Traits(noun="a TREC run", holds_texts=False)
 SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
+
+Texts = dict[str, Any]
+"""By id. What stands there may be no text, for `checked` to find."""
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
@@ -29,12 +35,12 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
     with open_input(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
             stop = start + len(line)
-            entry = _parse(line)
+            entry = _entry(line)
             good += entry is not None
             if line.strip():
                 runs.add(entry and entry["query_id"], start, number)
     if not good:
-        raise InputError(f"{file.url}: holds no line of a TREC run: query Q0 passage rank score tag")
+        raise InputError(f"{file.url}: holds no line of a TREC run: {RUN_FORM}")
     kept = {ours: columns[theirs] for ours, theirs in layout.kept.items()}
     return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), kept))
 
@@ -42,12 +48,12 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_input(file_range.file) as stream:
         lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
-        entries = [(number, _parse(line)) for _, number, line in lines if line.strip()]
+        entries = [(number, _entry(line)) for _, number, line in lines if line.strip()]
     present = [entry for _, entry in entries if entry is not None]
-    assert layout.input.queries is not None
-    assert layout.input.passages is not None
-    queries = _texts(layout.input.queries, {entry["query_id"] for entry in present})
-    passages = _texts(layout.input.passages, {entry["passage_id"] for entry in present})
+    assert layout.queries is not None
+    assert layout.passages is not None
+    queries = _texts(layout.queries, {entry["query_id"] for entry in present})
+    passages = _texts(layout.passages, {entry["passage_id"] for entry in present})
     rows = [
         _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
@@ -55,80 +61,74 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+    types = {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
+    return scan_rows(file, rows, lambda _sample, _others: types, joined_chars)
+
+
+def read_table(
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    return read_rows(file_range, rows, layout, schema)
+
+
+def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, Row]]:
+    """(line number, entry) of every line. Raises InputError for one of another form."""
+    for _, number, line in numbered_lines(stream, 0, None, 1):
+        if line.strip():
+            entry = _entry(line)
+            if entry is None:
+                raise InputError(f"{url} line {number}: not `{RUN_FORM}`")
+            yield number, entry
+
+
+def _entry(line: bytes) -> Row | None:
+    """A line as a table's row, whose rank is a number and whose tag is text; None where it is none."""
+    candidate = run_line(line)
+    if candidate is None:
+        return None
     try:
-        # Bytes part at ASCII blanks only; an id may hold others.
-        query_id, _, passage_id, rank, score, *tag = line.split()
         return {
-            "query_id": query_id.decode(),
-            "passage_id": passage_id.decode(),
-            "rank": int(rank),
-            "score": float(score),
-            "tag": b" ".join(tag).decode() or None,
+            "query_id": candidate.query_id,
+            "passage_id": candidate.passage_id,
+            "rank": int(candidate.rank),
+            "score": candidate.score,
+            "tag": candidate.tag.decode() or None,
         }
     except ValueError:
         return None
 
 
-def _row(
-    number: int,
-    entry: dict[str, Any] | None,
-    queries: dict[str, str],
-    passages: dict[str, str],
-    layout: Layout,
-) -> dict[str, Any]:
-    found = entry or {"query_id": None, "passage_id": None}
+def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout: Layout) -> Row:
+    columns = entry or {"query_id": None, "passage_id": None}
     row = {
-        "query_id": found["query_id"],
-        "query": queries.get(found["query_id"]),
-        "passage_id": found["passage_id"],
-        "passage": passages.get(found["passage_id"]),
-        "kept": {ours: found.get(theirs) for ours, theirs in layout.kept.items()},
+        "query_id": columns["query_id"],
+        "query": queries.get(columns["query_id"]),
+        "passage_id": columns["passage_id"],
+        "passage": passages.get(columns["passage_id"]),
+        "kept": {ours: columns.get(theirs) for ours, theirs in layout.kept.items()},
         "row": number,
         "item": None,
     }
     return checked(row, (pa.string(), pa.string())) if entry else {**row, "reason": "malformed_row"}
 
 
-def _texts(url: str, wanted: set[str]) -> dict[str, str]:
-    found = {}
+def _texts(url: str, wanted: set[str]) -> Texts:
+    texts: Texts = {}
     with open_input(url) as stream:
-        parse = _tsv_texts if ".tsv" in url.rpartition("/")[2].lower() else _json_texts
-        for number, text_id, text in parse(numbered_lines(stream, 0, None, 1), url):
+        numbered = ((number, line) for _, number, line in numbered_lines(stream, 0, None, 1))
+        parse = _tsv_texts if ".tsv" in url.rpartition("/")[2].lower() else json_texts
+        for number, text_id, text in parse(numbered, url):
             if text_id in wanted:
-                if text_id in found:
+                if text_id in texts:
                     raise InputError(f"{url} line {number}: id {text_id!r} stands there a second time")
-                found[text_id] = text
-    return found
+                texts[text_id] = text
+    return texts
 
 
-def _json_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
-    for _, number, line in lines:
-        try:
-            row = json.loads(line)
-            text_id, text, title = str(row["_id"]), row["text"], row.get("title") or ""
-            yield number, text_id, f"{title} {text}".strip() if title else text
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{url} line {number}: not an object with _id and text: {error!r}") from error
-
-
-def _tsv_texts(lines: Iterator[tuple[int, int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
-    for _, number, line in lines:
+def _tsv_texts(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
+    for number, line in numbered:
         text_id, tab, text = line.decode(errors="surrogateescape").rstrip("\r\n").partition("\t")
         if not tab:
             raise InputError(f"{url} line {number}: not an id, a tab and a text")
         yield number, text_id, text
-
-
-def columns() -> dict[str, pa.DataType]:
-    return {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
-
-
-def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, entry) of every line. Raises InputError for one of another form."""
-    for _, number, line in numbered_lines(stream, 0, None, 1):
-        if line.strip():
-            entry = _parse(line)
-            if entry is None:
-                raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`")
-            yield number, entry

@@ -4,17 +4,34 @@ An empty field is null. Where the file has no header line, the config names the 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from functools import partial
+from typing import IO
+
+import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import WholeLayout
+from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_lines import numbered_lines, with_compression
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
 
+TRAITS = Traits(names_columns=False)
 SUFFIXES = with_compression(".tsv", ".txt")
 
 
-def rows(
-    stream: IO[bytes], url: str, header: Sequence[str] | None = None
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
+    return scan_rows(file, partial(rows, header=layout.header), text_types, joined_chars)
+
+
+def read_table(
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    return read_rows(file_range, partial(rows, header=layout.header), layout, schema)
+
+
+def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
     """(line number, column to value) of every line. Raises InputError for one of another width."""
     for _, number, line in numbered_lines(stream, 0, None, 1):
         fields = line.decode(errors="surrogateescape").rstrip("\r\n").split("\t")

@@ -5,21 +5,38 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.config import ColumnNames, InputConfig
+from pipeline.tables.input.columns import ColumnNames, TextColumns
 from pipeline.tables.schema import candidates_schema
 
 
 @dataclass(frozen=True)
 class Layout:
-    input: InputConfig
+    """Of a candidate table."""
+
+    columns: ColumnNames
     kept: dict[str, str]
     """Pass-through columns: the name in the run, the name in the input."""
     declared: pa.Schema | None = None
     """The columns of a table that declares them whatever each of its files holds."""
+    queries: str | None = None
+    """Where the queries' texts lie, for a format that holds ids alone; `passages` likewise."""
+    passages: str | None = None
+
+
+@dataclass(frozen=True)
+class WholeLayout:
+    """Of a table that is read whole."""
+
+    columns: ColumnNames | TextColumns
+    header: tuple[str, ...] | None = None
+    """The columns' names, where the files do not tell them."""
 
     @property
-    def columns(self) -> ColumnNames:
-        return self.input.columns
+    def ids(self) -> list[str]:
+        """The columns that hold ids."""
+        if isinstance(self.columns, TextColumns):
+            return [self.columns.id]
+        return [self.columns.query_id, self.columns.passage_id]
 
 
 def scan_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, pa.DataType]) -> pa.Schema:
@@ -27,15 +44,6 @@ def scan_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, 
     return pa.schema(
         [("query_id", query_id), ("passage_id", passage_id), ("kept", pa.struct(list(kept.items())))]
     )
-
-
-def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """The type for JSON values of both types: numbers as numbers, all else as text."""
-    if pa.types.is_null(other) or one == other:
-        return one
-    if pa.types.is_null(one):
-        return other
-    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
 
 
 def reading_schema(scan: pa.Schema) -> pa.Schema:

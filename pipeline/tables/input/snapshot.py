@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile, find_file
 from pipeline.tables.input.partitions import Partitions
+from pipeline.tables.input.traits import Traits
 
 _THREADS = 16
 _FIELD_ID = b"PARQUET:field_id"
@@ -28,14 +29,14 @@ class Snapshot:
     """Files that are not read, with the reason."""
 
 
-def library(module: str, table_format: str) -> Any:
-    """The package that reads a format. Raises InputError where it is not installed."""
+def library(module: str, traits: Traits) -> Any:
+    """The package that reads a format of these traits. Raises InputError where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f"input.format {table_format} needs a package that is not here ({error.name}):"
-            f" pip install 'rayrank[{table_format}]'"
+            f"input.format {traits.extra} needs a package that is not here ({error.name}):"
+            f" pip install 'rayrank[{traits.extra}]'"
         ) from error
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_utf8
 from pipeline.tables.input.files import open_input
+from pipeline.tables.input.trec_lines import run_lines
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.schema import RUN_COLUMNS, run_schema
 from pipeline.tables.storage import is_directory
@@ -56,12 +57,8 @@ def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
 
 def _trec_rows(url: str) -> Iterator[RunRow]:
     with open_input(url) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                query_id, _, passage_id, _, score, *_ = line.split()
-                yield RunRow(query_id.decode(), passage_id.decode(), float(score))
-            except ValueError as error:
-                raise InputError(f"{url} line {number}: not `query Q0 passage rank score tag`") from error
+        for line in run_lines(enumerate(stream, start=1), url):
+            yield RunRow(line.query_id, line.passage_id, line.score)
 
 
 def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:

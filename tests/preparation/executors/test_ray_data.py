@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from tests.preparation.tables import bytes_of, planned, trec
 
 

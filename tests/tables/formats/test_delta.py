@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
-from pipeline.tables.input.config import InputConfig
+from pipeline.tables.config import InputConfig
 from tests.tables.conftest import Row, check_every_row_once, nested, plan, read_all, rows
 
 

@@ -11,8 +11,8 @@ from pyiceberg.utils.config import Config
 
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
+from pipeline.tables.config import InputConfig
 from pipeline.tables.formats.iceberg import check_readable
-from pipeline.tables.input.config import InputConfig
 from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
 
 

@@ -1,0 +1,48 @@
+"""Relevance judgments: qrels files of TREC's form or BEIR's."""
+
+from codecs import BOM_UTF8
+
+from ir_measures import Qrel
+
+from pipeline.errors import InputError
+from pipeline.tables.input.files import open_input
+from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line
+
+_BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
+_BEIR_FORM = "query, tab, passage, tab, score"
+
+
+def read_qrels(url: str) -> list[Qrel]:
+    """Judgments from a TREC file (query iteration passage relevance) or one of BEIR's, known by its header.
+
+    Raises InputError naming the line.
+    """
+    judgments: list[Qrel] = []
+    parse, form = _trec_qrel, QRELS_FORM
+    with open_input(url) as stream:
+        for number, line in enumerate(stream, start=1):
+            if number == 1 and line.removeprefix(BOM_UTF8).split() == _BEIR_HEADER:
+                parse, form = _beir_qrel, _BEIR_FORM
+                continue
+            judgment = parse(line)
+            if judgment is None:
+                raise InputError(f"{url} line {number}: not `{form}`")
+            judgments.append(judgment)
+    if not judgments:
+        raise InputError(f"{url}: no judgments in it")
+    return judgments
+
+
+def _trec_qrel(line: bytes) -> Qrel | None:
+    judgment = qrels_line(line)
+    if judgment is None:
+        return None
+    return Qrel(judgment.query_id, judgment.passage_id, judgment.relevance, judgment.iteration)
+
+
+def _beir_qrel(line: bytes) -> Qrel | None:
+    try:
+        query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
+        return Qrel(query_id, passage_id, int(relevance), "0")
+    except ValueError:
+        return None

@@ -1,0 +1,127 @@
+"""Where a table lies, of what format it is, and what its columns are called.
+
+Which formats there are, and which fields go with which, is asked of the formats themselves.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.tables.format import (
+    Format,
+    SnapshotFormat,
+    candidate_format,
+    candidate_formats,
+    whole_format,
+    whole_formats,
+)
+from pipeline.tables.input.columns import ColumnNames, TextColumns
+
+
+class InputConfig(BaseModel):
+    """The candidate table that `rerank` reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    path: str = Field(min_length=1)
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL.
+
+    delta, lance: the table's URL. iceberg: its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE.
+    """
+    format: str = "parquet"
+    """Of candidate tables, the name of a module in `pipeline/tables/formats`."""
+    version: int | None = None
+    """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
+    goes on with the version it began with, which its log tells."""
+    columns: ColumnNames = ColumnNames()
+    queries: str | None = None
+    """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
+    passages: str | None = None
+    """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        return _one_of(candidate_formats(), value)
+
+    @model_validator(mode="after")
+    def _texts_stand_apart_or_not(self) -> Self:
+        if candidate_format(self.format).TRAITS.holds_texts:
+            if self.queries or self.passages:
+                known = candidate_formats().items()
+                textless = _listed([name for name, module in known if not module.TRAITS.holds_texts])
+                raise ValueError(
+                    f"queries and passages go with format {textless}; {self.format} tables hold the texts"
+                )
+        elif not (self.queries and self.passages):
+            raise ValueError(
+                f"format {self.format} holds ids only: give queries and passages, the files with their texts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _versions_go_with_snapshots(self) -> Self:
+        known = [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
+        if self.version is not None and self.format not in known:
+            raise ValueError(f"version goes with {_listed(known)}; {self.format} files have none")
+        return self
+
+
+class WholeTableConfig(BaseModel):
+    """A table that `prepare` reads whole, whatever it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    path: str = Field(min_length=1)
+    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
+    format: str = "parquet"
+    """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, tabs between
+    the fields where the name ends in .tsv; tsv: tabs, and no quotes."""
+    header: tuple[str, ...] | None = Field(default=None, strict=False)
+    """tsv only: the columns' names, for files that have no line with them."""
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        return _one_of(whole_formats(), value)
+
+    @model_validator(mode="after")
+    def _header_names_what_has_no_names(self) -> Self:
+        if self.header is not None and whole_format(self.format).TRAITS.names_columns:
+            nameless = [name for name, module in whole_formats().items() if not module.TRAITS.names_columns]
+            raise ValueError(
+                f"header goes with format {_listed(nameless)}; {self.format} tables name their columns"
+                " themselves"
+            )
+        return self
+
+
+class PairsConfig(WholeTableConfig):
+    """The candidates to prepare: ids, and texts where no table of texts is given."""
+
+    columns: ColumnNames = ColumnNames()
+
+
+class TextsConfig(WholeTableConfig):
+    """The texts of queries or passages, by id."""
+
+    columns: TextColumns = TextColumns()
+
+    @field_validator("format")
+    @classmethod
+    def _holds_texts(cls, value: str) -> str:
+        traits = whole_format(value).TRAITS
+        if not traits.holds_texts:
+            raise ValueError(f"{traits.noun} holds no texts")
+        return value
+
+
+def _one_of(known: Mapping[str, Format], name: str) -> str:
+    if name not in known:
+        raise ValueError(f"needs one of {_listed(list(known))}")
+    return name
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

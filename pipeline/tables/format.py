@@ -1,0 +1,102 @@
+"""What a table format is, and which there are.
+
+A format is one module in `formats/`. Its file is all that it takes: nothing else lists it. What it can do is
+what it has: `scan` and `read` make it one of candidate tables, `scan_table` and `read_table` one that
+`prepare` reads; `SUFFIXES` or `snapshot` tell how its files are found, `TRAITS` what sets it apart.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from pipeline.registry import load, names_in
+from pipeline.tables import formats
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import Layout, WholeLayout
+from pipeline.tables.input.shards import FileRange, FileScan
+from pipeline.tables.input.snapshot import Snapshot
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import TableScan
+
+
+@runtime_checkable
+class Format(Protocol):
+    """A module in `formats/`."""
+
+    TRAITS: Traits
+
+
+@runtime_checkable
+class FileFormat(Format, Protocol):
+    """Its tables are files, found by their names."""
+
+    SUFFIXES: tuple[str, ...]
+    """Endings of the files that a directory is searched for, in lower case."""
+
+
+@runtime_checkable
+class SnapshotFormat(Format, Protocol):
+    """Its tables know their files themselves, and the versions they had."""
+
+    def snapshot(self, url: str, version: int | None, /) -> Snapshot:
+        """The files of one version, None for the latest. Raises InputError for what is no such table."""
+
+
+@runtime_checkable
+class CandidateFormat(Format, Protocol):
+    """Candidate tables, which are read shard by shard. Also a FileFormat or a SnapshotFormat."""
+
+    def scan(self, file: SourceFile, layout: Layout, /) -> FileScan:
+        """Where the file's queries stand. Raises InputError for a file that is not what it should be."""
+
+    def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema, /) -> pa.Table:
+        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
+
+
+@runtime_checkable
+class WholeFormat(FileFormat, Protocol):
+    """Tables that are read whole, whatever columns they hold."""
+
+    def scan_table(self, file: SourceFile, layout: WholeLayout, /) -> TableScan:
+        """A file's types and size, at the cost of a look. Raises InputError where it can't be read."""
+
+    def read_table(
+        self, file_range: FileRange, layout: WholeLayout, schema: pa.Schema, /
+    ) -> Iterator[tuple[pa.Table, pa.Array]]:
+        """The columns of `schema`, and each row's 1-based number (text files: line), in batches.
+
+        Raises InputError naming file and row for one that is not of the table's form or types.
+        """
+
+
+def candidate_formats() -> dict[str, CandidateFormat]:
+    """Every format of candidate tables, by its name. Imports all formats, and no library that they need."""
+    return {name: module for name, module in _all().items() if isinstance(module, CandidateFormat)}
+
+
+def whole_formats() -> dict[str, WholeFormat]:
+    """Every format that `prepare` reads, by its name."""
+    return {name: module for name, module in _all().items() if isinstance(module, WholeFormat)}
+
+
+def candidate_format(name: str) -> CandidateFormat:
+    """The format of that name, which a config has let pass."""
+    module = load(formats, name)
+    assert isinstance(module, CandidateFormat), name
+    return module
+
+
+def whole_format(name: str) -> WholeFormat:
+    module = load(formats, name)
+    assert isinstance(module, WholeFormat), name
+    return module
+
+
+def _all() -> dict[str, Format]:
+    modules: dict[str, Format] = {}
+    for name in names_in(formats):
+        module = load(formats, name)
+        assert isinstance(module, Format), f"formats/{name}.py: has no TRAITS"
+        modules[name] = module
+    return modules

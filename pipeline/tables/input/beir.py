@@ -1,0 +1,35 @@
+"""BEIR's tables of texts: a line an object with `_id`, `text` and, of passages, a `title`.
+
+What a model reads is the title and the text with a space between them, or the text alone where the title is
+empty, as BEIR does. The rule stands here for one text and for a column of them.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+
+
+def with_title(title: Any, text: Any) -> Any:
+    """One text. A text or title of another type goes through, for `checked` to find."""
+    return f"{title} {text}".strip() if title else text
+
+
+def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
+    """A column of them; a null title is empty, a null text stays null."""
+    both = pc.utf8_trim_whitespace(pc.binary_join_element_wise(titles, texts, " "))
+    return pc.if_else(pc.fill_null(pc.equal(titles, ""), True), texts, both)
+
+
+def json_texts(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[tuple[int, str, Any]]:
+    """(line number, id, title and text) of each line. Raises InputError for one of another form."""
+    for number, line in numbered:
+        try:
+            row = json.loads(line)
+            yield number, str(row["_id"]), with_title(row.get("title"), row["text"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{url} line {number}: not an object with _id and text: {error!r}") from error

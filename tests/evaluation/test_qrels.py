@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+from ir_measures import Qrel
+
+from pipeline.errors import InputError
+from pipeline.evaluation.qrels import read_qrels
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_trec_qrels(tmp_path: Path) -> None:
+    judged = read_qrels(write(tmp_path / "qrels", "q1 0 good 1\nq1 Q0 a\u00a0b -1\n"))
+    assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", -1, "Q0")]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_beir_qrels_are_known_by_their_header(tmp_path: Path, mark: str) -> None:
+    text = f"{mark}query-id\tcorpus-id\tscore\nq1\tgood\t1\nq2\tan id\t0\n"
+    assert read_qrels(write(tmp_path / "test.tsv", text)) == [
+        Qrel("q1", "good", 1, "0"),
+        Qrel("q2", "an id", 0, "0"),
+    ]
+    with pytest.raises(InputError, match="test.tsv line 4: not `query, tab, passage, tab, score`"):
+        read_qrels(write(tmp_path / "test.tsv", f"{text}q1 0 d 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q1 0 d\n", "qrels line 1: not `query iteration passage relevance`"),
+        ("q1 0 d 1\nq1 0 d one\n", "qrels line 2: not `query iteration passage relevance`"),
+        ("", "qrels: no judgments in it"),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_qrels(write(tmp_path / "qrels", text))

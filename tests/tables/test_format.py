@@ -1,0 +1,182 @@
+"""The registry of formats: a new one is one new file, and configs ask the formats what goes with them."""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from pipeline.preparation.config import PrepareConfig
+from pipeline.preparation.plan import Preparation
+from pipeline.preparation.plan import plan as plan_preparation
+from pipeline.preparation.tasks import read_file_range, write_part
+from pipeline.tables import formats
+from pipeline.tables.candidates import directory_of
+from pipeline.tables.config import InputConfig, PairsConfig
+from pipeline.tables.format import (
+    FileFormat,
+    SnapshotFormat,
+    candidate_format,
+    candidate_formats,
+    whole_formats,
+)
+from tests.tables.conftest import plan, read_all
+
+NEW_FORMAT = '''
+"""A candidate a line: query_id|query|passage_id|passage."""
+
+from functools import partial
+
+import pyarrow as pa
+
+from pipeline.tables.input.files import open_input
+from pipeline.tables.input.layout import reading_schema, scan_schema
+from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines
+from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import joined_chars, read_rows, scan_rows, text_types
+
+TRAITS = Traits()
+SUFFIXES = (".bars",)
+COLUMNS = ("query_id", "query", "passage_id", "passage")
+
+
+def scan(file, layout):
+    runs, stop = RunFinder(), 0
+    with open_input(file.url) as stream:
+        for start, number, line in numbered_lines(stream, 0, None, 1):
+            stop = start + len(line)
+            runs.add(line.decode().split("|")[0], start, number)
+    return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), {}))
+
+
+def read(file_range, layout, schema):
+    with open_input(file_range.file) as stream:
+        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
+        rows = [(number, line.decode().rstrip("\\n").split("|")) for _, number, line in lines]
+    ids = (pa.string(), pa.string())
+    table = [
+        checked({**dict(zip(COLUMNS, values)), "kept": {}, "row": number, "item": None}, ids)
+        for number, values in rows
+    ]
+    return pa.Table.from_pylist(table, schema=reading_schema(schema))
+
+
+def rows(stream, url):
+    for _, number, line in numbered_lines(stream, 0, None, 1):
+        yield number, dict(zip(COLUMNS, line.decode().rstrip("\\n").split("|")))
+
+
+def scan_table(file, layout):
+    return scan_rows(file, rows, text_types, joined_chars)
+
+
+def read_table(file_range, layout, schema):
+    return read_rows(file_range, rows, layout, schema)
+'''
+
+
+@pytest.fixture
+def new_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module that stands in no list, in a directory of the package."""
+    folder = tmp_path / "more formats"
+    folder.mkdir()
+    (folder / "bars.py").write_text(NEW_FORMAT)
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(folder)])
+    yield "bars"
+    sys.modules.pop("pipeline.tables.formats.bars", None)
+    vars(formats).pop("bars", None)
+
+
+def prepared(settings: dict[str, Any]) -> Preparation:
+    """A whole preparation in one partition, without Ray."""
+    config = PrepareConfig.model_validate(settings)
+    preparation, output = plan_preparation(config), config.output.path
+    parts = [
+        part
+        for file_range in preparation.file_ranges()
+        for part in read_file_range(pa.Table.from_pylist([file_range]), output, preparation)
+    ]
+    write_part(pa.concat_tables(parts), output, preparation)
+    return preparation
+
+
+def test_a_new_format_is_one_new_file(tmp_path: Path, new_format: str) -> None:
+    table = tmp_path / "table.bars"
+    table.write_text("q1|one|p1|a\nq1|one|p2|b\nq2|two|p1|a\n")
+    assert [shard.pairs for shard in plan(table, new_format, shard_pairs=1).shards] == [2, 1]
+    good, bad = read_all(table, new_format, shard_pairs=1)
+    assert [(row["query"], row["passage"], row["row"]) for row in good] == [
+        ("one", "a", 1), ("one", "b", 2), ("two", "a", 3),
+    ]  # fmt: skip
+    assert bad == []
+    output = tmp_path / "prepared"
+    prepared({"candidates": {"path": str(table), "format": new_format}, "output": {"path": str(output)}})
+    (part,) = (output / "candidates").iterdir()
+    assert pq.read_table(part)["passage_id"].to_pylist() == ["p1", "p2", "p1"]
+
+
+def test_an_unknown_format_is_refused_with_those_there_are(new_format: str) -> None:
+    with pytest.raises(ValidationError, match="bars, csv, delta, iceberg, jsonl, lance, parquet and trec"):
+        InputConfig(path="x", format="xlsx")
+    with pytest.raises(ValidationError, match="needs one of bars, csv, jsonl, parquet, trec and tsv"):
+        PairsConfig(path="x", format="delta")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"version": 3}, "version goes with delta, iceberg and lance; parquet files have none"),
+        ({"format": "csv", "queries": "q"}, "queries and passages go with format trec; csv tables hold"),
+        ({"format": "trec", "queries": "q"}, "format trec holds ids only: give queries and passages"),
+    ],
+)
+def test_fields_go_with_formats(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        InputConfig.model_validate({"path": "x", **fields})
+
+
+def test_a_header_goes_with_what_names_no_columns() -> None:
+    with pytest.raises(ValidationError, match="header goes with format tsv; csv tables name their columns"):
+        PairsConfig(path="x", format="csv", header=("a", "b"))
+    assert PairsConfig(path="x", format="tsv", header=("a", "b")).header == ("a", "b")
+
+
+def test_every_format_is_found_by_its_files_or_knows_them_itself() -> None:
+    for name, module in candidate_formats().items():
+        assert isinstance(module, FileFormat) != isinstance(module, SnapshotFormat), name
+    assert {"csv", "jsonl", "parquet", "trec", "tsv"} == whole_formats().keys()
+
+
+def test_an_extra_that_a_format_needs_is_one_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = {module.TRAITS.extra for module in candidate_formats().values()} - {None}
+    assert extras == {"delta", "iceberg", "lance"}
+    assert extras <= project["optional-dependencies"].keys()
+
+
+def test_a_table_lies_somewhere_unless_its_path_is_a_name(tmp_path: Path) -> None:
+    config = InputConfig(path=f"{tmp_path}/", format="delta")
+    assert directory_of(config) == str(tmp_path)
+    assert directory_of(InputConfig(path="catalog://prod/a.b", format="iceberg")) is None
+    assert candidate_format("iceberg").TRAITS.path_is_place is False
+
+
+def test_a_config_imports_no_library_of_a_format() -> None:
+    code = (
+        "import sys; from pipeline.tables.config import InputConfig as C;"
+        "[C(path='x', format=name) for name in ('delta', 'iceberg', 'lance')];"
+        "print(sorted({'deltalake', 'pyiceberg', 'lance', 'ray', 'torch'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_fields_are_described_by_their_docstrings() -> None:
+    assert str(InputConfig.model_fields["version"].description).startswith("delta, iceberg (a snapshot's id)")
+    assert str(PairsConfig.model_fields["header"].description).startswith("tsv only: the columns' names")
