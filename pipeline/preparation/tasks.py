@@ -26,6 +26,7 @@ from pipeline.tables.input.beir import with_titles
 from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
 from pipeline.tables.sources import Source, read
@@ -98,7 +99,7 @@ def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
     directory = Directory(output)
     with (
         directory.writing(f"candidates/{name}.parquet") as stream,
-        pq.ParquetWriter(stream, found.output_schema, compression="zstd") as writer,
+        pq.ParquetWriter(stream, stamped(found.output_schema, "candidates"), compression="zstd") as writer,
     ):
         for stretch in chain([first], stretches):
             complete = texts.attach(stretch) if texts else stretch
@@ -115,7 +116,7 @@ def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
         directory.remove_file(f"candidates/{name}.parquet")
     refused = pa.concat_tables(rejects)
     if refused.num_rows:
-        directory.write(f"rejects/{name}.parquet", parquet_bytes(refused))
+        directory.write(f"rejects/{name}.parquet", parquet_bytes(refused, "rejects"))
     counts = Counter(refused["reason"].to_pylist())
     report = PartReport(name=name, written=written, queries=queries, rejected=dict(counts))
     return pa.table({"report": [report.model_dump_json()]})

@@ -133,7 +133,7 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
             "passage": [passage for _, passage in pairs],
         }
     )
-    directory.write("candidates.parquet", parquet_bytes(table))
+    directory.write("candidates.parquet", parquet_bytes(table, "candidates"))
     output = config.output.model_copy(
         update={"path": f"{directory.url}/out", "top_k": None, "keep_columns": {}, "trec_run": False}
     )

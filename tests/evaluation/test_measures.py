@@ -58,7 +58,7 @@ def test_before_and_after(tmp_path: Path) -> None:
 def test_a_baseline_is_cut_as_the_run_was_in_trec_evals_order(tmp_path: Path) -> None:
     output = Directory(str(tmp_path / "out"))
     run = pa.table({"query_id": ["q"], "passage_id": ["a"], "rank": pa.array([1], pa.int32())})
-    output.write("run/shard-000000.parquet", parquet_bytes(run))
+    output.write("run/shard-000000.parquet", parquet_bytes(run, "run"))
     output.write("summary.json", b'{"top_k": 1}')
     output.write("_SUCCESS", b"")
     # Of equal scores trec_eval takes the larger id: `b` stays, and `a` alone is relevant.

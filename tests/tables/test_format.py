@@ -118,6 +118,7 @@ def test_a_new_format_is_one_new_file(tmp_path: Path, new_format: str) -> None:
     output = tmp_path / "prepared"
     prepared({"candidates": {"path": str(table), "format": new_format}, "output": {"path": str(output)}})
     (part,) = (output / "candidates").iterdir()
+    assert pq.read_schema(part).metadata == {b"rayrank": b'{"kind": "candidates", "format_version": 1}'}
     assert pq.read_table(part)["passage_id"].to_pylist() == ["p1", "p2", "p1"]
 
 

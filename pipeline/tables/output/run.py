@@ -13,6 +13,7 @@ from pipeline.tables.input.cleaning import is_utf8
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.trec_lines import run_lines
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import Kind, check_version, stamped
 from pipeline.tables.schema import RUN_COLUMNS, run_schema
 from pipeline.tables.storage import is_directory
 
@@ -31,9 +32,9 @@ def write_shard(
     schema = run_schema(query_id, passage_id, layer_scores, kept_type)
     kept = ranked["kept"].combine_chunks().flatten()
     columns = [ranked[column] for column in (*RUN_COLUMNS, *layer_scores)]
-    output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema)))
+    output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema), "run"))
     if rejects.num_rows:
-        output.write(f"rejects/{name}.parquet", parquet_bytes(rejects))
+        output.write(f"rejects/{name}.parquet", parquet_bytes(rejects, "rejects"))
 
 
 class RunRow(NamedTuple):
@@ -105,7 +106,10 @@ def _read_shard(output: Directory, file: str) -> pa.Table:
     data = output.read(f"run/{file}")
     if data is None:
         raise InputError(f"{output.url}/run/{file}: is gone, though its marker says that it was written")
-    return pq.read_table(io.BytesIO(data))
+    table = pq.read_table(io.BytesIO(data))
+    way_out = "Read it with the version that wrote it, or rerank again to another output.path"
+    check_version(table.schema, f"{output.url}/run/{file}", "run", way_out, needed=False)
+    return table
 
 
 def _trec_lines(table: pa.Table) -> Iterator[str]:
@@ -119,8 +123,10 @@ def _text(value: str | int | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A Parquet file of one table."""
+def parquet_bytes(table: pa.Table, kind: Kind) -> bytes:
+    """A Parquet file of one table, which says of what kind and version it is. Same table, same bytes."""
     stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata(stamped(table.schema, kind).metadata), stream, compression="zstd"
+    )
     return stream.getvalue()

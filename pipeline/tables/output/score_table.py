@@ -48,7 +48,7 @@ def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
 def write_scores(output: Directory, name: str, hashes: pa.Table, results: pa.Table) -> None:
     """hashes: `hash_pairs`; results: a `result_schema` row each."""
     table = pa.table([*hashes.columns, *results.columns], schema=pa.schema([*hashes.schema, *results.schema]))
-    output.write(f"{_SCORES}/{name}.parquet", parquet_bytes(table))
+    output.write(f"{_SCORES}/{name}.parquet", parquet_bytes(table, "scores"))
 
 
 @dataclass(frozen=True)

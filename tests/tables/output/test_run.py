@@ -83,3 +83,14 @@ def test_ids_that_a_trec_run_cant_hold_are_named(broken: str | bytes) -> None:
     ):
         check_trec_ids(pa.table({"query_id": ["q"], "passage_id": [broken], **PLACE}))
     check_trec_ids(pa.table({"query_id": [7], "passage_id": ["fine\u00a0too"], **PLACE}))
+
+
+def test_every_file_says_of_what_kind_it_is(tmp_path: Path) -> None:
+    rejects = pa.table(
+        [["x"] if pa.types.is_string(field.type) else [1] for field in NONE_REJECTED.schema],
+        schema=NONE_REJECTED.schema,
+    )
+    write_shard(Directory(str(tmp_path)), "s", ranked(), rejects)
+    for kind in ("run", "rejects"):
+        metadata = pq.read_schema(tmp_path / kind / "s.parquet").metadata
+        assert metadata[b"rayrank"] == b'{"kind": "%s", "format_version": 1}' % kind.encode()
