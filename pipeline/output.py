@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import OutputError
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.storage import absolute
 
-FORMAT_VERSION = 1
 _RECORD, _SUMMARY, _SUCCESS = "_manifest/plan.json", "summary.json", "_SUCCESS"
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10

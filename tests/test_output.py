@@ -4,7 +4,6 @@ import pytest
 
 from pipeline.errors import OutputError
 from pipeline.output import (
-    FORMAT_VERSION,
     JobRecord,
     check_output,
     check_written,
@@ -16,6 +15,7 @@ from pipeline.output import (
     write_record,
 )
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from tests.reporting.reports import summary
 
 RESULTS = ("run", "_manifest/done")

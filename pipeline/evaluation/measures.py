@@ -11,9 +11,9 @@ from ir_measures import Measure, Qrel, ScoredDoc
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.qrels import read_qrels
+from pipeline.evaluation.runs import RunRow, read_whole_run
 from pipeline.evaluation.significance import p_value
 from pipeline.ranking import trec_eval_order
-from pipeline.tables.output.run import RunRow, read_whole_run
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 

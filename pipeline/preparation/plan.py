@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from pipeline.config_file import flatten
 from pipeline.errors import InputError
-from pipeline.output import FORMAT_VERSION, JobRecord
+from pipeline.output import JobRecord
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import TextsConfig
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.sources import Source, scan
 
 _PARTITION_BYTES = 128 * 2**20

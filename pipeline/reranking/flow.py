@@ -7,7 +7,7 @@ import time
 from typing import cast
 
 from pipeline import log, output, registry
-from pipeline.output import FORMAT_VERSION, JobRecord
+from pipeline.output import JobRecord
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
 from pipeline.reporting.summary import Summary, totalled, versions
@@ -21,6 +21,7 @@ from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease, lease
 from pipeline.tables.output.markers import done_shards, names_done
 from pipeline.tables.output.run import write_trec_run

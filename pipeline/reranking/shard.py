@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, ScoringError
-from pipeline.output import FORMAT_VERSION
 from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -26,6 +25,7 @@ from pipeline.scoring.scorer import Scored
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport, mark_done
 from pipeline.tables.output.run import check_trec_ids, write_shard
 from pipeline.tables.output.score_table import PreviousScores, distinct_queries, hash_pairs, write_scores

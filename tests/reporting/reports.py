@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.output import FORMAT_VERSION
 from pipeline.reporting.summary import Summary, totalled
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import Quarantined
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport
 from pipeline.tables.output.statistics import Distribution, RankChanges
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.statistics import Distribution, RankChanges
 
 DONE = "_manifest/done"
@@ -99,7 +100,9 @@ def done_shards(output: Directory, shards: tuple[Shard, ...]) -> Iterator[ShardR
 
 
 def _read_markers(output: Directory, names: list[str]) -> Iterator[ShardReport]:
-    """A large job has many markers: they are not all held at once. A broken one counts as none."""
+    """A large job has many markers: they are not all held at once. One that is broken, or of another format,
+    counts as none.
+    """
     with ThreadPoolExecutor(_READ_THREADS) as threads:
         for start in range(0, len(names), _READ_AT_ONCE):
             reports = threads.map(
@@ -113,4 +116,4 @@ def _read_marker(output: Directory, name: str) -> ShardReport | None:
         report = ShardReport.model_validate_json(output.read(f"{DONE}/{name}.json") or b"")
     except ValidationError:
         return None
-    return report if report.name == name else None
+    return report if (report.name, report.format_version) == (name, FORMAT_VERSION) else None

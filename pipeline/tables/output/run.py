@@ -1,21 +1,16 @@
 """The run: what one shard leaves in the output directory."""
 
 import io
-import json
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_utf8
-from pipeline.tables.input.files import open_input
-from pipeline.tables.input.trec_lines import run_lines
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import Kind, check_version, stamped
 from pipeline.tables.schema import RUN_COLUMNS, run_schema
-from pipeline.tables.storage import is_directory
 
 RUN_TAG = "rayrank"
 
@@ -35,44 +30,6 @@ def write_shard(
     output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema), "run"))
     if rejects.num_rows:
         output.write(f"rejects/{name}.parquet", parquet_bytes(rejects, "rejects"))
-
-
-class RunRow(NamedTuple):
-    """One candidate of a run; ids as text."""
-
-    query_id: str
-    passage_id: str
-    score: float
-
-
-def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
-    """The rows of a TREC run, or of a job's output directory, and the top_k at which the latter was cut.
-
-    A job's rows have the negated rank for a score: it tells equal scores apart, as the job did. Raises
-    InputError for what is neither, or for an output that is not finished.
-    """
-    if is_directory(url):
-        return _job_rows(Directory(url))
-    return list(_trec_rows(url)), None
-
-
-def _trec_rows(url: str) -> Iterator[RunRow]:
-    with open_input(url) as stream:
-        for line in run_lines(enumerate(stream, start=1), url):
-            yield RunRow(line.query_id, line.passage_id, line.score)
-
-
-def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
-    summary = output.read("summary.json")
-    if summary is None or output.read("_SUCCESS") is None:
-        raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
-    rows = []
-    for table in read_run_shards(output):
-        columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
-        rows += [
-            RunRow(_text(query), _text(passage), -rank) for query, passage, rank in zip(*columns, strict=True)
-        ]
-    return rows, json.loads(summary)["top_k"]
 
 
 def read_run_shards(output: Directory) -> Iterator[pa.Table]:
@@ -116,10 +73,11 @@ def _trec_lines(table: pa.Table) -> Iterator[str]:
     columns = ("query_id", "passage_id", "rank", "score")
     for query_id, passage_id, rank, score in zip(*(table[name].to_pylist() for name in columns), strict=True):
         # Nine digits tell every float32 from its neighbours.
-        yield f"{_text(query_id)} Q0 {_text(passage_id)} {rank} {score:.9g} {RUN_TAG}\n"
+        yield f"{id_text(query_id)} Q0 {id_text(passage_id)} {rank} {score:.9g} {RUN_TAG}\n"
 
 
-def _text(value: str | int | bytes) -> str:
+def id_text(value: str | int | bytes) -> str:
+    """An id as a TREC file has it."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import check_version
 from pipeline.tables.output.markers import markers
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import result_schema
 
 _SCORES = "scores"
+_WAY_OUT = "leave reuse out to score every pair"
 
 
 def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
@@ -87,19 +89,21 @@ class PreviousScores:
         found = sorted({self.names[shard] for shard in np.concatenate([np.zeros(0, np.int32), *places])})
         output = Directory(self.url)
         tables = [pa.schema([("pair", pa.binary(16)), *schema]).empty_table()]
-        tables += [self._read(output, name).select(tables[0].column_names) for name in found]
+        tables += [self._read(output, name, tables[0].column_names) for name in found]
         previous = pa.concat_tables(tables).combine_chunks()
         at = pc.index_in(hashes["pair"].combine_chunks(), value_set=previous["pair"].combine_chunks())
         return previous.select(schema.names).take(at)
 
-    def _read(self, output: Directory, name: str) -> pa.Table:
+    def _read(self, output: Directory, name: str, columns: list[str]) -> pa.Table:
+        file = f"reuse: {output.url}/{_SCORES}/{name}.parquet"
         data = output.read(f"{_SCORES}/{name}.parquet")
         if data is None:
-            raise InputError(
-                f"reuse: {output.url}/{_SCORES}/{name}.parquet: is gone, though its marker says that it was"
-                " written; leave reuse out to score every pair"
-            )
-        return pq.read_table(io.BytesIO(data))
+            raise InputError(f"{file}: is gone, though its marker says that it was written; {_WAY_OUT}")
+        table = pq.read_table(io.BytesIO(data))
+        check_version(table.schema, file, "scores", _WAY_OUT.capitalize(), needed=True)
+        if missing := [name for name in columns if name not in table.column_names]:
+            raise InputError(f"{file}: has no column {missing[0]!r}; {_WAY_OUT}")
+        return table.select(columns)
 
 
 def distinct_queries(hashes: pa.Table) -> bytes:

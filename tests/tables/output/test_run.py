@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import RunRow, check_trec_ids, read_whole_run, write_shard, write_trec_run
+from pipeline.tables.output.run import check_trec_ids, write_shard, write_trec_run
 from pipeline.tables.schema import rejects_schema
 
 KEPT = pa.struct([("url", pa.string())])
@@ -58,19 +58,6 @@ def test_the_trec_run_holds_every_float32_exactly(tmp_path: Path) -> None:
     lines = (tmp_path / "run.trec").read_text().splitlines()
     assert lines[0] == "q Q0 b 1 0.100000001 rayrank"
     assert lines[2] == "q Q0 b 1 -16777216 rayrank"
-    rows, top_k = read_whole_run(str(tmp_path / "run.trec"))
-    assert rows[0] == RunRow("q", "b", 0.100000001)
-    assert top_k is None
-
-
-def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
-    output = Directory(str(tmp_path))
-    write_shard(output, "s", ranked(), NONE_REJECTED)
-    output.write("summary.json", b'{"top_k": 2}')
-    with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
-        read_whole_run(str(tmp_path))
-    output.write("_SUCCESS", b"")
-    assert read_whole_run(str(tmp_path)) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
 
 
 PLACE = {"file": ["f"], "row": [3]}

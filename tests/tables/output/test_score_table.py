@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
@@ -65,3 +66,17 @@ def test_scores_that_are_gone_are_named(previous: Directory) -> None:
     previous.remove_file("scores/shard-000001.parquet")
     with pytest.raises(InputError, match=r"scores/shard-000001.parquet: is gone"):
         PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())
+
+
+def test_scores_of_another_format_are_refused_in_words(previous: Directory) -> None:
+    path = Path(f"{previous.url}/scores/shard-000001.parquet")
+    table = pq.read_table(path)
+    metadata = {b"rayrank": b'{"kind": "scores", "format_version": 99}'}
+    for written, told in (
+        (table.replace_schema_metadata(metadata), "is of format version 99, which a newer version"),
+        (table.replace_schema_metadata(None), "has no format version, so an older version"),
+        (table.drop_columns("window"), "has no column 'window'; leave reuse out"),
+    ):
+        pq.write_table(written, path)
+        with pytest.raises(InputError, match=f"scores/shard-000001.parquet: {told}"):
+            PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())

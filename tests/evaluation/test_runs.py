@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.evaluation.runs import RunRow, read_whole_run
+from pipeline.output import finish, write_record
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.run import write_shard
+from tests.reporting.reports import summary
+from tests.tables.output.test_run import NONE_REJECTED, ranked
+from tests.test_output import RECORD
+
+
+def test_a_trec_run_is_read_by_its_scores(tmp_path: Path) -> None:
+    (tmp_path / "run.trec").write_text("q Q0 b 1 0.100000001 tag\nq Q0 a 2 -1 tag\n")
+    rows = [RunRow("q", "b", 0.100000001), RunRow("q", "a", -1)]
+    assert read_whole_run(str(tmp_path / "run.trec")) == (rows, None)
+
+
+def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
+    output = Directory(str(tmp_path))
+    write_shard(output, "s", ranked(), NONE_REJECTED)
+    with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
+        read_whole_run(str(tmp_path))
+    write_record(output, RECORD.model_copy(update={"config": {"output.top_k": 2}}))
+    with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
+        read_whole_run(str(tmp_path))
+    finish(output, summary(), [], complete=True)
+    assert read_whole_run(str(tmp_path)) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
