@@ -2,11 +2,12 @@
 
     app               the deployments: one of the API, one for each model
     metrics           what they tell Prometheus
-    api               the routes
-    service           from a request of any dialect to scores of the model that it names
+    api               FastAPI's routes
+    service  routes   from a request of any dialect to scores of the model that it names; the paths of all
     front | replica   what every request passes; one model on one device
-    batcher  dialects  keys ...   requests to batches; the HTTP APIs that are spoken; who may ask
+    batcher  keys ... requests to batches; who may ask
+    dialects          the HTTP APIs that are spoken, one file each; `dialect` says what a file holds
     fair_queue  work  problems  config   which pairs go next; what API and replicas hand each other
 
-Imports point down only; tests/test_architecture.py holds this.
+Imports point down only; import-linter holds this.
 """

@@ -128,8 +128,8 @@ class RemoteModel:
         return Refused("unavailable", "replicas died while they worked on it", 1.0)
 
     async def info(self) -> ModelInfo:
-        found: ModelInfo = await self._handle.info.remote()
-        return found
+        info: ModelInfo = await self._handle.info.remote()
+        return info
 
     async def check(self) -> None:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
@@ -153,8 +153,10 @@ def build_app(arguments: dict[str, Any]) -> Application:
     try:
         config = ServeConfig.model_validate(arguments)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
-        raise ConfigError("\n".join(f"args.{problem}" for problem in problems)) from error
+        mistakes = (
+            f"args.{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+        )
+        raise ConfigError("\n".join(mistakes)) from error
     if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":
         raise ConfigError(
             f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"

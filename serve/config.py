@@ -17,7 +17,7 @@ from pipeline.scoring import ScorerConfig
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class ReplicasConfig(Placement):

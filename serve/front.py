@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import log
-from serve.dialects.dialect import Dialect
+from serve.dialect import Dialect
 from serve.keys import Gate
 from serve.problems import Problem
 from serve.work import Scores
@@ -58,7 +58,7 @@ class Front:
         app: ASGIApp,
         gate: Gate,
         observer: Observer,
-        dialect_of: Callable[[str, list[tuple[bytes, bytes]]], Dialect],
+        dialect_of: Callable[[str, Headers], Dialect],
         paths: Iterable[str],
     ) -> None:
         """paths: of the API, as its document names them."""
@@ -79,7 +79,7 @@ class Front:
         state = scope.setdefault("state", {})
         # Ray Serve's proxy gives each request an id, and sends it back.
         state["request_id"] = headers.get("x-request-id") or str(uuid.uuid4())
-        state["dialect"] = self._dialect_of(path, scope["headers"])
+        state["dialect"] = self._dialect_of(path, headers)
         state["report"] = report
 
         async def send_with_timings(message: Message) -> None:

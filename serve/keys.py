@@ -30,11 +30,11 @@ class Keyring:
         """Whose key it is. Takes as long whichever it is, and if it is none."""
         self._read_again()
         digest = _digest(key)
-        found = None
+        owner = None
         for name, known in self._digests.items():
             if hmac.compare_digest(digest, known):
-                found = name
-        return found
+                owner = name
+        return owner
 
     def _read_again(self) -> None:
         """A file that has become unreadable or malformed changes nothing: the old keys stay."""
@@ -146,10 +146,10 @@ def _digest(key: str) -> bytes:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino
+    return status.st_mtime_ns, status.st_ino
 
 
 def _is_loopback(client: str | None) -> bool:

@@ -1,12 +1,15 @@
 """What the OpenAPI document says beyond what FastAPI reads off the code."""
 
 from collections.abc import Iterable
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import Body, FastAPI
+from pydantic import BaseModel, WrapValidator
 
 from serve.deadline import HEADER
-from serve.dialects.dialect import Dialect
+from serve.dialect import Dialect
 from serve.problems import STATUS, Kind, Problem
 
 TIMEOUT = {
@@ -15,29 +18,37 @@ TIMEOUT = {
     "schema": {"type": "number", "exclusiveMinimum": 0},
     "description": "Seconds that the request may take, within the server's own limit.",
 }
-SDK_NAME = {
-    "name": "x-fern-sdk-name",
-    "in": "header",
-    "schema": {"type": "string"},
-    "description": "`cohere`, as its SDKs send: the request and its answer are Cohere's v1.",
-}
 
 
-def errors(model: Any, *dialects: Dialect, of: Iterable[Kind] = STATUS) -> dict[int | str, dict[str, Any]]:
-    """A route's responses to what can be wrong, with the statuses and media types of its dialects.
-
-    model: of the bodies that are JSON.
-    """
-    found: dict[int | str, dict[str, Any]] = {}
+def errors(*dialects: Dialect, of: Iterable[Kind] = STATUS) -> dict[int | str, dict[str, Any]]:
+    """A route's responses to what can be wrong, with the statuses and media types of its dialects."""
+    model = union(dialect.ErrorBody for dialect in dialects)
+    responses: dict[int | str, dict[str, Any]] = {}
     for kind in of:
         for dialect in dialects:
             status, body = dialect.error(Problem(kind, ""), "")
-            response = found.setdefault(status, {"description": "Why there is no answer"})
+            response = responses.setdefault(status, {"description": "Why there is no answer"})
             if isinstance(body, str):
                 response["content"] = {"text/plain": {"schema": {"type": "string"}}}
             else:
                 response["model"] = model
-    return found
+    return responses
+
+
+def union(types: Iterable[Any]) -> Any:
+    return reduce(or_, types)
+
+
+def unparsed(requests: Iterable[type[BaseModel]]) -> Any:
+    """A body that the document describes as one of these, and that a route gets as it was sent."""
+    body = union(requests)
+    return Annotated[body, Body(json_schema_extra=_one_of), WrapValidator(lambda value, _handler: value)]
+
+
+def _one_of(schema: dict[str, Any]) -> None:
+    """Of several dialects one recognises a body."""
+    if "anyOf" in schema:
+        schema["oneOf"] = schema.pop("anyOf")
 
 
 WITHOUT_BODY: tuple[Kind, ...] = ("no_key", "unauthorized", "forbidden", "internal")

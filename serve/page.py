@@ -17,8 +17,8 @@ def _load() -> Page:
     text = files("serve").joinpath("page.html").read_text(encoding="utf-8")
 
     def hashes(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in found)
+        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
         return " ".join(f"'sha256-{digest}'" for digest in digests)
 
     policy = (

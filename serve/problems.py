@@ -60,11 +60,20 @@ class Problem(HTTPException):
         self.retry_after_s = retry_after_s
 
 
+class TooManyPassages(Problem):
+    """More passages than the server takes in one request."""
+
+    def __init__(self, passages: int, limit: int) -> None:
+        super().__init__("too_many", f"batch size {passages} > maximum allowed batch size {limit}")
+        self.passages = passages
+        self.limit = limit
+
+
 def invalid(errors: Sequence[Any]) -> Problem:
-    """Of what pydantic found. Its `input`, which holds the user's texts, is left out."""
-    found = []
+    """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out."""
+    mistakes = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part != "body"]
-        found.append((".".join(place), str(error["msg"])))
-    message = "; ".join(f"{field}: {text}" if field else text for field, text in found[:10])
-    return Problem("invalid", message, found[0][0] if found else None)
+        mistakes.append((".".join(place), str(error["msg"])))
+    message = "; ".join(f"{field}: {text}" if field else text for field, text in mistakes[:10])
+    return Problem("invalid", message, mistakes[0][0] if mistakes else None)

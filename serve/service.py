@@ -3,18 +3,15 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Protocol
 
 from fastapi import Request
-from pydantic import BaseModel
 
 from serve.config import ModelConfig, ServeConfig
 from serve.deadline import deadline_s
-from serve.dialects import tei
-from serve.dialects.dialect import Answer, Call
+from serve.dialect import Answer, Call
 from serve.keys import Gate
-from serve.problems import Problem
+from serve.problems import Problem, TooManyPassages
 from serve.work import ModelInfo, Refused, Scores, Work
 
 
@@ -30,23 +27,11 @@ class Model(Protocol):
         """Raises where no replica would score."""
 
 
-class ModelCard(BaseModel):
-    id: str
-    object: str = "model"
-    cutoff_layers: list[int]
-    """Empty where the model has one score."""
-
-
-class ModelList(BaseModel):
-    object: str = "list"
-    data: list[ModelCard]
-
-
 class Service:
     """The models behind the API, by name."""
 
     def __init__(self, config: ServeConfig, models: Mapping[str, Model], gate: Gate) -> None:
-        self._config = config
+        self.config = config
         self._models = models
         self._gate = gate
 
@@ -54,17 +39,16 @@ class Service:
         """Raises Problem."""
         name = self._name_of(call.model)
         pairs = len(call.work.passages)
-        if pairs > self._config.api.max_passages:
-            limit = self._config.api.max_passages
-            raise Problem("too_many", f"batch size {pairs} > maximum allowed batch size {limit}")
+        if pairs > self.config.api.max_passages:
+            raise TooManyPassages(pairs, self.config.api.max_passages)
         self._check_cutoff(name, call.work.cutoff_layer)
         state = request.state
         state.report.model, state.report.pairs = name, pairs
         state.report.characters = sum(map(len, call.work.queries)) + sum(map(len, call.work.passages))
-        if self._config.api.log_texts:
+        if self.config.api.log_texts:
             state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
         self._gate.count(state.key, pairs)
-        timeout_s = deadline_s(request.headers, self._config.api.timeout_s)
+        timeout_s = deadline_s(request.headers, self.config.api.timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 outcome = await self._models[name].score(replace(call.work, timeout_s=timeout_s))
@@ -75,24 +59,18 @@ class Service:
         state.report.scores = outcome
         return Answer(state.request_id, name, outcome)
 
-    async def info(self) -> tei.Info:
-        name = next(iter(self._models))
-        api = self._config.api
-        found = await self._models[name].info()
-        return tei.info(name, found, api.max_passages, version("rayrank"))
+    @property
+    def default(self) -> str:
+        """The model of requests that name none."""
+        return next(iter(self._models))
 
-    def cards(self) -> ModelList:
-        return ModelList(
-            data=[
-                ModelCard(id=name, cutoff_layers=list(model.scorer.cutoff_layers or ()))
-                for name, model in self._config.models.items()
-            ]
-        )
+    async def info(self, name: str) -> ModelInfo:
+        return await self._models[name].info()
 
     async def not_ready(self) -> list[str]:
         """The models that should have a replica and have none that scores."""
         missing = []
-        for name, model in self._config.models.items():
+        for name, model in self.config.models.items():
             try:
                 if model.replicas.min:
                     await self._models[name].check()
@@ -102,7 +80,7 @@ class Service:
 
     def _name_of(self, model: str | None) -> str:
         if model in (None, "", "default"):
-            return next(iter(self._models))
+            return self.default
         if model not in self._models:
             known = ", ".join(self._models)
             shown = str(model)[:80]
@@ -110,7 +88,7 @@ class Service:
         return str(model)
 
     def _check_cutoff(self, name: str, layer: int | None) -> None:
-        layers = _layers(self._config.models[name])
+        layers = _layers(self.config.models[name])
         if layer is not None and layer not in layers:
             known = (
                 f"cutoff layers {', '.join(map(str, layers))}" if layers else "one score, no cutoff layers"

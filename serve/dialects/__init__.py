@@ -1,1 +1,1 @@
-"""The HTTP APIs that are spoken here, one file each: what each takes, gives, and says of mistakes."""
+"""The HTTP APIs that are spoken here, one file each: what it takes, gives, says of mistakes, and where."""

@@ -4,17 +4,18 @@ Source: cohere-openapi.yaml and errors.mdx of cohere-ai/cohere-developer-experie
 5.21 and 7.3, which send `X-Fern-SDK-Name: cohere`; by it v1 is told from Jina's API on the same path.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
+from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint
 from serve.dialects import jina
-from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
+NAME = "Cohere"
 MAX_TOKENS_PER_DOC = 4096
 _STATUS: dict[Kind, int] = {
     "media_type": 400,
@@ -39,43 +40,39 @@ class RerankRequest(RequestBody):
     """Taken, and without effect."""
 
 
-class Document(BaseModel):
+class Document(ResponseBody):
     text: str
 
 
-class Result(BaseModel):
+class Result(ResponseBody):
     document: Annotated[Any, Field(default=None, exclude_if=lambda document: document is None)]
     index: int
     relevance_score: float
 
 
-class ApiVersion(BaseModel):
+class ApiVersion(ResponseBody):
     version: Literal["1", "2"]
     is_experimental: Annotated[bool | None, Field(default=None, exclude_if=lambda flag: flag is None)]
 
 
-class BilledUnits(BaseModel):
+class BilledUnits(ResponseBody):
     search_units: int
 
 
-class Meta(BaseModel):
+class Meta(ResponseBody):
     api_version: ApiVersion
     billed_units: BilledUnits
 
 
-class RerankResponse(BaseModel):
+class RerankResponse(ResponseBody):
     id: str
     results: list[Result]
     meta: Meta
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(ResponseBody):
     message: str
     id: str
-
-
-def is_cohere(headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"x-fern-sdk-name" and value == b"cohere" for name, value in headers)
 
 
 def call(body: RerankRequest) -> Call:
@@ -142,3 +139,39 @@ def _response(
         ],
         meta=Meta(api_version=version, billed_units=BilledUnits(search_units=units)),
     )
+
+
+def _is_from_its_sdk(headers: Headers, _body: object) -> bool:
+    return "cohere" in headers.getlist("x-fern-sdk-name")
+
+
+ENDPOINTS = (
+    ScoringEndpoint(
+        path="/v1/rerank",
+        name="rerank_v1",
+        tags=(NAME,),
+        description="Cohere's v1 for requests of its SDKs (`X-Fern-SDK-Name: cohere`)",
+        request=jina.RerankRequest,
+        response=RerankResponse,
+        call=v1_call,
+        respond=v1_response,
+        recognises=_is_from_its_sdk,
+        parameters=(
+            {
+                "name": "x-fern-sdk-name",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "`cohere`, as its SDKs send: the request and its answer are Cohere's v1.",
+            },
+        ),
+    ),
+    ScoringEndpoint(
+        path="/v2/rerank",
+        name="rerank_v2",
+        tags=(NAME,),
+        request=RerankRequest,
+        response=RerankResponse,
+        call=call,
+        respond=response,
+    ),
+)

@@ -7,13 +7,14 @@ each ignore the others' fields.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from serve.dialect import ONE_OR_MORE, Answer, Call, Documents, ResponseBody, ScoringEndpoint, texts
 from serve.dialects import vllm
-from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, Documents, texts
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
 
+NAME = "Jina"
 _CODES: dict[Kind, str] = {
     "no_key": "AUTH_MISSING_API_KEY",
     "unauthorized": "AUTH_INVALID_API_KEY",
@@ -48,17 +49,17 @@ class RerankRequest(vllm.Options):
         return texts(self.documents, self.rank_fields or ("text",))
 
 
-class Document(BaseModel):
+class Document(ResponseBody):
     text: str
 
 
-class Result(BaseModel):
+class Result(ResponseBody):
     index: int
     relevance_score: float
     document: Annotated[Document | None, Field(default=None, exclude_if=lambda document: document is None)]
 
 
-class RerankResponse(BaseModel):
+class RerankResponse(ResponseBody):
     id: str
     model: str
     object: Literal["list"] = "list"
@@ -66,7 +67,7 @@ class RerankResponse(BaseModel):
     results: list[Result]
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(ResponseBody):
     detail: str
     message: str
     code: str
@@ -122,3 +123,17 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
             "code": status,
         },
     }
+
+
+ENDPOINTS = (
+    ScoringEndpoint(
+        path="/v1/rerank",
+        name="rerank_v1",
+        tags=(NAME, vllm.NAME),
+        description="Jina's and vLLM's",
+        request=RerankRequest,
+        response=RerankResponse,
+        call=call,
+        respond=response,
+    ),
+)

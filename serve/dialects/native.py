@@ -1,12 +1,17 @@
-"""POST /rank: this project's own words, with all that a replica tells. The page at / speaks it."""
+"""POST /rank and GET /v1/models: this project's own words, with all that a replica tells.
+
+The page at / speaks it, and the server does where a path is no dialect's.
+"""
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from serve.dialects.dialect import Answer, Call, RequestBody
+from serve.dialect import Answer, Call, ReadingEndpoint, RequestBody, ResponseBody, ScoringEndpoint, Served
 from serve.problems import STATUS, Problem
 from serve.work import Work
+
+NAME = "rayrank"
 
 
 class RankRequest(RequestBody):
@@ -20,7 +25,7 @@ class RankRequest(RequestBody):
     """Null: the last of those that the model is served with."""
 
 
-class RankedPassage(BaseModel):
+class RankedPassage(ResponseBody):
     rank: int
     """1-based."""
     index: int
@@ -35,7 +40,7 @@ class RankedPassage(BaseModel):
     window: int
 
 
-class Timings(BaseModel):
+class Timings(ResponseBody):
     """Seconds."""
 
     tokenization: float
@@ -43,7 +48,7 @@ class Timings(BaseModel):
     inference: float
 
 
-class RankResponse(BaseModel):
+class RankResponse(ResponseBody):
     id: str
     model: str
     tokens: int
@@ -51,7 +56,19 @@ class RankResponse(BaseModel):
     ranked: list[RankedPassage]
 
 
-class ErrorBody(BaseModel):
+class ModelCard(ResponseBody):
+    id: str
+    object: str = "model"
+    cutoff_layers: list[int]
+    """Empty where the model has one score."""
+
+
+class ModelList(ResponseBody):
+    object: str = "list"
+    data: list[ModelCard]
+
+
+class ErrorBody(ResponseBody):
     error: str
     kind: str
     field: str | None
@@ -90,6 +107,15 @@ def response(body: RankRequest, answer: Answer) -> RankResponse:
     )
 
 
+async def models(served: Served) -> ModelList:
+    return ModelList(
+        data=[
+            ModelCard(id=name, cutoff_layers=list(model.scorer.cutoff_layers or ()))
+            for name, model in served.config.models.items()
+        ]
+    )
+
+
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:
     body = {
         "error": problem.message,
@@ -98,3 +124,25 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
         "request_id": request_id,
     }
     return STATUS[problem.kind], body
+
+
+ENDPOINTS = (
+    ScoringEndpoint(
+        path="/rank",
+        name="rank",
+        tags=(NAME,),
+        description="The server's own: ranks, scores as the offline job gives them, and what was cut",
+        request=RankRequest,
+        response=RankResponse,
+        call=call,
+        respond=response,
+    ),
+    ReadingEndpoint(
+        path="/v1/models",
+        name="models",
+        tags=("vLLM",),
+        description="The models by the names that requests give; the first is the default",
+        response=ModelList,
+        read=models,
+    ),
+)

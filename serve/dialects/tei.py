@@ -4,15 +4,27 @@ Source: router/src/http/{server,types}.rs and docs/openapi.json of huggingface/t
 Where these two differ (a batch that is too large: 413 or 422), the documented status is given.
 """
 
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody
-from serve.problems import STATUS, Kind, Problem
-from serve.work import ModelInfo, Work
+from serve.dialect import (
+    ONE_OR_MORE,
+    Answer,
+    Call,
+    ReadingEndpoint,
+    RequestBody,
+    ResponseBody,
+    ScoringEndpoint,
+    Served,
+)
+from serve.problems import STATUS, Kind, Problem, TooManyPassages
+from serve.work import Work
 
+NAME = "text-embeddings-inference"
+_TAG = "TEI"
 _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
@@ -42,18 +54,18 @@ class RerankRequest(RequestBody):
     """An addition: which of several models."""
 
 
-class Rank(BaseModel):
+class Rank(ResponseBody):
     index: int
     text: Annotated[str | None, Field(default=None, exclude_if=lambda text: text is None)]
     score: float
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(ResponseBody):
     error: str
     error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
-class Info(BaseModel):
+class Info(ResponseBody):
     model_id: str
     model_sha: str | None
     model_dtype: str
@@ -113,16 +125,21 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
         return status, as_text[problem.kind]
     if problem.kind == "overloaded":
         return status, {"error": "Model is overloaded", "error_type": "Overloaded"}
-    return status, {"error": problem.message, "error_type": _ERROR_TYPES[problem.kind]}
+    message = problem.message
+    if isinstance(problem, TooManyPassages):
+        message = f"batch size {problem.passages} > maximum allowed batch size {problem.limit}"
+    return status, {"error": message, "error_type": _ERROR_TYPES[problem.kind]}
 
 
-def info(name: str, model: ModelInfo, max_passages: int, version: str) -> Info:
+async def info(served: Served) -> Info:
+    model = await served.info(served.default)
+    max_passages = served.config.api.max_passages
     label = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     return Info(
         model_id=model.model,
         model_sha=model.fingerprint.removeprefix("commit:").removeprefix("sha256:"),
         model_dtype=model.dtype,
-        served_model_name=name,
+        served_model_name=served.default,
         model_type={"reranker": label},
         max_concurrent_requests=max_passages,
         max_input_length=model.max_length,
@@ -131,7 +148,29 @@ def info(name: str, model: ModelInfo, max_passages: int, version: str) -> Info:
         max_client_batch_size=max_passages,
         auto_truncate=model.truncates,
         tokenization_workers=1,
-        version=version,
+        version=version("rayrank"),
         sha=None,
         docker_label=None,
     )
+
+
+ENDPOINTS = (
+    ScoringEndpoint(
+        path="/rerank",
+        name="rerank",
+        tags=(_TAG,),
+        description="text-embeddings-inference's for a body with `texts`",
+        request=RerankRequest,
+        response=list[Rank],
+        call=call,
+        respond=response,
+    ),
+    ReadingEndpoint(
+        path="/info",
+        name="info",
+        tags=(_TAG,),
+        description="The default model, as text-embeddings-inference describes one",
+        response=Info,
+        read=info,
+    ),
+)

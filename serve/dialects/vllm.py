@@ -7,13 +7,15 @@ Its /v1/rerank is Jina's with `id` and `usage.prompt_tokens`: see jina.py.
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
-from serve.dialects.dialect import ONE_OR_MORE, Answer, Call, RequestBody, Texts
+from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint, Texts
 from serve.problems import Kind, Problem
 from serve.work import Work
 
+NAME = "vLLM"
 _STATUS: dict[Kind, int] = {
     "no_key": 401,
     "unauthorized": 401,
@@ -105,7 +107,7 @@ class RerankRequest(Options):
     """Null or 0: all."""
 
 
-class Usage(BaseModel):
+class Usage(ResponseBody):
     prompt_tokens: int
     total_tokens: int
 
@@ -116,13 +118,13 @@ class ScoreUsage(Usage):
     completion_tokens_details: None = None
 
 
-class ScoreData(BaseModel):
+class ScoreData(ResponseBody):
     index: int
     object: Literal["score"] = "score"
     score: float
 
 
-class ScoreResponse(BaseModel):
+class ScoreResponse(ResponseBody):
     id: str
     object: Literal["list"] = "list"
     created: int
@@ -132,32 +134,32 @@ class ScoreResponse(BaseModel):
     usage: ScoreUsage
 
 
-class Document(BaseModel):
+class Document(ResponseBody):
     text: str
     multi_modal: None = None
 
 
-class Result(BaseModel):
+class Result(ResponseBody):
     index: int
     document: Document
     relevance_score: float
 
 
-class RerankResponse(BaseModel):
+class RerankResponse(ResponseBody):
     id: str
     model: str
     usage: Usage
     results: list[Result]
 
 
-class ErrorInfo(BaseModel):
+class ErrorInfo(ResponseBody):
     message: str
     type: str
     param: str | None
     code: int
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(ResponseBody):
     error: ErrorInfo | str
 
 
@@ -199,12 +201,12 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = _STATUS.get(problem.kind, 400)
     if status == 401:
         return status, {"error": "Unauthorized"}
-    requests_own = problem.kind in ("json", "invalid", "media_type")
-    kind = "Bad Request" if requests_own else _TYPES.get(status, "BadRequestError")
-    message = f"1 validation error:\n  {problem.message}" if requests_own else problem.message
+    malformed = problem.kind in ("json", "invalid", "media_type")
+    kind = "Bad Request" if malformed else _TYPES.get(status, "BadRequestError")
+    message = f"1 validation error:\n  {problem.message}" if malformed else problem.message
     if problem.kind == "unknown_model":
         message = f"The model `{problem.field}` does not exist."
-    param = f"body.{problem.field}" if requests_own and problem.field else None
+    param = f"body.{problem.field}" if malformed and problem.field else None
     return status, {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
@@ -222,3 +224,35 @@ def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[st
     if len(queries) != len(passages):
         raise Problem("empty", "Input lengths must be either 1:1, 1:N or N:N")
     return queries, passages
+
+
+def _has_documents(_headers: Headers, body: object) -> bool:
+    return isinstance(body, dict) and "documents" in body and body.get("texts") is None
+
+
+ENDPOINTS = (
+    ScoringEndpoint(
+        path="/rerank",
+        name="rerank",
+        tags=(NAME,),
+        description="vLLM's for one with `documents`",
+        request=RerankRequest,
+        response=RerankResponse,
+        call=rerank_call,
+        respond=rerank_response,
+        recognises=_has_documents,
+    ),
+    *(
+        ScoringEndpoint(
+            path=path,
+            name="score",
+            tags=(NAME,),
+            description="Scores of pairs: 1:1, 1:N or N:N, in the order given",
+            request=ScoreRequest,
+            response=ScoreResponse,
+            call=score_call,
+            respond=score_response,
+        )
+        for path in ("/score", "/v1/score")
+    ),
+)

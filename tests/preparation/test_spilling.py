@@ -1,6 +1,5 @@
 """A shuffle that the object store can't hold, on a Ray of this machine with as small a one as Ray allows."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,21 +12,15 @@ from ray._private.internal_api import memory_summary
 
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
+from tests.own_ray import own_ray
 
 CANDIDATES, PASSAGES, QUERIES = 60_000, 20_000, 600
 
 
 @pytest.fixture
 def small_store() -> Iterator[None]:
-    ray.init(
-        num_cpus=2,
-        log_to_driver=False,
-        include_dashboard=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=80 * 2**20,
-    )
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=2, object_store_memory=80 * 2**20):
+        yield
 
 
 @pytest.mark.usefixtures("small_store")

@@ -1,8 +1,6 @@
 """Metrics as a Prometheus server sees them: scraped by HTTP from a real Ray's exporter."""
 
-import logging
 import re
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,9 +8,9 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-import ray
 
 from pipeline.reporting.metrics import Metrics
+from tests.own_ray import free_port, own_ray
 from tests.reporting.reports import quarantined, report
 
 Samples = dict[str, float]
@@ -20,19 +18,10 @@ Samples = dict[str, float]
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ray.init(
-        num_cpus=1,
-        log_to_driver=False,
-        include_dashboard=False,
-        logging_level=logging.CRITICAL,
-        _metrics_export_port=port,
-        _system_config={"metrics_report_interval_ms": 1000},
-    )
-    yield f"http://127.0.0.1:{port}/metrics"
-    ray.shutdown()
+    port = free_port()
+    system = {"metrics_report_interval_ms": 1000}
+    with own_ray(num_cpus=1, _metrics_export_port=port, _system_config=system):
+        yield f"http://127.0.0.1:{port}/metrics"
 
 
 def scrape(endpoint: str) -> Samples:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, Request, expect, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -45,6 +45,11 @@ CONTRASTS = """() => {
 """Of all text in sight: what it is, and its contrast as WCAG 2 computes it."""
 
 
+_WAIT_MS = 15_000
+"""For what comes about at once where the machine has nothing else to do."""
+expect.set_options(timeout=_WAIT_MS)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -56,11 +61,11 @@ def browser() -> Iterator[Browser]:
 def _chromium(playwright: Playwright) -> str:
     names = ("chromium", "chromium-browser", "google-chrome")
     installed = filter(None, map(shutil.which, names))
-    found = os.environ.get("CHROMIUM") or next(installed, playwright.chromium.executable_path)
-    if not Path(found).exists():
+    program = os.environ.get("CHROMIUM") or next(installed, playwright.chromium.executable_path)
+    if not Path(program).exists():
         lacking = "no browser: install chromium, name one in CHROMIUM, or run `playwright install chromium`"
         pytest.fail(lacking) if os.environ.get("CI") else pytest.skip(lacking)
-    return found
+    return program
 
 
 @contextmanager
@@ -69,7 +74,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     requests: list[Request] = []
     complaints: list[str] = []
     page = browser.new_page(**options)
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(_WAIT_MS)
     page.on("request", lambda request: requests.append(request))  # noqa: PLW0108 (Playwright marks it)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,31 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 import pytest
-import ray
 from ray import serve as ray_serve
 
 from pipeline.errors import ConfigError
 from serve.app import ScoringReplica, build_app
 from serve.config import ModelConfig, ReplicasConfig
 from tests.conftest import TINY
+from tests.own_ray import descendants, free_port, own_ray
 
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
-LARGE = {"query": "q", "texts": ["a" * 2000] * 200}
+LARGE: dict[str, Any] = {"query": "q", "texts": ["a" * 2000] * 200}
+"""Seconds of work for one replica."""
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where Serve listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
-    yield f"http://127.0.0.1:{port}"
-    ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
-    ray.shutdown()
+    port = free_port()
+    with own_ray(num_cpus=4, num_gpus=1):
+        ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield f"http://127.0.0.1:{port}"
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
 
 
 def arguments(max_wait_s: float = 30, **replicas: Any) -> dict[str, Any]:
@@ -50,8 +46,21 @@ def arguments(max_wait_s: float = 30, **replicas: Any) -> dict[str, Any]:
     return {"models": {"tiny": model}, "api": {"keys": "none", "num_cpus": 0}}
 
 
-def deploy(**more: Any) -> None:
-    ray_serve.run(build_app(arguments(**more)), name="rerank", route_prefix="/")
+def deploy(**options: Any) -> None:
+    ray_serve.run(build_app(arguments(**options)), name="rerank", route_prefix="/")
+
+
+@pytest.fixture(scope="module")
+def two_replicas(url: str) -> str:
+    """Where two replicas serve, for tests that come one after another."""
+    deploy(min=2, max=2)
+    return url
+
+
+@pytest.fixture(scope="module")
+def one_replica(url: str) -> str:
+    deploy(min=1, max=1)
+    return url
 
 
 def running() -> int:
@@ -69,26 +78,41 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def pids() -> list[int]:
     """The replicas' processes."""
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:rerank:tiny")
-    ]
+    return descendants("ray::ServeReplica:rerank:tiny")
+
+
+def waiting_s() -> float:
+    """Seconds of work that the one replica has before it."""
+    handle = ray_serve.get_deployment_handle("tiny", "rerank")
+    statistics: dict[str, float] = handle.record_autoscaling_stats.remote().result()
+    return statistics["waiting_s"]
+
+
+def seconds_until_idle() -> float:
+    begin = time.monotonic()
+    wait_for(lambda: waiting_s() == 0)
+    return time.monotonic() - begin
+
+
+async def more_answers(answers: list[Any], count: int = 20) -> None:
+    """Wait for so many."""
+    wanted = len(answers) + count
+    await asyncio.to_thread(wait_for, lambda: len(answers) >= wanted)
 
 
 @asynccontextmanager
-async def load(url: str, clients: int = 4) -> AsyncIterator[list[tuple[int, str]]]:
-    """Clients that ask again and again; the answers' status and body."""
+async def load(url: str, body: dict[str, Any]) -> AsyncIterator[list[tuple[int, str]]]:
+    """Four clients that ask again and again; the answers' status and body."""
     answers: list[tuple[int, str]] = []
     going = True
 
     async def ask(client: httpx2.AsyncClient) -> None:
         while going:
-            answer = await client.post("/rerank", json=BODY)
+            answer = await client.post("/rerank", json=body)
             answers.append((answer.status_code, answer.text))
 
     async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
-        tasks = [asyncio.create_task(ask(client)) for _ in range(clients)]
+        tasks = [asyncio.create_task(ask(client)) for _ in range(4)]
         try:
             yield answers
         finally:
@@ -108,17 +132,16 @@ def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPat
     build_app(arguments() | {"api": {"keys": "none", "anyone": True}})
 
 
-def test_replicas_that_die_and_are_replaced_cost_no_request(url: str) -> None:
-    deploy(min=2, max=2)
-
+def test_replicas_that_die_and_are_replaced_cost_no_request(two_replicas: str) -> None:
     async def storm() -> list[tuple[int, str]]:
-        async with load(url) as answers:
+        async with load(two_replicas, BODY) as answers:
             for _ in range(2):
-                await asyncio.sleep(1)
+                await asyncio.to_thread(wait_for, lambda: len(pids()) == 2)
+                await more_answers(answers)
                 os.kill(pids()[0], signal.SIGKILL)
-                await asyncio.sleep(2)
-            await asyncio.to_thread(wait_for, lambda: running() == 2)
-            await asyncio.sleep(1)
+                await more_answers(answers)
+            await asyncio.to_thread(wait_for, lambda: len(pids()) == running() == 2)
+            await more_answers(answers)
         return answers
 
     answers = asyncio.run(storm())
@@ -127,16 +150,16 @@ def test_replicas_that_die_and_are_replaced_cost_no_request(url: str) -> None:
     assert len({body for _, body in answers}) == 1
 
 
-def test_a_rolling_update_costs_no_request(url: str) -> None:
-    deploy(min=2, max=2)
+def test_a_rolling_update_costs_no_request(two_replicas: str) -> None:
     before = set(pids())
+    assert len(before) == 2
 
     async def update() -> list[tuple[int, str]]:
-        async with load(url) as answers:
-            await asyncio.sleep(1)
+        async with load(two_replicas, BODY) as answers:
+            await more_answers(answers)
             await asyncio.to_thread(deploy, min=2, max=2, max_wait_s=29)
             await asyncio.to_thread(wait_for, lambda: running() == 2 and not before & set(pids()))
-            await asyncio.sleep(1)
+            await more_answers(answers)
         return answers
 
     answers = asyncio.run(update())
@@ -160,27 +183,26 @@ def test_replicas_share_a_gpu(url: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert [file.read_text() for file in tmp_path.iterdir()] == ["cuda 0", "cuda 0"]
 
 
-def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(url: str) -> None:
-    deploy(min=1, max=1)
-    with httpx2.Client(base_url=url, timeout=60) as client:
-        late = client.post("/rerank", json=LARGE, headers={"X-Request-Timeout-Seconds": "0.5"})
+def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_replica: str) -> None:
+    with httpx2.Client(base_url=one_replica, timeout=60) as client:
+        whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
+        deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 5}"}
+        late = client.post("/rerank", json=LARGE, headers=deadline)
         assert late.status_code == 408
         assert late.json()["error_type"] == "Backend"
-        assert late.elapsed.total_seconds() < 1
-        begin = time.monotonic()
+        assert late.elapsed.total_seconds() < whole_s / 2
+        assert seconds_until_idle() < whole_s / 2  # four fifths of the work were left
         assert client.post("/rerank", json=BODY).status_code == 200
-        assert time.monotonic() - begin < 2  # all 200 would take longer
 
 
-def test_a_client_that_leaves_is_dropped_from_the_queue(url: str) -> None:
-    deploy(min=1, max=1)
-    with httpx2.Client(base_url=url, timeout=60) as client:
+def test_a_client_that_leaves_is_dropped_from_the_queue(one_replica: str) -> None:
+    with httpx2.Client(base_url=one_replica, timeout=60) as client:
+        whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
         for _ in range(5):
             with pytest.raises(httpx2.TimeoutException):
-                client.post("/rerank", json=LARGE, timeout=0.2)
-        begin = time.monotonic()
+                client.post("/rerank", json=LARGE, timeout=whole_s / 10)
+        assert seconds_until_idle() < whole_s  # five times as much would be left
         assert client.post("/rerank", json=BODY).status_code == 200
-        assert time.monotonic() - begin < 3
 
 
 def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: str) -> None:
@@ -192,10 +214,11 @@ def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: st
 
     answers = asyncio.run(flood())
     refused = [answer for answer in answers if answer.status_code == 429]
-    assert {answer.status_code for answer in answers} == {200, 429}
+    scored = [answer for answer in answers if answer.status_code == 200]
+    assert len(refused) + len(scored) == len(answers)
     assert refused[0].json() == {"error": "Model is overloaded", "error_type": "Overloaded"}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
-    assert min(answer.elapsed.total_seconds() for answer in refused) < 1
+    assert min(answer.elapsed for answer in refused) < min(answer.elapsed for answer in scored)
 
 
 def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) -> None:
@@ -204,13 +227,12 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
         assert client.post("/rerank", json=BODY).status_code == 200
         assert client.get("/ready").json() == {"status": "ok", "not_ready": []}
 
-        async def press() -> None:
-            async with httpx2.AsyncClient(base_url=url, timeout=120) as many:
-                tasks = [asyncio.create_task(many.post("/rerank", json=LARGE)) for _ in range(8)]
+        async def press() -> list[tuple[int, str]]:
+            async with load(url, LARGE | {"texts": LARGE["texts"][:50]}) as answers:
                 await asyncio.to_thread(wait_for, lambda: running() == 2)
-                assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {200}
+            return answers
 
-        asyncio.run(press())
+        assert {status for status, _ in asyncio.run(press())} == {200}
         wait_for(lambda: running() == 0)
         assert client.get("/health").status_code == 200
         assert client.post("/rerank", json=BODY).status_code == 200

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,6 @@ class Device:
         self.open.set()
         self.poison: int | None = None
         self.broken = False
-        self.seconds = 0.001
 
     def forward(self, pairs: EncodedPairs) -> Scored:
         numbers = pairs.inputs["number"].to_numpy()
@@ -42,15 +42,17 @@ class Device:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if self.poison in numbers:
             raise ScoringError(numbers.tolist().index(self.poison), "its score is nan")
-        time.sleep(self.seconds)
+        time.sleep(0.001)
         tokens = int(pairs.tokens.sum())
         return Scored(numbers.astype(np.float32), np.zeros(len(numbers), np.int32), tokens, tokens)
 
 
-def run(test: Callable[[Batcher, Device, list[BatchReport]], Coroutine[Any, Any, None]], **more: Any) -> None:
+def run(
+    test: Callable[[Batcher, Device, list[BatchReport]], Coroutine[Any, Any, None]], max_wait_s: float = 60
+) -> None:
     async def body() -> None:
         device, reports = Device(), list[BatchReport]()
-        batcher = Batcher(device.forward, lambda: 100, more.get("max_wait_s", 60), reports.append)
+        batcher = Batcher(device.forward, lambda: 100, max_wait_s, reports.append)
         try:
             await test(batcher, device, reports)
         finally:
@@ -95,16 +97,28 @@ def test_scores_come_back_in_the_order_of_the_pairs() -> None:
     run(test)
 
 
-def test_the_wait_gets_shorter_while_the_device_works() -> None:
+def test_the_wait_gets_shorter_while_the_device_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("serve.batcher.time", SimpleNamespace(perf_counter=lambda: now))
+
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
-        device.seconds = 0.3
-        await batcher.score(encoded(100))
-        task = asyncio.create_task(batcher.score(encoded(100)))
+        nonlocal now
+        device.open.clear()
+        first = asyncio.create_task(batcher.score(encoded(100)))
+        await until(lambda: len(device.batches) == 1)
+        now += 0.3
+        device.open.set()
+        await first
+        device.open.clear()
+        second = asyncio.create_task(batcher.score(encoded(100)))
         await until(lambda: len(device.batches) == 2)
-        at_first = batcher.wait_s
-        await asyncio.sleep(0.1)
-        assert 0 < batcher.wait_s <= at_first - 0.1
-        await task
+        assert batcher.wait_s == pytest.approx(0.3)
+        now += 0.1
+        assert batcher.wait_s == pytest.approx(0.2)
+        now += 10
+        assert batcher.wait_s == 0  # late, and not less than nothing
+        device.open.set()
+        await second
         assert batcher.wait_s == 0
 
     run(test)

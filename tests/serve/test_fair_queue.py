@@ -73,7 +73,7 @@ def test_what_is_removed_is_not_taken_and_not_counted() -> None:
     assert (queue.tokens, queue.tokens_ahead, len(queue)) == (0, 0, 0)
 
 
-def test_one_request_counts_as_one_portion_for_those_that_come() -> None:
+def test_one_request_counts_as_one_chunk_for_those_that_come() -> None:
     queue: FairQueue[str] = FairQueue(100)
     queue.add("large", np.full(1000, 10))
     assert (queue.tokens, queue.tokens_ahead) == (10_000, 100)

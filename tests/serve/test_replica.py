@@ -34,8 +34,8 @@ def run(
     return reports
 
 
-def work_of(pairs: list[tuple[str, str]], **more: Any) -> Work:
-    return Work([query for query, _ in pairs], [passage for _, passage in pairs], **more)
+def work_of(pairs: list[tuple[str, str]], **options: Any) -> Work:
+    return Work([query for query, _ in pairs], [passage for _, passage in pairs], **options)
 
 
 async def scored(replica: Replica, work: Work) -> Scores:
@@ -56,9 +56,9 @@ def test_scores_are_the_published_ones(golden: GoldenCase) -> None:
             for layer in layers * 3
         ]
         expected = golden.scores.T if several else [golden.scores]
-        for found, wanted in zip(await asyncio.gather(*tasks), [*expected] * 3, strict=True):
-            assert isinstance(found, Scores), found
-            np.testing.assert_allclose(found.scores, wanted, atol=1e-4)
+        for outcome, wanted in zip(await asyncio.gather(*tasks), [*expected] * 3, strict=True):
+            assert isinstance(outcome, Scores), outcome
+            np.testing.assert_allclose(outcome.scores, wanted, atol=1e-4)
 
     run(golden.checkpoint, test, **golden.options)
 
@@ -86,15 +86,15 @@ def test_the_sigmoid_is_each_requests_choice_and_not_for_cosines() -> None:
 
 def test_what_was_cut_and_how_long_it_took_is_told() -> None:
     async def test(replica: Replica) -> None:
-        found = await scored(replica, work_of([("q", LONG), ("q", "hi")], spans=True))
-        assert found.passage_cut[0] > 1000
-        assert found.passage_cut[1] == 0
-        assert found.spans is not None
-        assert found.spans[1] == (0, 2)
-        assert found.spans[0][0] == 0
-        assert 300 < found.spans[0][1] < 600
-        assert found.tokens[0] == 512
-        assert min(found.tokenization_s, found.queue_s, found.inference_s) > 0
+        outcome = await scored(replica, work_of([("q", LONG), ("q", "hi")], spans=True))
+        assert outcome.passage_cut[0] > 1000
+        assert outcome.passage_cut[1] == 0
+        assert outcome.spans is not None
+        assert outcome.spans[1] == (0, 2)
+        assert outcome.spans[0][0] == 0
+        assert 300 < outcome.spans[0][1] < 600
+        assert outcome.tokens[0] == 512
+        assert min(outcome.tokenization_s, outcome.queue_s, outcome.inference_s) > 0
 
     reports = run(TINY, test)
     assert sum(report.pairs for report in reports) == 2

@@ -3,17 +3,16 @@
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -21,6 +20,7 @@ import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import TINY
+from tests.own_ray import environment, folder_of_its_own, free_port
 
 CONFIG = Path("configs/serve/rerank.yaml")
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."]}
@@ -45,77 +45,91 @@ class Collector(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def spans() -> Iterator[tuple[str, list[Any]]]:
+@contextmanager
+def collector() -> Iterator[tuple[str, list[Any]]]:
     """Where to send traces, and what came."""
-    found: list[Any] = []
-    server = HTTPServer(("127.0.0.1", 0), type("Handler", (Collector,), {"spans": found}))
+    spans: list[Any] = []
+    server = HTTPServer(("127.0.0.1", 0), type("Handler", (Collector,), {"spans": spans}))
     thread = Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", found
+    yield f"http://127.0.0.1:{server.server_port}", spans
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["proxy", "haproxy"])
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, spans: tuple[str, list[Any]]
-) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
-    """The URL, Ray's directory and the process. The config as it stands, but for port, model and tracing."""
-    spans[1].clear()
-    folder = Path(f"/tmp/r{os.getpid()}")  # sockets need a short path
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = yaml.safe_load(CONFIG.read_text())
-    config["http_options"]["port"] = port
-    config["tracing_config"] = {
-        "enabled": True,
-        "exporter_import_path": "serve.tracing:otlp",
-        "sampling_ratio": 1.0,
-    }
-    arguments = config["applications"][0]["args"]
-    arguments["models"]["minilm"]["scorer"] = {"model": TINY}
-    arguments["api"]["anyone"] = request.param
-    file = tmp_path_factory.mktemp("serve") / "rerank.yaml"
-    file.write_text(yaml.safe_dump(config))
-    environment = os.environ | {
-        "RAY_TMPDIR": str(folder),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_SERVE_ENABLE_HA_PROXY": str(int(request.param)),
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(request.param)),
-        "RAY_metrics_report_interval_ms": "1000",
-        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": spans[0],
-        "OTEL_BSP_SCHEDULE_DELAY": "200",
-    }
-    command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield f"http://127.0.0.1:{port}", folder, process
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+class Running(NamedTuple):
+    """`serve run`, its URL, its Ray's directory and the traces that it sent."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+    spans: list[Any]
 
 
-def eventually(attempt: Any, seconds: float = 60) -> Any:
+@contextmanager
+def serve_run(haproxy: bool) -> Iterator[Running]:
+    """The config as it stands, but for port, model and tracing."""
+    with folder_of_its_own() as folder, collector() as (traces, spans):
+        port = free_port()
+        config = yaml.safe_load(CONFIG.read_text())
+        config["http_options"]["port"] = port
+        config["tracing_config"] = {
+            "enabled": True,
+            "exporter_import_path": "serve.tracing:otlp",
+            "sampling_ratio": 1.0,
+        }
+        arguments = config["applications"][0]["args"]
+        arguments["models"]["minilm"]["scorer"] = {"model": TINY}
+        arguments["api"]["anyone"] = haproxy
+        file = folder / "rerank.yaml"
+        file.write_text(yaml.safe_dump(config))
+        variables = environment(folder) | {
+            "RAY_SERVE_ENABLE_HA_PROXY": str(int(haproxy)),
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(haproxy)),
+            "RAY_metrics_report_interval_ms": "1000",
+            "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": traces,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
+        with (folder / "output").open("wb") as output:
+            process = subprocess.Popen(
+                command, env=os.environ | variables, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            yield Running(f"http://127.0.0.1:{port}", folder, process, spans)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[dict[str, Running]]:
+    """They start side by side, since much of a start is waiting."""
+    with serve_run(haproxy=False) as proxy, serve_run(haproxy=True) as haproxy:
+        yield {"proxy": proxy, "haproxy": haproxy}
+
+
+@pytest.fixture(params=["proxy", "haproxy"])
+def running(request: pytest.FixtureRequest, both: dict[str, Running]) -> Running:
+    return both[str(request.param)]
+
+
+def eventually(attempt: Any, seconds: float = 180) -> Any:
     end = time.monotonic() + seconds
     while True:
         try:
-            if found := attempt():
-                return found
+            if result := attempt():
+                return result
         except httpx2.TransportError:
             pass
         assert time.monotonic() < end, "did not come about"
         time.sleep(0.2)
 
 
-def test_it_becomes_ready_and_scores(running: tuple[str, Path, Any]) -> None:
-    url, _, _ = running
+def test_it_becomes_ready_and_scores(running: Running) -> None:
+    url = running.url
     eventually(lambda: httpx2.get(f"{url}/ready", timeout=10).status_code == 200)
     answer = httpx2.post(f"{url}/rerank", json=BODY, headers={"X-Request-ID": "an-id"})
     assert [entry["index"] for entry in answer.json()] in ([0, 1], [1, 0])
@@ -123,10 +137,10 @@ def test_it_becomes_ready_and_scores(running: tuple[str, Path, Any]) -> None:
     assert "<title>" in httpx2.get(url).text
 
 
-def test_prometheus_sees_the_requests(running: tuple[str, Path, Any]) -> None:
-    url, folder, _ = running
+def test_prometheus_sees_the_requests(running: Running) -> None:
+    url = running.url
     httpx2.post(f"{url}/v2/rerank", json={"query": "q", "documents": []})
-    discovery = eventually(lambda: next(folder.rglob("prom_metrics_service_discovery.json"), None))
+    discovery = eventually(lambda: next(running.folder.rglob("prom_metrics_service_discovery.json"), None))
     (target,) = json.loads(discovery.read_text())[0]["targets"][:1]
     wanted = {
         r'ray_rayrank_requests_total\{.*problem="".*status="200"',
@@ -146,19 +160,16 @@ def test_prometheus_sees_the_requests(running: tuple[str, Path, Any]) -> None:
     assert eventually(all_there)
 
 
-def test_a_trace_follows_a_request_through_its_processes(
-    running: tuple[str, Path, Any], spans: tuple[str, list[Any]]
-) -> None:
-    url, _, _ = running
+def test_a_trace_follows_a_request_through_its_processes(running: Running) -> None:
+    url = running.url
     httpx2.post(f"{url}/rerank", json=BODY, headers={"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"})
 
     wanted = {"POST /rerank", "route_to_replica minilm score", "replica_handle_request minilm score"}
-    eventually(lambda: wanted <= {span.name for span in spans[1] if span.trace_id.hex() == TRACE_ID})
-    assert str(BODY["query"]) not in str(spans[1])
+    eventually(lambda: wanted <= {span.name for span in running.spans if span.trace_id.hex() == TRACE_ID})
+    assert str(BODY["query"]) not in str(running.spans)
 
 
-def test_an_interrupt_ends_it_gracefully(running: tuple[str, Path, Any]) -> None:
-    _, folder, process = running
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=60)
-    assert "Traceback" not in (folder / "output").read_text()
+def test_an_interrupt_ends_it_gracefully(running: Running) -> None:
+    running.process.send_signal(signal.SIGINT)
+    running.process.wait(timeout=60)
+    assert "Traceback" not in (running.folder / "output").read_text()

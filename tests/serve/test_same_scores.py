@@ -7,11 +7,11 @@ import httpx2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from pipeline.reranking import flow
 from pipeline.reranking.config import load_config
 from tests.conftest import TINY
+from tests.own_ray import own_ray
 from tests.serve.local import serving
 
 EXAMPLES = Path("examples/candidates")
@@ -19,9 +19,8 @@ EXAMPLES = Path("examples/candidates")
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=2):
+        yield
 
 
 @pytest.mark.parametrize(("max_batch_tokens", "tolerance"), [(1, 0.0), (None, 1e-5)])

@@ -1,6 +1,5 @@
 """The preparation on a real Ray of this machine, one session for the module."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig
+from tests.own_ray import own_ray
 from tests.preparation.tables import bytes_of, planned, trec
 
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=2):
+        yield
 
 
 def on_ray(folder: Path, **sections: Any) -> PrepareConfig:
@@ -79,7 +78,7 @@ def test_in_an_object_store(folder: Path, bucket: str) -> None:
     )
     # The session's workers were started before the bucket: they must be told where it is.
     ray.shutdown()
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
+    ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
     summary = flow.run(settings)
     assert summary.written == 9
     assert flow.run(settings) == summary

@@ -1,6 +1,5 @@
 """The job on a real Ray of this machine, one session for the module."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,20 +8,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import TINY
+from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
 
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    yield
-    ray.shutdown()
+    with own_ray(num_cpus=2):
+        yield
 
 
 def on_ray(table: Path, out: str, **sections: Any) -> RerankConfig:

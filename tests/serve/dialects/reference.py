@@ -21,8 +21,8 @@ def scorer(**options: Any) -> Scorer:
 
 def scores(query: str = QUERY, passages: list[str] = PASSAGES, **options: Any) -> Any:
     """By index, within what float32 in batches of other shapes may differ by."""
-    found = scorer(**options).score([(query, passage) for passage in passages])
-    return pytest.approx({index: float(score) for index, score in enumerate(found)}, abs=1e-5)
+    values = scorer(**options).score([(query, passage) for passage in passages])
+    return pytest.approx({index: float(score) for index, score in enumerate(values)}, abs=1e-5)
 
 
 def tokens(query: str = QUERY, passages: list[str] = PASSAGES, **options: Any) -> int:

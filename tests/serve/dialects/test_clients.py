@@ -32,8 +32,9 @@ def collected() -> Iterator[None]:
 
 
 def best_two() -> Ranked:
-    found = scores(passages=PASSAGES, normalize=True).expected
-    return [(PASSAGES[index], found[index]) for index in sorted(found, key=lambda index: -found[index])][:2]
+    expected = scores(passages=PASSAGES, normalize=True).expected
+    best = sorted(expected, key=lambda index: -expected[index])
+    return [(PASSAGES[index], expected[index]) for index in best[:2]]
 
 
 def cohere_v1(url: str, key: str, model: str) -> Ranked:
@@ -78,8 +79,8 @@ def langchain(compressor: Any) -> Ranked:
     from langchain_core.documents import Document
 
     documents = [Document(page_content=passage) for passage in PASSAGES]
-    found = compressor.compress_documents(documents, QUERY)
-    return [(document.page_content, document.metadata["relevance_score"]) for document in found]
+    compressed = compressor.compress_documents(documents, QUERY)
+    return [(document.page_content, document.metadata["relevance_score"]) for document in compressed]
 
 
 def llama_index_tei(url: str, key: str, _model: str) -> Ranked:
@@ -104,8 +105,8 @@ def llama_index(postprocessor: Any) -> Ranked:
     from llama_index.core.schema import NodeWithScore, TextNode
 
     nodes = [NodeWithScore(node=TextNode(text=passage), score=0.0) for passage in PASSAGES]
-    found = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
-    return [(node.node.text, node.score) for node in found]
+    ranked = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+    return [(node.node.text, node.score) for node in ranked]
 
 
 def haystack_tei(url: str, key: str, _model: str) -> Ranked:
@@ -133,8 +134,8 @@ def haystack_cohere(url: str, key: str, model: str) -> Ranked:
 def haystack(ranker: Any) -> Ranked:
     from haystack import Document
 
-    found = ranker.run(query=QUERY, documents=[Document(content=passage) for passage in PASSAGES])
-    return [(document.content, document.score) for document in found["documents"]]
+    ranking = ranker.run(query=QUERY, documents=[Document(content=passage) for passage in PASSAGES])
+    return [(document.content, document.score) for document in ranking["documents"]]
 
 
 def tei_client(url: str, key: str, _model: str) -> Ranked:
@@ -161,9 +162,9 @@ CLIENTS: list[Callable[[str, str, str], Ranked]] = [
 
 @pytest.mark.parametrize("ask", CLIENTS)
 def test_a_client_gets_the_best(guarded: LocalServer, ask: Callable[[str, str, str], Ranked]) -> None:
-    found, expected = ask(guarded.url, KEY, "tiny"), best_two()
-    assert [text for text, _ in found] == [text for text, _ in expected]
-    assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+    ranked, expected = ask(guarded.url, KEY, "tiny"), best_two()
+    assert [text for text, _ in ranked] == [text for text, _ in expected]
+    assert [score for _, score in ranked] == pytest.approx([score for _, score in expected], abs=1e-5)
 
 
 def test_cohere_raises_its_own_errors(guarded: LocalServer) -> None:

@@ -62,8 +62,8 @@ def test_the_scores_of_the_scorer(client: httpx2.Client, path: str, fields: dict
 
 @pytest.mark.parametrize(("wanted", "cut"), [(5, 5), (None, None), (4096, None)])
 def test_max_tokens_per_doc(client: httpx2.Client, wanted: int | None, cut: int | None) -> None:
-    found = by_index(post(client, max_tokens_per_doc=wanted, priority=999, return_documents=True))
-    assert found == scores(passages=PASSAGES, normalize=True, passage_max_length=cut)
+    ranked = by_index(post(client, max_tokens_per_doc=wanted, priority=999, return_documents=True))
+    assert ranked == scores(passages=PASSAGES, normalize=True, passage_max_length=cut)
 
 
 @pytest.mark.parametrize("path", [V1, V2])
@@ -77,8 +77,8 @@ def test_v1_gives_documents_back_whole(client: httpx2.Client, flag: bool | None,
     documents: list[Any] = ["hi", {"text": "Pandas eat bamboo.", "tags": [1, {"a": None}]}]
     response = post(client, V1, documents=documents, return_documents=flag, max_chunks_per_doc=10)
     assert by_index(response) == scores(passages=["hi", "Pandas eat bamboo."], normalize=True)
-    found = {entry["index"]: entry.get("document") for entry in response.json()["results"]}
-    assert found == ({0: {"text": "hi"}, 1: documents[1]} if shown else {0: None, 1: None})
+    documents_by_index = {entry["index"]: entry.get("document") for entry in response.json()["results"]}
+    assert documents_by_index == ({0: {"text": "hi"}, 1: documents[1]} if shown else {0: None, 1: None})
     assert shown or "document" not in response.text
 
 

@@ -234,5 +234,5 @@ def test_out_of_time(client: httpx2.Client) -> None:
     ],
 )
 def test_what_befalls_a_server(kind: Kind, status: int, code: str) -> None:
-    found, body = jina.error(Problem(kind, "why"), "an-id")
-    assert (found, body["code"], body["detail"], body["request_id"]) == (status, code, "why", "an-id")
+    given_status, body = jina.error(Problem(kind, "why"), "an-id")
+    assert (given_status, body["code"], body["detail"], body["request_id"]) == (status, code, "why", "an-id")

@@ -50,9 +50,9 @@ def test_the_scores_of_the_scorer(
 
 def test_a_cutoff_layer_is_chosen_and_the_last_is_the_default(client: httpx2.Client) -> None:
     fields = {"model": "layers", "passages": ["Pandas eat bamboo."]}
-    found = {layer: by_index(post(client, cutoff_layer=layer, **fields))[0] for layer in (2, 3, 4, None)}
-    assert found[None] == pytest.approx(found[4], abs=1e-5)
-    assert abs(found[2] - found[4]) > 1e-3
+    by_layer = {layer: by_index(post(client, cutoff_layer=layer, **fields))[0] for layer in (2, 3, 4, None)}
+    assert by_layer[None] == pytest.approx(by_layer[4], abs=1e-5)
+    assert abs(by_layer[2] - by_layer[4]) > 1e-3
 
 
 @pytest.mark.parametrize(("top_k", "count"), [(2, 2), (None, 6), (100, 6)])
