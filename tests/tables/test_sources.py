@@ -24,7 +24,7 @@ def test_size_is_what_rows_take_in_memory(tmp_path: Path) -> None:
     assert 1_000_000 < source.size_bytes < 1_100_000
 
 
-def test_a_parquet_file_is_read_in_pieces_of_row_groups(
+def test_a_parquet_file_is_read_in_ranges_of_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "_TABLE_RANGE_BYTES", 1)

@@ -29,17 +29,17 @@ csv.field_size_limit(sys.maxsize)
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
-    own, runs = layout.columns, RunFinder()
+    names, runs = layout.columns, RunFinder()
     with open_input(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
         present = list(dict.fromkeys([*header, *file.partitions]))
-        require_columns(file.url, [own.query_id, own.query, own.passage_id, own.passage], present)
+        require_columns(file.url, [names.query_id, names.query, names.passage_id, names.passage], present)
         require_columns(file.url, list(layout.kept.values()), present, "output.keep_columns")
         stop = body
         for start, number, following, fields in _records(
             stream, file.url, body, None, first_row, len(header)
         ):
-            runs.add(_values(header, fields, file.partitions).get(own.query_id) or None, start, number)
+            runs.add(_values(header, fields, file.partitions).get(names.query_id) or None, start, number)
             stop = following
     schema = scan_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
     return runs.scan(file, body, first_row, stop, schema)
@@ -124,13 +124,13 @@ def _values(header: list[str], fields: list[str], partitions: Partitions) -> dic
 
 
 def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str, Any]:
-    own = layout.columns
+    names = layout.columns
     kept = {ours: values.get(theirs) or None for ours, theirs in layout.kept.items()}
     row: dict[str, Any] = {
-        "query_id": values.get(own.query_id) or None,
-        "query": values.get(own.query) or None,
-        "passage_id": values.get(own.passage_id) or None,
-        "passage": values.get(own.passage) or None,
+        "query_id": values.get(names.query_id) or None,
+        "query": values.get(names.query) or None,
+        "passage_id": values.get(names.passage_id) or None,
+        "passage": values.get(names.passage) or None,
         "kept": {name: value and value.encode(errors="replace").decode() for name, value in kept.items()},
         "row": number,
         "item": None,

@@ -28,7 +28,7 @@ SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
-    own, runs = layout.columns, RunFinder()
+    names, runs = layout.columns, RunFinder()
     passage_id: pa.DataType = pa.null()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
     checked, stop = False, 0
@@ -45,10 +45,10 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
                 _check_first(file.url, row, layout)
                 checked = True
             candidates = _candidates(row, layout)
-            runs.add(row.get(own.query_id), start, number, len(candidates))
+            runs.add(row.get(names.query_id), start, number, len(candidates))
             for candidate in candidates:
                 if pa.types.is_null(passage_id):
-                    passage_id = type_of(candidate.get(own.passage_id))
+                    passage_id = type_of(candidate.get(names.passage_id))
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
     if not checked:
@@ -82,14 +82,14 @@ def _parse(line: bytes, partitions: Partitions) -> dict[str, Any] | str:
 
 
 def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
-    own = layout.columns
-    require_columns(url, [own.query_id, own.query], list(row))
+    names = layout.columns
+    require_columns(url, [names.query_id, names.query], list(row))
     if _is_nested(row, layout):
-        first = next((item for item in row[own.candidates] or [] if isinstance(item, dict)), None)
+        first = next((item for item in row[names.candidates] or [] if isinstance(item, dict)), None)
         if first is not None:
-            require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(first))
+            require_columns(f"{url}, in {names.candidates}", [names.passage_id, names.passage], list(first))
     else:
-        require_columns(url, [own.passage_id, own.passage], list(row))
+        require_columns(url, [names.passage_id, names.passage], list(row))
 
 
 def _is_nested(row: dict[str, Any], layout: Layout) -> bool:
@@ -106,7 +106,7 @@ def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
 def _rows(
     line: bytes, number: int, partitions: Partitions, layout: Layout, schema: pa.Schema
 ) -> Iterator[dict[str, Any]]:
-    own = layout.columns
+    names = layout.columns
     empty = {"query_id": None, "query": None, "passage_id": None, "passage": None, "kept": None, "item": None}
     id_types = (schema.field("query_id").type, schema.field("passage_id").type)
     parsed = _parse(line, partitions)
@@ -114,16 +114,16 @@ def _rows(
         yield {**empty, "row": number, "reason": parsed}
         return
     nested = _is_nested(parsed, layout)
-    if nested and not isinstance(parsed[own.candidates], list):
-        row = checked({**empty, "query_id": parsed.get(own.query_id), "row": number}, id_types)
+    if nested and not isinstance(parsed[names.candidates], list):
+        row = checked({**empty, "query_id": parsed.get(names.query_id), "row": number}, id_types)
         yield {**row, "reason": row["reason"] or "null_candidates"}
         return
     for item, candidate in enumerate(_candidates(parsed, layout), start=1):
         row = {
-            "query_id": parsed.get(own.query_id),
-            "query": parsed.get(own.query),
-            "passage_id": candidate.get(own.passage_id),
-            "passage": candidate.get(own.passage),
+            "query_id": parsed.get(names.query_id),
+            "query": parsed.get(names.query),
+            "passage_id": candidate.get(names.passage_id),
+            "passage": candidate.get(names.passage),
             "kept": _kept(parsed, candidate, layout, schema),
             "row": number,
             "item": item if nested else None,

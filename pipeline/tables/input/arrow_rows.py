@@ -67,22 +67,22 @@ class Runs:
 
 def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     """The types the run will have. Raises InputError for a missing or wrongly typed column."""
-    own = layout.columns
+    names = layout.columns
     nested = is_nested(schema, layout)
-    top = [own.query_id, own.query] + ([] if nested else [own.passage_id, own.passage])
+    top = [names.query_id, names.query] + ([] if nested else [names.passage_id, names.passage])
     require_columns(url, top, schema.names)
     outer = inner = {field.name: plain_type(field.type) for field in schema}
     if nested:
-        candidate = schema.field(own.candidates).type.value_type
+        candidate = schema.field(names.candidates).type.value_type
         inner = {field.name: plain_type(field.type) for field in candidate}
-        require_columns(f"{url}, in {own.candidates}", [own.passage_id, own.passage], list(inner))
+        require_columns(f"{url}, in {names.candidates}", [names.passage_id, names.passage], list(inner))
     kept_types = outer | inner
     require_columns(url, list(layout.kept.values()), list(kept_types), "output.keep_columns")
-    for name, data_type in ((own.query, outer[own.query]), (own.passage, inner[own.passage])):
+    for name, data_type in ((names.query, outer[names.query]), (names.passage, inner[names.passage])):
         if not is_text(data_type):
             raise InputError(f"{url}: column {name!r} is {data_type}, a text is needed")
-    query_id, passage_id = outer[own.query_id], inner[own.passage_id]
-    for name, data_type in ((own.query_id, query_id), (own.passage_id, passage_id)):
+    query_id, passage_id = outer[names.query_id], inner[names.passage_id]
+    for name, data_type in ((names.query_id, query_id), (names.passage_id, passage_id)):
         if not is_id(data_type):
             raise InputError(f"{url}: column {name!r} is {data_type}; ids are text, integers or binary")
     return scan_schema(
@@ -102,9 +102,9 @@ def is_nested(schema: pa.Schema, layout: Layout) -> bool:
 
 def wanted_columns(schema: pa.Schema, layout: Layout) -> list[str]:
     """The columns to read: of `schema`, all that the run needs."""
-    own = layout.columns
-    texts = [own.candidates] if is_nested(schema, layout) else [own.passage_id, own.passage]
-    wanted = dict.fromkeys([own.query_id, own.query, *texts, *layout.kept.values()])
+    names = layout.columns
+    texts = [names.candidates] if is_nested(schema, layout) else [names.passage_id, names.passage]
+    wanted = dict.fromkeys([names.query_id, names.query, *texts, *layout.kept.values()])
     return [name for name in wanted if name in schema.names]
 
 
@@ -129,12 +129,12 @@ def _begins_run(ids: pa.Array, previous: pa.Scalar) -> np.ndarray[tuple[int], np
 
 
 def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
-    own = layout.columns
+    names = layout.columns
     arrays = {
-        "query_id": plain(batch[own.query_id]),
-        "query": plain(batch[own.query]),
-        "passage_id": plain(batch[own.passage_id]),
-        "passage": plain(batch[own.passage]),
+        "query_id": plain(batch[names.query_id]),
+        "query": plain(batch[names.query]),
+        "passage_id": plain(batch[names.passage_id]),
+        "passage": plain(batch[names.passage]),
         "kept": _kept(
             {ours: plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()}, row, target
         ),
@@ -146,8 +146,8 @@ def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -
 
 
 def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
-    own = layout.columns
-    lists = batch[own.candidates].combine_chunks()
+    names = layout.columns
+    lists = batch[names.candidates].combine_chunks()
     parent = pc.list_parent_indices(lists)
     inner = lists.flatten()
     starts = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())])
@@ -161,10 +161,10 @@ def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) 
         for ours, theirs in layout.kept.items()
     }
     arrays = {
-        "query_id": plain(batch[own.query_id].take(parent)),
-        "query": plain(batch[own.query].take(parent)),
-        "passage_id": plain(pc.struct_field(inner, own.passage_id)),
-        "passage": plain(pc.struct_field(inner, own.passage)),
+        "query_id": plain(batch[names.query_id].take(parent)),
+        "query": plain(batch[names.query].take(parent)),
+        "passage_id": plain(pc.struct_field(inner, names.passage_id)),
+        "passage": plain(pc.struct_field(inner, names.passage)),
         "kept": _kept(kept, parent, target),
         "row": row.take(parent),
         "item": item,

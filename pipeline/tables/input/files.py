@@ -33,18 +33,18 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
     try:
         with store_errors(InputError, f"{url}: can't be read"):
             if fs.isdir(path):
-                root, found = path.rstrip("/"), fs.find(path, detail=True)
+                root, infos = path.rstrip("/"), fs.find(path, detail=True)
             elif any(sign in path for sign in "*?[") and not fs.exists(path):
-                found = fs.glob(path, detail=True)
+                infos = fs.glob(path, detail=True)
             else:
-                found = {path: fs.info(path)}
+                infos = {path: fs.info(path)}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: no such file or directory") from error
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()
     files, skipped = [], {}
-    for name in sorted(found):
-        info = found.pop(name)
+    for name in sorted(infos):
+        info = infos.pop(name)
         if info["type"] != "file":
             continue
         reason = _reason_to_skip(name, root, suffixes, info["size"])

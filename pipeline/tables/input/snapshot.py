@@ -50,8 +50,8 @@ def object_store_options() -> dict[str, str]:
 def data_files(places: Iterable[tuple[str, Partitions]]) -> list[SourceFile]:
     """The data files at these URLs, sorted by path. Raises InputError for one that is not there."""
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(lambda place: find_file(place[0])._replace(partitions=place[1]), places)
-        return sorted(found, key=lambda file: file.url)
+        files = threads.map(lambda place: find_file(place[0])._replace(partitions=place[1]), places)
+        return sorted(files, key=lambda file: file.url)
 
 
 def declared_columns(

@@ -101,8 +101,8 @@ class Directory:
         return True
 
     def _is_one_of(self, protocols: set[str]) -> bool:
-        own = self._fs.protocol
-        return not protocols.isdisjoint([own] if isinstance(own, str) else own)
+        spoken = self._fs.protocol
+        return not protocols.isdisjoint([spoken] if isinstance(spoken, str) else spoken)
 
     def remove(self, subdirectory: str = "") -> None:
         """Remove the directory, or one in it, with all that it holds; nothing happens where there is none."""

@@ -72,7 +72,7 @@ def test_nested_rows_without_candidates(tmp_path: Path) -> None:
     assert [(row["row"], row["reason"]) for row in bad] == [(2, "null_candidates")]
 
 
-def test_a_survey_reads_no_texts(tmp_path: Path) -> None:
+def test_a_scan_reads_no_texts(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(97, 123, (400, 5000), np.uint8)
     candidates = [[{"passage_id": "p", "passage": line.tobytes().decode()}] for line in noise]
     ids = [f"q{number}" for number in range(400)]

@@ -1,5 +1,5 @@
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tables.input.cleaning import clean
@@ -22,6 +22,7 @@ rows_of_a_table = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows_of_a_table)
 def test_every_row_is_scored_or_rejected_once(rows: list[dict[str, str | None]]) -> None:
     table = pa.Table.from_pylist([{**row, "row": number} for number, row in enumerate(rows)], schema=SCHEMA)
@@ -36,6 +37,7 @@ def test_every_row_is_scored_or_rejected_once(rows: list[dict[str, str | None]])
     assert set(rejects["reason"].to_pylist()) <= REASONS.keys()
 
 
+@settings(deadline=None)
 @given(rows_of_a_table)
 def test_a_duplicate_is_one_of_a_row_that_was_kept(rows: list[dict[str, str | None]]) -> None:
     table = pa.Table.from_pylist([{**row, "row": number} for number, row in enumerate(rows)], schema=SCHEMA)

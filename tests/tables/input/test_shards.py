@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
@@ -33,6 +33,7 @@ def scans(files: list[list[int]], continued: bool) -> list[FileScan]:
     return found
 
 
+@settings(deadline=None)
 @given(queries_of_files, st.integers(1, 40), st.booleans())
 def test_shards_cover_each_file_once_in_order(files: list[list[int]], size: int, continued: bool) -> None:
     found = scans(files, continued)
@@ -53,12 +54,14 @@ def test_shards_cover_each_file_once_in_order(files: list[list[int]], size: int,
     assert sum(shard.queries for shard in shards) == len(distinct)
 
 
+@settings(deadline=None)
 @given(queries_of_files, st.integers(1, 40), st.booleans())
 def test_no_shard_is_too_large_but_for_one_query(files: list[list[int]], size: int, continued: bool) -> None:
     for shard in cut_shards(scans(files, continued), size):
         assert shard.pairs <= size or shard.queries == 1 or continued
 
 
+@settings(deadline=None)
 @given(queries_of_files, st.integers(1, 40))
 def test_no_query_is_split(files: list[list[int]], size: int) -> None:
     found = scans(files, continued=True)

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.tables.output.statistics import BINS, Distribution, RankChanges
@@ -14,6 +14,7 @@ def distribution(values: Sequence[float]) -> Distribution:
     return Distribution.of(np.array(values, np.float32))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(numbers, max_size=20), min_size=1, max_size=5), st.randoms())
 def test_shards_add_up_to_what_one_shard_would_say(shards: list[list[float]], chance: Random) -> None:
     whole = distribution([value for shard in shards for value in shard])
@@ -26,6 +27,7 @@ def test_shards_add_up_to_what_one_shard_would_say(shards: list[list[float]], ch
     assert len(whole.counts) <= BINS
 
 
+@settings(deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=50), st.floats(0, 1))
 def test_a_quantile_is_within_a_bin_of_the_true_one(values: list[float], share: float) -> None:
     found = distribution(values).quantile(share)
