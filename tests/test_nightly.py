@@ -1,15 +1,7 @@
 """examples/nightly.py on a real Ray head, as a scheduler calls it."""
 
 import ast
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -18,61 +10,13 @@ import pytest
 from nightly import REJECTS, MistakeError, rerank, run, stop
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from tests.conftest import TINY
-
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT, TINY
+from tests.own_ray import job_client
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[JobSubmissionClient]:
-    """A cluster that asks for no token; its jobs find this project as if it were installed there."""
-    port, agent_port, client_port = _free_ports(3)
-    binaries = Path(sys.executable).parent
-    path = f"{binaries}:{os.environ['PATH']}"
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PATH": path, "PYTHONPATH": str(ROOT)}
-    # Ports and a directory of its own: another cluster here may hold the default ones, and would be
-    # overwritten as the one that ray.init() joins. Ray's sockets need a short path.
-    place = tempfile.mkdtemp(prefix="ray-")
-    options = [
-        *("--head", "--num-cpus=2", "--block", "--port=0", f"--temp-dir={place}"),
-        f"--dashboard-port={port}",
-        f"--dashboard-agent-listen-port={agent_port}",
-        f"--ray-client-server-port={client_port}",
-    ]
-    head = subprocess.Popen(
-        [binaries / "ray", "start", *options],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-    try:
-        yield _connect(f"http://127.0.0.1:{port}")
-    finally:
-        os.killpg(head.pid, signal.SIGKILL)  # all of the cluster; asked kindly, it takes half a minute
-        head.wait()
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def _connect(address: str) -> JobSubmissionClient:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client = JobSubmissionClient(address)
-            client.submit_job(entrypoint="true")  # answers before it can start jobs
-        except (ConnectionError, RuntimeError):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        else:
-            return client
+def client(head: dict[str, str]) -> JobSubmissionClient:
+    return job_client(head)
 
 
 def test_a_date_is_reranked_and_a_second_time_found_done(

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.rerank import main
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import last_heartbeat
-from tests.conftest import TINY, golden_cases
+from tests.conftest import ROOT, TINY, golden_cases
+from tests.own_ray import job_client
 
-ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
 DEMO = str(ROOT / "configs/rerank/demo.yaml")
 
@@ -94,19 +95,31 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_end_with_status_2_and_one_message(
-    tmp_path: Path, arguments: list[str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
-    done = rerank(*(argument.replace("{out}", str(tmp_path / "out")) for argument in arguments))
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(ROOT)
+    options = ["--config", *(argument.replace("{out}", str(tmp_path / "out")) for argument in arguments)]
+    assert main(options) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.out == ""
+
+
+def test_a_mistake_ends_the_process_with_its_status() -> None:
+    done = rerank("nowhere.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: nowhere.yaml: No such file or directory\n"
 
 
 def test_rejected_rows_end_with_status_3_also_the_second_time(job: Path) -> None:
     table = pq.read_table(job / "table.parquet").to_pylist()
     table[0]["passage"] = None
     pq.write_table(pa.Table.from_pylist(table), job / "table.parquet")
-    arguments = (str(job / "job.yaml"), "--set", "shard_pairs=64")
+    arguments = (str(job / "job.yaml"), "--set", "shard_pairs=64", "--set", "executor=here")
     for _ in range(2):
         done = rerank(*arguments)
         assert done.returncode == 3, done.stderr
@@ -140,9 +153,13 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(job: Path) -> None:
     assert not list((job / "out").rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("executor", ["ray_data", "here"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_says_how_to_go_on(job: Path, number: signal.Signals, status: int) -> None:
-    process = subprocess.Popen([*COMMAND, str(job / "job.yaml")], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def test_an_interrupt_says_how_to_go_on(
+    job: Path, number: signal.Signals, status: int, executor: str
+) -> None:
+    command = [*COMMAND, str(job / "job.yaml"), "--set", f"executor={executor}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list((job / "out").glob("_manifest/done/*.json")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -166,45 +183,28 @@ def copy_of_the_project(tmp_path: Path) -> Path:
     return target
 
 
-def test_it_runs_under_ray_job_submit(tmp_path: Path, copy_of_the_project: Path) -> None:
+def test_it_runs_under_ray_job_submit(
+    tmp_path: Path, copy_of_the_project: Path, head: dict[str, str]
+) -> None:
+    job_client(head)
     ray = str(Path(sys.executable).parent / "ray")
-    # A cluster of its own, that asks for no token; the job's process must find it by its address.
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "disabled",
-        "PATH": f"{Path(ray).parent}:{os.environ['PATH']}",
-    }
-    address = "http://127.0.0.1:8265"
 
-    def call(*command: str) -> subprocess.CompletedProcess[str]:
-        where = copy_of_the_project
+    def submit(output: str) -> subprocess.CompletedProcess[str]:
+        rerank = ["python", "-m", "pipeline.rerank", "--config", "configs/rerank/demo.yaml"]
         return subprocess.run(
-            command, cwd=where, env=environment, capture_output=True, text=True, timeout=300, check=False
+            [ray, "job", "submit", "--working-dir", ".", "--", *rerank, "--set", f"output.path={output}"],
+            cwd=copy_of_the_project,
+            env={name: value for name, value in head.items() if name != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
-    submit = [
-        ray,
-        "job",
-        "submit",
-        "--address",
-        address,
-        "--working-dir",
-        ".",
-        "--",
-        "python",
-        "-m",
-        "pipeline.rerank",
-    ]
-    config = ["--config", "configs/rerank/demo.yaml"]
-    started = call(ray, "start", "--head", "--num-cpus=2", "--port=0", "--include-dashboard=true")
-    assert started.returncode == 0, started.stderr
-    try:
-        good = call(*submit, *config, "--set", f"output.path={tmp_path}/out")
-        assert good.returncode == 0, good.stdout + good.stderr
-        assert "640 pairs of 32 queries scored" in good.stdout + good.stderr
-        assert (tmp_path / "out/_SUCCESS").is_file()
-        bad = call(*submit, *config, "--set", "output.path=out")
-        assert bad.returncode != 0
-        assert "give an absolute path or a URL" in bad.stdout + bad.stderr
-    finally:
-        call(ray, "stop", "--force")
+    good = submit(f"{tmp_path}/out")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "640 pairs of 32 queries scored" in good.stdout + good.stderr
+    assert (tmp_path / "out/_SUCCESS").is_file()
+    bad = submit("out")
+    assert bad.returncode != 0
+    assert "give an absolute path or a URL" in bad.stdout + bad.stderr

@@ -11,8 +11,11 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
+from pipeline.reranking import flow
+from pipeline.reranking.config import RerankConfig
 from pipeline.tables.output.directory import Directory
-from tests.reranking.test_survival import begin, data_of, write_table
+from tests.own_ray import environment, folder_of_its_own
+from tests.reranking.test_survival import begin, config, data_of, write_table
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
@@ -21,13 +24,15 @@ SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head for the driver, two machines for the work."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=2)
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    yield made
-    made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
+    with folder_of_its_own() as folder:
+        for name, value in environment(folder).items():
+            monkeypatch.setenv(name, value)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        for _ in range(2):
+            made.add_node(num_cpus=2)
+        monkeypatch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
 
 
 def kill_a_worker(luck: random.Random) -> str:
@@ -90,10 +95,8 @@ def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_
     _, errors = driver.communicate(timeout=240)
     assert driver.returncode == 0, f"{story}\n{errors}"
     after = markers(output)
-    assert {name: after[name] for name in done} == done, "a finished shard was scored again"
+    assert {name: after[name] for name in done} == done, f"{story}: a finished shard was scored again"
     local = tmp_path / "local"
     write_table(f"{local}/in", queries=200)
-    alone = begin(tmp_path, str(local))
-    alone.communicate(timeout=240)
-    assert alone.returncode == 0
-    assert data_of(f"{place}/out") == data_of(f"{local}/out")
+    flow.run(RerankConfig.model_validate(config(str(local), executor="here")))
+    assert data_of(f"{place}/out") == data_of(f"{local}/out"), story

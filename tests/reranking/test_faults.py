@@ -11,8 +11,8 @@ from tests.reranking.faults import Faults, faulty_proxy
 from tests.reranking.test_survival import begin, data_of, write_table
 
 
-def finish(path: Path, place: str) -> "tuple[int, str]":
-    job = begin(path, place)
+def finish(path: Path, place: str, **sections: str) -> "tuple[int, str]":
+    job = begin(path, place, **sections)
     _, errors = job.communicate(timeout=300)
     return job.returncode, errors
 
@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("undisturbed")
     place = f"{path}/local"
     write_table(f"{place}/in")
-    assert finish(path, place)[0] == 0
+    assert finish(path, place, executor="here")[0] == 0
     return data_of(f"{place}/out")
 
 
@@ -40,7 +40,7 @@ def test_a_store_that_fails_now_and_then_costs_time_and_nothing_else(
     )
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], faults) as url, monkeypatch.context() as inside:
         inside.setenv("AWS_ENDPOINT_URL", url)
-        status, errors = finish(tmp_path, bucket)
+        status, errors = finish(tmp_path, bucket, executor="here")
     assert status == 0, errors
     assert faults.injected > 20
     assert data_of(f"{bucket}/out") == undisturbed
@@ -54,7 +54,7 @@ def test_an_outage_ends_the_job_in_bounded_time_and_it_goes_on_later(
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], faults) as url, monkeypatch.context() as inside:
         inside.setenv("AWS_ENDPOINT_URL", url)
         inside.setenv("AWS_MAX_ATTEMPTS", "2")
-        job = begin(tmp_path, bucket)
+        job = begin(tmp_path, bucket, executor="here")
         while not any("_manifest/done/shard" in request for request in faults.requests):
             assert job.poll() is None
             time.sleep(0.05)
@@ -63,7 +63,7 @@ def test_an_outage_ends_the_job_in_bounded_time_and_it_goes_on_later(
     assert job.returncode == 2
     assert f"error: {bucket}/" in errors
     assert time.monotonic() - begun < 180
-    assert finish(tmp_path, bucket)[0] == 0
+    assert finish(tmp_path, bucket, executor="here")[0] == 0
     assert data_of(f"{bucket}/out") == undisturbed
 
 
@@ -110,7 +110,7 @@ def test_credentials_that_expired_for_good_are_told(
     faults.expired_keys.add("key")
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], faults) as url, monkeypatch.context() as inside:
         inside.setenv("AWS_ENDPOINT_URL", url)
-        status, errors = finish(tmp_path, bucket)
+        status, errors = finish(tmp_path, bucket, executor="here")
     assert status == 2
     assert f"error: {bucket}/in/: can't be read: " in errors
     assert "expired" in errors

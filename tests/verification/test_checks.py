@@ -1,7 +1,6 @@
 """The certificate of parity, with a real job and a real server."""
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +9,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import ray
 import yaml
 
 from pipeline import verify
@@ -21,13 +19,6 @@ from tests.conftest import DATA, TINY, golden_cases
 from tests.serve.local import serving
 
 GEMMA2 = "tiny-bge-reranker-v2.5-gemma2-lightweight"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level=logging.CRITICAL)
-    yield
-    ray.shutdown()
 
 
 class Server(ThreadingHTTPServer):
@@ -74,6 +65,7 @@ def config_file(path: Path, model: str, **scorer: Any) -> str:
         "input": {"path": str(path / "not/there/yet")},
         "output": {"path": str(path / "out"), "top_k": 1, "keep_columns": {"mine": "yours"}},
         "scorer": {"model": model, "device": "cpu", **scorer},
+        "executor": "here",
     }
     (path / "job.yaml").write_text(yaml.safe_dump(config))
     return str(path / "job.yaml")
