@@ -30,6 +30,7 @@ from pipeline.tables.format import (
     whole_formats,
 )
 from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, trec, tsv
+from pipeline.tables.output.config import OutputConfig
 from tests.tables.conftest import plan, read_all
 
 NEW_FORMAT = '''
@@ -196,4 +197,5 @@ def test_a_config_imports_no_library_of_a_format(monkeypatch: pytest.MonkeyPatch
 
 def test_fields_are_described_by_their_docstrings() -> None:
     assert str(InputConfig.model_fields["version"].description).startswith("delta, iceberg (a snapshot's id)")
+    assert str(OutputConfig.model_fields["top_k"].description) == "Candidates kept a query; null keeps all."
     assert str(PairsConfig.model_fields["header"].description).startswith("tsv only: the columns' names")

@@ -6,7 +6,7 @@ from pipeline.tables.schema import RUN_COLUMNS
 
 
 class OutputConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     path: str = Field(min_length=1)
     """A directory that is empty, new, or holds an earlier attempt at this very job."""
