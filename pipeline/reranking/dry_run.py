@@ -1,6 +1,6 @@
 """What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
 
-from pipeline.errors import ScoringError
+from pipeline.errors import ScoringError, fields_under
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.flow import output_of, record_of
 from pipeline.reranking.shard import named
@@ -15,7 +15,8 @@ _SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
     output = output_of(config)
-    scorer = Scorer(config.placed_scorer)
+    with fields_under("scorer"):
+        scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
     record = record_of(config, plan, scorer)
     check_output(output, record)
@@ -43,7 +44,8 @@ def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[fl
         candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         texts = candidates.select(["query", "passage"]).slice(0, _SAMPLED_PAIRS).to_pydict()
         try:
-            encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
+            with fields_under("scorer"):
+                encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
         except ScoringError as error:
             raise named(error, candidates) from error
         tokens += len(encoded.sequences.flatten())

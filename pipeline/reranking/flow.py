@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy
 
 from pipeline import log
 from pipeline.cluster import connect, own_error
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, fields_under
 from pipeline.reporting.metrics import Metrics
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
@@ -50,7 +50,8 @@ def run(config: RerankConfig) -> Summary:
     """
     start = time.monotonic()
     output = output_of(config)
-    scorer = Scorer(config.placed_scorer)
+    with fields_under("scorer"):
+        scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
     if plan.skipped:
         file, reason = next(iter(plan.skipped.items()))

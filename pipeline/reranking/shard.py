@@ -15,7 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError, RayrankError, ScoringError
+from pipeline.errors import (
+    ConfigError,
+    InputError,
+    RayrankError,
+    ScoringError,
+    TooManyTokensError,
+    fields_under,
+)
 from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -62,7 +69,12 @@ def _encode(row: pa.Table, config: RerankConfig, plan: Plan, previous: Previous)
     results = previous().find(hashes, layer_scores) if previous else _unknown(candidates, layer_scores)
     new = pc.indices_nonzero(results["score"].is_null())
     try:
-        encoded = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
+        with fields_under("scorer"):
+            encoded = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
+    except TooManyTokensError as error:
+        raise ConfigError(
+            f"shard_pairs {len(new)}: {error}; lower shard_pairs", field="shard_pairs"
+        ) from error
     except ScoringError as error:
         raise named(error, candidates.take(new)) from error
     return pa.table(
@@ -95,8 +107,9 @@ class ScoreShard:
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
-            self._scorer = Scorer(config.scorer)
-            _ = self._scorer.model
+            with fields_under("scorer"):
+                self._scorer = Scorer(config.scorer)
+                _ = self._scorer.model
         except RayrankError as error:
             self._failure = error
 
