@@ -42,8 +42,9 @@ class Replica:
             self._scorer.forward, lambda: model.max_batch_tokens, self._max_wait_s, self._on_batch
         )
         passages = -(-model.max_batch_tokens // _WARM_UP_WORDS)
-        # Equal pairs go through the model once: these are all distinct.
-        words = [f"{number} " + "word " * _WARM_UP_WORDS for number in range(passages)]
+        # Equal sequences go through the model once. Letters tell these apart to every tokenizer, digits do not.
+        marks = [" ".join(f"{number:b}").translate({48: "a", 49: "b"}) for number in range(passages)]
+        words = [f"{mark} " + "word " * _WARM_UP_WORDS for mark in marks]
         for _ in range(2):
             await self.score(Work(["warm up"] * passages, words))
 

@@ -135,9 +135,8 @@ import numpy as np
 from pipeline import log
 from pipeline.scoring import Scorer, ScorerConfig
 log.configure()
-import torch
-torch.set_num_threads(1)
-pairs = [(f"what is panda {{number}}?", "The giant panda is a bear. " * 60) for number in range(384)]
+queries = ["panda " + f"{{number:08b}}".replace("0", "a").replace("1", "b") for number in range(192)]
+pairs = [(query, "The giant panda is a bear. " * 60) for query in queries]
 few = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=2048)).score(pairs)
 scorer = Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=1_000_000))
 scorer.score(pairs[:1])
