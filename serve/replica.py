@@ -42,7 +42,7 @@ class Replica:
             self._scorer.forward, lambda: model.max_batch_tokens, self._max_wait_s, self._on_batch
         )
         passages = -(-model.max_batch_tokens // _WARM_UP_WORDS)
-        # Equal sequences go through the model once. Letters tell these apart to every tokenizer, digits do not.
+        # Equal sequences go through the model once. Letters tell these apart to any tokenizer, digits don't.
         marks = [" ".join(f"{number:b}").translate({48: "a", 49: "b"}) for number in range(passages)]
         words = [f"{mark} " + "word " * _WARM_UP_WORDS for mark in marks]
         for _ in range(2):
