@@ -43,6 +43,7 @@ import torch
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.device import Device
 
@@ -124,7 +125,7 @@ PEERS = {"FlagEmbedding": flag_embedding, "sentence_transformers": sentence_tran
 class Products:
     """The ceiling: what the module's docstring counts, on tensors made beforehand."""
 
-    def __init__(self, sequences: Sequences, device: Device) -> None:
+    def __init__(self, sequences: Sequences, loop: BatchLoop) -> None:
         lengths = sequences.lengths
         width, inner = MODEL.hidden_size, MODEL.intermediate_size
         shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
@@ -136,7 +137,7 @@ class Products:
             batches.append(lengths[batch])
             return torch.zeros(len(batch))
 
-        device.run(sequences, [Group(np.arange(len(lengths)))], 0, note)
+        loop.run(sequences, [Group(np.arange(len(lengths)))], 0, note)
         most = max(int(batch.sum()) for batch in batches)
         self._states, self._out, self._inner = (torch.randn(most, size) for size in (width, width, inner))
         largest = max(int((batch**2).sum()) for batch in batches)
@@ -233,9 +234,9 @@ def main() -> None:
         config = ScorerConfig(
             model=directory, device="cpu", max_length=MAX_LENGTH, max_batch_tokens=arguments.budget
         )
-        scorer, device = Scorer(config), Device(config, MODEL, drops_padding=True)
+        scorer, device = Scorer(config), Device(config, MODEL)
         sequences = Sequences.of(scorer.encode(pairs).sequences)
-        products = Products(sequences, device)
+        products = Products(sequences, BatchLoop(device, drops_padding=True))
         systems: dict[str, System] = {CEILING: products, OURS: scorer.score}
         systems |= {name: load(path) for name, load in PEERS.items() if find_spec(name)}
         sweep: dict[str, System] = {

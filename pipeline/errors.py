@@ -2,18 +2,25 @@
 
 RayrankError            catch this one to catch them all
 |-- ConfigError         a field of the configuration: its path, the line of its file, what it takes
+|   `-- TooManyTokensError    one call of a scorer has more tokens than fit in it
 |-- InputError          the input: the file, and the row or column in it
 |-- OutputError         the output directory: what lies there and does not fit
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
-`-- ScoringError        one pair that has no finite score, or does not fit the model
+`-- ScoringError        one pair or text that has no finite score, or does not fit the model
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class RayrankError(Exception):
     """A message for the person who started the work: what is wrong, where, and the way out."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, field: str | None = None) -> None:
+        """field: the field of a config that is at fault, where there is one. The message begins with it."""
+        assert field is None or message.startswith(field), message
         super().__init__(message)
+        self.field = field
         # Ray Data appends advice of its own to the args of what a stage raises.
         self.message = message
 
@@ -23,6 +30,10 @@ class RayrankError(Exception):
 
 class ConfigError(RayrankError):
     """A field of the configuration is missing, unknown or out of range."""
+
+
+class TooManyTokensError(ConfigError):
+    """The pairs of one call have more tokens than one call can hold."""
 
 
 class InputError(RayrankError):
@@ -38,10 +49,24 @@ class ModelError(RayrankError):
 
 
 class ScoringError(RayrankError):
-    """A pair can't be scored. `index` is its position among the pairs that were handed in."""
+    """A pair, or a text, can't be scored. `index` is its position among those that were handed in."""
 
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(f"pair {index}: {reason}")
-        self.args = (index, reason)  # what unpickling hands to __init__
+    def __init__(self, index: int, reason: str, what: str = "pair") -> None:
+        super().__init__(f"{what} {index}: {reason}")
+        self.args = (index, reason, what)  # what unpickling hands to __init__
         self.index = index
         self.reason = reason
+
+
+@contextmanager
+def fields_under(parent: str) -> Iterator[None]:
+    """An error of a field of a config names it as a field of `parent`, the config that holds that one.
+
+    For whoever knows the nesting: `max_length 600: ...` becomes `scorer.max_length 600: ...`.
+    """
+    try:
+        yield
+    except RayrankError as error:
+        if error.field is not None:
+            error.field, error.message = f"{parent}.{error.field}", f"{parent}.{error.message}"
+        raise

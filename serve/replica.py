@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline.errors import ConfigError, ModelError, ScoringError
+from pipeline.errors import ConfigError, ModelError, ScoringError, fields_under
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import sigmoid
@@ -26,7 +26,8 @@ class Replica:
     ) -> None:
         """Raises ConfigError or ModelError where model and options don't fit, before weights are loaded."""
         # The sigmoid is each request's choice.
-        self._scorer = Scorer(config.model_copy(update={"normalize": False}))
+        with fields_under("scorer"):
+            self._scorer = Scorer(config.model_copy(update={"normalize": False}))
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
         self._encoding = ThreadPoolExecutor(1, "encoding")
@@ -34,14 +35,18 @@ class Replica:
     async def start(self) -> None:
         """Load the weights, and score a batch: the first one is slow, and its speed is the first estimate."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._encoding, lambda: (self._scorer.encoder, self._scorer.model))
+        with fields_under("scorer"):
+            await loop.run_in_executor(self._encoding, lambda: (self._scorer.encoder, self._scorer.model))
         model = self._scorer.model
         self._batcher = Batcher(
             self._scorer.forward, lambda: model.max_batch_tokens, self._max_wait_s, self._on_batch
         )
         passages = -(-model.max_batch_tokens // _WARM_UP_WORDS)
+        # Equal sequences go through the model once. Letters tell these apart to any tokenizer, digits don't.
+        marks = [" ".join(f"{number:b}").translate({48: "a", 49: "b"}) for number in range(passages)]
+        words = [f"{mark} " + "word " * _WARM_UP_WORDS for mark in marks]
         for _ in range(2):
-            await self.score(Work(["warm up"] * passages, ["word " * _WARM_UP_WORDS] * passages))
+            await self.score(Work(["warm up"] * passages, words))
 
     async def score(self, work: Work) -> Scores | Refused:
         """Of one pair or more. Cancelled, what was not scored yet is dropped."""

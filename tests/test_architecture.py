@@ -75,7 +75,7 @@ def refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
     for file, added, _ in VIOLATIONS.values():
         with (tree / file).open("a") as stream:
             stream.write(f"{added}\n")
-    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout

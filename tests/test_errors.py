@@ -1,6 +1,8 @@
 import pickle
 
-from pipeline.errors import InputError, ScoringError
+import pytest
+
+from pipeline.errors import ConfigError, InputError, ScoringError, fields_under
 
 
 def test_a_message_stays_what_it_is_when_others_add_to_the_args() -> None:
@@ -12,3 +14,13 @@ def test_a_message_stays_what_it_is_when_others_add_to_the_args() -> None:
 def test_scoring_errors_cross_processes() -> None:
     error = pickle.loads(pickle.dumps(ScoringError(3, "why")))
     assert (error.index, error.reason, str(error)) == (3, "why", "pair 3: why")
+
+
+def test_who_knows_the_nesting_names_a_field_in_full() -> None:
+    message = r"^models.scorer.max_length 9: too short$"
+    with pytest.raises(ConfigError, match=message) as caught, fields_under("models"), fields_under("scorer"):
+        raise ConfigError("max_length 9: too short", field="max_length")
+    assert caught.value.field == "models.scorer.max_length"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == "models.scorer.max_length 9: too short"
+    with pytest.raises(InputError, match="^no field$"), fields_under("scorer"):
+        raise InputError("no field")

@@ -1,6 +1,6 @@
 """What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
 
-from pipeline.errors import ScoringError
+from pipeline.errors import ScoringError, fields_under
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.flow import plan_job
 from pipeline.reranking.shard import named
@@ -36,7 +36,8 @@ def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[fl
         candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         texts = candidates.select(["query", "passage"]).slice(0, _SAMPLED_PAIRS).to_pydict()
         try:
-            encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
+            with fields_under("scorer"):
+                encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
         except ScoringError as error:
             raise named(error, candidates) from error
         tokens += len(encoded.sequences.flatten())

@@ -7,6 +7,7 @@ import time
 from typing import cast
 
 from pipeline import log, output, registry
+from pipeline.errors import fields_under
 from pipeline.output import JobRecord
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
@@ -75,7 +76,8 @@ def run(config: RerankConfig) -> Summary:
 def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
     """All that is known before work begins. Raises RayrankError for what the job would refuse."""
     directory = _open(config)
-    scorer = Scorer(config.placed_scorer)
+    with fields_under("scorer"):
+        scorer = Scorer(config.placed_scorer)
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
     record = JobRecord(
         format_version=FORMAT_VERSION,

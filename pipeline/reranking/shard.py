@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError, ScoringError
+from pipeline.errors import ConfigError, InputError, ScoringError, TooManyTokensError, fields_under
 from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -90,7 +90,10 @@ def encode(shard: Shard, job: Job) -> EncodedShard:
         known = job.previous().find(hashes, layer_scores)
     new = pc.indices_nonzero(known["score"].is_null())
     try:
-        pairs = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
+        with fields_under("scorer"):
+            pairs = _scorer(config.scorer).encode([(queries[at], passages[at]) for at in new.to_pylist()])
+    except TooManyTokensError as error:
+        raise ConfigError(f"shard_pairs {len(new)}: {error}; lower shard_pairs") from error
     except ScoringError as error:
         raise named(error, candidates.take(new)) from error
     return EncodedShard(

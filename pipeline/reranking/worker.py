@@ -7,7 +7,7 @@ tried for ever.
 import os
 from threading import Lock
 
-from pipeline.errors import RayrankError
+from pipeline.errors import RayrankError, fields_under
 from pipeline.reranking.shard import EncodedShard, Job, ScoredShard, commit, encode, score
 from pipeline.scoring import Scorer
 from pipeline.tables.input.shards import Shard
@@ -45,8 +45,9 @@ class Worker:
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
-            self._scorer = Scorer(job.config.scorer)
-            _ = self._scorer.model
+            with fields_under("scorer"):
+                self._scorer = Scorer(job.config.scorer)
+                _ = self._scorer.model
         except RayrankError as error:
             self._failure = error
 

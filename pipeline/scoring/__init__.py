@@ -1,6 +1,6 @@
 """Models to scores. Knows no Ray and no storage: `Scorer` runs on a laptop, imported alone."""
 
-from pipeline.scoring.config import Limits, ScorerConfig
+from pipeline.scoring.config import Limits, LongPassages, ScorerConfig
 from pipeline.scoring.scorer import RankedPassage, Scorer
 
-__all__ = ["Limits", "RankedPassage", "Scorer", "ScorerConfig"]
+__all__ = ["Limits", "LongPassages", "RankedPassage", "Scorer", "ScorerConfig"]

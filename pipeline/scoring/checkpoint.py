@@ -58,7 +58,9 @@ class Checkpoint:
         """
         positions = self.max_positions
         if wanted is not None and positions is not None and wanted > positions:
-            raise ModelError(f"scorer.max_length {wanted}: {self.name} has {positions} positions")
+            raise ModelError(
+                f"max_length {wanted}: {self.name} has {positions} positions", field="max_length"
+            )
         return wanted or min(otherwise, positions or otherwise)
 
     def check_weights(self) -> None:

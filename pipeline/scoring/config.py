@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator,
 class LongPassages(BaseModel):
     """Score a passage that is longer than a window, or than fits, window by window."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     strategy: Literal["max", "mean", "first"]
     """The passage's score: its best window's, the mean of all, or the first one's."""
@@ -29,18 +29,22 @@ class LongPassages(BaseModel):
 class Limits(BaseModel):
     """What is cut of a pair, where one call differs from the config. Null: as the config has it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     max_length: PositiveInt | None = None
+    """Tokens of a pair."""
     passage_max_length: PositiveInt | None = None
+    """Tokens of the passage."""
     truncation: Literal["flag_embedding", "longest_first", "error"] | None = None
+    """What is cut of a pair that is too long."""
     truncation_side: Literal["left", "right"] | None = None
+    """From which end."""
 
 
 class ScorerConfig(BaseModel):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model: str = Field(min_length=1)
     """A directory, a hub id (`BAAI/bge-reranker-v2-m3`), or `package:NAME/SUBDIR` for a checkpoint
@@ -58,7 +62,10 @@ class ScorerConfig(BaseModel):
     peft_revision: str | None = None
     """Branch, tag or commit of the adapter on the hub."""
 
+    engine: str = "torch"
+    """What computes the network: torch, or another module of pipeline/scoring/engines."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32."""
     max_batch_tokens: PositiveInt | None = None
@@ -95,12 +102,15 @@ class ScorerConfig(BaseModel):
     published scores were made with; `layer` takes the head that was trained for the layer."""
 
     query_instruction_for_rerank: str | None = None
+    """What goes before the query. Null: nothing, or what the decoder rerankers were trained with."""
     query_instruction_for_retrieval: str | None = None
     """For bi_encoder, as the BGE embedding models document it."""
     query_instruction_format: str = "{}{}"
     """How instruction and query become one text: two `{}`, the instruction's first."""
     passage_instruction_for_rerank: str | None = None
+    """The same for the passage."""
     passage_instruction_format: str = "{}{}"
+    """How instruction and passage become one text."""
 
     @model_validator(mode="after")
     def _revises_what_there_is(self) -> Self:

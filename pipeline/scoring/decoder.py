@@ -72,18 +72,18 @@ class Decoder:
         """
         hidden = self._backbone.embed_tokens(ids)
         layout = self._layout(hidden, prefix)
-        found: dict[int, torch.Tensor] = {}
+        last: dict[int, torch.Tensor] = {}
         for number, layer in enumerate(self._backbone.layers):
             if number in self._cutoff_layers:
-                found[number] = self._last(hidden, lengths)
+                last[number] = self._last(hidden, lengths)
             if number in self._compress_layers:
                 hidden, lengths = _compress(
                     hidden, lengths, query_lengths, prompt_lengths, self._compress_ratio
                 )
                 layout = self._layout(hidden, prefix)
             hidden = layer(hidden, past_key_values=prefix, **layout)
-        found[len(self._backbone.layers)] = self._last(hidden, lengths)
-        return torch.stack([found[cutoff] for cutoff in self._cutoff_layers], dim=1)
+        last[len(self._backbone.layers)] = self._last(hidden, lengths)
+        return torch.stack([last[cutoff] for cutoff in self._cutoff_layers], dim=1)
 
     def _last(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         rows = torch.arange(len(hidden), device=hidden.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.errors import ConfigError
+from pipeline.errors import TooManyTokensError
 from pipeline.scoring.truncation import Fit
 
 IntArray = npt.NDArray[np.int32]
 SEQUENCE = "_sequence"
+Role = Literal["query", "passage"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def sequences_of(ids: Sequence[IntArray]) -> pa.ListArray:
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(sequence) for sequence in ids], out=offsets[1:])
     if offsets[-1] >= 2**31:
-        raise ConfigError(f"shard_pairs: {offsets[-1]} tokens are too many for one shard; lower it")
+        raise TooManyTokensError(f"{offsets[-1]} tokens are too many for one call")
     values = np.concatenate(ids) if ids else np.zeros(0, np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
 

@@ -3,19 +3,19 @@
 A family is one module in `families/`. Its file is all that it takes: nothing else lists it.
 """
 
-import pkgutil
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
+from pipeline import registry
 from pipeline.errors import ConfigError, ModelError
-from pipeline.scoring import families
+from pipeline.scoring import engines, families
+from pipeline.scoring.batch_loop import Forwarded
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Forwarded
-from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.engine import Engine
 
 
 class Encoder(Protocol):
@@ -29,6 +29,13 @@ class Encoder(Protocol):
 
     def passage_offsets(self, query: str, passage: str, /) -> list[tuple[int, int]]:
         """Of each of the passage's tokens, its first character in the passage and the one past its last."""
+
+
+class EmbeddingEncoder(Encoder, Protocol):
+    """The encoder of a family that embeds."""
+
+    def encode_texts(self, texts: Sequence[str], role: Role) -> pa.ListArray:
+        """Token ids, one sequence a text, as the texts of pairs get. Raises ScoringError as `encode` does."""
 
 
 class Model(Protocol):
@@ -45,6 +52,13 @@ class Model(Protocol):
         """
 
 
+class EmbeddingModel(Model, Protocol):
+    """The model of a family that embeds."""
+
+    def embed(self, sequences: pa.ListArray) -> Forwarded:
+        """One embedding a sequence, (sequences, width). Raises ScoringError with a sequence's index."""
+
+
 class Family(Protocol):
     """A module in `families/`."""
 
@@ -54,6 +68,10 @@ class Family(Protocol):
     """The ScorerConfig fields that this family gives a meaning to, beside those that all have."""
     HANDLES: str
     """The checkpoints it runs, in words, for messages."""
+    ENGINES: frozenset[str] | None
+    """The engines that can run its network; null: every one that says so."""
+    EMBEDS: bool
+    """Whether it embeds a text alone: its encoder is an EmbeddingEncoder, its model an EmbeddingModel."""
 
     def handles(self, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint's own files say that it is of this family."""
@@ -63,7 +81,15 @@ class Family(Protocol):
 
     def load_encoder(self, checkpoint: Checkpoint, config: ScorerConfig) -> Encoder: ...
 
-    def load_model(self, checkpoint: Checkpoint, config: ScorerConfig) -> Model: ...
+    def load_network(self, checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+        """The torch.nn.Module as published, up to the last cutoff layer, an adapter merged in: on the CPU,
+        with gradients, in evaluation mode as transformers loads it.
+
+        Encoders come in float32, decoders in the config's dtype.
+        """
+
+    def load_model(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine, /) -> Model:
+        """The network for evaluation, on its device."""
 
 
 _COMMON_OPTIONS = frozenset(
@@ -75,6 +101,7 @@ _COMMON_OPTIONS = frozenset(
         "trust_remote_code",
         "peft_path",
         "peft_revision",
+        "engine",
         "device",
         "dtype",
         "max_batch_tokens",
@@ -88,8 +115,7 @@ _COMMON_OPTIONS = frozenset(
 
 def all_families() -> dict[str, Family]:
     """Every module of `families/`, by its name."""
-    names = [module.name for module in pkgutil.iter_modules(families.__path__)]
-    return {name: cast("Family", import_module(f"{families.__name__}.{name}")) for name in names}
+    return {name: cast("Family", registry.load(families, name)) for name in registry.names_in(families)}
 
 
 def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
@@ -100,19 +126,44 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     """
     known = all_families()
     if config.family is not None and config.family not in known:
-        raise ConfigError(f"scorer.family: no family {config.family!r}; there are {', '.join(known)}")
+        raise ConfigError(
+            f"family: no family {config.family!r}; there are {', '.join(known)}", field="family"
+        )
     name = config.family or next((name for name, family in known.items() if family.handles(checkpoint)), None)
     if name is None:
         kinds = "\n".join(f"  {name}: {family.HANDLES}" for name, family in known.items())
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} is of no family known here:\n{kinds}\n"
-            "Where it is one of these all the same, set scorer.family"
+            "Where it is one of these all the same, set family"
         )
     changed = {
         field for field, info in ScorerConfig.model_fields.items() if getattr(config, field) != info.default
     }
     unused = sorted(changed - _COMMON_OPTIONS - known[name].OPTIONS)
     if unused:
-        raise ConfigError(f"scorer.{unused[0]}: the family {name} of {checkpoint.name} has no such option")
+        raise ConfigError(
+            f"{unused[0]}: the family {name} of {checkpoint.name} has no such option", field=unused[0]
+        )
     known[name].check(checkpoint, config)
     return known[name]
+
+
+def load_engine(family: Family, config: ScorerConfig) -> Engine:
+    """The engine that `config.engine` names.
+
+    Raises ConfigError for an unknown name, one that is not installed, or one that does not run the family
+    with these options.
+    """
+    name, family_name = config.engine, family.__name__.rpartition(".")[2]
+    known = registry.names_in(engines)
+    if name not in known:
+        raise ConfigError(f"engine: no engine {name!r}; there are {', '.join(known)}", field="engine")
+    engine = cast("Engine", registry.load(engines, name))
+    if not engine.is_available():
+        raise ConfigError(f"engine {name}: is not installed here: {engine.INSTALL}", field="engine")
+    reason = engine.supports(family_name, config)
+    if reason is None and family.ENGINES is not None and name not in family.ENGINES:
+        reason = f"the family {family_name} is run by {', '.join(sorted(family.ENGINES))} alone"
+    if reason is not None:
+        raise ConfigError(f"engine {name}: {reason}", field="engine")
+    return engine

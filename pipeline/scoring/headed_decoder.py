@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from pipeline.scoring.batch_loop import BatchLoop, Forwarded
 from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.decoder import Decoder, Prefix
-from pipeline.scoring.device import Device, Forwarded
+from pipeline.scoring.device import Device
 from pipeline.scoring.prefix import group_by_prefix
+
+LAYERWISE_ENGINES = frozenset({"torch"})
+"""Its layers are run one by one, in Python."""
 
 
 class HeadedDecoder:
@@ -33,23 +37,24 @@ class HeadedDecoder:
         score_cap: float | None = None,
     ) -> None:
         """heads: (cutoffs, width) float32. score_cap: bounds scores by tanh, as Gemma 2 does its logits."""
-        self._device = Device(config, backbone.config)
-        self._heads = heads.to(self._device.torch)
+        device = Device(config, backbone.config)
+        self._loop = BatchLoop(device)
+        self._heads = heads.to(device.torch)
         self._decoder = Decoder(
-            backbone.to(self._device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
+            backbone.to(device.torch).eval(), cutoffs, compress_layers, config.compress_ratio
         )
         self._score_cap = score_cap
 
     @property
     def max_batch_tokens(self) -> int:
-        return self._device.max_batch_tokens
+        return self._loop.device.max_batch_tokens
 
     @torch.inference_mode()
     def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
         """Scores are (inputs,) for one cutoff, (inputs, cutoffs) for several."""
         whole = Sequences.of(sequences)
         before, after = (inputs[name].to_numpy() for name in ("query_length", "prompt_length"))
-        groups = group_by_prefix(whole, before, self._device.max_batch_tokens)
+        groups = group_by_prefix(whole, before, self._loop.device.max_batch_tokens)
         shared = np.zeros(len(before), np.int64)
         for group in groups:
             shared[group.members] = group.prefix
@@ -62,7 +67,7 @@ class HeadedDecoder:
             ids = whole.values[whole.starts[index] :][: shared[index]]
             if ids.tobytes() not in last:
                 last.clear()
-                on_device = torch.from_numpy(ids[None].astype(np.int64)).to(self._device.torch)
+                on_device = torch.from_numpy(ids[None].astype(np.int64)).to(self._loop.device.torch)
                 last[ids.tobytes()] = self._decoder.read_prefix(on_device)
             return last[ids.tobytes()]
 
@@ -77,7 +82,7 @@ class HeadedDecoder:
             capped = torch.tanh(scores / self._score_cap) * self._score_cap
             return torch.where(scores.isfinite(), capped, scores)  # what is not finite shall be seen
 
-        scores, tokens, padded = self._device.run(whole.without_first(shared), groups, 0, scores_of)
+        scores, tokens, padded = self._loop.run(whole.without_first(shared), groups, 0, scores_of)
         prefixes = sum(group.prefix for group in groups)
         scores = scores.reshape(len(before), len(self._heads))
         scores = scores[:, 0] if len(self._heads) == 1 else scores

@@ -19,8 +19,9 @@ def cutoff_layers(checkpoint: Checkpoint, config: ScorerConfig) -> list[int]:
     wrong = [layer for layer in wanted if layer not in known]
     if wrong:
         raise ConfigError(
-            f"scorer.cutoff_layers: {checkpoint.name} has no head after layer {wrong[0]}; it has heads after"
-            f" {', '.join(map(str, known))}"
+            f"cutoff_layers: {checkpoint.name} has no head after layer {wrong[0]}; it has heads after"
+            f" {', '.join(map(str, known))}",
+            field="cutoff_layers",
         )
     return wanted
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,17 @@ import torch
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Limits, ScorerConfig
-from pipeline.scoring.copies import distinct
+from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.device import resolve_device
-from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.family import Encoder, Model, load_family
+from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.family import (
+    EmbeddingEncoder,
+    EmbeddingModel,
+    Encoder,
+    Model,
+    load_engine,
+    load_family,
+)
 from pipeline.scoring.truncation import best_windows
 
 
@@ -63,14 +70,15 @@ class Scorer:
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
+        self._engine = load_engine(self._family, config)
         self.checkpoint.check_weights()
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
     def fingerprint(self) -> str:
         """Of the weights and all else that is loaded, an adapter included."""
-        found = self.checkpoint.fingerprint
-        return found if self.adapter is None else f"{found} + {self.adapter.fingerprint}"
+        fingerprint = self.checkpoint.fingerprint
+        return fingerprint if self.adapter is None else f"{fingerprint} + {self.adapter.fingerprint}"
 
     @property
     def family(self) -> str:
@@ -93,7 +101,16 @@ class Scorer:
     @cached_property
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
-        return self._family.load_model(self.checkpoint, self.config)
+        return self._family.load_model(self.checkpoint, self.config, self._engine)
+
+    def load_network(self) -> torch.nn.Module:
+        """The network as published, for training or export: a new one each time, with gradients.
+
+        On the CPU, an adapter merged in, up to the last cutoff; tensors named as in the checkpoint.
+        Encoders come in float32, decoders in the config's dtype. In evaluation mode, as transformers does it.
+        """
+        network: torch.nn.Module = self._family.load_network(self.checkpoint, self.config)
+        return network
 
     def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
         """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit.
@@ -150,6 +167,46 @@ class Scorer:
         """
         return self.forward(self.encode(pairs)).scores
 
+    def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
+        """One embedding a text, (texts, width), in input order; equal texts are embedded once.
+
+        Instruction and prompts go before a text as in a pair, and the inner product of a query's and a
+        passage's embedding is their score. Raises ConfigError where the family does not embed, ScoringError
+        for what is not text, does not fit, or has no finite embedding.
+        """
+        self._check_embeds(role)
+        for index, text in enumerate(texts):
+            if not _is_text(text):
+                raise ScoringError(index, f"not a text: {text!r:.80}", "text")
+        try:
+            encoded = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
+        except ScoringError as error:
+            raise ScoringError(error.index, error.reason, "text") from error
+        sequences, places = distinct_sequences(encoded)
+        try:
+            embeddings = cast("EmbeddingModel", self.model).embed(sequences).scores
+        except ScoringError as error:
+            first = int(np.flatnonzero(places == error.index)[0])
+            raise ScoringError(first, error.reason, "text") from error
+        embeddings = embeddings[places]
+        broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        if broken.size:
+            raise ScoringError(int(broken[0]), "its embedding is not finite", "text")
+        return embeddings
+
+    def _check_embeds(self, role: Role) -> None:
+        if not self._family.EMBEDS:
+            raise ConfigError(
+                f"{self.checkpoint.name}: the family {self.family} scores pairs, it embeds no texts"
+            )
+        if role not in get_args(Role):
+            raise ConfigError(f"role {role!r}: a text is a {' or a '.join(get_args(Role))}")
+        if self.config.long_passages is not None:
+            raise ConfigError(
+                "long_passages: a text has one embedding, not one a window; set it to null",
+                field="long_passages",
+            )
+
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first; equal scores keep the order they came in."""
         if top_k is not None and top_k < 1:
@@ -157,7 +214,9 @@ class Scorer:
         encoded = self.encode([(query, passage) for passage in passages])
         scored = self.forward(encoded)
         if scored.scores.ndim > 1:
-            raise ConfigError("scorer.cutoff_layers: passages rank by one score; ask for one layer")
+            raise ConfigError(
+                "cutoff_layers: passages rank by one score; ask for one layer", field="cutoff_layers"
+            )
         order = np.argsort(-scored.scores, kind="stable")[:top_k]
         cuts = encoded.pairs.select(["query_cut", "passage_cut"]).to_pylist()
         return [

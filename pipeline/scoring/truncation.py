@@ -147,4 +147,6 @@ def check_positions(index: int, length: int, positions: int | None) -> None:
 def refuse_longest_first(config: ScorerConfig, why: str) -> None:
     """For families in which query and passage are not cut against each other."""
     if config.truncation == "longest_first":
-        raise ConfigError(f"scorer.truncation longest_first: {why}; take flag_embedding or error")
+        raise ConfigError(
+            f"truncation longest_first: {why}; take flag_embedding or error", field="truncation"
+        )

@@ -55,15 +55,15 @@ def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
     try:
         import peft  # noqa: PLC0415  (an extra, for those who use it)
     except ImportError as error:
-        raise ModelError("scorer.peft_path needs peft: pip install 'rayrank[peft]'") from error
+        raise ModelError("peft_path needs peft: pip install 'rayrank[peft]'", field="peft_path") from error
     file = adapter.path / "adapter_model.safetensors"
     if not file.is_file():
-        raise ModelError(f"scorer.peft_path: {adapter.name}: no adapter_model.safetensors in {adapter.path}")
+        raise _of_adapter(adapter, f"no adapter_model.safetensors in {adapter.path}")
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.path))
         if not isinstance(settings, peft.LoraConfig):
             kind = settings.peft_type.value
-            raise ModelError(f"scorer.peft_path: {adapter.name}: is {kind}, LoRA is needed")
+            raise _of_adapter(adapter, f"is {kind}, LoRA is needed")
         weights = _of_loaded_layers(load_file(file), model)
         if any("embed_tokens" in key or "lm_head" in key for key in weights):
             _untie(model)
@@ -73,22 +73,20 @@ def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
         loading: Any = peft.set_peft_model_state_dict(wrapped, weights)
         # peft leaves what has no counterpart as it was made up, with no more than a warning.
         if loading.unexpected_keys:
-            raise ModelError(
-                f"scorer.peft_path: {adapter.name}: {loading.unexpected_keys[0]} fits no weight of the"
-                " checkpoint"
-            )
+            raise _of_adapter(adapter, f"{loading.unexpected_keys[0]} fits no weight of the checkpoint")
         missing = [key for key in loading.missing_keys if "lora_" in key]
         if missing:
-            raise ModelError(f"scorer.peft_path: {adapter.name}: {file.name} lacks {missing[0]}")
+            raise _of_adapter(adapter, f"{file.name} lacks {missing[0]}")
         return wrapped.merge_and_unload()
     except KeyError as error:
-        raise ModelError(
-            f"scorer.peft_path: {adapter.name}: {file.name} or its config lacks {error}"
-        ) from error
+        raise _of_adapter(adapter, f"{file.name} or its config lacks {error}") from error
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        first, *more = str(error).strip().splitlines()
-        shown = " ".join([first, *(line.strip() for line in more[:1])])
-        raise ModelError(f"scorer.peft_path: {adapter.name}: {shown}") from error
+        shown = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+        raise _of_adapter(adapter, shown) from error
+
+
+def _of_adapter(adapter: Checkpoint, reason: str) -> ModelError:
+    return ModelError(f"peft_path: {adapter.name}: {reason}", field="peft_path")
 
 
 def _untie(model: Any) -> None:
@@ -102,15 +100,21 @@ def _untie(model: Any) -> None:
 def _of_loaded_layers(adapter: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
     """Without what is for layers above the last cutoff, which are not there."""
     layers = model.config.num_hidden_layers
-    found = {key: re.search(r"\.layers\.(\d+)\.", key) for key in adapter}
-    return {key: adapter[key] for key, match in found.items() if match is None or int(match[1]) < layers}
+    numbers = {key: re.search(r"\.layers\.(\d+)\.", key) for key in adapter}
+    return {key: adapter[key] for key, match in numbers.items() if match is None or int(match[1]) < layers}
 
 
 def cast_backbone(model: Any, dtype: torch.dtype) -> Any:
-    """Run the backbone in `dtype` and everything above it in float32: one wide sum decides the score."""
+    """Run the backbone in `dtype` and everything above it in float32: one wide sum decides the score.
+
+    A model without a head is its own backbone.
+    """
     if dtype == torch.float32:
         return model
-    backbone = getattr(model, model.base_model_prefix)
+    backbone = getattr(model, model.base_model_prefix, None)
+    if backbone is None:
+        cast(model, dtype)
+        return model
     heads = [module for module in model.children() if module is not backbone]
     # Some backbones bring the first layer of the head along.
     heads += [backbone.pooler] if getattr(backbone, "pooler", None) is not None else []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, fields_under
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -186,7 +186,8 @@ def _as_published(config: ScorerConfig) -> Check:
 
 def _score(config: ScorerConfig, pairs: list[tuple[str, str]]) -> Scores:
     """Leaves no model behind: the next may need the room."""
-    scores = Scorer(config).score(pairs).reshape(len(pairs), -1)
+    with fields_under("scorer"):
+        scores = Scorer(config).score(pairs).reshape(len(pairs), -1)
     torch.cuda.empty_cache()
     return scores
 

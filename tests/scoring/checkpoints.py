@@ -14,6 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from pipeline.scoring import Scorer
+
 CORPUS = [
     "what is a panda? The giant panda is a bear native to China.",
     "rerankers read a query and a passage together and give one score",
@@ -151,3 +153,8 @@ def make_qwen3(path: Path, tied: bool = False) -> Path:
     )
     Qwen3ForCausalLM(config).save_pretrained(path)
     return path
+
+
+def network_of(scorer: Scorer) -> Any:
+    """The network that torch evaluates, where the model is a cross-encoder."""
+    return scorer.model._logits.__self__._model  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.truncation import Fit
 from tests.conftest import MINILM, TINY
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
+from tests.scoring.checkpoints import make_cross_encoder, make_qwen3, network_of
 
 WORDS = ["river", "bank", "flow", "heat", "boundary", "layer", "shock", "panda", "bamboo", "of", "the", "a"]
 MEAN = {"long_passages": {"strategy": "mean", "window": 7, "stride": 5}}
@@ -157,7 +157,7 @@ def test_an_error_names_the_first_pair_that_has_the_sequence() -> None:
     pairs = [("a", "b"), ("a", "b"), ("a", "c d"), ("a", "c d")]
     whole = model.encode(pairs)
     bad = whole.sequences[2].as_py()[-2]
-    weights = model.model._model.get_input_embeddings().weight  # type: ignore[attr-defined]
+    weights = network_of(model).get_input_embeddings().weight
     weights.data[bad] = float("nan")
     with pytest.raises(ScoringError, match="pair 2: its score is nan"):
         model.forward(whole)

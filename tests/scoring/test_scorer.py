@@ -1,11 +1,16 @@
+import json
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.device import Device
 from tests.conftest import MINILM, TINY, GoldenCase
+from tests.scoring.checkpoints import network_of
 
 PUBLISHED = 1e-4
 
@@ -24,13 +29,24 @@ def test_dry_options_are_checked_before_anything_is_loaded() -> None:
         scorer(model=MINILM, truncation="longest_first")
 
 
-def scorer_of(case: GoldenCase, **options: object) -> Scorer:
-    return scorer(model=case.checkpoint, **case.options, **options)
+@cache
+def loaded(checkpoint: str, options: str) -> Scorer:
+    """One for all tests that change nothing about it but its budget."""
+    return scorer(model=checkpoint, **json.loads(options))
+
+
+def scorer_of(case: GoldenCase, max_batch_tokens: int | None = None) -> Scorer:
+    """With that budget; null: the one that the device has by itself."""
+    shared = loaded(case.checkpoint, json.dumps(case.options))
+    device = shared.model._loop.device  # type: ignore[attr-defined]
+    config = shared.config.model_copy(update={"max_batch_tokens": max_batch_tokens})
+    device.max_batch_tokens = Device(config, SimpleNamespace(hidden_size=8)).max_batch_tokens
+    return shared
 
 
 @pytest.mark.parametrize("max_batch_tokens", [None, 1, 600, 1_000_000])
 def test_scores_are_the_published_ones(golden: GoldenCase, max_batch_tokens: int | None) -> None:
-    scores = scorer_of(golden, max_batch_tokens=max_batch_tokens).score(golden.pairs)
+    scores = scorer_of(golden, max_batch_tokens).score(golden.pairs)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, golden.scores, atol=PUBLISHED, rtol=0)
 
@@ -39,7 +55,7 @@ def test_scores_are_the_published_ones(golden: GoldenCase, max_batch_tokens: int
 def test_edges_and_adapters_score_as_in_the_reference(
     reference: GoldenCase, max_batch_tokens: int | None
 ) -> None:
-    scores = scorer_of(reference, max_batch_tokens=max_batch_tokens).score(reference.pairs)
+    scores = scorer_of(reference, max_batch_tokens).score(reference.pairs)
     np.testing.assert_allclose(scores, reference.scores, atol=PUBLISHED, rtol=0)
 
 
@@ -65,7 +81,7 @@ def test_what_is_no_text_is_named() -> None:
 
 def test_a_score_that_is_not_finite_is_named() -> None:
     model = scorer(normalize=False)
-    head = model.model._model.classifier.out_proj  # type: ignore[attr-defined]
+    head = network_of(model).classifier.out_proj
     head.bias.data.fill_(float("nan"))
     with pytest.raises(ScoringError, match="pair 0: its score is nan"):
         model.score([("a", "b")])
@@ -118,10 +134,10 @@ def test_truncated_pairs_are_told(options: dict[str, int], cut: list[bool]) -> N
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_lower_precision_stays_near_and_keeps_the_head_in_float32(golden: GoldenCase, dtype: str) -> None:
-    model = scorer_of(golden, dtype=dtype)
+    model = scorer(model=golden.checkpoint, **golden.options, dtype=dtype)
     np.testing.assert_allclose(model.score(golden.pairs), golden.scores, atol=0.35, rtol=0)
     if Path(golden.checkpoint).name != "tiny-bge-reranker":
         return
-    network = model.model._model  # type: ignore[attr-defined]
+    network = network_of(model)
     assert {str(weight.dtype) for weight in network.classifier.parameters()} == {"torch.float32"}
     assert {str(weight.dtype) for weight in network.roberta.parameters()} == {f"torch.{dtype}"}

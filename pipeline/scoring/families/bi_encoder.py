@@ -16,21 +16,28 @@ import torch
 from transformers import AutoModel
 
 from pipeline.errors import ModelError, ScoringError
+from pipeline.scoring.batch_loop import BatchLoop, Forwarded
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Device, Forwarded
+from pipeline.scoring.device import Device
 from pipeline.scoring.encoding import (
     EncodedPairs,
+    IntArray,
+    Role,
     passage_offsets,
+    sequences_of,
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.engine import Engine
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
-from pipeline.scoring.weights import cast, load_weights
+from pipeline.scoring.weights import load_weights
 
 HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, MiniLM, other embedding models)"
 OPTIONS = frozenset({"truncation", "query_instruction_for_retrieval", "query_instruction_format"})
+ENGINES = None
+EMBEDS = True
 
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -58,18 +65,8 @@ class TextEncoder:
         self._before, self._after = ids[: text[0]], ids[text[-1] + 1 :]
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
-        config = self._config
-        instruction = config.query_instruction_for_retrieval
-        queries = with_instruction(queries, instruction or self._prompt, config.query_instruction_format)
-        passages = with_instruction(passages, self._prompt, "{}{}")
-        if self._lower_case:
-            queries, passages = [text.lower() for text in queries], [text.lower() for text in passages]
-        ids = token_ids(self._tokenizer, [*queries, *passages])
-        room = self.max_length - len(self._before) - len(self._after)
-        if room < 1:
-            raise ModelError(
-                f"scorer.max_length {self.max_length}: leaves a text no room beside special tokens"
-            )
+        queries, passages = self._as_read(queries, "query"), self._as_read(passages, "passage")
+        ids, room = token_ids(self._tokenizer, [*queries, *passages]), self._room
         places: dict[tuple[str, int, int], int] = {}
         fits, query_places, passage_places = [], [], []
         for index, (query, passage) in enumerate(zip(queries, passages, strict=True)):
@@ -78,55 +75,88 @@ class TextEncoder:
             for span in fit.windows:
                 query_places.append(places.setdefault((query, *fit.query), len(places)))
                 passage_places.append(places.setdefault((passage, *span), len(places)))
-        sequences = [
-            np.concatenate([self._before, ids[text][start:stop], self._after]) for text, start, stop in places
-        ]
+        sequences = [self._sequence(ids[text][start:stop]) for text, start, stop in places]
         return EncodedPairs.of(
             fits, sequences, {"query_sequence": query_places, "passage_sequence": passage_places}
         )
 
+    def encode_texts(self, texts: Sequence[str], role: Role) -> pa.ListArray:
+        texts = self._as_read(texts, role)
+        ids, room, sequences = token_ids(self._tokenizer, texts), self._room, []
+        for index, text in enumerate(texts):
+            lengths = (len(ids[text]), 0) if role == "query" else (0, len(ids[text]))
+            fit = self._truncation.fit_apart(index, *lengths, room, room)
+            (window,) = [fit.query] if role == "query" else fit.windows
+            sequences.append(self._sequence(ids[text][slice(*window)]))
+        return sequences_of(sequences)
+
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
-        (text,) = with_instruction([passage], self._prompt, "{}{}")
-        text = text.lower() if self._lower_case else text
+        (text,) = self._as_read([passage], "passage")
         return passage_offsets(self._tokenizer, text, len(text) - len(passage))
+
+    @property
+    def _room(self) -> int:
+        """Tokens of a text beside the special ones."""
+        room = self.max_length - len(self._before) - len(self._after)
+        if room < 1:
+            raise ModelError(
+                f"max_length {self.max_length}: leaves a text no room beside special tokens",
+                field="max_length",
+            )
+        return room
+
+    def _as_read(self, texts: Sequence[str], role: Role) -> Sequence[str]:
+        """With what goes before texts of this role, and in lower case where the checkpoint asks for it."""
+        config = self._config
+        instruction, form = (
+            (config.query_instruction_for_retrieval or self._prompt, config.query_instruction_format)
+            if role == "query"
+            else (self._prompt, "{}{}")
+        )
+        texts = with_instruction(texts, instruction, form)
+        return [text.lower() for text in texts] if self._lower_case else texts
+
+    def _sequence(self, ids: IntArray) -> IntArray:
+        return np.concatenate([self._before, ids, self._after])
 
 
 class Embedder:
     """The backbone, its pooling and, where the checkpoint has one, its normalization."""
 
-    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        if checkpoint.config.get("is_encoder_decoder"):
-            raise ModelError(
-                f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
-            )
+    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
         self._pooling, self._normalized = _pooling_of(checkpoint)
-        # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
-        model = load_weights(AutoModel, checkpoint, config, unused=("pooler.",))
-        cast(model, getattr(torch, config.dtype))
-        self._device = Device(config, model.config)
-        self._model = model.to(self._device.torch).eval()
-        self._pad_id = getattr(model.config, "pad_token_id", None) or 0
+        network = load_network(checkpoint, config)
+        device = Device(config, network.config)
+        self._hidden, drops_padding = engine.prepare(
+            network, "last_hidden_state", device.torch, getattr(torch, config.dtype)
+        )
+        self._loop = BatchLoop(device, drops_padding=drops_padding)
+        self._pad_id = getattr(network.config, "pad_token_id", None) or 0
+        self._width = network.config.hidden_size * len(self._pooling)
 
     @property
     def max_batch_tokens(self) -> int:
-        return self._device.max_batch_tokens
+        return self._loop.device.max_batch_tokens
 
     @torch.inference_mode()
     def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
         queries, passages = (inputs[name].to_numpy() for name in ("query_sequence", "passage_sequence"))
-        texts, everything = Sequences.of(sequences), [Group(np.arange(len(sequences)))]
         try:
-            embeddings, tokens, padded = self._device.run(texts, everything, self._pad_id, self._embed)
+            embeddings, tokens, padded = self.embed(sequences)
         except ScoringError as error:
             reader = np.flatnonzero((queries == error.index) | (passages == error.index))[0]
             raise ScoringError(int(reader), error.reason) from error
-        if not len(queries):
-            return Forwarded(np.zeros(0, np.float32), tokens, padded)
         scores: npt.NDArray[np.float32] = np.einsum("ij,ij->i", embeddings[queries], embeddings[passages])
         return Forwarded(scores, tokens, padded)
 
+    @torch.inference_mode()
+    def embed(self, sequences: pa.ListArray) -> Forwarded:
+        texts, everything = Sequences.of(sequences), [Group(np.arange(len(sequences)))]
+        embeddings, tokens, padded = self._loop.run(texts, everything, self._pad_id, self._embed)
+        return Forwarded(embeddings.reshape(len(sequences), self._width), tokens, padded)
+
     def _embed(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> torch.Tensor:
-        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        hidden = self._hidden(ids, mask).float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
         return torch.nn.functional.normalize(embedding, dim=-1) if self._normalized else embedding
 
@@ -139,8 +169,17 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> TextEncoder:
     return TextEncoder(checkpoint, config)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> Embedder:
-    return Embedder(checkpoint, config)
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise ModelError(
+            f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
+        )
+    # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
+    return load_weights(AutoModel, checkpoint, config, unused=("pooler.",))
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> Embedder:
+    return Embedder(checkpoint, config, engine)
 
 
 # hidden: (batch, length, width); mask: (batch, length, 1), 1.0 where a token is real, padding on the right.

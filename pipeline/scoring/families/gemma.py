@@ -1,16 +1,21 @@
 """bge-reranker-v2-gemma: a causal language model whose logit of "Yes" after the prompt is the score."""
 
+from typing import Any
+
 import torch
 from transformers import GemmaForCausalLM
 
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder, first_token
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "GemmaForCausalLM trained to answer Yes (bge-reranker-v2-gemma)"
 OPTIONS = PROMPT_OPTIONS
+ENGINES = LAYERWISE_ENGINES
+EMBEDS = False
 
 
 def handles(checkpoint: Checkpoint) -> bool:
@@ -25,8 +30,12 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, YES_OR_NO)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
-    model = load_weights(GemmaForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    return load_weights(GemmaForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
+    model = load_network(checkpoint, config)
     yes = first_token(checkpoint, "Yes")
     head = model.lm_head.weight[[yes]].detach().float()
     return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])

@@ -14,13 +14,16 @@ from transformers import Gemma2Config, Gemma2Model, Gemma2PreTrainedModel
 from pipeline.errors import ConfigError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
 from pipeline.scoring.layer_heads import cutoff_layers, head_rows, layers_with_heads, with_layer_heads
 from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "CostWiseGemmaForCausalLM (bge-reranker-v2.5-gemma2-lightweight)"
 OPTIONS = PROMPT_OPTIONS | {"cutoff_layers", "compress_layers", "compress_ratio", "head_index"}
+ENGINES = LAYERWISE_ENGINES
+EMBEDS = False
 PROMPT = "Predict whether passage B contains an answer to query A."
 
 _SAME = (
@@ -38,22 +41,28 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     last = checkpoint.config["num_hidden_layers"] - 1
     wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
     if config.compress_ratio > 1 and wrong:
-        raise ConfigError(f"scorer.compress_layers: no layer {wrong[0]}; there are 0 to {last}")
+        raise ConfigError(
+            f"compress_layers: no layer {wrong[0]}; there are 0 to {last}", field="compress_layers"
+        )
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, PROMPT)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
-    published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
-    gemma2 = _gemma2_config(published, layers=max(cutoffs))
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    gemma2 = _gemma2_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
     headed = with_layer_heads(Gemma2PreTrainedModel, Gemma2Model, checkpoint)
     model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
     # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
     model.model.config._attn_implementation = "sdpa"
+    return model
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
+    cutoffs, model = cutoff_layers(checkpoint, config), load_network(checkpoint, config)
     heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config))
-    cap = float(published["final_logit_softcapping"])
+    cap = float(checkpoint.config["final_logit_softcapping"])
     return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
 
 

@@ -5,6 +5,8 @@ embedding, scale_depth / sqrt(layers) into what each block adds to the residual)
 """
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
 
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
 from pipeline.scoring.layer_heads import cutoff_layers, head_rows, with_layer_heads
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "LayerWiseMiniCPMForCausalLM (bge-reranker-v2-minicpm-layerwise)"
 OPTIONS = PROMPT_OPTIONS | {"cutoff_layers"}
+ENGINES = LAYERWISE_ENGINES
+EMBEDS = False
 
 _SAME = (
     "vocab_size hidden_size intermediate_size num_attention_heads num_key_value_heads hidden_act"
@@ -38,12 +43,20 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
     return PromptEncoder(checkpoint, config, YES_OR_NO)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    """Its weights are as published; the factors are applied to what the modules give."""
+    model = _load(checkpoint, config)
+    for module, factor in _scaled(model.model, checkpoint.config):
+        module.register_forward_hook(partial(_scale, factor))
+    return model
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
     published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
-    llama = _llama_config(published, layers=max(cutoffs))
-    headed = with_layer_heads(LlamaPreTrainedModel, LlamaModel, checkpoint)
-    model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
-    _fold_factors(model.model, published)
+    model = _load(checkpoint, config)
+    with torch.no_grad():
+        for module, factor in _scaled(model.model, published):
+            module.weight.mul_(factor)
     heads = head_rows(model, [cutoff - published["start_layer"] for cutoff in cutoffs])
     return HeadedDecoder(model.model, heads, config, cutoffs)
 
@@ -54,10 +67,21 @@ def _llama_config(published: dict[str, Any], layers: int) -> LlamaConfig:
     return LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
 
 
-def _fold_factors(backbone: Any, published: dict[str, Any]) -> None:
+def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    """The weights as published, in a Llama, which knows no factors."""
+    llama = _llama_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
+    headed = with_layer_heads(LlamaPreTrainedModel, LlamaModel, checkpoint)
+    return load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
+
+
+def _scaled(backbone: Any, published: dict[str, Any]) -> Iterator[tuple[Any, float]]:
+    """The modules whose output has a factor, and it."""
     depth = published["scale_depth"] / math.sqrt(published["num_hidden_layers"])
-    with torch.no_grad():
-        backbone.embed_tokens.weight.mul_(published["scale_emb"])
-        for layer in backbone.layers:
-            layer.self_attn.o_proj.weight.mul_(depth)
-            layer.mlp.down_proj.weight.mul_(depth)
+    yield backbone.embed_tokens, float(published["scale_emb"])
+    for layer in backbone.layers:
+        yield layer.self_attn.o_proj, depth
+        yield layer.mlp.down_proj, depth
+
+
+def _scale(factor: float, _module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return output * factor

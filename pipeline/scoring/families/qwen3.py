@@ -7,6 +7,7 @@ is their difference.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,15 @@ from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
-from pipeline.scoring.headed_decoder import HeadedDecoder
+from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "Qwen3ForCausalLM trained to answer yes or no (Qwen3-Reranker)"
 OPTIONS = frozenset({"truncation", "normalize", "query_instruction_for_rerank"})
+ENGINES = LAYERWISE_ENGINES
+EMBEDS = False
 
 _SYSTEM = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"
@@ -51,7 +55,8 @@ class ChatEncoder:
         self._room = self.max_length - len(self._begin) - len(self._end)
         if self._room < 1:
             raise ModelError(
-                f"scorer.max_length {self.max_length}: leaves a pair no room beside the chat's turns"
+                f"max_length {self.max_length}: leaves a pair no room beside the chat's turns",
+                field="max_length",
             )
         self._truncation = Truncation(config, self.max_length)
 
@@ -92,11 +97,15 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:
     return ChatEncoder(checkpoint, config)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedDecoder:
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    return load_weights(Qwen3ForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
     tokenizer = checkpoint.tokenizer
     yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
     if yes is None or no is None:
         raise ModelError(f"{checkpoint.name}: its tokenizer has no tokens 'yes' and 'no'")
-    model = load_weights(Qwen3ForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+    model = load_network(checkpoint, config)
     rows = model.lm_head.weight[[yes, no]].detach().float()
     return HeadedDecoder(model.model, rows[:1] - rows[1:], config, [model.config.num_hidden_layers])

@@ -5,7 +5,7 @@ made, query and passage are tokenized apart and cut as ids, and max_length count
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +14,11 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from pipeline.errors import ModelError
+from pipeline.scoring.batch_loop import BatchLoop, Forwarded
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.device import Device, Forwarded, resolve_device
+from pipeline.scoring.device import Device
 from pipeline.scoring.encoding import (
     EncodedPairs,
     IntArray,
@@ -25,9 +26,9 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
-from pipeline.scoring.packing import PackedClassifier, can_pack
+from pipeline.scoring.engine import Engine
 from pipeline.scoring.truncation import Truncation, check_positions
-from pipeline.scoring.weights import cast_backbone, load_weights
+from pipeline.scoring.weights import load_weights
 
 HANDLES = (
     "*ForSequenceClassification with one logit (bge-reranker-base, -large, -v2-m3, other cross-encoders)"
@@ -43,6 +44,8 @@ OPTIONS = frozenset(
         "passage_instruction_format",
     }
 )
+ENGINES = None
+EMBEDS = False
 
 
 def handles(checkpoint: Checkpoint) -> bool:
@@ -117,47 +120,47 @@ class PairEncoder:
 class PairClassifier:
     """The backbone with its one-logit head."""
 
-    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        model = load_weights(AutoModelForSequenceClassification, checkpoint, config)
-        device = resolve_device(config.device)
-        packs = can_pack(model, device)
-        self._device = Device(config, model.config, drops_padding=packs)
-        self._model = cast_backbone(model, getattr(torch, config.dtype)).to(device).eval()
-        self._logits = PackedClassifier(self._model).logits if packs else self._padded_logits
-        self._pad_id = getattr(model.config, "pad_token_id", None) or 0
+    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
+        network = load_network(checkpoint, config)
+        device = Device(config, network.config)
+        self._logits, drops_padding = engine.prepare(
+            network, "logits", device.torch, getattr(torch, config.dtype)
+        )
+        self._loop = BatchLoop(device, drops_padding=drops_padding)
+        self._pad_id = getattr(network.config, "pad_token_id", None) or 0
         self._has_token_types = checkpoint.has_token_types
 
     @property
     def max_batch_tokens(self) -> int:
-        return self._device.max_batch_tokens
+        return self._loop.device.max_batch_tokens
 
     @torch.inference_mode()
     def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
         starts = inputs["type_one_start"].to_numpy()
 
         def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
-            more = {}
+            extra = {}
             if self._has_token_types:
                 positions = torch.arange(ids.shape[1], device=ids.device)
                 start = torch.from_numpy(starts[batch]).to(ids.device)
-                more["token_type_ids"] = (positions >= start[:, None]).long() * mask
-            return self._logits(ids, mask, **more)[:, 0]
+                extra["token_type_ids"] = (positions >= start[:, None]).long() * mask
+            return self._logits(ids, mask, **extra)[:, 0]
 
         everything = [Group(np.arange(len(starts)))]
-        scores, tokens, padded = self._device.run(Sequences.of(sequences), everything, self._pad_id, logits)
+        scores, tokens, padded = self._loop.run(Sequences.of(sequences), everything, self._pad_id, logits)
         return Forwarded(scores, tokens, padded)
-
-    def _padded_logits(self, ids: torch.Tensor, mask: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **more).logits
-        return result
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
     return PairEncoder(checkpoint, config)
 
 
-def load_model(checkpoint: Checkpoint, config: ScorerConfig) -> PairClassifier:
-    return PairClassifier(checkpoint, config)
+def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
+    return load_weights(AutoModelForSequenceClassification, checkpoint, config)
+
+
+def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> PairClassifier:
+    return PairClassifier(checkpoint, config, engine)
 
 
 def check(checkpoint: Checkpoint, _config: ScorerConfig) -> None:

@@ -1,0 +1,41 @@
+"""What computes a network: an engine, one module in `engines/`. Its file is all that it takes."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+
+from pipeline.scoring.config import ScorerConfig
+
+Output = Literal["logits", "last_hidden_state"]
+"""Of a transformers network: (batch, labels), or (batch, length, width)."""
+
+
+class Computation(NamedTuple):
+    """A network as the batch loop calls it."""
+
+    run: Callable[..., torch.Tensor]
+    """run(ids, mask, **inputs): all (batch, length), padded on the right, longest first; to the output."""
+    drops_padding: bool = False
+    """Whether it leaves padding out, so that only real tokens cost something."""
+
+
+class Engine(Protocol):
+    """A module in `engines/`."""
+
+    __name__: str
+
+    INSTALL: str
+    """How to come by it, in words, for messages."""
+
+    def is_available(self) -> bool:
+        """Whether it is installed here."""
+
+    def supports(self, family: str, config: ScorerConfig) -> str | None:
+        """Why it does not run this family with these options; None where it does."""
+
+    def prepare(self, network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
+        """`network`, as a family's load_network gives it, for evaluation; it may be changed in place.
+
+        What is handed to the computation lies on `device`. dtype: of the backbone; heads run in float32.
+        """
