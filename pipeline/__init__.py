@@ -1,14 +1,13 @@
 """Distributed reranking on Ray.
 
-Imports point down only; tests/test_architecture.py holds this:
+A verb is a command, the noun beside it is its room. Imports point down only; import-linter holds this:
 
-    rerank  prepare  evaluate ... entries: `python -m pipeline.X`
-    dry_run  verification         the plan alone; the same scores everywhere?
-    job  preparation  evaluation  the offline flows on Ray Data; the measures
-    report                        what a job looked like, as a page
-    stages  cluster  summary ...  what the flows are made of
-    config  plots                 one YAML file is one whole job; numbers to marks
-    totals                         the shards' reports, added up
-    scoring | tables | ranking    models; files; scores to ranks: none knows the others
-    errors  log
+    rerank  prepare  evaluate  verify  status      the commands: `python -m pipeline.X`
+    command | verification                         what commands share; the same scores everywhere?
+    reranking | preparation | evaluation           the rooms, which don't know each other
+    reporting | output | cluster                   what a job tells; an output's life; joining Ray
+    config_file | placement                        YAML; where processes with a model run
+    scoring | tables                               models; files
+    ranking                                        scores to ranks
+    errors | log | interruption | registry
 """

@@ -6,7 +6,7 @@
 `reversed_input_order`: the last of them first, as text-embeddings-inference answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Int64Array = npt.NDArray[np.int64]
+
+
+Order = Callable[[npt.NDArray[np.float32]], Int64Array]
+"""Scores to their positions, best first."""
 
 
 def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | None) -> pa.Table:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
+from pipeline.ranking import Order, input_order
 from serve.config import ServeConfig
 from serve.problems import Problem
 from serve.work import ModelInfo, Scores, Work
@@ -69,10 +69,10 @@ class Answer:
     model: str
     scores: Scores
 
-    def ranked(self, top_n: int | None = None) -> list[tuple[int, float]]:
-        """(index, score), best first, equal scores in the order of the passages; the top_n of them."""
-        order = np.argsort(-self.scores.scores, kind="stable")[:top_n]
-        return [(int(index), float(self.scores.scores[index])) for index in order]
+    def ranked(self, top_n: int | None = None, order: Order = input_order) -> list[tuple[int, float]]:
+        """(index, score), best first; the top_n of them. order: tells where equal scores go."""
+        best = order(self.scores.scores)[:top_n]
+        return [(int(index), float(self.scores.scores[index])) for index in best]
 
     @property
     def tokens(self) -> int:

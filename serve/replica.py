@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.errors import ConfigError, ModelError, ScoringError, fields_under
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.batching import IndexArray
+from pipeline.scoring.copies import distinct_pairs
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.scorer import sigmoid
 from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
@@ -16,6 +19,18 @@ from serve.work import ModelInfo, Refused, Scores, Work
 
 _CHARACTERS_A_TOKEN = 4
 _WARM_UP_WORDS = 64
+
+
+class _Encoded(NamedTuple):
+    """The pairs of a request."""
+
+    pairs: EncodedPairs
+    spans: list[tuple[int, int]] | None
+    distinct: EncodedPairs
+    """Each of equal pairs once. A large request goes to the device in chunks, and its equal pairs must not
+    get scores that differ in the last bit."""
+    places: IndexArray
+    """(pairs,): of each pair its place in `distinct`."""
 
 
 class Replica:
@@ -56,19 +71,17 @@ class Replica:
         try:
             with self._batcher.announce(characters // _CHARACTERS_A_TOKEN):
                 begin = time.perf_counter()
-                encoded, spans = await asyncio.get_running_loop().run_in_executor(
-                    self._encoding, self._encode, work
-                )
+                encoded = await asyncio.get_running_loop().run_in_executor(self._encoding, self._encode, work)
                 tokenization_s = time.perf_counter() - begin
         except OverloadedError as error:
             return Refused("overloaded", str(error), error.retry_after_s)
         except (ScoringError, ConfigError, ModelError) as error:
             return Refused("too_long", str(error))
         try:
-            batched = await self._batcher.score(encoded)
+            batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:
             return Refused("unscorable", str(error))
-        return self._scores(work, encoded, batched, spans, tokenization_s)
+        return self._scores(work, encoded, batched, tokenization_s)
 
     def info(self) -> ModelInfo:
         scorer = self._scorer
@@ -99,20 +112,14 @@ class Replica:
         await self._batcher.close()
         self._encoding.shutdown()
 
-    def _encode(self, work: Work) -> tuple[EncodedPairs, list[tuple[int, int]] | None]:
-        pairs = list(zip(work.queries, work.passages, strict=True))
-        encoded = self._scorer.encode(pairs, work.limits)
-        return encoded, self._scorer.spans_read(pairs, encoded) if work.spans else None
+    def _encode(self, work: Work) -> _Encoded:
+        texts = list(zip(work.queries, work.passages, strict=True))
+        pairs = self._scorer.encode(texts, work.limits)
+        spans = self._scorer.spans_read(texts, pairs) if work.spans else None
+        return _Encoded(pairs, spans, *distinct_pairs(pairs))
 
-    def _scores(
-        self,
-        work: Work,
-        encoded: EncodedPairs,
-        batched: Batched,
-        spans: list[tuple[int, int]] | None,
-        tokenization_s: float,
-    ) -> Scores:
-        scores, windows = batched.scores, batched.windows
+    def _scores(self, work: Work, encoded: _Encoded, batched: Batched, tokenization_s: float) -> Scores:
+        scores, windows = batched.scores[encoded.places], batched.windows[encoded.places]
         if scores.ndim > 1:
             layers = self._scorer.config.cutoff_layers or ()
             column = -1 if work.cutoff_layer is None else layers.index(work.cutoff_layer)
@@ -121,11 +128,11 @@ class Replica:
             scores = sigmoid(np.ascontiguousarray(scores))
         return Scores(
             scores=scores,
-            tokens=encoded.tokens,
-            query_cut=encoded.pairs["query_cut"].to_numpy(),
-            passage_cut=encoded.pairs["passage_cut"].to_numpy(),
+            tokens=encoded.pairs.tokens,
+            query_cut=encoded.pairs.pairs["query_cut"].to_numpy(),
+            passage_cut=encoded.pairs.pairs["passage_cut"].to_numpy(),
             windows=windows,
-            spans=spans,
+            spans=encoded.spans,
             tokenization_s=tokenization_s,
             queue_s=batched.queue_s,
             inference_s=batched.inference_s,

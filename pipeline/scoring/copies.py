@@ -56,6 +56,12 @@ def distinct(encoded: EncodedPairs) -> Distinct:
     return Distinct(sequences, inputs, firsts, places, _first_pairs(encoded, places))
 
 
+def distinct_pairs(encoded: EncodedPairs) -> tuple[EncodedPairs, IndexArray]:
+    """Each distinct pair once, in the order they first come in; and of each pair its place among these."""
+    firsts, places = np.unique(distinct(encoded).first_pairs, return_inverse=True)
+    return encoded if len(firsts) == len(encoded) else encoded.take(firsts), places
+
+
 def distinct_sequences(sequences: pa.ListArray) -> tuple[pa.ListArray, IndexArray]:
     """Each distinct list<int32> once, in the order they first come in; and of each its place among these."""
     offsets = sequences.offsets.to_numpy().astype(np.int64)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.errors import ConfigError, ScoringError
+from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
@@ -217,7 +218,7 @@ class Scorer:
             raise ConfigError(
                 "cutoff_layers: passages rank by one score; ask for one layer", field="cutoff_layers"
             )
-        order = np.argsort(-scored.scores, kind="stable")[:top_k]
+        order = input_order(scored.scores)[:top_k]
         cuts = encoded.pairs.select(["query_cut", "passage_cut"]).to_pylist()
         return [
             RankedPassage(

@@ -4,7 +4,6 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -20,21 +19,15 @@ from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes, read_run_shards
 from pipeline.tables.schema import score_columns
+from pipeline.verification.published import BARE, CAPITALS, PUBLISHED
 
 SERVICE_KEY = "RAYRANK_API_KEY"
 Scores = npt.NDArray[np.float32]
 """(pairs, cutoff layers)"""
 
-_P4 = [
-    ("What is the capital of France?", "Paris is the capital of France."),
-    ("What is the capital of France?", "The population of China is over 1.4 billion people."),
-    ("What is the population of China?", "Paris is the capital of France."),
-    ("What is the population of China?", "The population of China is over 1.4 billion people."),
-]
-_BARE = [("query", "passage")]
 PAIRS = [
-    *_P4,
-    *_BARE,
+    *CAPITALS,
+    *BARE,
     ("what is panda?", "hi"),
     ("what is panda?", "The giant panda is a bear species endemic to China."),
     ("what is panda?", ""),
@@ -49,35 +42,6 @@ _SHARD_PAIRS = 4
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.05}
 """Batches of another composition round otherwise; the more so, the fewer digits there are."""
 _PUBLISHED_TOLERANCE = {"float32": 0.03, "bfloat16": 0.3, "float16": 0.03}
-
-
-@dataclass(frozen=True)
-class Published:
-    """Scores on a model's card or in FlagEmbedding's README, made in float16, and the options they need."""
-
-    pairs: list[tuple[str, str]]
-    scores: list[float]
-    options: dict[str, Any]
-
-
-_LIGHTWEIGHT = {"cutoff_layers": (28,), "compress_ratio": 2, "compress_layers": (24, 40)}
-PUBLISHED = {
-    "bge-reranker-base": Published(_BARE, [0.4474879801273346], {}),
-    "bge-reranker-large": Published(_P4, [7.984375, -6.84375, -7.15234375, 5.44921875], {}),
-    "bge-reranker-v2-m3": Published(_BARE, [-5.65234375], {}),
-    "bge-reranker-v2-gemma": Published(
-        [*_P4, *_BARE], [9.171875, -4.49609375, -5.5234375, 10.2109375, 1.974609375], {}
-    ),
-    "bge-reranker-v2-minicpm-layerwise": Published(
-        [*_P4, *_BARE],
-        [1.939453125, -12.71875, -11.78125, 2.189453125, -7.06640625],
-        {"cutoff_layers": (28,)},
-    ),
-    "bge-reranker-v2.5-gemma2-lightweight": Published(
-        [*_P4, *_BARE], [25.375, 8.734375, 9.8359375, 26.15625, 14.734375], _LIGHTWEIGHT
-    ),
-}
-"""By the last part of the model's name."""
 
 
 @dataclass(frozen=True)

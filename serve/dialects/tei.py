@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.ranking import reversed_input_order
 from pipeline.scoring import Limits
 from serve.dialect import (
     ONE_OR_MORE,
@@ -104,10 +105,9 @@ def call(body: RerankRequest) -> Call:
 
 def response(body: RerankRequest, answer: Answer) -> list[Rank]:
     """Best first; equal scores the last one first, as the server reverses an ascending sort."""
-    ranked = sorted(answer.ranked(), key=lambda entry: (-entry[1], -entry[0]))
     return [
         Rank(index=index, text=body.texts[index] if body.return_text else None, score=score)
-        for index, score in ranked
+        for index, score in answer.ranked(order=reversed_input_order)
     ]
 
 

@@ -63,6 +63,21 @@ def test_scores_are_the_published_ones(golden: GoldenCase) -> None:
     run(golden.checkpoint, test, **golden.options)
 
 
+def test_equal_pairs_of_a_request_that_goes_in_chunks_score_alike() -> None:
+    texts = ["hi", "The giant panda is a bear. " * 9, "bamboo " * 20]
+
+    async def test(replica: Replica) -> None:
+        outcome = await scored(replica, work_of([("what is a panda?", text) for text in texts * 100]))
+        assert outcome.tokens.sum() > 4096 + 64
+        assert [len(set(outcome.scores[index::3])) for index in range(3)] == [1, 1, 1]
+        alone = await scored(replica, work_of([("what is a panda?", text) for text in texts]))
+        np.testing.assert_allclose(outcome.scores[:3], alone.scores, atol=1e-5)
+        assert (outcome.tokens[:3] == alone.tokens).all()
+
+    reports = run(TINY, test, max_batch_tokens=64)
+    assert sum(report.pairs for report in reports) == 6
+
+
 def test_the_sigmoid_is_each_requests_choice_and_not_for_cosines() -> None:
     pairs = [("what is a panda?", "The giant panda is a bear.")]
 

@@ -15,6 +15,7 @@ from pipeline import verify
 from pipeline.command import Status
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.verification import checks
+from pipeline.verification.published import PUBLISHED, Published
 from tests.conftest import DATA, TINY, golden_cases
 from tests.serve.local import serving
 
@@ -124,8 +125,8 @@ def test_published_scores_are_compared_by_the_models_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = next(case for case in golden_cases(GEMMA2) if case.options.get("compress_ratio") == 4)
-    published = checks.Published(case.pairs, case.scores.tolist(), case.options)
-    monkeypatch.setitem(checks.PUBLISHED, GEMMA2, published)
+    published = Published(case.pairs, case.scores.tolist(), case.options)
+    monkeypatch.setitem(PUBLISHED, GEMMA2, published)
     # The job's own options are others than those of the published scores.
     file = config_file(tmp_path, str(DATA / GEMMA2), cutoff_layers=[4], normalize=True)
     assert verify.main(["--config", file]) == 0

@@ -1,0 +1,41 @@
+"""Published scores of the BGE rerankers, from their model cards and FlagEmbedding's README."""
+
+from dataclasses import dataclass
+from typing import Any
+
+CAPITALS = [
+    ("What is the capital of France?", "Paris is the capital of France."),
+    ("What is the capital of France?", "The population of China is over 1.4 billion people."),
+    ("What is the population of China?", "Paris is the capital of France."),
+    ("What is the population of China?", "The population of China is over 1.4 billion people."),
+]
+BARE = [("query", "passage")]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Scores on a model's card or in FlagEmbedding's README, made in float16, and the options they need."""
+
+    pairs: list[tuple[str, str]]
+    scores: list[float]
+    options: dict[str, Any]
+
+
+_LIGHTWEIGHT = {"cutoff_layers": (28,), "compress_ratio": 2, "compress_layers": (24, 40)}
+PUBLISHED = {
+    "bge-reranker-base": Published(BARE, [0.4474879801273346], {}),
+    "bge-reranker-large": Published(CAPITALS, [7.984375, -6.84375, -7.15234375, 5.44921875], {}),
+    "bge-reranker-v2-m3": Published(BARE, [-5.65234375], {}),
+    "bge-reranker-v2-gemma": Published(
+        [*CAPITALS, *BARE], [9.171875, -4.49609375, -5.5234375, 10.2109375, 1.974609375], {}
+    ),
+    "bge-reranker-v2-minicpm-layerwise": Published(
+        [*CAPITALS, *BARE],
+        [1.939453125, -12.71875, -11.78125, 2.189453125, -7.06640625],
+        {"cutoff_layers": (28,)},
+    ),
+    "bge-reranker-v2.5-gemma2-lightweight": Published(
+        [*CAPITALS, *BARE], [25.375, 8.734375, 9.8359375, 26.15625, 14.734375], _LIGHTWEIGHT
+    ),
+}
+"""By the last part of the model's name."""
