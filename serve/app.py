@@ -23,7 +23,6 @@ from pipeline.errors import ConfigError
 from serve.api import build
 from serve.config import ModelConfig, ServeConfig
 from serve.metrics import ApiMetrics, ReplicaMetrics
-from serve.replica import Replica
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _ATTEMPTS = 3
@@ -57,6 +56,9 @@ class ScoringReplica:
         # The tokenizer would take every core of the machine.
         os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, int(config.replicas.num_cpus))))
         self._metrics = ReplicaMetrics(name)
+        # Here and not above: the API's processes hold no model, and need no torch.
+        from serve.replica import Replica  # noqa: PLC0415
+
         self._replica = Replica(config.placed_scorer, config.max_wait_s, self._metrics.batch_done)
         self._started = asyncio.create_task(self._replica.start())
 

@@ -1,9 +1,13 @@
 """What the service tells Prometheus, through the exporter of every Ray node, which puts `ray_` before all."""
 
+from typing import TYPE_CHECKING
+
 from ray.util.metrics import Counter, Histogram
 
-from serve.batcher import BatchReport
 from serve.front import RequestReport
+
+if TYPE_CHECKING:  # it brings torch, which the API's processes have no need of
+    from serve.batcher import BatchReport
 
 COUNTERS = {
     "rayrank_requests_total": "Requests answered, by path, status and kind of problem",
@@ -75,7 +79,7 @@ class ReplicaMetrics:
         self._fill = _histogram("rayrank_batch_fill")
         self._requests = _histogram("rayrank_batch_requests")
 
-    def batch_done(self, report: BatchReport) -> None:
+    def batch_done(self, report: "BatchReport") -> None:
         self._device.inc(max(_LEAST, report.device_s), self._model)
         self._tokens.observe(max(_LEAST, report.padded_tokens), self._model)
         self._fill.observe(max(_LEAST, report.tokens / max(1, report.padded_tokens)), self._model)

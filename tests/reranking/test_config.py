@@ -11,7 +11,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.family import load_family
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
-from pipeline.verification.checks import PUBLISHED
+from pipeline.verification.published import PUBLISHED
 from tests.conftest import DATA, TINY
 
 GOOD = """\

@@ -56,9 +56,11 @@ def run_job(folder: str, answer: Connection) -> None:
     hook = {"worker_process_setup_hook": install}
     with own_ray(num_cpus=2, num_gpus=1, object_store_memory=300 * MIB, runtime_env=hook):
         watcher.start()
-        summary = flow.run(RerankConfig.model_validate(settings))
-        ended.set()
-        watcher.join()
+        try:
+            summary = flow.run(RerankConfig.model_validate(settings))
+        finally:
+            ended.set()
+            watcher.join()
     answer.send((summary.pairs, dict(held)))
 
 
