@@ -28,6 +28,7 @@ def test_a_date_is_reranked_and_a_second_time_found_done(
 input: {{path: {ROOT}/examples/candidates/part-0.parquet}}
 output: {{path: "{tmp_path}/{{run_date}}"}}
 scorer: {{model: {TINY}}}
+executor: here
 """
     )
     for _ in range(2):

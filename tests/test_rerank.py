@@ -71,11 +71,14 @@ def test_the_demo_runs_and_says_little(tmp_path: Path) -> None:
     assert summary["versions"]["ray"]
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    done = rerank(DEMO, "--dry-run", "--set", f"output.path={tmp_path}/out")
-    assert done.returncode == 0, done.stderr
-    assert "640 pairs" in done.stdout
-    assert "4 of up to 160 pairs, 0 of them done" in done.stdout
+def test_a_dry_run_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["--config", DEMO, "--dry-run", "--set", f"output.path={tmp_path}/out"]) == 0
+    told = capsys.readouterr().out
+    assert "640 pairs" in told
+    assert "4 of up to 160 pairs, 0 of them done" in told
     assert not (tmp_path / "out").exists()
 
 
@@ -115,20 +118,23 @@ def test_a_mistake_ends_the_process_with_its_status() -> None:
     assert done.stderr == "error: nowhere.yaml: No such file or directory\n"
 
 
-def test_rejected_rows_end_with_status_3_also_the_second_time(job: Path) -> None:
+def test_rejected_rows_end_with_status_3_also_the_second_time(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pq.read_table(job / "table.parquet").to_pylist()
     table[0]["passage"] = None
     pq.write_table(pa.Table.from_pylist(table), job / "table.parquet")
-    arguments = (str(job / "job.yaml"), "--set", "shard_pairs=64", "--set", "executor=here")
     for _ in range(2):
-        done = rerank(*arguments)
-        assert done.returncode == 3, done.stderr
-        assert "1 rows rejected" in done.stdout
-        assert "1 null_passage: passage is null or missing" in done.stdout
+        options = ["--set", "shard_pairs=64", "--set", "executor=here"]
+        assert main(["--config", str(job / "job.yaml"), *options]) == 3
+        told = capsys.readouterr().out
+        assert "1 rows rejected" in told
+        assert "1 null_passage: passage is null or missing" in told
 
 
 def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(job: Path) -> None:
-    assert rerank(str(job / "job.yaml"), "--set", f"output.path={job}/undisturbed").returncode == 0
+    undisturbed = ["--set", f"output.path={job}/undisturbed", "--set", "executor=here"]
+    assert main(["--config", str(job / "job.yaml"), *undisturbed]) == 0
     process = subprocess.Popen(
         [*COMMAND, str(job / "job.yaml")], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -153,10 +159,16 @@ def test_a_killed_job_goes_on_and_ends_with_the_same_bytes(job: Path) -> None:
     assert not list((job / "out").rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("executor", ["ray_data", "here"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("executor", "number", "status"),
+    [
+        ("ray_data", signal.SIGTERM, 143),  # which Ray would take for itself
+        ("here", signal.SIGTERM, 143),
+        ("here", signal.SIGINT, 130),
+    ],
+)
 def test_an_interrupt_says_how_to_go_on(
-    job: Path, number: signal.Signals, status: int, executor: str
+    job: Path, executor: str, number: signal.Signals, status: int
 ) -> None:
     command = [*COMMAND, str(job / "job.yaml"), "--set", f"executor={executor}"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

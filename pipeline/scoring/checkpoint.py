@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from pipeline.errors import ModelError
 from pipeline.scoring.config import ScorerConfig
@@ -116,7 +116,7 @@ class Checkpoint:
         return backend
 
     def _auto_tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self.path, trust_remote_code=self.trust_remote_code)
+        return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=self.trust_remote_code)
 
     def read_json(self, name: str) -> Any:
         try:

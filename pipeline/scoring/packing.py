@@ -7,7 +7,7 @@ AttentionInterface, over runs of sequences of one length, and the head is handed
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AttentionInterface
+import transformers
 
 _ATTENTION = "rayrank_packed"
 
@@ -42,7 +42,7 @@ class PackedClassifier:
         self._model = model
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
         self._firsts = torch.zeros(0, dtype=torch.int64)
-        AttentionInterface.register(_ATTENTION, _attend)
+        transformers.AttentionInterface.register(_ATTENTION, _attend)
         model.set_attn_implementation(_ATTENTION)
         model.get_submodule(layout.head).register_forward_pre_hook(self._take_firsts)
 

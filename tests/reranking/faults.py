@@ -21,6 +21,8 @@ class Faults:
         self.slow_s = 0.0
         self.expired_keys: set[str] = set()
         """Access keys that the store takes for expired."""
+        self.keys: set[str] = set()
+        """Access keys that came."""
         self.injected = 0
         self.requests: list[str] = []
         self._random = random.Random(seed)
@@ -72,6 +74,7 @@ class _Request(BaseHTTPRequestHandler):
         faults, body = self.server.faults, self.rfile.read(int(self.headers.get("Content-Length", 0)))
         faults.requests.append(f"{self.command} {self.path}")
         signed = self.headers.get("Authorization", "")
+        faults.keys.add(signed.partition("Credential=")[2].partition("/")[0])
         if any(f"Credential={key}/" in signed for key in faults.expired_keys):
             self._answer(400, {}, _error("ExpiredToken", "The provided token has expired."))
             return

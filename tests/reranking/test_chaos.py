@@ -17,7 +17,7 @@ from pipeline.tables.output.directory import Directory
 from tests.own_ray import environment, folder_of_its_own
 from tests.reranking.test_survival import begin, config, data_of, write_table
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 
 
@@ -66,7 +66,7 @@ def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_
 ) -> None:
     luck = random.Random(SEED)
     place = f"{tmp_path}/storm"
-    write_table(f"{place}/in", queries=200)
+    write_table(f"{place}/in", queries=150)
     output = Directory(f"{place}/out")
     story = [f"seed {SEED}"]
     done: dict[str, bytes | None] = {}
@@ -97,6 +97,6 @@ def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_
     after = markers(output)
     assert {name: after[name] for name in done} == done, f"{story}: a finished shard was scored again"
     local = tmp_path / "local"
-    write_table(f"{local}/in", queries=200)
+    write_table(f"{local}/in", queries=150)
     flow.run(RerankConfig.model_validate(config(str(local), executor="here")))
     assert data_of(f"{place}/out") == data_of(f"{local}/out"), story

@@ -85,12 +85,13 @@ def test_credentials_that_expire_are_fetched_anew(
     )
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
     faults = Faults()
+    faults.slow, faults.slow_s = 1.0, 0.05  # the job outlives the first ones
     with faulty_proxy(os.environ["AWS_ENDPOINT_URL"], faults) as url, monkeypatch.context() as inside:
         inside.setenv("AWS_ENDPOINT_URL", url)
         inside.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         inside.delenv("AWS_ACCESS_KEY_ID")
         inside.delenv("AWS_SECRET_ACCESS_KEY")
-        job = begin(tmp_path, bucket)
+        job = begin(tmp_path, bucket, executor="here")
         while not any("_manifest/done/shard" in request for request in faults.requests):
             assert job.poll() is None, job.communicate()[1]
             time.sleep(0.05)
@@ -99,6 +100,7 @@ def test_credentials_that_expire_are_fetched_anew(
         faults.expired_keys.add("key")
         _, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
+    assert {"key", "key2"} <= faults.keys
     assert data_of(f"{bucket}/out") == undisturbed
 
 

@@ -103,7 +103,7 @@ def in_a_process(work: Callable[[Connection], None]) -> Any:
 
 def test_driver_and_workers_are_flat_in_the_size_of_the_table(tmp_path: Path) -> None:
     # The small one lasts for seconds, so that its workers are seen.
-    small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 1_500_000)
+    small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 1_000_000)
     assert small["driver"] < 1024
     assert large["driver"] < 1024
     for stage in STAGES:

@@ -54,7 +54,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Path, cluster: Cluster) -> None:
-    write_table(f"{tmp_path}/in", queries=120)
+    write_table(f"{tmp_path}/in", queries=60)
     settings = {
         "input": {"path": f"{tmp_path}/in"},
         "output": {"path": f"{tmp_path}/out"},
@@ -69,7 +69,7 @@ def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Pat
         "shard_pairs": 8,
     }
     summary = flow.run(RerankConfig.model_validate(settings))
-    assert summary.pairs == 960
+    assert summary.pairs == 480
     labels = {node["NodeID"]: node["Labels"].get("gpu") for node in ray.nodes()}  # type: ignore[no-untyped-call]
     seen = [file.name.split() for file in (tmp_path / "seen").iterdir()]
     assert {labels[node] for stage, node, _ in seen if stage == "encode"} == {"none"}

@@ -1,6 +1,5 @@
 """The endpoint gives what the job writes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -11,16 +10,10 @@ import pytest
 from pipeline.reranking import flow
 from pipeline.reranking.config import load_config
 from tests.conftest import TINY
-from tests.own_ray import own_ray
 from tests.serve.local import serving
 
 EXAMPLES = Path("examples/candidates")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    with own_ray(num_cpus=2):
-        yield
+MORE = ("output.top_k=null", "executor=here")
 
 
 @pytest.mark.parametrize(("max_batch_tokens", "tolerance"), [(1, 0.0), (None, 1e-5)])
@@ -32,7 +25,7 @@ def test_the_sample_table_scores_alike_online(
     scorer = {"model": TINY, "device": "cpu", "max_batch_tokens": max_batch_tokens}
     settings = [f"scorer.{name}={'null' if value is None else value}" for name, value in scorer.items()]
     output = f"output.path={tmp_path}/run"
-    flow.run(load_config(Path("configs/rerank/demo.yaml"), [*settings, output, "output.top_k=null"]))
+    flow.run(load_config(Path("configs/rerank/demo.yaml"), [*settings, output, *MORE]))
     offline = {
         (row["query_id"], row["passage_id"]): row["score"]
         for row in pq.read_table(tmp_path / "run/run").to_pylist()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from transformers import AutoModel
+import transformers
 
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring.batch_loop import BatchLoop, Forwarded
@@ -175,7 +175,7 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
             f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
         )
     # The pooler of BertModel and its like feeds a classifier; embeddings come from the hidden states.
-    return load_weights(AutoModel, checkpoint, config, unused=("pooler.",))
+    return load_weights(transformers.AutoModel, checkpoint, config, unused=("pooler.",))
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> Embedder:

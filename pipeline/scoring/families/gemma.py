@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import GemmaForCausalLM
+import transformers
 
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
@@ -31,7 +31,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    return load_weights(GemmaForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+    return load_weights(transformers.GemmaForCausalLM, checkpoint, config, getattr(torch, config.dtype))
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:

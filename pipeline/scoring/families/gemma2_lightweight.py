@@ -9,7 +9,7 @@ for (the lowest cutoff uses head 0, whatever its number).
 from typing import Any
 
 import torch
-from transformers import Gemma2Config, Gemma2Model, Gemma2PreTrainedModel
+import transformers
 
 from pipeline.errors import ConfigError
 from pipeline.scoring.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
     gemma2 = _gemma2_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
-    headed = with_layer_heads(Gemma2PreTrainedModel, Gemma2Model, checkpoint)
+    headed = with_layer_heads(transformers.Gemma2PreTrainedModel, transformers.Gemma2Model, checkpoint)
     model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
     # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
     model.model.config._attn_implementation = "sdpa"
@@ -66,10 +66,10 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
     return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
 
 
-def _gemma2_config(published: dict[str, Any], layers: int) -> Gemma2Config:
+def _gemma2_config(published: dict[str, Any], layers: int) -> "transformers.Gemma2Config":
     rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
     fields = {name: published[name] for name in _SAME.split() if name in published}
-    return Gemma2Config(
+    return transformers.Gemma2Config(
         **fields,
         num_hidden_layers=layers,
         layer_types=["full_attention"] * layers,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel
+import transformers
 
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
@@ -61,16 +61,16 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
     return HeadedDecoder(model.model, heads, config, cutoffs)
 
 
-def _llama_config(published: dict[str, Any], layers: int) -> LlamaConfig:
+def _llama_config(published: dict[str, Any], layers: int) -> "transformers.LlamaConfig":
     rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
     fields = {name: published[name] for name in _SAME.split() if name in published}
-    return LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
+    return transformers.LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
 
 
 def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
     """The weights as published, in a Llama, which knows no factors."""
     llama = _llama_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
-    headed = with_layer_heads(LlamaPreTrainedModel, LlamaModel, checkpoint)
+    headed = with_layer_heads(transformers.LlamaPreTrainedModel, transformers.LlamaModel, checkpoint)
     return load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
 
 

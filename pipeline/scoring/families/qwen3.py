@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen3ForCausalLM
+import transformers
 
 from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import Checkpoint
@@ -98,7 +98,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    return load_weights(Qwen3ForCausalLM, checkpoint, config, getattr(torch, config.dtype))
+    return load_weights(transformers.Qwen3ForCausalLM, checkpoint, config, getattr(torch, config.dtype))
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+import transformers
 from tokenizers import Tokenizer
-from transformers import AutoModelForSequenceClassification
 
 from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchLoop, Forwarded
@@ -156,7 +156,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    return load_weights(AutoModelForSequenceClassification, checkpoint, config)
+    return load_weights(transformers.AutoModelForSequenceClassification, checkpoint, config)
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> PairClassifier:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from pipeline.reranking import flow
-from pipeline.tables.output.attempts import MAX_ATTEMPTS
+from pipeline.tables.input.shards import Shard
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts
+from pipeline.tables.output.directory import Directory
 from tests.conftest import ROOT
 from tests.reranking.jobs import config, data_of
 
@@ -42,14 +44,18 @@ def deadly(encoded, scorer):
     return score(encoded, scorer)
 
 worker.score = deadly
-sys.exit(main(sys.argv[1:]))
+for _ in range(4):  # starts, each a process of its own, but for the imports
+    if not (start := os.fork()):
+        os._exit(main(sys.argv[1:]))
+    print(os.waitstatus_to_exitcode(os.waitpid(start, 0)[1]), file=sys.stderr)
 """
 
 
 def test_a_shard_that_kills_the_process_is_given_up_by_a_later_start(table: Path) -> None:
     command = [sys.executable, "-c", DEADLY, "--config", str(write(table, "out"))]
-    ended = [subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode for _ in range(4)]
-    assert ended == [-signal.SIGKILL] * MAX_ATTEMPTS + [4]
+    starts = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = [line for line in starts.stderr.splitlines() if line.removeprefix("-").isdecimal()]
+    assert ended == [str(-signal.SIGKILL)] * MAX_ATTEMPTS + ["4"], starts.stderr
     summary = json.loads((table.parent / "out/summary.json").read_text())
     assert [shard["name"] for shard in summary["quarantined"]] == ["shard-000002"]
     assert not (table.parent / "out/_SUCCESS").exists()
@@ -57,3 +63,23 @@ def test_a_shard_that_kills_the_process_is_given_up_by_a_later_start(table: Path
     assert (again.quarantined, again.shards_done_before, again.pairs) == ([], 3, 32)
     flow.run(config(table, "undisturbed"))
     assert data_of(table.parent / "out") == data_of(table.parent / "undisturbed")
+
+
+def test_each_step_counts_for_itself(table: Path) -> None:
+    for step, shard, tries in (("encode", 1, 3), ("score", 2, 3), ("score", 3, 2)):
+        attempts = Attempts(Directory(str(table.parent / "out")), shards(table)[shard], step)
+        for made in range(tries):
+            attempts.begin(made)
+    summary = flow.run(config(table, "out"))
+    assert [(one.name, one.stage) for one in summary.quarantined] == [
+        ("shard-000001", "encode"),
+        ("shard-000002", "score"),
+    ]
+    assert f"  shard-000001, in encode: {table}/part-0.parquet from row 9" in summary.as_text()
+    assert summary.pairs == 16
+    assert flow.run(config(table, "out")).quarantined == []  # the next start tries them again
+
+
+def shards(table: Path) -> tuple[Shard, ...]:
+    _, _, plan, _ = flow.plan_job(config(table, "out"))
+    return plan.shards

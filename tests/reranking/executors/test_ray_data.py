@@ -27,19 +27,25 @@ def on_ray(table: Path, out: str, **sections: Any) -> RerankConfig:
     return config(table, out, executor="ray_data", **sections)
 
 
-def test_it_writes_the_bytes_of_a_job_in_this_process(table: Path) -> None:
+def test_it_writes_the_bytes_of_a_job_in_this_process(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of paths that are relative, to processes that were started elsewhere."""
+    monkeypatch.chdir(table.parent)
+    shutil.copytree(TINY, "model")
     rows = pq.read_table(table / "part-1.parquet").to_pylist()
     rows[1]["passage"], rows[2]["passage_id"] = None, rows[3]["passage_id"]
     pq.write_table(pa.Table.from_pylist(rows), table / "part-1.parquet")
-    options: dict[str, Any] = {"output": {"keep_columns": {"number": "n"}, "top_k": 3, "trec_run": True}}
-    summary = flow.run(on_ray(table, "ray", **options, actors={"min": 1, "max": 2}))
-    alone = flow.run(config(table, "here", **options))
+    options: dict[str, Any] = {"input": {"path": "in/"}, "scorer": {"model": "model"}}
+    kept = {"keep_columns": {"number": "n"}, "top_k": 3, "trec_run": True}
+    summary = flow.run(
+        on_ray(table, "ray", **options, output=kept | {"path": "ray"}, actors={"min": 1, "max": 2})
+    )
+    alone = flow.run(config(table, "here", **options, output=kept | {"path": "here"}))
     assert (summary.pairs, summary.kept, summary.rejected) == (alone.pairs, alone.kept, alone.rejected)
     assert data_of(table.parent / "ray") == data_of(table.parent / "here")
     # A start in either place goes on with what the other has done.
     for name in ("_SUCCESS", "summary.json", "_manifest/done/shard-000001.json"):
         (table.parent / "ray" / name).unlink()
-    again = flow.run(config(table, "ray", **options))
+    again = flow.run(config(table, "ray", **options, output=kept | {"path": "ray"}))
     assert (again.shards_done_before, again.pairs) == (3, summary.pairs)
     assert data_of(table.parent / "ray") == data_of(table.parent / "here")
 
@@ -69,15 +75,3 @@ def test_actors_that_have_no_room_are_refused(table: Path) -> None:
     with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
         flow.run(on_ray(table, "out", actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
     assert not (table.parent / "out/_manifest/plan.json").exists()
-
-
-def test_paths_may_be_relative(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(table.parent)
-    shutil.copytree(TINY, "model")
-    settings = {
-        "input": {"path": "in/"},
-        "output": {"path": "out"},
-        "scorer": {"model": "model", "device": "cpu"},
-    }
-    assert flow.run(RerankConfig.model_validate(settings)).pairs == 32
-    assert (table.parent / "out/_SUCCESS").is_file()
