@@ -60,12 +60,17 @@ def read_record(output: Directory) -> JobRecord | None:
             raise _other_format(output, "an older")
         return None
     try:
-        record = JobRecord.model_validate_json(written)
+        version = int(json.loads(written)["format_version"])
+    except (ValueError, KeyError, TypeError):
+        version = 0  # what has none is older than versions are
+    if version != FORMAT_VERSION:
+        raise _other_format(output, "a newer" if version > FORMAT_VERSION else "an older")
+    try:
+        return JobRecord.model_validate_json(written)
     except ValidationError as error:
-        raise _other_format(output, "an older") from error
-    if record.format_version != FORMAT_VERSION:
-        raise _other_format(output, "a newer" if record.format_version > FORMAT_VERSION else "an older")
-    return record
+        raise OutputError(
+            f"{output.url}/{_RECORD}: is damaged; take another output.path, or remove the directory"
+        ) from error
 
 
 def check_output(
@@ -73,7 +78,7 @@ def check_output(
 ) -> JobRecord | None:
     """The job whose output the directory holds, which must be this one; None where it may begin afresh.
 
-    results: the subdirectories in which work leaves its results; without any there is nothing to damage.
+    results: the subdirectories of this command's results; without any there is nothing to damage.
     resumes: whether an unfinished job is gone on with, and so must be this very one. Raises OutputError where
     the directory holds something else, another job's output or files of unknown origin, saying what differs.
     """
@@ -83,10 +88,11 @@ def check_output(
         if strange := sorted(output.names() - {"_manifest"}):
             raise OutputError(f"{output.url}: not empty, and no output of this program (holds {strange[0]})")
         return None
-    if not resumes and before.command == record.command and not is_complete(output):
+    same_command = before.command == record.command
+    if same_command and not resumes and not is_complete(output):
         return None
     differences = list(_differences(before, record))
-    if differences and not any(output.names(subdirectory) for subdirectory in results):
+    if same_command and differences and not any(output.names(subdirectory) for subdirectory in results):
         return None
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:_SHOWN_DIFFERENCES])

@@ -80,7 +80,7 @@ def read(output: Directory, now: datetime) -> Status:
         message=heartbeat.message,
         complete=is_complete(output),
         shards=record.shards,
-        shards_done=len(names_done(output)),
+        shards_done=len(names_done(output)) if record.command == "rerank" else heartbeat.shards_done,
         pairs=record.pairs,
         host=heartbeat.host,
         pid=heartbeat.pid,

@@ -80,7 +80,8 @@ class Replica:
         try:
             batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:
-            return Refused("unscorable", str(error))
+            first = int(np.flatnonzero(encoded.places == error.index)[0])
+            return Refused("unscorable", str(ScoringError(first, error.reason)))
         return self._scores(work, encoded, batched, tokenization_s)
 
     def info(self) -> ModelInfo:

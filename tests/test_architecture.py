@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import pipeline
+from pipeline.registry import names_in
 from tests.conftest import ROOT
 
 VIOLATIONS = {
@@ -84,3 +87,12 @@ def refusal(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("violation", VIOLATIONS)
 def test_a_violation_is_refused_by_name(refusal: str, violation: str) -> None:
     assert VIOLATIONS[violation][2] in refusal
+
+
+def test_serve_is_kept_from_all_of_pipeline_but_what_both_share() -> None:
+    """Its contract names what is forbidden: a new room must not be missing there."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (one for one in contracts if one["name"].startswith("serve knows of pipeline"))
+    allowed = {"scoring", "ranking", "placement", "registry", "errors", "log", "interruption"}
+    forbidden = {module.removeprefix("pipeline.") for module in contract["forbidden_modules"]}
+    assert forbidden == set(names_in(pipeline)) - allowed

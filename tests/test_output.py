@@ -123,6 +123,7 @@ def test_what_starts_afresh_anyway_asks_for_no_more_than_its_own_command(output:
         (b'{"shards": 2, "pairs": 10, "config": {}, "model_fingerprint": "m", "files": {}}', "an older"),
         (RECORD.model_copy(update={"format_version": 99}).model_dump_json().encode(), "a newer"),
         (b"[]", "an older"),
+        (b'{"format_version": 2, "renamed": {}}', "a newer"),
     ],
 )
 def test_another_format_is_refused_in_words(output: Directory, written: bytes, age: str) -> None:
@@ -159,3 +160,18 @@ def test_an_output_inside_of_the_input_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"lies inside of the input .*/in/; take another output.path"):
             open_directory(str(inside), [f"{tmp_path}/in/"])
     assert open_directory(str(tmp_path / "in-2"), [f"{tmp_path}/in/"]).url == str(tmp_path / "in-2")
+
+
+def test_another_commands_output_is_refused_whatever_it_holds(output: Directory) -> None:
+    prepare = RECORD.model_copy(update={"command": "prepare"})
+    for mine, other in ((RECORD, prepare), (prepare, RECORD)):
+        write_record(output, mine)
+        for resumes in (True, False):
+            with pytest.raises(OutputError, match=f"the command: was {mine.command}, is {other.command}"):
+                check_output(output, other, ["nothing-here"], resumes=resumes)
+
+
+def test_a_damaged_record_is_named(output: Directory) -> None:
+    output.write("_manifest/plan.json", b'{"format_version": 1}')
+    with pytest.raises(OutputError, match=r"_manifest/plan.json: is damaged; take another output.path"):
+        read_record(output)

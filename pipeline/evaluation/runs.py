@@ -39,6 +39,8 @@ def _trec_rows(url: str) -> Iterator[RunRow]:
 
 def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
     record = read_record(output)
+    if record is not None and record.command != "rerank":
+        raise InputError(f"{output.url}: is an output of {record.command}, and no run")
     if record is None or not is_complete(output):
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     rows = []

@@ -47,24 +47,24 @@ class PartReport(BaseModel):
     rejected: dict[str, int]
 
 
-def read_file_range(row: pa.Table, output: str, found: Preparation) -> Iterator[pa.Table]:
+def read_file_range(row: pa.Table, output: str, preparation: Preparation) -> Iterator[pa.Table]:
     """The rows of a stretch of a file, with the key of the shuffle that comes next."""
     at = row.to_pylist()[0]
-    file_range, source = _FILE_RANGE.validate_json(at["file_range"]), found.source(at["field"])
+    file_range, source = _FILE_RANGE.validate_json(at["file_range"]), preparation.source(at["field"])
     count = 0
     if isinstance(source.config, TextsConfig):
         kind = {"queries": "query", "passages": "passage"}[source.field]
         for columns in _texts(file_range, source, source.config, kind):
             count += len(columns["row"])
             yield keyed(
-                text_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), f"{kind}_id"
+                text_rows({**columns, "file": _repeat(at["file"], columns)}, preparation.schema), f"{kind}_id"
             )
     else:
-        next_id = "query_id" if found.passages is None else "passage_id"
-        for columns in _candidates(file_range, found):
+        next_id = "query_id" if preparation.passages is None else "passage_id"
+        for columns in _candidates(file_range, preparation):
             count += len(columns["row"])
             yield keyed(
-                candidate_rows({**columns, "file": _repeat(at["file"], columns)}, found.schema), next_id
+                candidate_rows({**columns, "file": _repeat(at["file"], columns)}, preparation.schema), next_id
             )
     counted = {"field": source.field, "rows": count}
     Directory(output).write(f"{_READ}/{at['name']}.json", json.dumps(counted).encode())
@@ -79,16 +79,16 @@ def rows_read(output: Directory) -> dict[str, int]:
     return dict(counts)
 
 
-def join_passages(rows: pa.Table, found: Preparation) -> Iterator[pa.Table]:
+def join_passages(rows: pa.Table, preparation: Preparation) -> Iterator[pa.Table]:
     """The candidates of a partition with their passages, ready for the shuffle by query."""
-    texts = Texts(rows, "passage", found.source("passages").files)
+    texts = Texts(rows, "passage", preparation.source("passages").files)
     for candidates in candidates_of(rows):
         yield keyed(texts.attach(candidates), "query_id")
 
 
-def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
+def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Table:
     """Write a partition's candidates and rejects; the driver hears a report."""
-    texts = Texts(rows, "query", found.queries.files) if found.queries else None
+    texts = Texts(rows, "query", preparation.queries.files) if preparation.queries else None
     stretches = ordered_candidates(rows)
     first = next(stretches, None)
     if first is None:
@@ -99,19 +99,21 @@ def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
     directory = Directory(output)
     with (
         directory.writing(f"candidates/{name}.parquet") as stream,
-        pq.ParquetWriter(stream, stamped(found.output_schema, "candidates"), compression="zstd") as writer,
+        pq.ParquetWriter(
+            stream, stamped(preparation.output_schema, "candidates"), compression="zstd"
+        ) as writer,
     ):
         for stretch in chain([first], stretches):
             complete = texts.attach(stretch) if texts else stretch
             good = pc.is_null(complete["reason"])
-            rejects.append(_rejects(complete.filter(pc.invert(good)), found))
+            rejects.append(_rejects(complete.filter(pc.invert(good)), preparation))
             kept = complete.filter(good)
             if kept.num_rows:
                 ids = kept["query_id"].combine_chunks()
                 queries += len(ids.unique()) - (ids[0].as_py() == last_query)
                 last_query = ids[-1].as_py()
                 written += kept.num_rows
-                writer.write_table(_output_rows(kept, found))
+                writer.write_table(_output_rows(kept, preparation))
     if not written:
         directory.remove_file(f"candidates/{name}.parquet")
     refused = pa.concat_tables(rejects)
@@ -122,16 +124,16 @@ def write_part(rows: pa.Table, output: str, found: Preparation) -> pa.Table:
     return pa.table({"report": [report.model_dump_json()]})
 
 
-def _candidates(file_range: FileRange, found: Preparation) -> Iterator[dict[str, Any]]:
+def _candidates(file_range: FileRange, preparation: Preparation) -> Iterator[dict[str, Any]]:
     """Columns by our names; texts where the table holds them."""
-    source, own = found.candidates, found.candidates.config.columns
+    source, own = preparation.candidates, preparation.candidates.config.columns
     assert isinstance(own, ColumnNames)
     ours = {"query_id": own.query_id, "passage_id": own.passage_id}
-    ours |= {} if found.queries else {"query": own.query}
-    ours |= {} if found.passages else {"passage": own.passage}
-    fields = found.schema.field("others").type
-    for table, row in read(file_range, source, [*dict.fromkeys([*ours.values(), *found.others])]):
-        others = [table[name].combine_chunks() for name in found.others]
+    ours |= {} if preparation.queries else {"query": own.query}
+    ours |= {} if preparation.passages else {"passage": own.passage}
+    fields = preparation.schema.field("others").type
+    for table, row in read(file_range, source, [*dict.fromkeys([*ours.values(), *preparation.others])]):
+        others = [table[name].combine_chunks() for name in preparation.others]
         yield {
             **{name: table[theirs].combine_chunks() for name, theirs in ours.items()},
             "others": pa.StructArray.from_arrays(others, fields=list(fields))
@@ -159,15 +161,15 @@ def _texts(file_range: FileRange, source: Source, config: TextsConfig, kind: str
         }
 
 
-def _output_rows(kept: pa.Table, found: Preparation) -> pa.Table:
+def _output_rows(kept: pa.Table, preparation: Preparation) -> pa.Table:
     others = kept["others"].combine_chunks().flatten()
     columns = [kept[name] for name in ("query_id", "query", "passage_id", "passage")]
-    return pa.table([*columns, *others], schema=found.output_schema)
+    return pa.table([*columns, *others], schema=preparation.output_schema)
 
 
-def _rejects(refused: pa.Table, found: Preparation) -> pa.Table:
+def _rejects(refused: pa.Table, preparation: Preparation) -> pa.Table:
     """As `rerank` writes its own, so that one reader reads both."""
-    files = [found.candidates.files[number].url for number in refused["file"].to_pylist()]
+    files = [preparation.candidates.files[number].url for number in refused["file"].to_pylist()]
     schema = rejects_schema(refused.schema.field("query_id").type, refused.schema.field("passage_id").type)
     columns = {name: refused[name] for name in schema.names if name not in ("file", "item")}
     columns |= {"file": pa.array(files, pa.string()), "item": pa.nulls(len(files), pa.int32())}

@@ -5,10 +5,11 @@ tried for ever.
 """
 
 import os
+from contextlib import ExitStack
 from threading import Lock
 
 from pipeline.errors import RayrankError, fields_under
-from pipeline.reranking.shard import EncodedShard, Job, ScoredShard, commit, encode, score
+from pipeline.reranking.shard import EncodedShard, Job, commit, encode, score
 from pipeline.scoring import Scorer
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
@@ -25,10 +26,8 @@ def encode_once(shard: Shard, job: Job) -> EncodedShard | Quarantined:
     made = attempts.made()
     if made >= MAX_ATTEMPTS:
         return Quarantined.of(shard, "encode")
-    attempts.begin(made)
-    encoded = encode(shard, job)
-    attempts.survived()
-    return encoded
+    with attempts.counted(made):
+        return encode(shard, job)
 
 
 class Worker:
@@ -55,25 +54,20 @@ class Worker:
         """What became of the shard, which is encoded first where it comes unread."""
         if self._failure is not None:
             raise self._failure
-        with self._scoring:
-            encoded = encode_once(shard, self._job) if isinstance(shard, Shard) else shard
-            if isinstance(encoded, Quarantined):
-                return encoded
-            attempts = Attempts(Directory(self._job.config.output.path), encoded.shard, "score")
-            made = attempts.made()
-            if made >= MAX_ATTEMPTS:
-                return Quarantined.of(encoded.shard, "score")
-            if made:
-                # A process died of this shard, or of the one beside it: nobody is beside it now.
-                with self._writing:
-                    attempts.begin(made)
-                    return self._commit(score(encoded, self._scorer), attempts)
-            attempts.begin(made)
-            scored = score(encoded, self._scorer)
-        with self._writing:
-            return self._commit(scored, attempts)
-
-    def _commit(self, scored: ScoredShard, attempts: Attempts) -> ShardReport:
-        report = commit(scored, self._job.config)
-        attempts.survived()
-        return report
+        with ExitStack() as trying:
+            with self._scoring:
+                encoded = encode_once(shard, self._job) if isinstance(shard, Shard) else shard
+                if isinstance(encoded, Quarantined):
+                    return encoded
+                attempts = Attempts(Directory(self._job.config.output.path), encoded.shard, "score")
+                made = attempts.made()
+                if made >= MAX_ATTEMPTS:
+                    return Quarantined.of(encoded.shard, "score")
+                trying.enter_context(attempts.counted(made))
+                if made:
+                    # A process died of this shard, or of the one beside it: nobody is beside it now.
+                    trying.enter_context(self._writing)
+                    return commit(score(encoded, self._scorer), self._job.config)
+                scored = score(encoded, self._scorer)
+            with self._writing:
+                return commit(scored, self._job.config)

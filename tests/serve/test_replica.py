@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring import Limits, ScorerConfig
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.scorer import Scored
 from serve.batcher import BatchReport
 from serve.replica import Replica
 from serve.work import Refused, Scores, Work
@@ -76,6 +78,18 @@ def test_equal_pairs_of_a_request_that_goes_in_chunks_score_alike() -> None:
 
     reports = run(TINY, test, max_batch_tokens=64)
     assert sum(report.pairs for report in reports) == 6
+
+
+def test_a_pair_that_cant_be_scored_is_told_by_its_place_in_the_request() -> None:
+    def fail(_: EncodedPairs) -> Scored:
+        raise ScoringError(1, "why")
+
+    async def test(replica: Replica) -> None:
+        replica._batcher._forward = fail
+        outcome = await replica.score(work_of([("q", "same"), ("q", "same"), ("q", "other")]))
+        assert outcome == Refused("unscorable", "pair 2: why")
+
+    run(TINY, test)
 
 
 def test_the_sigmoid_is_each_requests_choice_and_not_for_cosines() -> None:

@@ -55,11 +55,13 @@ def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
         rows = _by_key(
             _read(output, preparation, ["candidates", "passages"]), preparation.by_passage_bytes
         ).map_batches(
-            partial(join_passages, found=preparation.for_workers()), batch_size=None, batch_format="pyarrow"
+            partial(join_passages, preparation=preparation.for_workers()),
+            batch_size=None,
+            batch_format="pyarrow",
         )
         if preparation.queries is not None:
             rows = rows.union(_read(output, preparation, ["queries"]))
-    write = partial(write_part, output=output, found=preparation.for_workers())
+    write = partial(write_part, output=output, preparation=preparation.for_workers())
     return _by_key(rows, preparation.by_query_bytes).map_batches(
         write, batch_size=None, batch_format="pyarrow"
     )
@@ -68,7 +70,7 @@ def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
 def _read(output: str, preparation: Preparation, fields: list[str]) -> ray.data.Dataset:
     file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
     return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
-        partial(read_file_range, output=output, found=preparation.for_workers()),
+        partial(read_file_range, output=output, preparation=preparation.for_workers()),
         batch_size=1,
         batch_format="pyarrow",
     )

@@ -3,6 +3,9 @@
 OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.tables.input.shards import Shard
@@ -38,15 +41,17 @@ class Attempts:
         self._file = f"{_ATTEMPTS}/{shard.name}.{stage}.json"
 
     def made(self) -> int:
-        """How many there were, since the job's last start, that nobody survived."""
+        """How many there were that no process survived, since they were last forgotten."""
         return int(self._output.read(self._file) or b"0")
 
-    def begin(self, made: int) -> None:
-        """Count one more than were `made`."""
+    @contextmanager
+    def counted(self, made: int) -> Iterator[None]:
+        """Count one more than were `made` while the block runs: a process that ends it has survived."""
         self._output.write(self._file, str(made + 1).encode())
-
-    def survived(self) -> None:
-        self._output.remove_file(self._file)
+        try:
+            yield
+        finally:
+            self._output.remove_file(self._file)
 
 
 def forget_attempts(output: Directory) -> None:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.reranking import flow
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.reranking import flow, worker
 from pipeline.tables.input.shards import Shard
-from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts
-from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.attempts import MAX_ATTEMPTS
 from tests.conftest import ROOT
 from tests.reranking.jobs import config, data_of
 
@@ -67,9 +69,9 @@ def test_a_shard_that_kills_the_process_is_given_up_by_a_later_start(table: Path
 
 def test_each_step_counts_for_itself(table: Path) -> None:
     for step, shard, tries in (("encode", 1, 3), ("score", 2, 3), ("score", 3, 2)):
-        attempts = Attempts(Directory(str(table.parent / "out")), shards(table)[shard], step)
-        for made in range(tries):
-            attempts.begin(made)
+        name = f"out/_manifest/attempts/{shards(table)[shard].name}.{step}.json"
+        (table.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (table.parent / name).write_text(str(tries))  # what killed processes leave
     summary = flow.run(config(table, "out"))
     assert [(one.name, one.stage) for one in summary.quarantined] == [
         ("shard-000001", "encode"),
@@ -78,6 +80,22 @@ def test_each_step_counts_for_itself(table: Path) -> None:
     assert f"  shard-000001, in encode: {table}/part-0.parquet from row 9" in summary.as_text()
     assert summary.pairs == 16
     assert flow.run(config(table, "out")).quarantined == []  # the next start tries them again
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError("a mistake")])
+@pytest.mark.parametrize("step", ["encode", "score", "commit"])
+def test_a_process_that_lives_has_survived(
+    table: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(worker, step, fail)
+        for _ in range(MAX_ATTEMPTS):
+            with pytest.raises((KeyboardInterrupt, InputError)):
+                flow.run(config(table, "out"))
+    assert flow.run(config(table, "out")).quarantined == []
 
 
 def shards(table: Path) -> tuple[Shard, ...]:
