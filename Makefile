@@ -13,9 +13,8 @@ demo: .venv/installed
 serve: .venv/installed
 	$(BIN)/serve run configs/serve/rerank.yaml
 
-# Three files of tests at a time, even on two cores: much of their time they wait for processes and stores.
 test: check
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
