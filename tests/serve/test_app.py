@@ -20,7 +20,8 @@ from tests.conftest import TINY
 from tests.own_ray import descendants, free_port, own_ray
 
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
-LARGE: dict[str, Any] = {"query": "q", "texts": ["a" * 2000] * 200}
+MARKS = [f"{first}{second}" for first in "abcdefghijklmn" for second in "opqrstuvwxyz"]
+LARGE: dict[str, Any] = {"query": "q", "texts": [f"{mark} " + "a" * 2000 for mark in MARKS]}
 """Seconds of work for one replica."""
 
 
