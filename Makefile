@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test check lock clean
+.PHONY: demo serve test tests-with-ray tests-without-ray check lock clean
 
 demo: .venv/installed
 	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml
@@ -14,7 +14,14 @@ serve: .venv/installed
 	$(BIN)/serve run configs/serve/rerank.yaml
 
 test: check
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 tests-with-ray tests-without-ray
+
+# Side by side, since those with Ray wait much: for processes to start, for stores, for time to pass.
+tests-with-ray: .venv/installed
+	$(BIN)/python -m pytest -m ray
+
+tests-without-ray: .venv/installed
+	$(BIN)/python -m pytest -m "not ray"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

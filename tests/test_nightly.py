@@ -13,6 +13,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from tests.conftest import ROOT, TINY
 from tests.own_ray import job_client
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def client(head: dict[str, str]) -> JobSubmissionClient:

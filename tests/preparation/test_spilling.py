@@ -14,6 +14,8 @@ from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from tests.own_ray import own_ray
 
+pytestmark = pytest.mark.ray
+
 CANDIDATES, PASSAGES, QUERIES = 60_000, 20_000, 600
 
 

@@ -13,6 +13,8 @@ from pipeline.reporting.metrics import Metrics
 from tests.own_ray import free_port, own_ray
 from tests.reporting.reports import quarantined, report
 
+pytestmark = pytest.mark.ray
+
 Samples = dict[str, float]
 
 

@@ -4,7 +4,7 @@ import http.client
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,9 +24,20 @@ class Faults:
         self.keys: set[str] = set()
         """Access keys that came."""
         self.injected = 0
-        self.requests: list[str] = []
+        self._once: list[tuple[str, Callable[[], None]]] = []
         self._random = random.Random(seed)
         self._lock = threading.Lock()
+
+    def once(self, text: str, act: Callable[[], None]) -> None:
+        """Call `act` at the first request whose path contains `text`."""
+        self._once.append((text, act))
+
+    def see(self, path: str) -> None:
+        with self._lock:
+            due = [entry for entry in self._once if entry[0] in path]
+            self._once = [entry for entry in self._once if entry not in due]
+        for _, act in due:
+            act()
 
     def draw(self) -> str | None:
         with self._lock:
@@ -72,7 +83,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         faults, body = self.server.faults, self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        faults.requests.append(f"{self.command} {self.path}")
+        faults.see(self.path)
         signed = self.headers.get("Authorization", "")
         faults.keys.add(signed.partition("Credential=")[2].partition("/")[0])
         if any(f"Credential={key}/" in signed for key in faults.expired_keys):

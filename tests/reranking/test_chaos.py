@@ -17,6 +17,8 @@ from pipeline.tables.output.directory import Directory
 from tests.own_ray import environment, folder_of_its_own
 from tests.reranking.test_survival import begin, config, data_of, write_table
 
+pytestmark = pytest.mark.ray
+
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 

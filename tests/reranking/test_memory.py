@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from benchmarks import plan
 from benchmarks.stand_in import install
@@ -101,6 +102,7 @@ def in_a_process(work: Callable[[Connection], None]) -> Any:
         process.join()
 
 
+@pytest.mark.ray
 def test_driver_and_workers_are_flat_in_the_size_of_the_table(tmp_path: Path) -> None:
     # The small one lasts for seconds, so that its workers are seen.
     small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 1_000_000)

@@ -16,6 +16,8 @@ from pipeline.reranking.config import RerankConfig
 from tests.conftest import TINY
 from tests.reranking.test_survival import write_table
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:

@@ -23,6 +23,8 @@ from pipeline.tables.output.lease import lease
 from tests.conftest import ROOT, TINY, golden_cases
 from tests.own_ray import own_ray
 
+pytestmark = pytest.mark.ray
+
 COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
 Bytes = dict[str, bytes]
 
@@ -119,7 +121,7 @@ def wait_for_markers(output: Directory, count: int, process: "subprocess.Popen[s
 
 
 def test_a_killed_job_on_s3_goes_on_while_a_second_start_is_refused(tmp_path: Path, bucket: str) -> None:
-    write_table(f"{bucket}/in", queries=64)
+    write_table(f"{bucket}/in", queries=32)
     output = Directory(f"{bucket}/out")
     first = begin(tmp_path, bucket)
     wait_for_markers(output, 2, first)
@@ -133,6 +135,6 @@ def test_a_killed_job_on_s3_goes_on_while_a_second_start_is_refused(tmp_path: Pa
     assert again.returncode == 0, errors
     assert f"rows in {bucket}/out/run" in printed
     local = tmp_path / "local"
-    write_table(f"{local}/in", queries=64)
+    write_table(f"{local}/in", queries=32)
     flow.run(RerankConfig.model_validate(config(str(local), executor="here")))
     assert data_of(f"{bucket}/out") == data_of(f"{local}/out")

@@ -19,6 +19,8 @@ from serve.config import ModelConfig, ReplicasConfig
 from tests.conftest import TINY
 from tests.own_ray import descendants, free_port, own_ray
 
+pytestmark = pytest.mark.ray
+
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
 MARKS = [f"{first}{second}" for first in "abcdefghijklmn" for second in "opqrstuvwxyz"]
 LARGE: dict[str, Any] = {"query": "q", "texts": [f"{mark} " + "a" * 2000 for mark in MARKS]}

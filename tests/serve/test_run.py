@@ -22,6 +22,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.conftest import TINY
 from tests.own_ray import environment, folder_of_its_own, free_port
 
+pytestmark = pytest.mark.ray
+
 CONFIG = Path("configs/serve/rerank.yaml")
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."]}
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -16,6 +16,8 @@ from tests.conftest import TINY
 from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
