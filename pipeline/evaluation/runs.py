@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.output import is_complete, read_record
-from pipeline.tables.input.files import open_input
+from pipeline.tables.input.files import open_text
+from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import run_lines
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import id_text, read_run_shards
@@ -32,8 +33,9 @@ def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
 
 
 def _trec_rows(url: str) -> Iterator[RunRow]:
-    with open_input(url) as stream:
-        for line in run_lines(enumerate(stream, start=1), url):
+    with open_text(url) as stream:
+        numbered = ((number, line) for _, number, line in numbered_lines(stream, 0, None, 1))
+        for line in run_lines(numbered, url):
             yield RunRow(line.query_id, line.passage_id, line.score)
 
 
