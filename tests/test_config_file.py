@@ -39,6 +39,15 @@ def test_mistakes_are_named_with_their_line(tmp_path: Path, text: str, message: 
     assert message in refuse(tmp_path, text)
 
 
+def test_a_byte_order_mark_is_no_text_and_utf16_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(GOOD.replace("path: in/", "path: 熊/").encode("utf-8-sig"))
+    assert config_file.load(RerankConfig, path, []).input.path == "熊/"
+    path.write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"job.yaml: not UTF-8 text; .* iconv -f UTF-16 -t UTF-8"):
+        config_file.load(RerankConfig, path, [])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.yaml: No such file"):
         config_file.load(RerankConfig, tmp_path / "nowhere.yaml", [])

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ def write(path: Path, text: str) -> str:
 def test_trec_qrels(tmp_path: Path) -> None:
     judged = read_qrels(write(tmp_path / "qrels", "q1 0 good 1\nq1 Q0 a\u00a0b -1\n"))
     assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", -1, "Q0")]
+
+
+def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path: Path) -> None:
+    data = "\ufeffq1 0 d1 1\r\n\r\n\ufeffq2 0 d2 0\r\n \r\n".encode()
+    (tmp_path / "qrels.gz").write_bytes(gzip.compress(data))
+    assert read_qrels(str(tmp_path / "qrels.gz")) == [Qrel("q1", "d1", 1, "0"), Qrel("q2", "d2", 0, "0")]
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

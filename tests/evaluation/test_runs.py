@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def test_a_trec_run_is_read_by_its_scores(tmp_path: Path) -> None:
     (tmp_path / "run.trec").write_text("q Q0 b 1 0.100000001 tag\nq Q0 a 2 -1 tag\n")
     rows = [RunRow("q", "b", 0.100000001), RunRow("q", "a", -1)]
     assert read_whole_run(str(tmp_path / "run.trec")) == (rows, None)
+
+
+def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path: Path) -> None:
+    data = "\ufeffq Q0 b 1 2 tag\r\n\r\n\ufeffq Q0 a 2 1 tag\r\n".encode()
+    (tmp_path / "run.gz").write_bytes(gzip.compress(data))
+    rows = [RunRow("q", "b", 2.0), RunRow("q", "a", 1.0)]
+    assert read_whole_run(str(tmp_path / "run.gz")) == (rows, None)
 
 
 def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:

@@ -196,6 +196,8 @@ def _reason_to_skip(name: str, root: str | None, suffixes: tuple[str, ...], info
     if root is not None and any(map(_is_marker, name.removeprefix(root).split("/"))):
         return _MARKER
     if info["type"] in (_NOWHERE, _CIRCLE):
+        if root is None and _is_marker(name):  # what `*` matches too
+            return _MARKER
         raise InputError(f"{name}: {info['type']} ({info['destination']}); mend or remove it")
     if root is not None:
         check_compression(name, suffixes)

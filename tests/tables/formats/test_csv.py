@@ -70,3 +70,25 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     good, bad = read_all(write(tmp_path, HEADER + "\nq1,x,p1,y\n\n\nq2,x,p1,y\n\n"), "csv", shard_pairs=1)
     assert [(row["row"], row["query_id"]) for row in good] == [(3, "q1"), (6, "q2")]
     assert bad == []
+
+
+def test_a_tsv_has_no_quotes(tmp_path: Path) -> None:
+    texts = {"p1": '"To be, or not to be', "p2": "third", "p3": 'is the question"', "p4": 'a "b"', "p5": '""'}
+    lines = [
+        "query_id\tquery\tpassage_id\tpassage",
+        *(f"1\tq\t{name}\t{text}" for name, text in texts.items()),
+    ]
+    good, bad = read_all(write(tmp_path, "\n".join(lines) + "\n\t\n \n", "t.tsv"), "csv")
+    assert {row["passage_id"]: row["passage"] for row in good} == texts
+    assert [(row["row"], row["reason"]) for row in bad] == [(7, "malformed_row")]
+
+
+def test_a_quoted_header_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    text = '"query_id","query","passage_id","passage"\n"1","q","x","one\n\ufefftwo"\n'
+    parts = "\ufeff" + text + "\ufeff" + '"1","q","y","joined"\n'  # as `cat` joins files
+    good, bad = read_all(write(tmp_path, parts), "csv", shard_pairs=1)
+    assert [(row["row"], row["query_id"], row["passage"]) for row in good] == [
+        (2, "1", "one\n\ufefftwo"),
+        (4, "1", "joined"),
+    ]
+    assert bad == []

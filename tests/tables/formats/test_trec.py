@@ -97,3 +97,20 @@ def test_the_texts_are_part_of_the_inputs_identity(tmp_path: Path) -> None:
     with (tmp_path / "passages.jsonl").open("a") as stream:
         stream.write('{"_id": "d3", "text": "new"}\n')
     assert plan(tmp_path / "run.trec", "trec", **texts).identities() != before.identities()
+
+
+@pytest.mark.parametrize("texts", ["tsv", "jsonl"])
+def test_byte_order_marks_and_blank_lines(tmp_path: Path, texts: str) -> None:
+    options = collection(tmp_path, texts=texts)
+    expected, _ = read_all(tmp_path / "run.trec", "trec", **options)
+    for name in ("run.trec", f"queries.{texts}", f"passages.{texts}"):
+        first, *others = (tmp_path / name).read_text().splitlines()
+        # Another mark stands where files were joined.
+        text = "\r\n".join(["\ufeff" + first, "", "\ufeff" + others[0], *others[1:], "", ""])
+        (tmp_path / name).write_bytes(text.encode())
+    good, bad = read_all(tmp_path / "run.trec", "trec", shard_pairs=1, **options)
+    assert [(row["query"], row["passage"]) for row in good] == [
+        (row["query"], row["passage"]) for row in expected
+    ]
+    assert [row["row"] for row in good] == [1, 3, 4]
+    assert bad == []

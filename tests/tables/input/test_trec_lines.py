@@ -13,6 +13,7 @@ from pipeline.tables.input.trec_lines import Judgment, RunLine, qrels_line, run_
         (b"q1 Q0 d1 1\n", None),
         (b"q1 Q0 d1 1 high bm25\n", None),
         (b"\xff Q0 d1 1 9.5 bm25\n", None),
+        (b"q1 Q0 d1 1 9.5 bm25\rq1 Q0 d2 2 8.5 bm25\n", None),
         (b"\n", None),
     ],
 )
