@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import WholeLayout
+from pipeline.tables.input.layout import WholeLayout, refuse_repeated
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_lines import numbered_lines, with_compression
 from pipeline.tables.input.traits import Traits
@@ -37,6 +37,7 @@ def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> It
         fields = line.decode(errors="surrogateescape").rstrip("\r\n").split("\t")
         if header is None:
             header = [name.removeprefix("\ufeff") for name in fields]
+            refuse_repeated(url, header)
         elif len(fields) != len(header):
             raise InputError(
                 f"{url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"
