@@ -15,6 +15,7 @@ from pipeline.reranking import dry_run, flow
 from pipeline.reranking.executors import here
 from tests.conftest import MINILM, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
+from tests.scoring.checkpoints import make_saturated
 
 MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
 
@@ -254,6 +255,38 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
     )
     assert (again.reused, again.tokens) == (32, 0)
     assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
+
+
+def test_a_normalized_run_ranks_by_the_logits(table: Path) -> None:
+    """Also where scores come from a previous run, and in run.trec, which trec_eval orders by its scores."""
+    model = str(make_saturated(table.parent / "saturated", 40.0))
+    output = {"keep_columns": {"number": "n"}}
+    flow.run(config(table, "logits", scorer={"model": model}, output=output))
+    logits = pq.read_table(table.parent / "logits/run").to_pylist()
+    options = {"scorer": {"model": model, "normalize": True}, "output": {"trec_run": True} | output}
+    flow.run(config(table, "normalized", **options))
+    flow.run(config(table, "reusing", **options, reuse=str(table.parent / "normalized")))
+    for out in ("normalized", "reusing"):
+        run = pq.read_table(table.parent / out / "run").to_pylist()
+        assert {row["score"] for row in run} == {1.0}
+        assert [row["number"] for row in run] == [row["number"] for row in logits]
+        raw = [row["raw_score"] for row in run]
+        assert raw == pytest.approx([row["score"] for row in logits], abs=1e-4)
+        assert len(set(raw)) > 16
+        lines = [line.split() for line in (table.parent / out / "run.trec").read_text().splitlines()]
+        assert [np.float32(fields[4]) for fields in lines] == [np.float32(score) for score in raw]
+    flow.run(config(table, "best", scorer=options["scorer"], output={"top_k": 1} | output))
+    best = pq.read_table(table.parent / "best/run").to_pylist()
+    assert [row["number"] for row in best] == [row["number"] for row in logits if row["rank"] == 1]
+
+
+def test_normalized_scores_of_a_run_that_kept_no_logits_are_not_reused(table: Path) -> None:
+    options: dict[str, Any] = {"scorer": {"normalize": True}}
+    flow.run(config(table, "previous", **options))
+    for file in (table.parent / "previous/scores").iterdir():
+        pq.write_table(pq.read_table(file).drop_columns("raw_score"), file)
+    with pytest.raises(InputError, match=r"has no column 'raw_score'; leave reuse out"):
+        flow.run(config(table, reuse=str(table.parent / "previous"), **options))
 
 
 def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:

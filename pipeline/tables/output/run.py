@@ -10,23 +10,24 @@ from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_utf8
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import Kind, check_version, stamped
-from pipeline.tables.schema import RUN_COLUMNS, run_schema
+from pipeline.tables.schema import RAW_SCORE, RUN_COLUMNS, run_schema
 
 RUN_TAG = "rayrank"
 
 
 def write_shard(
-    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, layer_scores: Sequence[str] = ()
+    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, more_scores: Sequence[str] = ()
 ) -> None:
     """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
 
-    ranked: RUN_COLUMNS, the columns named by layer_scores, and kept (a struct), rows as they shall stand.
+    ranked: RUN_COLUMNS, the columns of scores named by more_scores, and kept (a struct), rows as they shall
+    stand.
     """
     ids_and_kept = (ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept"))
     query_id, passage_id, kept_type = ids_and_kept
-    schema = run_schema(query_id, passage_id, layer_scores, kept_type)
+    schema = run_schema(query_id, passage_id, more_scores, kept_type)
     kept = ranked["kept"].combine_chunks().flatten()
-    columns = [ranked[column] for column in (*RUN_COLUMNS, *layer_scores)]
+    columns = [ranked[column] for column in (*RUN_COLUMNS, *more_scores)]
     output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema), "run"))
     if rejects.num_rows:
         output.write(f"rejects/{name}.parquet", parquet_bytes(rejects, "rejects"))
@@ -39,7 +40,10 @@ def read_run_shards(output: Directory) -> Iterator[pa.Table]:
 
 
 def write_trec_run(output: Directory, names: list[str]) -> None:
-    """Join the run shards to run.trec: query Q0 passage rank score tag, a line a candidate."""
+    """Join the run shards to run.trec: query Q0 passage rank score tag, a line a candidate.
+
+    The score is the raw one: readers of such files, trec_eval first of all, order by it alone.
+    """
     with output.writing("run.trec") as stream:
         for name in names:
             for line in _trec_lines(_read_shard(output, f"{name}.parquet")):
@@ -70,7 +74,8 @@ def _read_shard(output: Directory, file: str) -> pa.Table:
 
 
 def _trec_lines(table: pa.Table) -> Iterator[str]:
-    columns = ("query_id", "passage_id", "rank", "score")
+    score = RAW_SCORE if RAW_SCORE in table.column_names else "score"
+    columns = ("query_id", "passage_id", "rank", score)
     for query_id, passage_id, rank, score in zip(*(table[name].to_pylist() for name in columns), strict=True):
         # Nine digits tell every float32 from its neighbours.
         yield f"{id_text(query_id)} Q0 {id_text(passage_id)} {rank} {score:.9g} {RUN_TAG}\n"

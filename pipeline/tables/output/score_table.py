@@ -3,7 +3,7 @@
 OUTPUT/scores/NAME.parquet, a row a scored pair, also those that top_k cut off, in no order to rely on:
     query: uint64, the first 8 bytes of BLAKE2b of the query; pair: 16 bytes, BLAKE2b of the query's length in
     bytes (8 bytes, little-endian), the query and the passage, in UTF-8 as the model was given them;
-    score, query_cut, passage_cut, window, score_N: as in the run
+    score, query_cut, passage_cut, window, score_N, raw_score: as in the run
 """
 
 import io
@@ -77,12 +77,12 @@ class PreviousScores:
         order = np.argsort(every, kind="stable")
         return cls(output.url, tuple(names), every[order], shards[order])
 
-    def find(self, hashes: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
+    def find(self, hashes: pa.Table, more_scores: Sequence[str]) -> pa.Table:
         """What each pair scored there.
 
         hashes: `hash_pairs`. Gives a `result_schema` row for each of them, null where unknown.
         """
-        schema = result_schema(layer_scores)
+        schema = result_schema(more_scores)
         wanted = np.unique(hashes["query"].to_numpy())
         first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
         places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
