@@ -59,11 +59,12 @@ def original_ranks(query_ids: pa.ChunkedArray) -> Int64Array:
 def trec_eval_order(passage_ids: Sequence[str], scores: Sequence[float]) -> Int64Array:
     """The positions of the candidates of one query or several, as trec_eval orders them.
 
-    By score, then by passage id (by code point), both descending.
+    By score, as the float32 that trec_eval holds, then by passage id (by code point), both
+    descending.
     """
-    keys = pa.table(
-        {"passage_id": pa.array(passage_ids, pa.string()), "score": pa.array(scores, pa.float64())}
-    )
+    with np.errstate(over="ignore"):
+        single = np.asarray(scores, np.float64).astype(np.float32)
+    keys = pa.table({"passage_id": pa.array(passage_ids, pa.string()), "score": pa.array(single)})
     order = pc.sort_indices(keys, [("score", "descending"), ("passage_id", "descending")])
     return np.asarray(order.to_numpy(), np.int64)
 

@@ -105,7 +105,7 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
     flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
     columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
-    for shard in read_run_shards(Directory(output.path)):
+    for _, shard in read_run_shards(Directory(output.path)):
         scores[shard["passage_id"].to_numpy()] = np.stack(
             [shard[name].to_numpy() for name in columns], axis=1
         )

@@ -33,10 +33,10 @@ def write_shard(
         output.write(f"rejects/{name}.parquet", parquet_bytes(rejects, "rejects"))
 
 
-def read_run_shards(output: Directory) -> Iterator[pa.Table]:
-    """The tables of a run, in the order of their shards."""
+def read_run_shards(output: Directory) -> Iterator[tuple[str, pa.Table]]:
+    """The tables of a run, each with its file, in the order of their shards."""
     for name in sorted(name for name in output.names("run") if not name.startswith("_")):
-        yield _read_shard(output, name)
+        yield f"{output.url}/run/{name}", _read_shard(output, name)
 
 
 def write_trec_run(output: Directory, names: list[str]) -> None:
@@ -67,7 +67,12 @@ def _read_shard(output: Directory, file: str) -> pa.Table:
     data = output.read(f"run/{file}")
     if data is None:
         raise InputError(f"{output.url}/run/{file}: is gone, though its marker says that it was written")
-    table = pq.read_table(io.BytesIO(data))
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{output.url}/run/{file}: is damaged: {error}; rerank again to another output.path"
+        ) from error
     way_out = "Read it with the version that wrote it, or rerank again to another output.path"
     check_version(table.schema, f"{output.url}/run/{file}", "run", way_out, needed=False)
     return table

@@ -99,7 +99,10 @@ class PreviousScores:
         data = output.read(f"{_SCORES}/{name}.parquet")
         if data is None:
             raise InputError(f"{file}: is gone, though its marker says that it was written; {_WAY_OUT}")
-        table = pq.read_table(io.BytesIO(data))
+        try:
+            table = pq.read_table(io.BytesIO(data))
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file}: is damaged: {error}; {_WAY_OUT}") from error
         check_version(table.schema, file, "scores", _WAY_OUT.capitalize(), needed=True)
         if missing := [name for name in columns if name not in table.column_names]:
             raise InputError(f"{file}: has no column {missing[0]!r}; {_WAY_OUT}")
