@@ -70,6 +70,32 @@ def test_several_cutoff_layers_are_columns(table: Path) -> None:
     assert [*run[0]][-4:] == ["score_2", "score_6", "score_4", "number"]
 
 
+def test_columns_of_any_name_are_kept(table: Path) -> None:
+    names = {
+        "名": "列.x",
+        "a.b": "c d",
+        "": "e",
+        "query": "",
+        "kept": "kept",
+        "file": 'q"\n',
+        "Score": "rank",
+    }
+    for part in (0, 16):
+        file = table / f"part-{part // 16}.parquet"
+        rows = pq.read_table(file).to_pylist()
+        values = [{column: f"{column} {row['n']}" for column in names.values()} for row in rows]
+        renamed = [
+            {"查询": row.pop("query"), **row, **value} for row, value in zip(rows, values, strict=True)
+        ]
+        pq.write_table(pa.Table.from_pylist(renamed), file)
+    source = {"path": str(table), "columns": {"query": "查询"}}
+    flow.run(config(table, input=source, output={"keep_columns": names | {"number": "n"}}))
+    for row in pq.read_table(table.parent / "out/run").to_pylist():
+        assert {name: row[name] for name in names} == {
+            name: f"{column} {row['number']}" for name, column in names.items()
+        }
+
+
 def test_long_passages_tell_which_window_won(table: Path) -> None:
     windows = {"strategy": "max", "window": 64, "stride": 32}
     flow.run(config(table, scorer={"long_passages": windows}))
