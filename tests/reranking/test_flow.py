@@ -1,6 +1,7 @@
 """The job, from a table to a run, in this process; executors/test_ray_data.py has it on Ray."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,13 @@ def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> Non
 def test_a_finished_job_is_not_touched(table: Path) -> None:
     first = flow.run(config(table))
     before = {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")}
-    assert flow.run(config(table, actors={"min": 1, "max": 2})) == first
+    again = flow.run(config(table, actors={"min": 1, "max": 2}))
+    assert again.model_dump() == first.model_dump()
+    assert re.match(
+        r"Finished before, at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing was done now.\n32 pairs",
+        again.as_text(),
+    )
+    assert first.as_text().startswith("32 pairs")
     assert {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")} == before
 
 
