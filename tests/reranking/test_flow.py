@@ -14,9 +14,9 @@ import pytest
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.executors import here
-from tests.conftest import MINILM, TINY, golden_cases
+from tests.conftest import MINILM, ROOT, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
-from tests.scoring.checkpoints import make_saturated
+from tests.scoring.checkpoints import make_qwen3, make_saturated
 
 MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
 
@@ -216,6 +216,27 @@ def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytes
     monkeypatch.setattr(here, "work", lambda *_: iter(()))
     with pytest.raises(OutputError, match="4 of 4 shards were written, but not here .shard-000000"):
         flow.run(config(table))
+
+
+DECODERS = [f"{TINY}-v2-gemma", f"{TINY}-v2-minicpm-layerwise", f"{TINY}-v2.5-gemma2-lightweight"]
+
+
+@pytest.mark.parametrize("model", [TINY, *DECODERS, "qwen3", MINILM], ids=lambda model: Path(model).name)
+def test_a_dry_run_counts_the_tokens_that_the_job_reads(tmp_path: Path, model: str) -> None:
+    """On the sample table: texts that are embedded once, queries that decoders read once, equal pairs."""
+    sample = str(ROOT / "examples/candidates/part-0.parquet")
+    model = str(make_qwen3(tmp_path / "qwen3")) if model == "qwen3" else model
+    scorer = {"model": model, "max_batch_tokens": 1024, "max_length": 256}
+    settings = config(tmp_path / "in", input={"path": sample}, scorer=scorer, shard_pairs=60)
+    found = re.search(r"tokens   about ([\d,]+) ", dry_run.describe(settings))
+    assert found is not None
+    assert int(found[1].replace(",", "")) == flow.run(settings).tokens
+
+
+def test_a_dry_run_leaves_out_what_is_reused(table: Path) -> None:
+    flow.run(config(table, "previous"))
+    text = dry_run.describe(config(table, reuse=str(table.parent / "previous")))
+    assert "tokens   about 0 (0 a pair, from 32 pairs)" in text
 
 
 def test_the_plan_is_told_without_scoring(table: Path) -> None:
