@@ -9,5 +9,5 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     config_file | placement                        YAML; where processes with a model run
     scoring | tables                               models; files
     ranking                                        scores to ranks
-    errors | log | interruption | registry
+    errors | log | labels | interruption | registry
 """

@@ -87,7 +87,7 @@ class ScorerConfig(BaseModel):
     long_passages: LongPassages | None = None
     """Null: a passage that is too long is cut."""
     normalize: bool = False
-    """Put the score through a sigmoid."""
+    """Show the score through a sigmoid. Ranks are by the score without it."""
 
     prompt: str | None = None
     """What the decoder rerankers read last. Null: the one the checkpoint was trained with."""

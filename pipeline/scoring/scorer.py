@@ -30,8 +30,9 @@ from pipeline.scoring.truncation import best_windows
 @dataclass(frozen=True)
 class RankedPassage:
     rank: int
-    """1-based."""
+    """1-based, by the raw score."""
     score: float
+    """As the config shows it: with `normalize` a sigmoid, which can be equal where the raw score is not."""
     index: int
     """Position among the passages handed in."""
     passage: str
@@ -46,7 +47,8 @@ class Scored(NamedTuple):
     """What became of encoded pairs. `pairs` below is their number, in their order."""
 
     scores: npt.NDArray[np.float32]
-    """(pairs,), or (pairs, cutoffs) where several cutoff layers are asked for; all finite."""
+    """Raw: what passages are ranked by, whatever `normalize` says. All finite; (pairs,), or (pairs, cutoffs)
+    where several cutoff layers are asked for."""
     windows: npt.NDArray[np.int32]
     """The number of the passage's best window, 0 for the first; of the same shape."""
     tokens: int
@@ -158,15 +160,21 @@ class Scorer:
         strategy = long_passages.strategy if long_passages is not None else "first"
         counts = encoded.pairs["windows"].to_numpy()
         scores, windows = best_windows(scores[once.places], counts, strategy)
-        scores = sigmoid(scores) if self.config.normalize else scores
         return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)
+
+    def shown(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The raw scores of `forward` as the config shows them: through a sigmoid where `normalize` says so.
+
+        Rank first: in float32 the sigmoid makes one value of many.
+        """
+        return sigmoid(scores) if self.config.normalize else scores
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
 
         Several cutoff layers give one column each: (pairs, cutoffs).
         """
-        return self.forward(self.encode(pairs)).scores
+        return self.shown(self.forward(self.encode(pairs)).scores)
 
     def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
         """One embedding a text, (texts, width), in input order; equal texts are embedded once.
@@ -209,7 +217,7 @@ class Scorer:
             )
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
-        """The passages, best first; equal scores keep the order they came in."""
+        """The passages, best first by their raw scores; equal ones keep the order they came in."""
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
         encoded = self.encode([(query, passage) for passage in passages])
@@ -218,12 +226,12 @@ class Scorer:
             raise ConfigError(
                 "cutoff_layers: passages rank by one score; ask for one layer", field="cutoff_layers"
             )
-        order = input_order(scored.scores)[:top_k]
+        order, shown = input_order(scored.scores)[:top_k], self.shown(scored.scores)
         cuts = encoded.pairs.select(["query_cut", "passage_cut"]).to_pylist()
         return [
             RankedPassage(
                 rank=rank,
-                score=float(scored.scores[index]),
+                score=float(shown[index]),
                 index=int(index),
                 passage=passages[index],
                 window=int(scored.windows[index]),
