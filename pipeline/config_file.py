@@ -7,14 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError
-
-_EXPECTED = {
-    "tuple_type": "needs a list, such as [28]",
-    "model_type": "needs a mapping, such as {field: value}",
-    "too_short": "needs one value or more",
-}
-"""Where pydantic speaks of Python's types."""
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -36,7 +30,7 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
+        problems = "\n".join(_describe(model, path, problem, lines) for problem in error.errors())
         raise ConfigError(problems) from error
 
 
@@ -133,16 +127,10 @@ def _is_words(kind: Any) -> bool:
     return all(isinstance(value, str) for value in get_args(kind))
 
 
-def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
+def _describe(model: type[BaseModel], path: Path, problem: Any, lines: dict[str, int]) -> str:
+    field = field_of(problem)
     parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
     line = next((lines[name] for name in parents if name in lines), None)
     where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: {field}: there is no such field"
-    if problem["type"] == "missing":
-        return f"{where}: {field}: is required"
-    message = _EXPECTED.get(problem["type"], message)
-    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-    return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
+    reason = reason_of(model, problem)
+    return f"{where}: {field}: {reason}" if field else f"{where}: {reason}"

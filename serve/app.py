@@ -22,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from pipeline import log
+from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError
 from serve.api import build
 from serve.config import KeysConfig, ModelConfig, ServeConfig
@@ -163,7 +164,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
         config = ServeConfig.model_validate(arguments)
     except ValidationError as error:
         mistakes = (
-            f"args.{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+            f"args.{field_of(mistake)}: {reason_of(ServeConfig, mistake)}" for mistake in error.errors()
         )
         raise ConfigError("\n".join(mistakes)) from error
     if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.errors import ConfigError, ScoringError
+from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
-from pipeline.scoring.device import resolve_device
+from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.encoding import EncodedPairs, Role
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -69,12 +69,14 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig) -> None:
         """Raises ModelError or ConfigError where the checkpoint or an option does not fit."""
+        if not isinstance(config, ScorerConfig):
+            raise ConfigError(f"a Scorer takes a config: write Scorer(ScorerConfig(model={config!r}))")
         self.config = config
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self._engine = load_engine(self._family, config)
-        self.checkpoint.check_weights()
+        self.checkpoint.check()
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
@@ -104,7 +106,29 @@ class Scorer:
     @cached_property
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
-        return self._family.load_model(self.checkpoint, self.config, self._engine)
+        try:
+            model = self._family.load_model(self.checkpoint, self.config, self._engine)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"{self.checkpoint.name}: its weights don't fit in the memory of the device"
+            ) from error
+        self._try(model)
+        return model
+
+    def _try(self, model: Model) -> None:
+        """Score two pairs of different lengths: what fails for all pairs is the model's fault, not theirs."""
+        try:
+            encoded = self.encode([("a", "b"), ("what is it?", "it is this, and that as well")])
+        except ScoringError:
+            return  # limits are so tight that even these don't fit
+        try:
+            scores = model.forward(encoded.sequences, encoded.inputs).scores
+        except ScoringError as error:
+            raise ModelError(f"{self.checkpoint.name}: scores no pair: {error.reason}") from error
+        if np.isnan(scores).all():
+            raise ModelError(f"{self.checkpoint.name}: its scores are nan; are its weights whole?")
 
     def load_network(self) -> torch.nn.Module:
         """The network as published, for training or export: a new one each time, with gradients.
@@ -179,9 +203,9 @@ class Scorer:
     def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
         """One embedding a text, (texts, width), in input order; equal texts are embedded once.
 
-        Instruction and prompts go before a text as in a pair, and the inner product of a query's and a
-        passage's embedding is their score. Raises ConfigError where the family does not embed, ScoringError
-        for what is not text, does not fit, or has no finite embedding.
+        Instruction and prompts go before a text as in a pair, and a pair's score is the similarity
+        that the checkpoint names of its query's and its passage's embedding. Raises ConfigError where the
+        family does not embed, ScoringError for what is not text, does not fit, or has no finite embedding.
         """
         self._check_embeds(role)
         for index, text in enumerate(texts):

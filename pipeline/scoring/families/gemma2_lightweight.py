@@ -18,6 +18,7 @@ from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
 from pipeline.scoring.layer_heads import cutoff_layers, head_rows, layers_with_heads, with_layer_heads
 from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder
+from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "CostWiseGemmaForCausalLM (bge-reranker-v2.5-gemma2-lightweight)"
@@ -33,17 +34,25 @@ _SAME = (
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "CostWiseGemmaForCausalLM"
+    return checkpoint.architecture == "CostWiseGemmaForCausalLM" and not Saved.of(checkpoint).pools
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     cutoff_layers(checkpoint, config)
-    last = checkpoint.config["num_hidden_layers"] - 1
+    published = checkpoint.config
+    last = published.required_integer("num_hidden_layers") - 1
     wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
     if config.compress_ratio > 1 and wrong:
         raise ConfigError(
             f"compress_layers: no layer {wrong[0]}; there are 0 to {last}", field="compress_layers"
         )
+    if published.required_number("final_logit_softcapping") <= 0:
+        raise published.wrong("final_logit_softcapping", "needs a number above 0")
+    for name, known in (("rope_scaling", None), ("layer_wise", True)):
+        if published.fields.get(name, known) != known:
+            raise published.wrong(name, f"{published.fields[name]!r} is not run here, {known!r} is")
+    refuse_modules(Saved.of(checkpoint), "gemma2_lightweight")
+    check_sides(checkpoint, config, pads=False)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
@@ -51,7 +60,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    gemma2 = _gemma2_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
+    gemma2 = _gemma2_config(checkpoint.config.fields, layers=max(cutoff_layers(checkpoint, config)))
     headed = with_layer_heads(transformers.Gemma2PreTrainedModel, transformers.Gemma2Model, checkpoint)
     model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
     # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
@@ -62,7 +71,7 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
     cutoffs, model = cutoff_layers(checkpoint, config), load_network(checkpoint, config)
     heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config))
-    cap = float(checkpoint.config["final_logit_softcapping"])
+    cap = checkpoint.config.required_number("final_logit_softcapping")
     return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
 
 
