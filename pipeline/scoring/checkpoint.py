@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import transformers
@@ -113,10 +114,13 @@ class Checkpoint:
         check_tokenizer_files(self.path)
         _ = self.stored_tensors
 
-    def check_architecture(self) -> None:
-        """Raises ModelError where transformers knows no such model, or takes config.json for none."""
+    @cached_property
+    def architecture_config(self) -> Any:
+        """config.json as transformers takes it. Raises ModelError where it does not."""
         try:
-            transformers.AutoConfig.from_pretrained(self.path, trust_remote_code=self.trust_remote_code)
+            return transformers.AutoConfig.from_pretrained(
+                self.path, trust_remote_code=self.trust_remote_code
+            )
         except Exception as error:  # of whatever class its checks are
             raise self.config.unfit(error) from error
 

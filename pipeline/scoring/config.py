@@ -42,6 +42,7 @@ class Limits(Config):
 class ScorerConfig(Config):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
+    # What other rerankers call an option, and what it is here.
     NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("use_fp16", "fp16", "half"), "dtype: float16"),
         **dict.fromkeys(("use_bf16", "bf16"), "dtype: bfloat16"),
@@ -61,7 +62,6 @@ class ScorerConfig(Config):
         **dict.fromkeys(("token", "use_auth_token"), "the environment's HF_TOKEN"),
         **dict.fromkeys(("backend", "framework"), "engine"),
     }
-    """What other rerankers call an option, and what it is here."""
 
     model: str = Field(min_length=1)
     """A directory, a hub id (`BAAI/bge-reranker-v2-m3`), or `package:NAME/SUBDIR` for a checkpoint

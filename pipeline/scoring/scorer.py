@@ -129,8 +129,8 @@ class Scorer:
             raise ModelError(f"{self.checkpoint.name}: scores no pair: {error.reason}") from error
         if not np.isfinite(scores).any():
             raise ModelError(
-                f"{self.checkpoint.name}: its scores are {scores.flat[0]}; are its weights whole, and is dtype"
-                f" {self.config.dtype} wide enough for them?"
+                f"{self.checkpoint.name}: its scores are {scores.flat[0]}; are its weights whole, and is"
+                f" dtype {self.config.dtype} wide enough for them?"
             )
 
     def load_network(self) -> torch.nn.Module:

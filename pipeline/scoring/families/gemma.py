@@ -24,7 +24,7 @@ def handles(checkpoint: Checkpoint) -> bool:
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
-    checkpoint.check_architecture()
+    _ = checkpoint.architecture_config
     check_causal(checkpoint)
     refuse_modules(Saved.of(checkpoint), "gemma")
     check_sides(checkpoint, config, pads=False)

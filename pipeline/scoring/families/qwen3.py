@@ -96,7 +96,7 @@ class ChatEncoder:
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
-    checkpoint.check_architecture()
+    _ = checkpoint.architecture_config
     check_causal(checkpoint)
     check_sides(checkpoint, config, pads=False)
     saved = Saved.of(checkpoint)

@@ -207,7 +207,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
                 f"{checkpoint.name}: {name} has the shape {stored.shape} in the weights, a head of one logit"
                 " has (1, ...)"
             )
-    checkpoint.check_architecture()
+    _ = checkpoint.architecture_config
     if checkpoint.model_type in _READS_LAST_TOKEN:
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} reads the last position of a batch, padding"
