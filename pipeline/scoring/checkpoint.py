@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
+import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
-from pipeline.scoring.tokenizer_files import auto_tokenizer, load_tokenizer
+from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer
 from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -109,7 +111,18 @@ class Checkpoint:
                 " peft_path, the model's as model"
             )
         self.read_optional("generation_config.json")
+        check_tokenizer_files(self.path)
         _ = self.stored_tensors
+
+    @cached_property
+    def architecture_config(self) -> Any:
+        """config.json as transformers takes it. Raises ModelError where it does not."""
+        try:
+            return transformers.AutoConfig.from_pretrained(
+                self.path, trust_remote_code=self.trust_remote_code
+            )
+        except Exception as error:  # of whatever class its checks are
+            raise self.config.unfit(error) from error
 
     @cached_property
     def stored_tensors(self) -> dict[str, StoredTensor]:

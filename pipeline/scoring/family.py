@@ -149,6 +149,7 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
         raise ConfigError(
             f"{unused[0]}: the family {name} of {checkpoint.name} has no such option", field=unused[0]
         )
+    checkpoint.check()
     known[name].check(checkpoint, config)
     return known[name]
 

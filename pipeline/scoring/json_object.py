@@ -33,6 +33,10 @@ class JsonObject:
         """The error of one field."""
         return ModelError(f"{self.path}: {name}: {what}")
 
+    def unfit(self, error: Exception) -> ModelError:
+        """The error of a file that transformers does not take."""
+        return ModelError(f"{self.path}: transformers does not take it: {' '.join(str(error).split())[:300]}")
+
     def integer(self, name: str, least: int = 0) -> int | None:
         value = self.fields.get(name)
         # Some libraries write huge lengths as 1e30: whole, though no int to Python.

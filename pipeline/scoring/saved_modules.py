@@ -48,7 +48,7 @@ class Saved:
         if not path.exists():
             return cls()
         modules = read_json(path)
-        if not isinstance(modules, list) or not all(map(_is_module, modules)):
+        if not isinstance(modules, list) or not modules or not all(map(_is_module, modules)):
             raise ModelError(f"{path}: needs a list of modules, each with the texts `type` and `path`")
         for module in modules:
             if not module["type"].startswith("sentence_transformers."):

@@ -25,6 +25,7 @@ from pipeline.scoring.family import (
     load_family,
 )
 from pipeline.scoring.truncation import best_windows
+from pipeline.scoring.weights import check_adapter
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Scorer:
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self._engine = load_engine(self._family, config)
-        self.checkpoint.check()
+        if self.adapter is not None:
+            check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
@@ -127,8 +129,11 @@ class Scorer:
             scores = model.forward(encoded.sequences, encoded.inputs).scores
         except ScoringError as error:
             raise ModelError(f"{self.checkpoint.name}: scores no pair: {error.reason}") from error
-        if np.isnan(scores).all():
-            raise ModelError(f"{self.checkpoint.name}: its scores are nan; are its weights whole?")
+        if not np.isfinite(scores).any():
+            raise ModelError(
+                f"{self.checkpoint.name}: its scores are {scores.flat[0]}; are its weights whole, and is"
+                f" dtype {self.config.dtype} wide enough for them?"
+            )
 
     def load_network(self) -> torch.nn.Module:
         """The network as published, for training or export: a new one each time, with gradients.

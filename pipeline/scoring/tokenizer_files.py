@@ -16,7 +16,8 @@ from pipeline.errors import ModelError
 from pipeline.scoring.json_object import JsonObject, read_bytes, read_json
 
 _TOKENIZER, _CONFIG = "tokenizer.json", "tokenizer_config.json"
-_AS_PUBLISHED = {"GemmaTokenizer", "LlamaTokenizer", "XLMRobertaTokenizer"}
+_AS_PUBLISHED = {"GemmaTokenizer": "BPE", "LlamaTokenizer": "BPE", "XLMRobertaTokenizer": "Unigram"}
+"""Classes, and the kind of vocabulary that each has."""
 _ALSO_READ = ("special_tokens_map.json", "added_tokens.json")
 _SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -24,8 +25,11 @@ _SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 def load_tokenizer(directory: Path, model_type: str | None, *, trust_remote_code: bool) -> Tokenizer:
     """Without padding or truncation. Raises ModelError where the files hold no tokenizer, or disagree."""
     settings = check_tokenizer_files(directory)
-    if (directory / _TOKENIZER).is_file() and _class_name(settings, model_type) in _AS_PUBLISHED:
-        tokenizer = _as_published(directory, settings)
+    kind = _AS_PUBLISHED.get(_class_name(settings, model_type))
+    published = _published(directory)
+    if published is not None and type(published.model).__name__ == kind:
+        _check_agrees(published, settings, directory / _TOKENIZER)
+        tokenizer = published
     else:
         tokenizer = _as_in_transformers(directory, trust_remote_code=trust_remote_code)
     tokenizer.no_padding()
@@ -89,12 +93,18 @@ def _as_in_transformers(directory: Path, *, trust_remote_code: bool) -> Tokenize
     return backend
 
 
-def _as_published(directory: Path, settings: JsonObject) -> Tokenizer:
+def _published(directory: Path) -> Tokenizer | None:
     file = directory / _TOKENIZER
+    if not file.is_file():
+        return None
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        return Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ModelError(f"{file}: not a tokenizer: {error}") from error
+
+
+def _check_agrees(tokenizer: Tokenizer, settings: JsonObject, file: Path) -> None:
+    """Raises ModelError where tokenizer_config.json would have transformers make another tokenizer."""
     if settings.flag("add_prefix_space") is False and _prepends(read_json(file)):
         raise settings.wrong("add_prefix_space", f"is false, but {_TOKENIZER} puts a space before each text")
     for number, token in settings.object("added_tokens_decoder").items():
@@ -107,7 +117,6 @@ def _as_published(directory: Path, settings: JsonObject) -> Tokenizer:
         content = token_text(settings, f"{name}_token", settings.fields.get(f"{name}_token"))
         if content is not None and tokenizer.token_to_id(content) is None:
             raise settings.wrong(f"{name}_token", f"{_TOKENIZER} has no token {content!r}")
-    return tokenizer
 
 
 def token_text(settings: JsonObject, name: str, token: Any) -> str | None:

@@ -13,6 +13,8 @@ from pipeline.scoring.checkpoint import Checkpoint, find_adapter
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.weight_files import read_header
 
+_ADAPTER = "adapter_model.safetensors"
+
 
 def load_weights(
     model_class: Any,
@@ -59,20 +61,29 @@ def load_weights(
     return model if adapter is None else _merge_adapter(model, adapter)
 
 
+def check_adapter(adapter: Checkpoint) -> None:
+    """Raises ModelError where its files are not those of an adapter. Loads nothing."""
+    file = adapter.path / _ADAPTER
+    if not file.is_file():
+        raise _of_adapter(adapter, f"no {_ADAPTER} in {adapter.path}")
+    try:
+        read_header(file)
+        adapter.read_object("adapter_config.json")
+    except ModelError as error:
+        raise _of_adapter(adapter, error.message) from error
+
+
 def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
     try:
         import peft  # noqa: PLC0415  (an extra, for those who use it)
     except ImportError as error:
         raise ModelError("peft_path needs peft: pip install 'rayrank[peft]'", field="peft_path") from error
-    file = adapter.path / "adapter_model.safetensors"
-    if not file.is_file():
-        raise _of_adapter(adapter, f"no adapter_model.safetensors in {adapter.path}")
+    check_adapter(adapter)
+    file = adapter.path / _ADAPTER
     try:
-        read_header(file)
-        adapter.read_object("adapter_config.json")
         return _merged(peft, model, adapter, file)
-    except ModelError as error:
-        raise error if error.field else _of_adapter(adapter, error.message) from error
+    except ModelError:
+        raise
     except KeyError as error:
         raise _of_adapter(adapter, f"{file.name} or its config lacks {error}") from error
     except Exception as error:  # peft and what is below it raise whatever they like

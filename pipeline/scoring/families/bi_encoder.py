@@ -181,6 +181,7 @@ class Embedder:
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "each text is cut on its own")
+    _ = checkpoint.architecture_config
     saved = Saved.of(checkpoint)
     if saved.model_type not in ("SentenceTransformer", "CrossEncoder") or "LogitScore" in saved.kinds:
         raise ModelError(

@@ -8,7 +8,7 @@ import transformers
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder, first_token
 from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
@@ -24,6 +24,8 @@ def handles(checkpoint: Checkpoint) -> bool:
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    _ = checkpoint.architecture_config
+    check_causal(checkpoint)
     refuse_modules(Saved.of(checkpoint), "gemma")
     check_sides(checkpoint, config, pads=False)
 

@@ -16,7 +16,13 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
-from pipeline.scoring.layer_heads import cutoff_layers, head_rows, layers_with_heads, with_layer_heads
+from pipeline.scoring.layer_heads import (
+    backbone_config,
+    cutoff_layers,
+    head_rows,
+    layers_with_heads,
+    with_layer_heads,
+)
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder
 from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
@@ -31,7 +37,6 @@ _SAME = (
     " max_position_embeddings rms_norm_eps attention_bias"
 )
 _KNOWN: dict[str, tuple[Any, ...]] = {
-    "rope_scaling": (None,),
     "head_type": ("simple",),
     "head_multi": (True,),
     "num_experts": (None, 0),
@@ -51,6 +56,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
             raise published.wrong(name, f"{published.fields[name]!r} is not run here, {known[0]!r} is")
     for name in ("scale_depth", "scale_emb"):
         published.required_number(name)
+    backbone_config(transformers.LlamaConfig, checkpoint, _SAME, 1)
     refuse_modules(Saved.of(checkpoint), "minicpm_layerwise")
     check_sides(checkpoint, config, pads=False)
 
@@ -77,15 +83,10 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
     return HeadedDecoder(model.model, heads, config, cutoffs)
 
 
-def _llama_config(published: dict[str, Any], layers: int) -> "transformers.LlamaConfig":
-    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
-    fields = {name: published[name] for name in _SAME.split() if name in published}
-    return transformers.LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
-
-
 def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
     """The weights as published, in a Llama, which knows no factors."""
-    llama = _llama_config(checkpoint.config.fields, layers=max(cutoff_layers(checkpoint, config)))
+    layers = max(cutoff_layers(checkpoint, config))
+    llama = backbone_config(transformers.LlamaConfig, checkpoint, _SAME, layers)
     headed = with_layer_heads(transformers.LlamaPreTrainedModel, transformers.LlamaModel, checkpoint)
     return load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
 

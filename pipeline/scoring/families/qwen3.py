@@ -19,7 +19,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.tokenizer_files import auto_tokenizer
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
@@ -96,6 +96,8 @@ class ChatEncoder:
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
+    _ = checkpoint.architecture_config
+    check_causal(checkpoint)
     check_sides(checkpoint, config, pads=False)
     saved = Saved.of(checkpoint)
     if not saved.kinds:

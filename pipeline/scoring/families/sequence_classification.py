@@ -48,6 +48,8 @@ OPTIONS = frozenset(
 ENGINES = None
 EMBEDS = False
 
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+"""The last layer of most architectures, where a second label is seen without loading."""
 _READS_LAST_TOKEN = {"xlnet", "xlm", "flaubert"}
 """By their summary of a sequence, which counts padding as text (SequenceSummary in transformers)."""
 
@@ -198,6 +200,14 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
             f"{checkpoint.name}: its head has {labels} labels, a reranker has one logit. It is a classifier"
             " (NLI, sentiment, ...); use one trained to score relevance, such as BAAI/bge-reranker-v2-m3"
         )
+    for name in _HEADS:
+        stored = checkpoint.stored_tensors.get(name)
+        if stored is not None and stored.shape[:1] != (1,):
+            raise ModelError(
+                f"{checkpoint.name}: {name} has the shape {stored.shape} in the weights, a head of one logit"
+                " has (1, ...)"
+            )
+    _ = checkpoint.architecture_config
     if checkpoint.model_type in _READS_LAST_TOKEN:
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} reads the last position of a batch, padding"
