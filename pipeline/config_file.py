@@ -45,13 +45,15 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read(path: Path, lines: dict[str, int]) -> Any:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file") from error
+        raise ConfigError(
+            f"{path}: not UTF-8 text; where it is UTF-16, convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"
+        ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise ConfigError(f"{path}: not YAML: {error}") from error
     _note_lines(path, node, "", lines)

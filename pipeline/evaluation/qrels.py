@@ -1,11 +1,10 @@
 """Relevance judgments: qrels files of TREC's form or BEIR's."""
 
-from codecs import BOM_UTF8
-
 from ir_measures import Qrel
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import open_input
+from pipeline.tables.input.files import open_text
+from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line, relevance_of
 
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
@@ -23,9 +22,9 @@ def read_qrels(url: str) -> list[Qrel]:
     judgments: list[Qrel] = []
     lines: dict[tuple[str, str], int] = {}
     parse, form = _trec_qrel, QRELS_FORM
-    with open_input(url) as stream:
-        for number, line in enumerate(stream, start=1):
-            if number == 1 and line.removeprefix(BOM_UTF8).split() == _BEIR_HEADER:
+    with open_text(url) as stream:
+        for _, number, line in numbered_lines(stream, 0, None, 1):
+            if not judgments and line.split() == _BEIR_HEADER:
                 parse, form = _beir_qrel, _BEIR_FORM
                 continue
             judgment = parse(line)

@@ -14,6 +14,7 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
 from pipeline.preparation.tasks import PartReport, rows_read
+from pipeline.tables.input.files import log_skipped
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, lease
 from pipeline.tables.schema import REASONS
@@ -64,11 +65,7 @@ def run(config: PrepareConfig) -> Summary:
     start = time.monotonic()
     directory, preparation, record = _plan(config)
     for source in preparation.sources:
-        if source.skipped:
-            file, reason = next(iter(source.skipped.items()))
-            log.warning(
-                "files left out", of=source.field, files=len(source.skipped), first=file, reason=reason
-            )
+        log_skipped(source.skipped, of=source.field)
     if (finished := _finished(directory, record)) is not None:
         log.info("already finished", output=directory.url)
         return finished

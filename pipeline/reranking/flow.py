@@ -20,6 +20,7 @@ from pipeline.reranking.reuse import check_previous
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
+from pipeline.tables.input.files import log_skipped
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
@@ -40,9 +41,7 @@ def run(config: RerankConfig) -> Summary:
     """
     start = time.monotonic()
     directory, scorer, plan, record = plan_job(config)
-    if plan.skipped:
-        file, reason = next(iter(plan.skipped.items()))
-        log.warning("files left out", files=len(plan.skipped), first=file, reason=reason)
+    log_skipped(plan.skipped)
     if output.is_complete(directory) and (finished := output.read_summary(directory)) is not None:
         log.info("already finished", output=directory.url)
         summary = Summary.model_validate_json(finished)

@@ -1,4 +1,4 @@
-"""CSV with a header line; tab-separated where the file's name ends in .tsv. A row a candidate.
+"""CSV with a header line; where the file's name ends in .tsv, tabs and no quotes. A row a candidate.
 
 Ids and kept columns are text. An empty field is null: CSV has no other way to say so.
 """
@@ -11,7 +11,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.compression import with_compression
+from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.layout import (
     Layout,
     WholeLayout,
@@ -22,7 +23,14 @@ from pipeline.tables.input.layout import (
 )
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.text_lines import (
+    RunFinder,
+    all_lines,
+    checked,
+    is_tab_separated,
+    tab_separated,
+    without_mark,
+)
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import TableScan, joined_chars, read_rows, scan_rows, text_types
 
@@ -37,7 +45,7 @@ csv.field_size_limit(sys.maxsize)
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
     names, runs = layout.columns, RunFinder()
-    with open_input(file.url) as stream:
+    with open_text(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
         refuse_repeated(file.url, header)
         present = list(dict.fromkeys([*header, *file.partitions]))
@@ -54,7 +62,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_input(file_range.file) as stream:
+    with open_text(file_range.file) as stream:
         header, _, _ = _header(stream, file_range.file)
         records = _records(
             stream, file_range.file, file_range.start, file_range.stop, file_range.first_row, len(header)
@@ -69,8 +77,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
 def _header(stream: IO[bytes], url: str) -> tuple[list[str], int, int]:
     """The column names, and byte and line number of the first record."""
     for _, number, stop, fields in _records(stream, url, 0, None, 1):
-        names = [name.removeprefix("\ufeff") for name in fields]
-        return names, stop, number + 1
+        return fields, stop, number + 1
     raise InputError(f"{url}: has no header line")
 
 
@@ -83,11 +90,13 @@ def _records(
     width than the header's, is one whose quote was never meant: its first line alone is refused, and reading
     goes on with the second. Undecodable bytes become lone surrogates, for `checked` to find.
     """
-    delimiter = "\t" if ".tsv" in url.rpartition("/")[2].lower() else ","
+    if is_tab_separated(url):
+        yield from tab_separated(stream, start, stop, row)
+        return
     place = start
     while stop is None or place < stop:
         lines = _Lines(stream, place, row)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines, strict=True)
         while stop is None or lines.place < stop:
             place, row, lines.taken = lines.place, lines.row, 0
             try:
@@ -99,7 +108,7 @@ def _records(
             stray = lines.taken > 1 and (fields is None or len(fields) != (width or len(fields)))
             if stray:
                 fields, lines.place, lines.row = None, lines.second, row + 1
-            if fields != []:  # a blank line is no row
+            if not _is_blank(fields):
                 yield place, row, lines.place, fields or []
             if stray:
                 break
@@ -110,7 +119,7 @@ class _Lines:
     """The lines of a file as text, with the place of the next one and of the second one taken."""
 
     def __init__(self, stream: IO[bytes], place: int, row: int) -> None:
-        self._lines = numbered_lines(stream, place, None, row)
+        self._lines = all_lines(stream, place, None, row)
         self.place, self.row, self.second, self.taken = place, row, place, 0
 
     def __iter__(self) -> Iterator[str]:
@@ -122,8 +131,12 @@ class _Lines:
         start, number, line = next(self._lines)
         self.place, self.row, self.taken = start + len(line), number + 1, self.taken + 1
         if self.taken == 1:
-            self.second = self.place
+            self.second, line = self.place, without_mark(line)
         return line.decode(errors="surrogateescape")
+
+
+def _is_blank(fields: list[str] | None) -> bool:
+    return fields is not None and not "".join(fields).strip() and len(fields) <= 1
 
 
 def _values(header: list[str], fields: list[str], partitions: Partitions) -> dict[str, str | None]:

@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.columns import TextColumns
-from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.compression import with_compression
+from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.json_values import as_type, common_type, common_types, parse, type_of
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
 
@@ -30,12 +31,9 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
     names, runs = layout.columns, RunFinder()
     passage_id: pa.DataType = pa.null()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    checked, stop = False, 0
-    with open_input(file.url) as stream:
+    checked = False
+    with open_text(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
-            stop = start + len(line)
-            if not line.strip():
-                continue
             row = _parse(line, file.partitions)
             if isinstance(row, str):
                 runs.add(None, start, number)
@@ -50,6 +48,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
                     passage_id = type_of(candidate.get(names.passage_id))
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
+        stop = stream.tell()
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     if not (pa.types.is_integer(passage_id) or pa.types.is_null(passage_id)):
@@ -59,14 +58,9 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
-    with open_input(file_range.file) as stream:
+    with open_text(file_range.file) as stream:
         lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
-        rows = [
-            row
-            for _, number, line in lines
-            if line.strip()
-            for row in _rows(line, number, file_range, layout, schema)
-        ]
+        rows = [row for _, number, line in lines for row in _rows(line, number, file_range, layout, schema)]
     return pa.Table.from_pylist(rows, schema=target)
 
 
@@ -148,11 +142,10 @@ def _kept(
 def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line. Raises InputError for one that holds none."""
     for _, number, line in numbered_lines(stream, 0, None, 1):
-        if line.strip():
-            parsed = _parse(line, {})
-            if isinstance(parsed, str):
-                raise InputError(f"{url} line {number}: not a JSON object")
-            yield number, parsed
+        parsed = _parse(line, {})
+        if isinstance(parsed, str):
+            raise InputError(f"{url} line {number}: not a JSON object")
+        yield number, parsed
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:

@@ -23,6 +23,7 @@ from pipeline.tables.input.arrow_rows import (
     wanted_columns,
 )
 from pipeline.tables.input.arrow_types import as_type, plain, plain_type
+from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile, open_input
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, refuse_repeated
 from pipeline.tables.input.partitions import add_partitions, partition_schema
@@ -32,7 +33,7 @@ from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import TableScan, stretch, with_partitions
 
 TRAITS = Traits()
-SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
+SUFFIXES = with_compression(".parquet", ".pq")
 _TABLE_RANGE_BYTES = 64 * 2**20
 """What is read at a time of a table that is read whole, uncompressed."""
 

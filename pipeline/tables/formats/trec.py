@@ -5,17 +5,24 @@ passages. Columns to keep are rank, score and tag, and those of the path. Texts 
 corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.beir import json_texts
-from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.compression import with_compression
+from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines, with_compression
+from pipeline.tables.input.text_lines import (
+    RunFinder,
+    checked,
+    is_tab_separated,
+    numbered_lines,
+    tab_separated,
+)
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows
@@ -31,14 +38,13 @@ Texts = dict[str, Any]
 def scan(file: SourceFile, layout: Layout) -> FileScan:
     columns = dict.fromkeys(file.partitions, pa.string()) | _COLUMNS
     require_columns(file.url, list(layout.kept.values()), list(columns), "output.keep_columns")
-    runs, stop, good = RunFinder(), 0, 0
-    with open_input(file.url) as stream:
+    runs, good = RunFinder(), 0
+    with open_text(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
-            stop = start + len(line)
             entry = _entry(line)
             good += entry is not None
-            if line.strip():
-                runs.add(entry and entry["query_id"], start, number)
+            runs.add(entry and entry["query_id"], start, number)
+        stop = stream.tell()
     if not good:
         raise InputError(f"{file.url}: holds no line of a TREC run: {RUN_FORM}")
     kept = {ours: columns[theirs] for ours, theirs in layout.kept.items()}
@@ -46,9 +52,9 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_input(file_range.file) as stream:
+    with open_text(file_range.file) as stream:
         lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
-        entries = [(number, _entry(line)) for _, number, line in lines if line.strip()]
+        entries = [(number, _entry(line)) for _, number, line in lines]
     present = [entry for _, entry in entries if entry is not None]
     assert layout.queries is not None
     assert layout.passages is not None
@@ -75,11 +81,10 @@ def read_table(
 def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, Row]]:
     """(line number, entry) of every line. Raises InputError for one of another form."""
     for _, number, line in numbered_lines(stream, 0, None, 1):
-        if line.strip():
-            entry = _entry(line)
-            if entry is None:
-                raise InputError(f"{url} line {number}: not `{RUN_FORM}`")
-            yield number, entry
+        entry = _entry(line)
+        if entry is None:
+            raise InputError(f"{url} line {number}: not `{RUN_FORM}`")
+        yield number, entry
 
 
 def _entry(line: bytes) -> Row | None:
@@ -123,10 +128,9 @@ def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout
 
 def _texts(url: str, wanted: set[str]) -> Texts:
     texts: Texts = {}
-    with open_input(url) as stream:
-        numbered = ((number, line) for _, number, line in numbered_lines(stream, 0, None, 1))
-        parse = _tsv_texts if ".tsv" in url.rpartition("/")[2].lower() else json_texts
-        for number, text_id, text in parse(numbered, url):
+    with open_text(url) as stream:
+        read_texts = _tsv_texts if is_tab_separated(url) else _json_texts
+        for number, text_id, text in read_texts(stream, url):
             if text_id in wanted:
                 if text_id in texts:
                     raise InputError(f"{url} line {number}: id {text_id!r} stands there a second time")
@@ -134,9 +138,12 @@ def _texts(url: str, wanted: set[str]) -> Texts:
     return texts
 
 
-def _tsv_texts(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in numbered:
-        text_id, tab, text = line.decode(errors="surrogateescape").rstrip("\r\n").partition("\t")
-        if not tab:
+def _json_texts(stream: IO[bytes], url: str) -> Iterator[tuple[int, str, Any]]:
+    return json_texts(((number, line) for _, number, line in numbered_lines(stream, 0, None, 1)), url)
+
+
+def _tsv_texts(stream: IO[bytes], url: str) -> Iterator[tuple[int, str, str]]:
+    for _, number, _, (text_id, *text) in tab_separated(stream, 0, None, 1):
+        if not text:
             raise InputError(f"{url} line {number}: not an id, a tab and a text")
-        yield number, text_id, text
+        yield number, text_id, "\t".join(text)

@@ -10,10 +10,11 @@ from typing import IO
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import WholeLayout, refuse_repeated
 from pipeline.tables.input.shards import FileRange
-from pipeline.tables.input.text_lines import numbered_lines, with_compression
+from pipeline.tables.input.text_lines import tab_separated
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
 
@@ -33,10 +34,9 @@ def read_table(
 
 def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
     """(line number, column to value) of every line. Raises InputError for one of another width."""
-    for _, number, line in numbered_lines(stream, 0, None, 1):
-        fields = line.decode(errors="surrogateescape").rstrip("\r\n").split("\t")
+    for _, number, _, fields in tab_separated(stream, 0, None, 1):
         if header is None:
-            header = [name.removeprefix("\ufeff") for name in fields]
+            header = fields
             refuse_repeated(url, header)
         elif len(fields) != len(header):
             raise InputError(

@@ -1,18 +1,15 @@
 """What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
-
-
-def with_compression(*suffixes: str) -> tuple[str, ...]:
-    """The endings of text files, plain and in the compressions that are read."""
-    return tuple(f"{suffix}{packed}" for suffix in suffixes for packed in ("", ".gz", ".bz2", ".xz"))
 
 
 class RunFinder:
@@ -69,7 +66,40 @@ class RunFinder:
 def numbered_lines(
     stream: IO[bytes], start: int, stop: int | None, row: int
 ) -> Iterator[tuple[int, int, bytes]]:
-    """(byte, number, line) of the lines that begin in [start, stop); `row` is the number of the first."""
+    """(byte, number, line) of the lines that begin in [start, stop); `row` is the number of the first.
+
+    Blank lines are passed over, and byte order marks.
+    """
+    for place, number, line in all_lines(stream, start, stop, row):
+        content = without_mark(line)
+        if content.strip():
+            yield place, number, content
+
+
+def is_tab_separated(url: str) -> bool:
+    return url.lower().endswith(with_compression(".tsv"))
+
+
+def tab_separated(
+    stream: IO[bytes], start: int, stop: int | None, row: int
+) -> Iterator[tuple[int, int, int, list[str]]]:
+    """(byte, number, byte of the next, fields) of such lines. There are no quotes: a text is as it stands.
+
+    Undecodable bytes become lone surrogates, for `checked` to find.
+    """
+    for place, number, line in all_lines(stream, start, stop, row):
+        text = without_mark(line).rstrip(b"\r\n")
+        if text.strip(b" "):  # tabs alone are a row of nulls
+            yield place, number, place + len(line), text.decode(errors="surrogateescape").split("\t")
+
+
+def without_mark(line: bytes) -> bytes:
+    """A line without the byte order mark that a file, or a part of a joined one, begins with."""
+    return line.removeprefix(BOM_UTF8)
+
+
+def all_lines(stream: IO[bytes], start: int, stop: int | None, row: int) -> Iterator[tuple[int, int, bytes]]:
+    """As `numbered_lines`, with the blank ones, line ends and marks."""
     stream.seek(start)
     place = start
     while stop is None or place < stop:

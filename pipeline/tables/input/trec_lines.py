@@ -35,6 +35,8 @@ class Judgment(NamedTuple):
 
 def run_line(line: bytes) -> RunLine | None:
     """What the line says; None where it is of another form."""
+    if b"\r" in line.rstrip(b"\r\n"):  # two lines in one, the second of which would pass for a tag
+        return None
     try:
         query_id, _, passage_id, rank, score, *tag = line.split()
         if len(tag) > 1 or b"_" in score:  # Python alone takes 1_0 for a number

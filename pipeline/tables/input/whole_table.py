@@ -8,7 +8,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.compression import READ as COMPRESSIONS_READ
+from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.json_values import as_type
 from pipeline.tables.input.layout import WholeLayout
 from pipeline.tables.input.partitions import Partitions
@@ -16,7 +17,6 @@ from pipeline.tables.input.shards import FileRange
 
 _SAMPLED_ROWS = 1000
 _BATCH_ROWS = 4096
-_COMPRESSED = (".gz", ".bz2", ".xz")
 _COMPRESSION = 4
 """What compressed text grows by when it is read, about."""
 
@@ -64,11 +64,11 @@ def scan_rows(
     chars_of: Callable[[Row], int],
 ) -> TableScan:
     """Of a text file. types_of: from the first rows, and the others for who needs them; chars_of: a row's."""
-    with open_input(file.url) as stream:
+    with open_text(file.url) as stream:
         others = (row for _, row in rows(stream, file.url))
         sample = list(islice(others, _SAMPLED_ROWS))
         types = with_partitions(types_of(sample, others), file.partitions) if sample else {}
-    size_bytes = file.size * (_COMPRESSION if file.url.lower().endswith(_COMPRESSED) else 1)
+    size_bytes = file.size * (_COMPRESSION if file.url.lower().endswith(COMPRESSIONS_READ) else 1)
     sampled = sum(chars_of(row) + 1 for row in sample)
     return TableScan(
         types,
@@ -82,7 +82,7 @@ def read_rows(
     file_range: FileRange, rows: Rows, layout: WholeLayout, schema: pa.Schema
 ) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Of a text file: `WholeFormat.read_table`."""
-    with open_input(file_range.file) as stream:
+    with open_text(file_range.file) as stream:
         numbered = rows(stream, file_range.file)
         while batch := list(islice(numbered, _BATCH_ROWS)):
             values = [
