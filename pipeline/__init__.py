@@ -8,6 +8,6 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     reporting | output | cluster                   what a job tells; an output's life; joining Ray
     config_file | placement                        YAML; where processes with a model run
     scoring | tables                               models; files
-    ranking                                        scores to ranks
-    errors | log | interruption | registry
+    config_problems | ranking                      what is wrong with a config; scores to ranks
+    errors | log | labels | interruption | registry
 """

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from io import TextIOWrapper
 from pathlib import Path
 
 from pipeline import log
@@ -54,6 +55,8 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
     when_interrupted: how the user goes on.
     """
     log.configure()
+    if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return work()
     except RayrankError as error:

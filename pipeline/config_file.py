@@ -1,19 +1,14 @@
 """Reads a command's config: a YAML file, overrides of its fields, and errors that name field and line."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError
-
-_EXPECTED = {
-    "tuple_type": "needs a list, such as [28]",
-    "model_type": "needs a mapping, such as {field: value}",
-    "too_short": "needs one value or more",
-}
-"""Where pydantic speaks of Python's types."""
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -21,6 +16,8 @@ _Config = TypeVar("_Config", bound=BaseModel)
 def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
     """Read a YAML file and apply `a.b=c` overrides to it.
 
+    Where the field is a text its value is taken as typed: YAML would end it at ` #`, and make a number, a
+    date or true of it. There `null` alone has a meaning, if the field may be null. Other fields take YAML.
     Raises ConfigError naming the field, and the line of the file where it stands.
     """
     lines: dict[str, int] = {}
@@ -29,11 +26,11 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
         needed = [name for name, field in model.model_fields.items() if field.is_required()]
         raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
     for override in overrides:
-        _apply(tree, override, lines)
+        _apply(model, tree, override, lines)
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        problems = "\n".join(_describe(path, problem, lines) for problem in error.errors())
+        problems = "\n".join(_describe(model, path, problem, lines) for problem in error.errors())
         raise ConfigError(problems) from error
 
 
@@ -59,32 +56,34 @@ def _read(path: Path, lines: dict[str, int]) -> Any:
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise ConfigError(f"{path}: not YAML: {error}") from error
-    _note_lines(node, "", lines)
+    _note_lines(path, node, "", lines)
     return tree
 
 
-def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+def _note_lines(path: Path, node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{prefix}{key.value}"
             if name in lines:
-                raise ConfigError(f"line {key.start_mark.line + 1}: {name} stands there a second time")
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{path} line {line}: {name} stands there a second time")
             lines[name] = key.start_mark.line + 1
-            _note_lines(value, f"{name}.", lines)
+            _note_lines(path, value, f"{name}.", lines)
 
 
-def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
+def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
     name, equals, text = override.partition("=")
-    *parents, leaf = name.strip().split(".")
+    (*parents, leaf), annotation = _field(model, name.strip().split("."))
     if not equals or not leaf:
         raise ConfigError(f"--set {override}: write it as field.subfield=value")
     try:
-        value = yaml.safe_load(text)
+        value = _text(text, annotation) if _is_text(annotation) else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
-    for parent in parents:
+    for depth, parent in enumerate(parents, start=1):
         if tree.get(parent) is None:
             tree[parent] = {}
+            lines[".".join(parents[:depth])] = 0
         below = tree[parent]
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
@@ -93,16 +92,47 @@ def _apply(tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
     lines[name.strip()] = 0
 
 
-def _describe(path: Path, problem: Any, lines: dict[str, int]) -> str:
-    field = ".".join(str(part) for part in problem["loc"])
+def _field(annotation: Any, names: list[str]) -> tuple[list[str], Any]:
+    """The keys under which a dotted name stands in the tree, and the annotation of what stands there.
+
+    In a mapping of texts the rest of the name is one key, dots and all. Null for a field that is not known.
+    """
+    for kind in _alternatives(annotation) if names else ():
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(names[0])
+            keys, found = _field(None if field is None else field.annotation, names[1:])
+            return [names[0], *keys], found
+        if get_origin(kind) is dict and _is_text(get_args(kind)[1]):
+            return [".".join(names)], get_args(kind)[1]
+    return names, None if names else annotation
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The members of a union, without what is noted beside a type."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for member in get_args(annotation) for kind in _alternatives(member)]
+    return [annotation]
+
+
+def _text(text: str, annotation: Any) -> str | None:
+    return None if text == "null" and NoneType in _alternatives(annotation) else text
+
+
+def _is_text(annotation: Any) -> bool:
+    kinds = [kind for kind in _alternatives(annotation) if kind is not NoneType]
+    return all(kind is str or (get_origin(kind) is Literal and _is_words(kind)) for kind in kinds)
+
+
+def _is_words(kind: Any) -> bool:
+    return all(isinstance(value, str) for value in get_args(kind))
+
+
+def _describe(model: type[BaseModel], path: Path, problem: Any, lines: dict[str, int]) -> str:
+    field = field_of(problem)
     parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
     line = next((lines[name] for name in parents if name in lines), None)
     where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: {field}: there is no such field"
-    if problem["type"] == "missing":
-        return f"{where}: {field}: is required"
-    message = _EXPECTED.get(problem["type"], message)
-    shown = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
-    return f"{where}: {field}: {message}{shown}" if field else f"{where}: {message}"
+    reason = reason_of(model, problem)
+    return f"{where}: {field}: {reason}" if field else f"{where}: {reason}"

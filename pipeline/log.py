@@ -35,4 +35,5 @@ def _line(event: str, fields: dict[str, Any]) -> str:
 
 def _quoted(value: Any) -> str:
     text = f"{value:.1f}" if isinstance(value, float) else str(value)
-    return repr(text) if " " in text or not text else text
+    # A line break in a name from outside would begin a line of its own.
+    return text if text.isprintable() and text and " " not in text else repr(text)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import OutputError
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.lease import last_heartbeat
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUMMARY, _SUCCESS = "_manifest/plan.json", "summary.json", "_SUCCESS"
@@ -118,6 +119,12 @@ def is_complete(output: Directory) -> bool:
 def read_summary(output: Directory) -> bytes | None:
     """summary.json, of a job whose work has ended; None where it has not."""
     return output.read(_SUMMARY)
+
+
+def when_finished(output: Directory) -> str:
+    """When the last start ended, in words, of a job whose work has ended."""
+    heartbeat = last_heartbeat(output)
+    return "an unknown time" if heartbeat is None else f"{heartbeat.time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def check_written(output: Directory, names: Collection[str], there: Collection[str], noun: str) -> None:

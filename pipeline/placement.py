@@ -1,10 +1,16 @@
 """Where processes that hold a model run: how many there are, and what each takes of the cluster."""
 
+import re
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from pipeline.scoring.config import ScorerConfig
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"(([A-Za-z0-9]([A-Za-z0-9_.-]{{0,251}}[A-Za-z0-9])?)?/)?{_LABEL}")
+_LABEL_VALUE = re.compile(rf"|!?{_LABEL}|!?(in)?\({_LABEL}(,{_LABEL})*\)")
+"""As Ray 2.60 checks them (_private/label_utils.py), where a job would end with a trace."""
 
 
 class Placement(BaseModel):
@@ -24,9 +30,16 @@ class Placement(BaseModel):
 
     @field_validator("label_selector")
     @classmethod
-    def _without_blanks(cls, value: dict[str, str]) -> dict[str, str]:
+    def _labels_are_rays(cls, value: dict[str, str]) -> dict[str, str]:
         """Ray 2.60 takes the blank in in(A100, H100) for a part of the label."""
-        return {key: wanted.replace(" ", "") for key, wanted in value.items()}
+        selector = {key: wanted.replace(" ", "") for key, wanted in value.items()}
+        for key, wanted in selector.items():
+            if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(wanted)):
+                raise ValueError(
+                    f"{key}: {wanted} is no selector of Ray's labels: those are up to 63 of a-z, A-Z, 0-9,"
+                    " `-`, `_` and `.`, a key with or without prefix/; a value is a label, !label or in(a, b)"
+                )
+        return selector
 
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:

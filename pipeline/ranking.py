@@ -1,5 +1,8 @@
 """Pure: scores to ranks. All order by score, best first; what they do with equal scores is in their names.
 
+The scores to order by are raw ones: in float32 the sigmoid of every logit above 17 is 1.0, and of every one
+below -104 it is 0.0.
+
 `rank`, the job's: by passage id, so that a run never depends on the order of its input.
 `trec_eval_order`: by passage id, descending, as trec_eval does before it measures.
 `input_order`: as they came, for a list of passages that a caller gave.
@@ -25,19 +28,22 @@ def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | Non
     """Order each query's candidates, best first, and keep the best top_k.
 
     candidates: `query_id` and `passage_id`, a query's rows together; scores: one a row. Returns the
-    rows with `score` (float32) and `rank` (int32, from 1), queries in the order they came in. Equal scores
-    rank by passage id (numbers by size, text by code point), so that the order never depends on chance.
+    rows with `rank` (int32, from 1), queries in the order they came in. Equal scores rank by passage id
+    (numbers by size, text by code point), so that the order never depends on chance.
     """
-    query = _run_numbers(candidates["query_id"])
-    keyed = candidates.append_column("score", pa.array(scores, pa.float32())).append_column(
-        "query_number", query
+    query_numbers = _run_numbers(candidates["query_id"])
+    keys = pa.table(
+        {
+            "query_number": query_numbers,
+            "score": pa.array(scores, pa.float32()),
+            "passage_id": candidates["passage_id"],
+        }
     )
     order = pc.sort_indices(
-        keyed, [("query_number", "ascending"), ("score", "descending"), ("passage_id", "ascending")]
+        keys, [("query_number", "ascending"), ("score", "descending"), ("passage_id", "ascending")]
     )
-    ordered = keyed.take(order)
-    ranks = pa.array(_places(ordered["query_number"].to_numpy()), pa.int32())
-    return top(ordered.drop_columns("query_number").append_column("rank", ranks), top_k)
+    ranks = pa.array(_places(query_numbers.take(order).to_numpy()), pa.int32())
+    return top(candidates.take(order).append_column("rank", ranks), top_k)
 
 
 def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
@@ -53,11 +59,12 @@ def original_ranks(query_ids: pa.ChunkedArray) -> Int64Array:
 def trec_eval_order(passage_ids: Sequence[str], scores: Sequence[float]) -> Int64Array:
     """The positions of the candidates of one query or several, as trec_eval orders them.
 
-    By score, then by passage id (by code point), both descending.
+    By score, as the float32 that trec_eval holds, then by passage id (by code point), both
+    descending.
     """
-    keys = pa.table(
-        {"passage_id": pa.array(passage_ids, pa.string()), "score": pa.array(scores, pa.float64())}
-    )
+    with np.errstate(over="ignore"):
+        single = np.asarray(scores, np.float64).astype(np.float32)
+    keys = pa.table({"passage_id": pa.array(passage_ids, pa.string()), "score": pa.array(single)})
     order = pc.sort_indices(keys, [("score", "descending"), ("passage_id", "descending")])
     return np.asarray(order.to_numpy(), np.int64)
 

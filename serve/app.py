@@ -6,7 +6,10 @@ serve run configs/serve/rerank.yaml
 import asyncio
 import math
 import os
-from typing import Any
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import ValidationError
@@ -19,9 +22,11 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from pipeline import log
+from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError
 from serve.api import build
-from serve.config import ModelConfig, ServeConfig
+from serve.config import KeysConfig, ModelConfig, ServeConfig
+from serve.keys import Keyring
 from serve.metrics import ApiMetrics, ReplicaMetrics
 from serve.work import ModelInfo, Refused, Scores, Work
 
@@ -32,6 +37,9 @@ _METRICS_INTERVAL_S = 1.0
 """Ray's 10 seconds would have a queue grow for as long before it is seen."""
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
+
+_API = "api"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 """Ray Serve's: requests reach the API through HAProxy, which hides their addresses."""
@@ -156,7 +164,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
         config = ServeConfig.model_validate(arguments)
     except ValidationError as error:
         mistakes = (
-            f"args.{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in error.errors()
+            f"args.{field_of(mistake)}: {reason_of(ServeConfig, mistake)}" for mistake in error.errors()
         )
         raise ConfigError("\n".join(mistakes)) from error
     if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":
@@ -164,9 +172,10 @@ def build_app(arguments: dict[str, Any]) -> Application:
             f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
             " or set anyone"
         )
+    _check_keys(config.api.keys)
     models = {name: _model(name, model) for name, model in config.models.items()}
     api = ray_serve.deployment(
-        name="api",
+        name=_API,
         num_replicas=config.api.replicas,
         ray_actor_options={"num_cpus": config.api.num_cpus},
         max_ongoing_requests=_ONGOING_REQUESTS,
@@ -174,6 +183,18 @@ def build_app(arguments: dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=config.api.timeout_s,
     )
     return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
+
+
+def deployment_name(model: str) -> str:
+    """The deployment of a model: of the same name where that is plain, else of one made of it.
+
+    Serve puts the name into those of actors and log files, parts it at #, and makes it a label of its own
+    metrics, which is ASCII.
+    """
+    if _PLAIN_NAME.fullmatch(model) and model != _API:
+        return model
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", model)[:64]
+    return f"{plain}-{sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _model(name: str, config: ModelConfig) -> Application:
@@ -197,7 +218,7 @@ def _model(name: str, config: ModelConfig) -> Application:
     if replicas.label_selector:
         options["label_selector"] = replicas.label_selector
     deployment = ray_serve.deployment(
-        name=name,
+        name=deployment_name(name),
         autoscaling_config=scaling,
         ray_actor_options=options,
         max_ongoing_requests=_ONGOING_REQUESTS,
@@ -206,6 +227,15 @@ def _model(name: str, config: ModelConfig) -> Application:
         graceful_shutdown_timeout_s=60,
     )
     return _bound(deployment(ScoringReplica), name, config)
+
+
+def _check_keys(keys: KeysConfig | Literal["none"]) -> None:
+    """Raises ConfigError for malformed keys where they can be seen from here.
+
+    The API's processes read them, maybe on another machine. What they refuse Serve would try again and again.
+    """
+    if keys != "none" and ((keys.env or "") in os.environ or Path(keys.file or "").is_file()):
+        Keyring(keys)
 
 
 def _bound(deployment: Deployment, *arguments: Any) -> Application:

@@ -106,8 +106,8 @@ class ServeConfig(_Strict):
 
     @field_validator("models")
     @classmethod
-    def _names_are_plain(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+    def _names_have_no_other_meaning(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         for name in models:
-            if not name or name == "default" or "#" in name:
-                raise ValueError(f"{name!r} can't be a model's name: `default` and # have a meaning")
+            if name in ("", "default"):
+                raise ValueError(f"{name!r} can't be a model's name: requests mean the first model by it")
         return models

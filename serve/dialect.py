@@ -70,8 +70,11 @@ class Answer:
     scores: Scores
 
     def ranked(self, top_n: int | None = None, order: Order = input_order) -> list[tuple[int, float]]:
-        """(index, score), best first; the top_n of them. order: tells where equal scores go."""
-        best = order(self.scores.scores)[:top_n]
+        """(index, score), best first by the raw score; the top_n of them.
+
+        order: tells where equal raw scores go.
+        """
+        best = order(self.scores.raw)[:top_n]
         return [(int(index), float(self.scores.scores[index])) for index in best]
 
     @property

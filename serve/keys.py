@@ -48,10 +48,15 @@ class Keyring:
         place, text = self._text()
         digests: dict[str, bytes] = {}
         for number, entry in enumerate(filter(None, map(str.strip, text.replace(",", "\n").splitlines())), 1):
-            name, colon, key = entry.partition(":")
+            name, colon, key = (part.strip() for part in entry.partition(":"))
             if not colon or not name or len(key) < _SHORTEST:
                 raise ConfigError(
                     f"{place}: entry {number} is no `name:key` with a key of {_SHORTEST} characters"
+                )
+            if not (key.isascii() and key.isprintable()):
+                raise ConfigError(
+                    f"{place}: entry {number}: the key named {name!r} has other characters than printable"
+                    " ASCII, which an HTTP header can't carry"
                 )
             if name in digests:
                 raise ConfigError(f"{place}: entry {number}: there is a key named {name!r} already")
@@ -67,9 +72,11 @@ class Keyring:
         path = Path(self._config.file)
         self._seen = _identity(path)
         try:
-            return f"api.keys.file {path}", path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"api.keys.file {path}: {error}") from error
+            return f"api.keys.file {path}", path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise ConfigError(f"api.keys.file {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"api.keys.file {path}: is no text in UTF-8") from error
 
 
 class Bucket:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ray.util.metrics import Counter, Histogram
 
+from pipeline.labels import label
 from serve.front import RequestReport
 
 if TYPE_CHECKING:  # it brings torch, which the API's processes have no need of
@@ -55,14 +56,14 @@ class ApiMetrics:
     def request_done(self, report: RequestReport) -> None:
         tags = {
             "path": report.route,
-            "model": report.model,
+            "model": label(report.model),
             "status": str(report.status),
             "problem": report.problem,
-            "key": report.key,
+            "key": label(report.key),
         }
         self._requests.inc(1, tags)
         if report.scores is not None:
-            model = {"model": report.model}
+            model = {"model": tags["model"]}
             self._pairs.inc(report.pairs, model)
             self._tokens.inc(max(_LEAST, int(report.scores.tokens.sum())), model)
             self._seconds.observe(report.total_s, model)
@@ -73,7 +74,7 @@ class ReplicaMetrics:
     """Of one replica of a model."""
 
     def __init__(self, model: str) -> None:
-        self._model = {"model": model}
+        self._model = {"model": label(model)}
         self._device = _counter("rayrank_device_seconds_total")
         self._tokens = _histogram("rayrank_batch_tokens")
         self._fill = _histogram("rayrank_batch_fill")

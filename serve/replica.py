@@ -125,10 +125,10 @@ class Replica:
             layers = self._scorer.config.cutoff_layers or ()
             column = -1 if work.cutoff_layer is None else layers.index(work.cutoff_layer)
             scores, windows = scores[:, column], windows[:, column]
-        if work.normalize and self._scorer.normalizes:
-            scores = sigmoid(np.ascontiguousarray(scores))
+        raw = np.ascontiguousarray(scores)
         return Scores(
-            scores=scores,
+            scores=sigmoid(raw) if work.normalize and self._scorer.normalizes else raw,
+            raw=raw,
             tokens=encoded.pairs.tokens,
             query_cut=encoded.pairs.pairs["query_cut"].to_numpy(),
             passage_cut=encoded.pairs.pairs["passage_cut"].to_numpy(),

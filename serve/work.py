@@ -31,6 +31,9 @@ class Scores:
     """One entry a pair, in the order of the work."""
 
     scores: npt.NDArray[np.float32]
+    """As the request wants to see them."""
+    raw: npt.NDArray[np.float32]
+    """What ranks: in float32 the sigmoids of many logits are equal."""
     tokens: npt.NDArray[np.int64]
     """That went through the model, special ones included."""
     query_cut: npt.NDArray[np.int32]

@@ -1,10 +1,14 @@
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import config_file
 from pipeline.errors import ConfigError
 from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import LongPassages
 from tests.reranking.test_config import GOOD, load, refuse
 
 
@@ -66,12 +70,73 @@ def test_overrides_replace_one_field(tmp_path: Path) -> None:
     assert config.input.columns.query == "q"
 
 
+AS_TYPED = [
+    "/x/run #1", "1e5", "0123", "2026-11-20", "12:30", "on", "no", "~", "[x]", "{a: b}", "a: b", "- x", "'x'",
+    '"x"', " x ", "x=y", "&a", "*a", "!tag", "%40", "@x", "`x`", "|", "输出", "null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", AS_TYPED)
+def test_a_text_is_taken_as_typed(tmp_path: Path, text: str) -> None:
+    fields = ("output.path", "scorer.model", "input.columns.query_id", "output.keep_columns.mine")
+    config = load(tmp_path, GOOD, *(f"{field}={text}" for field in fields))
+    kept = config.output.keep_columns["mine"]
+    assert [config.output.path, config.scorer.model, config.input.columns.query_id, kept] == [text] * 4
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_text_is_taken_as_typed(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        config = load(
+            Path(folder), GOOD, f"scorer.query_instruction_for_rerank={text}", f"scorer.model={text}"
+        )
+    null = None if text == "null" else text
+    assert (config.scorer.query_instruction_for_rerank, config.scorer.model) == (null, text)
+
+
+def test_null_is_a_word_where_a_text_may_be_null(tmp_path: Path) -> None:
+    text = GOOD + "  revision: main\n  prompt: p\n"
+    config = load(tmp_path, text, "scorer.revision=null", "scorer.prompt=Null", "scorer.family=")
+    assert (config.scorer.revision, config.scorer.prompt, config.scorer.family) == (None, "Null", "")
+
+
+def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
+    overrides = (
+        "scorer.cutoff_layers=[2, 4]",
+        "scorer.dtype=float16",
+        "scorer.local_files_only=on",
+        "scorer.compress_ratio=2",
+        "output.top_k=0x10",
+        "output.keep_columns={a: b}",
+        "output.keep_columns.a.b=on",
+        "actors.label_selector.ray.io/accelerator-type=in(A100, H100)",
+        "scorer.long_passages={strategy: max}",
+        "scorer.long_passages.window=7",
+    )
+    config = load(tmp_path, GOOD, *overrides)
+    scorer = config.scorer
+    assert (scorer.cutoff_layers, scorer.dtype, scorer.compress_ratio) == ((2, 4), "float16", 2)
+    assert (scorer.local_files_only, config.output.top_k) == (True, 16)
+    assert config.output.keep_columns == {"a": "b", "a.b": "on"}
+    assert config.actors.label_selector == {"ray.io/accelerator-type": "in(A100,H100)"}
+    assert scorer.long_passages == LongPassages(strategy="max", window=7)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("scorer.model", "write it as field.subfield=value"),
         ("scorer.model.x=1", "model is a value, it has no fields"),
         ("scorer.modle=x", "--set: scorer.modle: there is no such field"),
+        ("=x", "write it as field.subfield=value"),
+        ("output.keep_columns.=x", "write it as field.subfield=value"),
+        ("output.nowhere.deep=on", "--set: output.nowhere: there is no such field"),
+        (
+            "scorer.dtype=on",
+            "--set: scorer.dtype: Input should be 'float32', 'bfloat16' or 'float16', not 'on'",
+        ),
+        ("shard_pairs=[", "--set shard_pairs=[: the value is not YAML"),
         ("shard_pairs=many", "shard_pairs: Input should be a valid integer, not 'many'"),
     ],
 )

@@ -23,7 +23,6 @@ def test_best_first_and_equal_scores_by_passage_id() -> None:
         "passage_id": ["p10", "p1", "p2", "y", "x"],
         "rank": [1, 2, 3, 1, 2],
     }
-    assert ranked.schema.field("score").type == pa.float32()
     assert ranked.schema.field("rank").type == pa.int32()
 
 

@@ -27,31 +27,62 @@ class Comparison:
     after: npt.NDArray[np.float64]
     """A value a query."""
     before: npt.NDArray[np.float64] | None
+    judged: int
+    """Queries of the qrels, which may be more than those measured."""
+    missing: frozenset[str]
+    """Measured queries that the run has no row of: their value is 0."""
+    missing_before: frozenset[str]
+    """The same of the baseline."""
 
     @property
     def p_value(self) -> float | None:
         return None if self.before is None else p_value(self.before, self.after)
 
 
-def evaluate(run: str, qrels: str, baseline: str | None, measures: str) -> list[Comparison]:
+def evaluate(
+    run: str, qrels: str, baseline: str | None, measures: str, *, common_queries: bool = False
+) -> list[Comparison]:
     """Measure `run`, and `baseline` beside it, over the queries that the qrels judge.
 
-    A judged query that a run lacks counts as 0 (trec_eval -c).
-    Paths are TREC files, or output directories of the job. A run that was cut at top_k is compared with the
-    baseline cut at the same depth. Raises InputError for an unreadable file, ConfigError for a measure.
+    A judged query that a run lacks counts as 0 (trec_eval -c); common_queries: leave out those that the run
+    or the baseline lacks. Paths are TREC files, or output directories of the job. A run that was cut at top_k
+    is compared with the baseline cut at the same depth. Raises InputError for an unreadable file, ConfigError
+    for a measure.
     """
     parsed = _parse_measures(measures)
     judgments = read_qrels(qrels)
     rows, top_k = read_whole_run(run)
-    judged = {judgment.query_id for judgment in judgments}
-    if not any(row.query_id in judged for row in rows):
-        raise InputError(f"{qrels}: judges none of the queries of {run}")
-    after = _per_query(parsed, judgments, rows)
-    before = None
+    runs = {run: rows}
     if baseline is not None:
-        baseline_rows, _ = read_whole_run(baseline)
-        before = _per_query(parsed, judgments, _cut(baseline_rows, top_k))
-    return [_compare(measure, after, before) for measure in parsed]
+        runs[baseline] = _cut(read_whole_run(baseline)[0], top_k)
+    judged = {judgment.query_id for judgment in judgments}
+    held = {url: judged & {row.query_id for row in rows} for url, rows in runs.items()}
+    for url, queries in held.items():
+        if not queries:
+            raise InputError(f"{qrels}: judges none of the queries of {url}")
+    measured = judged.intersection(*held.values()) if common_queries else judged
+    if not measured:
+        raise InputError(f"{qrels}: judges none of the queries that {run} and {baseline} both have")
+    judgments = [judgment for judgment in judgments if judgment.query_id in measured]
+    values = {url: _per_query(parsed, judgments, rows) for url, rows in runs.items()}
+    ids = tuple(sorted(measured))
+    missing = {url: frozenset(measured - queries) for url, queries in held.items()}
+    return [
+        Comparison(
+            measure=name,
+            query_ids=ids,
+            after=_of(ids, values[run][name]),
+            before=None if baseline is None else _of(ids, values[baseline][name]),
+            judged=len(judged),
+            missing=missing[run],
+            missing_before=frozenset() if baseline is None else missing[baseline],
+        )
+        for name in map(str, parsed)
+    ]
+
+
+def _of(query_ids: tuple[str, ...], values: dict[str, float]) -> npt.NDArray[np.float64]:
+    return np.array([values.get(query_id, 0.0) for query_id in query_ids])
 
 
 Values = dict[str, dict[str, float]]
@@ -90,14 +121,3 @@ def _cut(rows: list[RunRow], top_k: int | None) -> list[RunRow]:
         if ranks[row.query_id] <= top_k:
             kept.append(row)
     return kept
-
-
-def _compare(measure: Measure, after: Values, before: Values | None) -> Comparison:
-    name = str(measure)
-    queries = sorted(after[name].keys() | (before or {}).get(name, {}).keys())
-    return Comparison(
-        measure=name,
-        query_ids=tuple(queries),
-        after=np.array([after[name].get(query, 0.0) for query in queries]),
-        before=None if before is None else np.array([before[name].get(query, 0.0) for query in queries]),
-    )

@@ -5,18 +5,22 @@ from ir_measures import Qrel
 from pipeline.errors import InputError
 from pipeline.tables.input.files import open_text
 from pipeline.tables.input.text_lines import numbered_lines
-from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line
+from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line, relevance_of
 
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 _BEIR_FORM = "query, tab, passage, tab, score"
+_LEAST, _LARGEST = -(2**31), 2**31 - 1
+"""Relevance is a C int where measures are computed: beyond, another number would be measured."""
 
 
 def read_qrels(url: str) -> list[Qrel]:
     """Judgments from a TREC file (query iteration passage relevance) or one of BEIR's, known by its header.
 
-    Raises InputError naming the line.
+    A negative relevance counts as not relevant, as in trec_eval. Raises InputError naming the line, also for
+    a passage that is judged twice for a query, which trec_eval refuses.
     """
     judgments: list[Qrel] = []
+    lines: dict[tuple[str, str], int] = {}
     parse, form = _trec_qrel, QRELS_FORM
     with open_text(url) as stream:
         for _, number, line in numbered_lines(stream, 0, None, 1):
@@ -25,7 +29,18 @@ def read_qrels(url: str) -> list[Qrel]:
                 continue
             judgment = parse(line)
             if judgment is None:
-                raise InputError(f"{url} line {number}: not `{form}`")
+                raise InputError(f"{url} line {number}: not `{form}`, with an integer at the end")
+            query_id, passage_id, relevance = judgment.query_id, judgment.doc_id, judgment.relevance
+            if not _LEAST <= relevance <= _LARGEST:
+                raise InputError(
+                    f"{url} line {number}: relevance {relevance} is beyond {_LEAST} to {_LARGEST}"
+                )
+            first = lines.setdefault((query_id, passage_id), number)
+            if first != number:
+                raise InputError(
+                    f"{url} line {number}: judges passage {passage_id!r} of query {query_id!r} a second time,"
+                    f" after line {first}; keep one of them"
+                )
             judgments.append(judgment)
     if not judgments:
         raise InputError(f"{url}: no judgments in it")
@@ -42,6 +57,6 @@ def _trec_qrel(line: bytes) -> Qrel | None:
 def _beir_qrel(line: bytes) -> Qrel | None:
     try:
         query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
-        return Qrel(query_id, passage_id, int(relevance), "0")
+        return Qrel(query_id, passage_id, relevance_of(relevance.strip()), "0")
     except ValueError:
         return None

@@ -1,5 +1,6 @@
 """Runs to measure: a job's output, or a TREC file."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ from pipeline.errors import InputError
 from pipeline.output import is_complete, read_record
 from pipeline.tables.input.files import open_text
 from pipeline.tables.input.text_lines import numbered_lines
-from pipeline.tables.input.trec_lines import run_lines
+from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import id_text, read_run_shards
 from pipeline.tables.storage import is_directory
@@ -25,18 +26,46 @@ def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
     """The rows of a TREC run, or of a job's output directory, and the top_k at which the latter was cut.
 
     A job's rows have the negated rank for a score: it tells equal scores apart, as the job did. Raises
-    InputError for what is neither, or for an output that is not finished.
+    InputError for what is neither, or for an output that is not finished; and with its line for a passage
+    that stands twice for a query, which trec_eval refuses, and for a score of nan, which trec_eval would sort
+    anywhere. An infinite score ranks first or last, as there.
     """
     if is_directory(url):
         return _job_rows(Directory(url))
-    return list(_trec_rows(url)), None
+    return _each_once(_trec_rows(url)), None
 
 
-def _trec_rows(url: str) -> Iterator[RunRow]:
+_Placed = tuple[str, RunRow]
+"""Where a row stands, and the row."""
+
+
+def _each_once(placed: Iterator[_Placed]) -> list[RunRow]:
+    rows: list[RunRow] = []
+    places: dict[tuple[str, str], str] = {}
+    for place, row in placed:
+        first = places.setdefault((row.query_id, row.passage_id), place)
+        if first != place:
+            raise InputError(
+                f"{place}: passage {row.passage_id!r} of query {row.query_id!r} stands there a second time,"
+                f" after {first}; a run holds a passage once a query"
+            )
+        rows.append(row)
+    return rows
+
+
+def _trec_rows(url: str) -> Iterator[_Placed]:
     with open_text(url) as stream:
-        numbered = ((number, line) for _, number, line in numbered_lines(stream, 0, None, 1))
-        for line in run_lines(numbered, url):
-            yield RunRow(line.query_id, line.passage_id, line.score)
+        for _, number, line in numbered_lines(stream, 0, None, 1):
+            candidate, place = run_line(line), f"{url} line {number}"
+            if candidate is None:
+                raise InputError(f"{place}: not `{RUN_FORM}`, with a number for the score")
+            row = RunRow(candidate.query_id, candidate.passage_id, candidate.score)
+            if math.isnan(row.score):
+                raise InputError(
+                    f"{place}: passage {row.passage_id!r} of query {row.query_id!r} has a score of nan, which"
+                    " ranks nowhere"
+                )
+            yield place, row
 
 
 def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
@@ -45,11 +74,17 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
         raise InputError(f"{output.url}: is an output of {record.command}, and no run")
     if record is None or not is_complete(output):
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
-    rows = []
-    for table in read_run_shards(output):
+    return _each_once(_ranked_rows(output)), record.config["output.top_k"]
+
+
+def _ranked_rows(output: Directory) -> Iterator[_Placed]:
+    for file, table in read_run_shards(output):
         columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
-        rows += [
-            RunRow(id_text(query), id_text(passage), -rank)
-            for query, passage, rank in zip(*columns, strict=True)
-        ]
-    return rows, record.config["output.top_k"]
+        for number, (query, passage, rank) in enumerate(zip(*columns, strict=True), start=1):
+            place = f"{file} row {number}"
+            try:
+                yield place, RunRow(id_text(query), id_text(passage), -rank)
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{place}: query {query!r} or passage {passage!r} is no UTF-8 text, as ids in qrels are"
+                ) from error

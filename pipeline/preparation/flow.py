@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import log, output, registry
 from pipeline.errors import OutputError
@@ -39,9 +39,14 @@ class Summary(BaseModel):
     """Rows of the tables of texts, used or not."""
     files: int
     wall_s: float
+    finished_before: str | None = Field(default=None, exclude=True)
+    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
     def as_text(self) -> str:
-        lines = [
+        lines = [f"Finished before, at {self.finished_before}; nothing was done now."] * bool(
+            self.finished_before
+        )
+        lines += [
             f"{self.written} of {self.candidates} candidates of {self.queries} queries written"
             f" in {self.wall_s:.1f} s: {self.files} files in {self.output}/candidates"
         ]
@@ -110,7 +115,10 @@ def _finished(directory: Directory, record: JobRecord) -> Summary | None:
     if output.check_output(directory, record, _RESULTS, resumes=False) is None:
         return None
     written = output.read_summary(directory)
-    return None if written is None else Summary.model_validate_json(written)
+    if written is None:
+        return None
+    summary = Summary.model_validate_json(written)
+    return summary.model_copy(update={"finished_before": output.when_finished(directory)})
 
 
 def _clear(directory: Directory) -> None:

@@ -12,6 +12,7 @@ from pipeline.output import JobRecord
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.arrow_types import common_type
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.sources import Source, scan
 
@@ -128,8 +129,8 @@ def plan(config: PrepareConfig) -> Preparation:
                 f"{candidates.config.path}: column {name!r} would stand twice in the output; "
                 + _way_out(name, config)
             )
-    queries = _scan_texts(config.queries, "queries", candidates, own.query_id)
-    passages = _scan_texts(config.passages, "passages", candidates, own.passage_id)
+    queries, candidates = _scan_texts(config.queries, "queries", candidates, own.query_id)
+    passages, candidates = _scan_texts(config.passages, "passages", candidates, own.passage_id)
     return Preparation(candidates, queries, passages, others)
 
 
@@ -140,20 +141,24 @@ def _way_out(name: str, config: PrepareConfig) -> str:
     return "rename it, or name it in candidates.columns"
 
 
-def _scan_texts(config: TextsConfig | None, field: str, candidates: Source, id_name: str) -> Source | None:
+def _scan_texts(
+    config: TextsConfig | None, field: str, candidates: Source, id_name: str
+) -> tuple[Source | None, Source]:
+    """The texts, and the candidates: the ids of both in the type that they have in common."""
     if config is None:
-        return None
+        return None, candidates
     own = config.columns
     # The default title is taken where there is one; one that was asked for must be there.
     asked = [own.title] if own.title and "title" in own.model_fields_set else []
     source = scan(config, field, [own.id, own.text, *asked])
     theirs, ours = source.types[own.id], candidates.types[id_name]
-    if theirs != ours:
+    kind = common_type(theirs, ours)
+    if kind is None:
         raise InputError(
             f"{config.path}: column {own.id!r} is {theirs}, and {id_name!r} in {candidates.config.path} is"
             f" {ours}; ids must be of one type to be found"
         )
-    return source
+    return source.with_type(own.id, kind), candidates.with_type(id_name, kind)
 
 
 def record_of(config: PrepareConfig, preparation: Preparation) -> JobRecord:

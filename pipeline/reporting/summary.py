@@ -4,6 +4,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pydantic import Field
+
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.output.markers import Counts
@@ -39,10 +41,15 @@ class Summary(Counts):
     rank_changes: dict[str, float]
     """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
     number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
+    finished_before: str | None = Field(default=None, exclude=True)
+    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
     def as_text(self) -> str:
         rejected = sum(self.rejected.values())
-        lines = [
+        lines = [f"Finished before, at {self.finished_before}; nothing was done now."] * bool(
+            self.finished_before
+        )
+        lines += [
             f"{self.pairs} pairs of {self.queries} queries scored by {self.model} in {self.wall_s:.1f} s"
             f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",
             f"{self.kept} rows in {self.output}/run"

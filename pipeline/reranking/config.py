@@ -97,7 +97,7 @@ class RerankConfig(BaseModel):
             raise ValueError(
                 f"scorer.cutoff_layers {list(layers)}: a run has a column a layer; name each once"
             )
-        taken = sorted(set(score_columns(layers)) & self.output.keep_columns.keys())
+        taken = sorted(set(self.score_columns) & self.output.keep_columns.keys())
         if taken:
             raise ValueError(
                 f"output.keep_columns: the run has a {taken[0]} of its own; keep yours under another name"
@@ -108,6 +108,11 @@ class RerankConfig(BaseModel):
     def _device_fits_the_actors(self) -> Self:
         self.actors.check_device(self.scorer.device, "actors")
         return self
+
+    @property
+    def score_columns(self) -> list[str]:
+        """The run's columns of scores beside `score`."""
+        return score_columns(self.scorer.cutoff_layers or (), normalized=self.scorer.normalize)
 
     @property
     def placed_scorer(self) -> ScorerConfig:

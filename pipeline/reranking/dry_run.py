@@ -1,14 +1,24 @@
 """What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
 
-from pipeline.errors import ScoringError, fields_under
+import os
+import sys
+
+import numpy as np
+
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.flow import plan_job
-from pipeline.reranking.shard import named
-from pipeline.scoring import Scorer
-from pipeline.tables.candidates import Plan, read_shard
+from pipeline.reranking.shard import Job, encode
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.batching import Sequences
+from pipeline.scoring.copies import distinct
+from pipeline.scoring.device import Device
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.prefix import group_by_prefix
+from pipeline.tables.candidates import Plan
 from pipeline.tables.output.markers import done_shards
+from pipeline.tables.output.score_table import PreviousScores
 
-_SAMPLED_SHARDS, _SAMPLED_PAIRS = 3, 256
+_SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 
 
 def describe(config: RerankConfig) -> str:
@@ -16,7 +26,7 @@ def describe(config: RerankConfig) -> str:
     output, scorer, plan, _ = plan_job(config)
     done = sum(1 for _ in done_shards(output, plan.shards))
     pairs = sum(shard.pairs for shard in plan.shards)
-    tokens_a_pair, sampled = _sample_tokens(config, plan, scorer)
+    tokens_a_pair, sampled = _sample_tokens(config.model_copy(update={"scorer": scorer.config}), plan)
     files = {file_range.file for shard in plan.shards for file_range in shard.file_ranges}
     lines = [
         f"input    {len(files)} files, {sum(shard.queries for shard in plan.shards)} queries, {pairs} pairs",
@@ -28,18 +38,40 @@ def describe(config: RerankConfig) -> str:
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
 
 
-def _sample_tokens(config: RerankConfig, plan: Plan, scorer: Scorer) -> tuple[float, int]:
-    """Mean tokens a pair over some shards spread evenly, and the number of pairs looked at."""
-    step = max(1, len(plan.shards) // _SAMPLED_SHARDS)
+def _sample_tokens(config: RerankConfig, plan: Plan) -> tuple[float, int]:
+    """Mean tokens a pair over some shards, spread evenly, and the number of pairs looked at.
+
+    Whole shards: what is read once for many pairs (a text that is embedded, a query's tokens, an equal pair)
+    is read once a shard.
+    """
+    os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))  # nothing else is at work here
+    previous = PreviousScores.of(config.reuse) if config.reuse else None
+    job = Job(config, plan, None if previous is None else lambda: previous)
     tokens = pairs = 0
-    for shard in plan.shards[::step][:_SAMPLED_SHARDS]:
-        candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
-        texts = candidates.select(["query", "passage"]).slice(0, _SAMPLED_PAIRS).to_pydict()
-        try:
-            with fields_under("scorer"):
-                encoded = scorer.encode(list(zip(texts["query"], texts["passage"], strict=True)))
-        except ScoringError as error:
-            raise named(error, candidates) from error
-        tokens += len(encoded.sequences.flatten())
-        pairs += len(encoded)
+    for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
+        encoded = encode(plan.shards[at], job)
+        tokens += _tokens_read(encoded.pairs, config.scorer)
+        pairs += encoded.candidates.num_rows
     return tokens / max(1, pairs), pairs
+
+
+def _spread(number: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
+    if number <= wanted:
+        return list(range(number))
+    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
+
+
+def _tokens_read(encoded: EncodedPairs, config: ScorerConfig) -> int:
+    """Real tokens that go through the backbone, as the job counts them."""
+    once = distinct(encoded)
+    sequences = Sequences.of(once.sequences)
+    tokens = int(sequences.lengths.sum())
+    if (
+        "query_length" in once.inputs.column_names
+    ):  # a decoder, which reads a query's tokens once where it pays
+        on_gpu = config.device.startswith("cuda")
+        budget = config.max_batch_tokens or (sys.maxsize if on_gpu else Device(config, None).max_batch_tokens)
+        groups = group_by_prefix(sequences, once.inputs["query_length"].to_numpy(), budget)
+        tokens -= sum(group.prefix * (len(group.members) - 1) for group in groups)
+    return tokens

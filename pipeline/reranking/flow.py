@@ -44,7 +44,8 @@ def run(config: RerankConfig) -> Summary:
     log_skipped(plan.skipped)
     if output.is_complete(directory) and (finished := output.read_summary(directory)) is not None:
         log.info("already finished", output=directory.url)
-        return Summary.model_validate_json(finished)
+        summary = Summary.model_validate_json(finished)
+        return summary.model_copy(update={"finished_before": output.when_finished(directory)})
     with lease(directory, len(plan.shards), len(names_done(directory))) as held:
         totals = Totals()
         for report in done_shards(directory, plan.shards):  # an earlier driver may have ended just now

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,7 +31,7 @@ from pipeline.tables.output.markers import Counts, ShardReport, mark_done
 from pipeline.tables.output.run import check_trec_ids, write_shard
 from pipeline.tables.output.score_table import PreviousScores, distinct_queries, hash_pairs, write_scores
 from pipeline.tables.output.statistics import Distribution, RankChanges
-from pipeline.tables.schema import result_schema, score_columns
+from pipeline.tables.schema import RAW_SCORE, result_schema
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def encode(shard: Shard, job: Job) -> EncodedShard:
     if output.trec_run:
         check_trec_ids(candidates)
     queries, passages = candidates["query"].to_pylist(), candidates["passage"].to_pylist()
-    hashes, layer_scores = hash_pairs(queries, passages), score_columns(config.scorer.cutoff_layers or ())
-    known = _unknown(candidates, layer_scores)
+    hashes = hash_pairs(queries, passages)
+    known = _unknown(candidates, config.score_columns)
     if job.previous is not None:
-        known = job.previous().find(hashes, layer_scores)
+        known = job.previous().find(hashes, config.score_columns)
     new = pc.indices_nonzero(known["score"].is_null())
     try:
         with fields_under("scorer"):
@@ -115,7 +116,7 @@ def score(encoded: EncodedShard, scorer: Scorer) -> ScoredShard:
     except ScoringError as error:
         new = pc.indices_nonzero(encoded.results["score"].is_null())
         raise named(error, encoded.candidates.take(new)) from error
-    new_results = _results(scored, encoded.pairs.pairs, encoded.results.column_names)
+    new_results = _results(scored, scorer.shown(scored.scores), encoded.pairs.pairs, encoded.results.schema)
     counts = Counts(
         reused=encoded.results.num_rows - len(encoded.pairs),
         copies=scored.copies,
@@ -141,7 +142,7 @@ def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
     ranked = _ranked(scored)
     kept = top(ranked, config.output.top_k)
     write_scores(output, name, scored.hashes, results)
-    write_shard(output, name, kept, scored.rejects, score_columns(config.scorer.cutoff_layers or ()))
+    write_shard(output, name, kept, scored.rejects, config.score_columns)
     cut = pc.or_(pc.greater(results["query_cut"], 0), pc.greater(results["passage_cut"], 0))
     counts = scored.counts.model_copy(
         update={
@@ -186,25 +187,26 @@ def _ranked(scored: ScoredShard) -> pa.Table:
     """Every candidate with its result and its rank, best first."""
     candidates, results = scored.candidates, scored.results
     columns = {"original_rank": pa.array(original_ranks(candidates["query_id"]))}
-    columns |= {name: results[name] for name in results.column_names if name != "score"}
+    columns |= {name: results[name] for name in results.column_names}
     for name, column in columns.items():
         candidates = candidates.append_column(name, column)
-    return rank(candidates, results["score"].to_numpy(), None)
+    raw = results[RAW_SCORE if RAW_SCORE in results.column_names else "score"]
+    return rank(candidates, raw.to_numpy(), None)
 
 
-def _unknown(candidates: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
-    schema = result_schema(layer_scores)
+def _unknown(candidates: pa.Table, more_scores: Sequence[str]) -> pa.Table:
+    schema = result_schema(more_scores)
     return pa.table([pa.nulls(candidates.num_rows, field.type) for field in schema], schema=schema)
 
 
-def _results(scored: Scored, pairs: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Of the pairs that were scored just now, by the columns of a result."""
-    scores, windows = (np.atleast_2d(values.T) for values in (scored.scores, scored.windows))
-    columns = {"score": scores[-1], "window": windows[-1]}
+def _results(scored: Scored, shown: npt.NDArray[np.float32], pairs: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Of the pairs that were scored just now, by the columns of a result. shown: the scores to show."""
+    raw, scores, windows = (np.atleast_2d(values.T) for values in (scored.scores, shown, scored.windows))
+    columns = {"score": scores[-1], "window": windows[-1], RAW_SCORE: raw[-1]}
     columns |= {name: pairs[name] for name in ("query_cut", "passage_cut")}
-    layer_scores = names[len(columns) :]  # none where there is one cutoff
-    columns |= dict(zip(layer_scores, scores[: len(layer_scores)], strict=True))
-    return pa.table({name: columns[name] for name in names})
+    layers = [name for name in schema.names if name not in columns]  # none where there is one cutoff
+    columns |= dict(zip(layers, scores[: len(layers)], strict=True))
+    return pa.table({name: columns[name] for name in schema.names})
 
 
 def _filled(known: pa.Table, new: pa.Table) -> pa.Table:

@@ -1,7 +1,8 @@
 """Find a checkpoint on disk, in a Python package or on a hub, and tell what it is."""
 
 import hashlib
-import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,9 +16,18 @@ from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
 from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.json_object import JsonObject
+from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer
+from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_COUNTS_FROM_PAD = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
+_LOADED_SUFFIXES = {".json", ".safetensors", ".txt", ".model", ".codes", ".jinja", ".py"}
+_IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
+"""Those that are torch alone: for others transformers may load compiled code from a hub."""
+_NO_LENGTH = 10**9
+"""transformers writes 1e30 for no limit."""
+COUNTS_FROM_PAD = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
+"""Model types that number positions by the tokens that are not padding."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +41,40 @@ class Checkpoint:
     trust_remote_code: bool = False
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonObject:
         """config.json, as published."""
-        return dict(self.read_json("config.json"))
+        return self.read_object("config.json")
+
+    @cached_property
+    def tokenizer_config(self) -> JsonObject:
+        """tokenizer_config.json; no fields where there is none."""
+        return self.read_optional("tokenizer_config.json")
 
     @property
     def architecture(self) -> str:
-        return str((self.config.get("architectures") or ["unknown"])[0])
+        return (self.config.texts("architectures") or ["unknown"])[0]
+
+    @property
+    def model_type(self) -> str | None:
+        return self.config.text("model_type")
 
     @property
     def max_positions(self) -> int | None:
         """The longest sequence the model has positions for; null where nothing bounds it."""
-        positions = self.config.get("max_position_embeddings")
-        if positions is None or self.config.get("position_biased_input") is False:
+        positions = self.config.integer("max_position_embeddings", least=1)
+        if positions is None or self.config.flag("position_biased_input") is False:
             return None
         # These number positions from pad_token_id + 1 (create_position_ids_from_input_ids in transformers).
-        if self.config.get("model_type") in _COUNTS_FROM_PAD:
-            pad = self.config.get("pad_token_id")
-            return int(positions) - (1 if pad is None else int(pad)) - 1
-        return int(positions)
+        if self.model_type in COUNTS_FROM_PAD:
+            pad = self.config.integer("pad_token_id")
+            return positions - (1 if pad is None else pad) - 1
+        return positions
+
+    @property
+    def tokenizer_max_length(self) -> int | None:
+        """Tokens to which the checkpoint's tokenizer cuts; null where it cuts nothing."""
+        length = self.tokenizer_config.integer("model_max_length", least=1)
+        return None if length is None or length > _NO_LENGTH else length
 
     def length_limit(self, wanted: int | None, otherwise: int) -> int:
         """Tokens a sequence may have: as wanted, else `otherwise` or what the model has positions for.
@@ -63,13 +88,46 @@ class Checkpoint:
             )
         return wanted or min(otherwise, positions or otherwise)
 
-    def check_weights(self) -> None:
-        """Raises ModelError where there are no weights that load without running code."""
-        if not list(self.path.glob("*.safetensors")):
-            raise ModelError(
-                f"{self.name}: no *.safetensors in {self.path}. Pickled weights (pytorch_model.bin) can run"
-                " code when they load; convert them once with save_pretrained(...)"
+    def check(self) -> None:
+        """Raises ModelError for what its files ask for and nothing here does, and for weights that lack."""
+        config = self.config
+        quantization = config.fields.get("quantization_config") or config.fields.get("compression_config")
+        if quantization is not None:
+            method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+            raise config.wrong(
+                "quantization_config", f"quantized with {method}; take the original checkpoint of {self.name}"
             )
+        for name in ("attn_implementation", "_attn_implementation", "experts_implementation"):
+            kernel = config.fields.get(name)
+            if kernel not in _IMPLEMENTATIONS:
+                raise config.wrong(name, f"{kernel!r} is not run here, eager and sdpa are; remove the field")
+        if "transformers_weights" in config.fields:
+            raise config.wrong(
+                "transformers_weights", "names other weights; they are loaded under their usual name"
+            )
+        if (self.path / "adapter_config.json").exists():
+            raise ModelError(
+                f"{self.path}: has an adapter_config.json beside the model: give an adapter's directory as"
+                " peft_path, the model's as model"
+            )
+        self.read_optional("generation_config.json")
+        check_tokenizer_files(self.path)
+        _ = self.stored_tensors
+
+    @cached_property
+    def architecture_config(self) -> Any:
+        """config.json as transformers takes it. Raises ModelError where it does not."""
+        try:
+            return transformers.AutoConfig.from_pretrained(
+                self.path, trust_remote_code=self.trust_remote_code
+            )
+        except Exception as error:  # of whatever class its checks are
+            raise self.config.unfit(error) from error
+
+    @cached_property
+    def stored_tensors(self) -> dict[str, StoredTensor]:
+        """The tensors that will be loaded, by name. Raises ModelError where they are not all there."""
+        return stored_tensors(self.path)
 
     @property
     def address(self) -> str:
@@ -82,56 +140,63 @@ class Checkpoint:
         if self.revision:
             return f"commit:{self.revision}"
         digest = hashlib.sha256()
-        for file in sorted(self.path.rglob("*")):
-            if file.suffix in {".json", ".safetensors", ".txt", ".model", ".py"} and file.is_file():
+        for file in sorted(_files_below(self.path)):
+            try:
                 with file.open("rb") as stream:
                     content = hashlib.file_digest(stream, "sha256").hexdigest()
-                digest.update(f"{file.relative_to(self.path)} {content}\n".encode())
+            except OSError as error:
+                raise ModelError(f"{file}: can't be read: {error.strerror}") from error
+            digest.update(f"{file.relative_to(self.path)} {content}\n".encode())
         return f"sha256:{digest.hexdigest()}"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Without padding or truncation. Loaded once, for encoders of all limits.
 
-        tokenizer.json is taken as published: transformers 5 rebuilds some tokenizers from their vocabulary,
-        and what is rebuilt need not give the ids with which the scores were published.
+        Raises ModelError where there is none, or where it is not the model's: an id past the last embedding.
         """
-        file = self.path / "tokenizer.json"
-        tokenizer = _tokenizer_of(file) if file.is_file() else self._converted_tokenizer()
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        made = load_tokenizer(self.path, self.model_type, trust_remote_code=self.trust_remote_code)
+        words, rows = made.get_vocab(), self.config.integer("vocab_size", least=1)
+        last = max(words, key=words.__getitem__)
+        if rows is not None and words[last] >= rows:
+            raise ModelError(
+                f"{self.name}: its tokenizer has the token {last!r} with id {words[last]}, the model"
+                f" embeddings for {rows} tokens (vocab_size); they don't belong together"
+            )
+        if rows is not None and len(words) < rows // 2:
+            raise ModelError(
+                f"{self.name}: its tokenizer has {len(words)} tokens, the model embeddings for {rows}"
+                " (vocab_size); the vocabulary is cut off, or of another model"
+            )
+        return made
 
     @cached_property
     def has_token_types(self) -> bool:
         """Whether passage tokens are of type 1, as in BERT: model and tokenizer must both know types."""
-        if int(self.config.get("type_vocab_size") or 0) < 2:
+        if (self.config.integer("type_vocab_size") or 0) < 2:
             return False
-        return "token_type_ids" in self._auto_tokenizer().model_input_names
+        made = auto_tokenizer(self.path, trust_remote_code=self.trust_remote_code)
+        return "token_type_ids" in made.model_input_names
 
-    def _converted_tokenizer(self) -> Tokenizer:
-        backend = getattr(self._auto_tokenizer(), "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise ModelError(f"{self.name}: no tokenizer.json, and its tokenizer can't be made into one")
-        return backend
+    def read_object(self, name: str) -> JsonObject:
+        """One of its JSON files. Raises ModelError where it is not there, or no object."""
+        return JsonObject.read(self.path / name)
 
-    def _auto_tokenizer(self) -> Any:
-        return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=self.trust_remote_code)
-
-    def read_json(self, name: str) -> Any:
-        try:
-            return json.loads((self.path / name).read_bytes())
-        except FileNotFoundError as error:
-            raise ModelError(f"{self.name}: no {name} in {self.path}; is it a checkpoint?") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ModelError(f"{self.path / name}: not JSON: {error}") from error
+    def read_optional(self, name: str) -> JsonObject:
+        """The same; no fields where there is no such file."""
+        return JsonObject.read_optional(self.path / name)
 
 
-def _tokenizer_of(file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelError(f"{file}: not a tokenizer: {error}") from error
+def _files_below(directory: Path) -> Iterator[Path]:
+    """The files that may be loaded. Links are followed, as a hub's cache has them, none in a circle."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names if Path(name).suffix in _LOADED_SUFFIXES)
 
 
 def find_checkpoint(config: ScorerConfig) -> Checkpoint:
@@ -165,6 +230,8 @@ def _in_package(model: str) -> Path:
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"{model}: no Python package {package!r} is installed here")
+    if subdirectory.startswith("/") or ".." in Path(subdirectory).parts:
+        raise ModelError(f"{model}: leads out of the package; write package:NAME/SUBDIR")
     path = Path(spec.submodule_search_locations[0]) / subdirectory
     if not path.is_dir():
         raise ModelError(f"{model}: the package has no directory {subdirectory!r}")

@@ -1,14 +1,14 @@
 """What a scorer needs to know: which checkpoint, on which device, with which options."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from pipeline.config_problems import Config
 
 
-class LongPassages(BaseModel):
+class LongPassages(Config):
     """Score a passage that is longer than a window, or than fits, window by window."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     strategy: Literal["max", "mean", "first"]
     """The passage's score: its best window's, the mean of all, or the first one's."""
@@ -26,10 +26,8 @@ class LongPassages(BaseModel):
         return self
 
 
-class Limits(BaseModel):
+class Limits(Config):
     """What is cut of a pair, where one call differs from the config. Null: as the config has it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     max_length: PositiveInt | None = None
     """Tokens of a pair."""
@@ -41,10 +39,29 @@ class Limits(BaseModel):
     """From which end."""
 
 
-class ScorerConfig(BaseModel):
+class ScorerConfig(Config):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    # What other rerankers call an option, and what it is here.
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("use_fp16", "fp16", "half"), "dtype: float16"),
+        **dict.fromkeys(("use_bf16", "bf16"), "dtype: bfloat16"),
+        **dict.fromkeys(("torch_dtype", "precision"), "dtype"),
+        **dict.fromkeys(("devices", "device_map", "device_id"), "device"),
+        **dict.fromkeys(("batch_size", "max_batch_size"), "max_batch_tokens, which counts tokens"),
+        **dict.fromkeys(("model_name_or_path", "model_name", "model_id", "model_path", "path"), "model"),
+        **dict.fromkeys(("max_seq_length", "max_seq_len", "max_len", "max_model_len"), "max_length"),
+        "max_query_length": "query_max_length",
+        "max_passage_length": "passage_max_length",
+        "query_instruction": "query_instruction_for_rerank (bi_encoder: query_instruction_for_retrieval)",
+        "passage_instruction": "passage_instruction_for_rerank",
+        "instruction": "query_instruction_for_rerank",
+        **dict.fromkeys(("activation_fn", "apply_sigmoid", "normalize_scores"), "normalize"),
+        **dict.fromkeys(("lora_path", "adapter_path", "adapter", "lora"), "peft_path"),
+        **dict.fromkeys(("cache_dir", "cache_folder"), "the environment's HF_HUB_CACHE"),
+        **dict.fromkeys(("token", "use_auth_token"), "the environment's HF_TOKEN"),
+        **dict.fromkeys(("backend", "framework"), "engine"),
+    }
 
     model: str = Field(min_length=1)
     """A directory, a hub id (`BAAI/bge-reranker-v2-m3`), or `package:NAME/SUBDIR` for a checkpoint
@@ -87,7 +104,7 @@ class ScorerConfig(BaseModel):
     long_passages: LongPassages | None = None
     """Null: a passage that is too long is cut."""
     normalize: bool = False
-    """Put the score through a sigmoid."""
+    """Show the score through a sigmoid. Ranks are by the score without it."""
 
     prompt: str | None = None
     """What the decoder rerankers read last. Null: the one the checkpoint was trained with."""
@@ -126,6 +143,6 @@ class ScorerConfig(BaseModel):
         except (IndexError, KeyError, ValueError):
             fits = False
         if not fits:
-            raise ValueError(f"needs two places, '{{}}{{}}', for the instruction and the text; got {value!r}")
+            raise ValueError("needs two places, '{}{}', for the instruction and the text")
         # FlagEmbedding takes a written "\n" for a line break, as YAML and shells often leave it.
         return value.replace("\\n", "\n")

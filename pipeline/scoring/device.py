@@ -49,11 +49,14 @@ class Device:
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether it says that this device's memory ran out, and nothing else."""
-        if isinstance(error, torch.OutOfMemoryError):
-            return True
-        if isinstance(error, MemoryError):
-            return self.torch.type == "cpu"
-        return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+        return is_out_of_memory(error) and (self.torch.type == "cpu" or not isinstance(error, MemoryError))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that some memory ran out, the device's or the machine's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -129,7 +129,12 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
         raise ConfigError(
             f"family: no family {config.family!r}; there are {', '.join(known)}", field="family"
         )
-    name = config.family or next((name for name, family in known.items() if family.handles(checkpoint)), None)
+    claims = [name for name, family in known.items() if family.handles(checkpoint)]
+    if config.family is None and len(claims) > 1:
+        raise ModelError(
+            f"{checkpoint.name}: its files are those of {' and of '.join(claims)}; set family to one of them"
+        )
+    name = config.family or next(iter(claims), None)
     if name is None:
         kinds = "\n".join(f"  {name}: {family.HANDLES}" for name, family in known.items())
         raise ModelError(
@@ -144,6 +149,7 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
         raise ConfigError(
             f"{unused[0]}: the family {name} of {checkpoint.name} has no such option", field=unused[0]
         )
+    checkpoint.check()
     known[name].check(checkpoint, config)
     return known[name]
 

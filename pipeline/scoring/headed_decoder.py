@@ -11,6 +11,7 @@ import torch
 
 from pipeline.scoring.batch_loop import BatchLoop, Forwarded
 from pipeline.scoring.batching import IndexArray, Sequences
+from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.decoder import Decoder, Prefix
 from pipeline.scoring.device import Device
@@ -18,6 +19,27 @@ from pipeline.scoring.prefix import group_by_prefix
 
 LAYERWISE_ENGINES = frozenset({"torch"})
 """Its layers are run one by one, in Python."""
+_FIXED_ROPES = {"default", "linear", "yarn", "llama3"}
+"""Others rotate by the length of the batch at hand, so that a score would depend on its neighbours."""
+
+
+def check_causal(checkpoint: Checkpoint) -> None:
+    """Raises ModelError where a layer would attend otherwise than to all that stands before.
+
+    For families whose config is transformers' own.
+    """
+    config = checkpoint.config
+    if config.flag("use_sliding_window"):
+        raise config.wrong("use_sliding_window", "is not run here")
+    if set(config.texts("layer_types")) - {"full_attention"}:
+        raise config.wrong("layer_types", "full_attention is run here alone")
+    if config.flag("use_bidirectional_attention") or config.flag("is_causal") is False:
+        raise config.wrong("use_bidirectional_attention", "is not run here, causal attention is")
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = config.object(name)
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind not in _FIXED_ROPES:
+            raise config.wrong(name, f"{kind!r} is not run here")
 
 
 class HeadedDecoder:
@@ -37,6 +59,8 @@ class HeadedDecoder:
         score_cap: float | None = None,
     ) -> None:
         """heads: (cutoffs, width) float32. score_cap: bounds scores by tanh, as Gemma 2 does its logits."""
+        # It alone is causal without a mask, whatever config.json asks for.
+        backbone.set_attn_implementation("sdpa")
         device = Device(config, backbone.config)
         self._loop = BatchLoop(device)
         self._heads = heads.to(device.torch)

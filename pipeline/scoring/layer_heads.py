@@ -28,12 +28,33 @@ def cutoff_layers(checkpoint: Checkpoint, config: ScorerConfig) -> list[int]:
 
 def layers_with_heads(checkpoint: Checkpoint) -> range:
     published = checkpoint.config
-    return range(published["start_layer"], published["num_hidden_layers"] + 1, published.get("layer_sep", 1))
+    first, last = (published.required_integer(name) for name in ("start_layer", "num_hidden_layers"))
+    if first > last:
+        raise published.wrong("start_layer", f"is {first}, of {last} layers")
+    return range(first, last + 1, published.integer("layer_sep", least=1) or 1)
+
+
+def backbone_config(config_class: Any, checkpoint: Checkpoint, same: str, layers: int, **more: Any) -> Any:
+    """The backbone's config in transformers: what config.json says of the fields `same`, and its rotary base.
+
+    Raises ModelError where transformers does not take it.
+    """
+    published = checkpoint.config
+    for name in ("rope_scaling", "rope_parameters"):
+        if published.fields.get(name) is not None:
+            raise published.wrong(name, "is not run here, rope_theta is")
+    theta = published.required_number("rope_theta") if "rope_theta" in published.fields else 10_000.0
+    fields = {name: published.fields[name] for name in same.split() if name in published.fields}
+    rope = {"rope_type": "default", "rope_theta": theta}
+    try:
+        return config_class(**fields, num_hidden_layers=layers, rope_parameters=rope, **more)
+    except Exception as error:  # of whatever class its checks are
+        raise published.unfit(error) from error
 
 
 def with_layer_heads(pretrained_class: Any, backbone_class: Any, checkpoint: Checkpoint) -> Any:
     """A class to load the checkpoint into, its parts named as in the file and as adapters name them."""
-    width, count = checkpoint.config["hidden_size"], len(layers_with_heads(checkpoint))
+    width, count = checkpoint.config.required_integer("hidden_size"), len(layers_with_heads(checkpoint))
 
     # transformers' classes come in as values, which a type checker can't follow.
     class WithLayerHeads(pretrained_class):  # type: ignore[misc]

@@ -31,7 +31,8 @@ _LAYOUTS = {
 
 def can_pack(model: Any, device: torch.device) -> bool:
     """On a GPU, a call for each run of lengths would cost more than padding does."""
-    return device.type == "cpu" and model.config.model_type in _LAYOUTS
+    known = model.config.model_type in _LAYOUTS and not model.config.is_decoder
+    return device.type == "cpu" and known
 
 
 class PackedClassifier:
@@ -56,6 +57,7 @@ class PackedClassifier:
             input_ids=ids[real][None],
             position_ids=self._positions(ids)[real][None],
             runs=list(zip(*runs, strict=True)),
+            return_dict=True,
             **{name: values[real][None] for name, values in more.items()},
         ).logits
         return result

@@ -20,6 +20,7 @@ from pipeline.scoring.encoding import (
     token_ids,
     with_instruction,
 )
+from pipeline.scoring.tokenizer_files import token_text
 from pipeline.scoring.truncation import Truncation, check_positions
 
 PROMPT_OPTIONS = frozenset(
@@ -52,7 +53,8 @@ class PromptEncoder:
         self._separator = self._ids("\n")
         prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
         self._end = np.concatenate([self._separator, prompt])
-        self.max_length = checkpoint.length_limit(config.max_length, otherwise=512)
+        own = checkpoint.tokenizer_max_length
+        self.max_length = checkpoint.length_limit(config.max_length, min(512, own or 512))
         self._max_positions = checkpoint.max_positions
         # The reference leaves the prompt out of max_length, and adds its room to the passage's.
         published = config.truncation == "flag_embedding"
@@ -94,24 +96,24 @@ class PromptEncoder:
 
 
 def first_token(checkpoint: Checkpoint, text: str) -> int:
-    """The id with which `text` begins."""
-    return int(token_ids(checkpoint.tokenizer, [text])[text][0])
+    """The id with which `text` begins. Raises ModelError where the tokenizer has none for it."""
+    ids = token_ids(checkpoint.tokenizer, [text])[text]
+    unknown = getattr(checkpoint.tokenizer.model, "unk_token", None)
+    if not len(ids) or (unknown is not None and ids[0] == checkpoint.tokenizer.token_to_id(unknown)):
+        raise ModelError(f"{checkpoint.name}: its tokenizer has no token for {text!r}")
+    return int(ids[0])
 
 
 def _bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> list[int]:
     """The begin token, unless the tokenizer has none or pads with it."""
-    names = checkpoint.read_json("tokenizer_config.json")
-    bos, pad = (_content(names.get(name)) for name in ("bos_token", "pad_token"))
+    names = checkpoint.read_object("tokenizer_config.json")
+    bos, pad = (token_text(names, name, names.fields.get(name)) for name in ("bos_token", "pad_token"))
     if bos is None or bos == pad:
         return []
     token = tokenizer.token_to_id(bos)
     if token is None:
         raise ModelError(f"{checkpoint.name}: tokenizer.json lacks the begin token {bos!r}")
     return [token]
-
-
-def _content(token: str | dict[str, str] | None) -> str | None:
-    return token["content"] if isinstance(token, dict) else token
 
 
 def _or(instruction: str | None, default: str) -> str:

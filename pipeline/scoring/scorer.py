@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.errors import ConfigError, ScoringError
+from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
-from pipeline.scoring.device import resolve_device
+from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.encoding import EncodedPairs, Role
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -25,13 +25,15 @@ from pipeline.scoring.family import (
     load_family,
 )
 from pipeline.scoring.truncation import best_windows
+from pipeline.scoring.weights import check_adapter
 
 
 @dataclass(frozen=True)
 class RankedPassage:
     rank: int
-    """1-based."""
+    """1-based, by the raw score."""
     score: float
+    """As the config shows it: with `normalize` a sigmoid, which can be equal where the raw score is not."""
     index: int
     """Position among the passages handed in."""
     passage: str
@@ -46,7 +48,8 @@ class Scored(NamedTuple):
     """What became of encoded pairs. `pairs` below is their number, in their order."""
 
     scores: npt.NDArray[np.float32]
-    """(pairs,), or (pairs, cutoffs) where several cutoff layers are asked for; all finite."""
+    """Raw: what passages are ranked by, whatever `normalize` says. All finite; (pairs,), or (pairs, cutoffs)
+    where several cutoff layers are asked for."""
     windows: npt.NDArray[np.int32]
     """The number of the passage's best window, 0 for the first; of the same shape."""
     tokens: int
@@ -67,12 +70,15 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig) -> None:
         """Raises ModelError or ConfigError where the checkpoint or an option does not fit."""
+        if not isinstance(config, ScorerConfig):
+            raise ConfigError(f"a Scorer takes a config: write Scorer(ScorerConfig(model={config!r}))")
         self.config = config
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self._engine = load_engine(self._family, config)
-        self.checkpoint.check_weights()
+        if self.adapter is not None:
+            check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
@@ -102,7 +108,32 @@ class Scorer:
     @cached_property
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
-        return self._family.load_model(self.checkpoint, self.config, self._engine)
+        try:
+            model = self._family.load_model(self.checkpoint, self.config, self._engine)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"{self.checkpoint.name}: its weights don't fit in the memory of the device"
+            ) from error
+        self._try(model)
+        return model
+
+    def _try(self, model: Model) -> None:
+        """Score two pairs of different lengths: what fails for all pairs is the model's fault, not theirs."""
+        try:
+            encoded = self.encode([("a", "b"), ("what is it?", "it is this, and that as well")])
+        except ScoringError:
+            return  # limits are so tight that even these don't fit
+        try:
+            scores = model.forward(encoded.sequences, encoded.inputs).scores
+        except ScoringError as error:
+            raise ModelError(f"{self.checkpoint.name}: scores no pair: {error.reason}") from error
+        if not np.isfinite(scores).any():
+            raise ModelError(
+                f"{self.checkpoint.name}: its scores are {scores.flat[0]}; are its weights whole, and is"
+                f" dtype {self.config.dtype} wide enough for them?"
+            )
 
     def load_network(self) -> torch.nn.Module:
         """The network as published, for training or export: a new one each time, with gradients.
@@ -158,22 +189,28 @@ class Scorer:
         strategy = long_passages.strategy if long_passages is not None else "first"
         counts = encoded.pairs["windows"].to_numpy()
         scores, windows = best_windows(scores[once.places], counts, strategy)
-        scores = sigmoid(scores) if self.config.normalize else scores
         return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)
+
+    def shown(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The raw scores of `forward` as the config shows them: through a sigmoid where `normalize` says so.
+
+        Rank first: in float32 the sigmoid makes one value of many.
+        """
+        return sigmoid(scores) if self.config.normalize else scores
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
 
         Several cutoff layers give one column each: (pairs, cutoffs).
         """
-        return self.forward(self.encode(pairs)).scores
+        return self.shown(self.forward(self.encode(pairs)).scores)
 
     def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
         """One embedding a text, (texts, width), in input order; equal texts are embedded once.
 
-        Instruction and prompts go before a text as in a pair, and the inner product of a query's and a
-        passage's embedding is their score. Raises ConfigError where the family does not embed, ScoringError
-        for what is not text, does not fit, or has no finite embedding.
+        Instruction and prompts go before a text as in a pair, and a pair's score is the similarity
+        that the checkpoint names of its query's and its passage's embedding. Raises ConfigError where the
+        family does not embed, ScoringError for what is not text, does not fit, or has no finite embedding.
         """
         self._check_embeds(role)
         for index, text in enumerate(texts):
@@ -209,7 +246,7 @@ class Scorer:
             )
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
-        """The passages, best first; equal scores keep the order they came in."""
+        """The passages, best first by their raw scores; equal ones keep the order they came in."""
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
         encoded = self.encode([(query, passage) for passage in passages])
@@ -218,12 +255,12 @@ class Scorer:
             raise ConfigError(
                 "cutoff_layers: passages rank by one score; ask for one layer", field="cutoff_layers"
             )
-        order = input_order(scored.scores)[:top_k]
+        order, shown = input_order(scored.scores)[:top_k], self.shown(scored.scores)
         cuts = encoded.pairs.select(["query_cut", "passage_cut"]).to_pylist()
         return [
             RankedPassage(
                 rank=rank,
-                score=float(scored.scores[index]),
+                score=float(shown[index]),
                 index=int(index),
                 passage=passages[index],
                 window=int(scored.windows[index]),

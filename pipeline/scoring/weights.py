@@ -1,16 +1,19 @@
 """Load weights: safetensors only, in a dtype of our choice, with a LoRA adapter merged in."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import Checkpoint, find_adapter
 from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.weight_files import read_header
+
+_ADAPTER = "adapter_model.safetensors"
 
 
 def load_weights(
@@ -25,9 +28,10 @@ def load_weights(
 
     model_config: the architecture, where transformers does not know the one in config.json.
     transformers 5 keeps the dtype of the file, and a float16 model crawls on a CPU. Raises ModelError where
-    weights are missing that don't start with one of `unused`: transformers would make them up, and scores
-    would be noise.
+    weights are of another shape, or missing and don't start with one of `unused`: transformers would make
+    them up, and scores would be noise.
     """
+    _ = checkpoint.stored_tensors  # what is wrong with the files is told by file
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Layers above the last cutoff are left in the file on purpose; what is missing is refused below.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -37,11 +41,17 @@ def load_weights(
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=checkpoint.trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are told below, by name
             output_loading_info=True,
             **({"config": model_config} if model_config is not None else {}),
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{checkpoint.name}: {error}") from error
+    except Exception as error:  # a library is missing, a config is odd, memory is short
+        raise ModelError(f"{checkpoint.name}: can't be loaded: {_in_short(error)}") from error
+    for key, stored, needed in sorted(loading["mismatched_keys"]):
+        raise ModelError(
+            f"{checkpoint.name}: {key} has the shape {tuple(stored)} in the weights; the model of config.json"
+            f" needs {tuple(needed)}"
+        )
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
     if missing:
         raise ModelError(
@@ -51,38 +61,58 @@ def load_weights(
     return model if adapter is None else _merge_adapter(model, adapter)
 
 
+def check_adapter(adapter: Checkpoint) -> None:
+    """Raises ModelError where its files are not those of an adapter. Loads nothing."""
+    file = adapter.path / _ADAPTER
+    if not file.is_file():
+        raise _of_adapter(adapter, f"no {_ADAPTER} in {adapter.path}")
+    try:
+        read_header(file)
+        adapter.read_object("adapter_config.json")
+    except ModelError as error:
+        raise _of_adapter(adapter, error.message) from error
+
+
 def _merge_adapter(model: Any, adapter: Checkpoint) -> Any:
     try:
         import peft  # noqa: PLC0415  (an extra, for those who use it)
     except ImportError as error:
         raise ModelError("peft_path needs peft: pip install 'rayrank[peft]'", field="peft_path") from error
-    file = adapter.path / "adapter_model.safetensors"
-    if not file.is_file():
-        raise _of_adapter(adapter, f"no adapter_model.safetensors in {adapter.path}")
+    check_adapter(adapter)
+    file = adapter.path / _ADAPTER
     try:
-        settings = peft.PeftConfig.from_pretrained(str(adapter.path))
-        if not isinstance(settings, peft.LoraConfig):
-            kind = settings.peft_type.value
-            raise _of_adapter(adapter, f"is {kind}, LoRA is needed")
-        weights = _of_loaded_layers(load_file(file), model)
-        if any("embed_tokens" in key or "lm_head" in key for key in weights):
-            _untie(model)
-        if settings.task_type == "CAUSAL_LM":
-            settings.task_type = None  # it would ask the model for what generation needs
-        wrapped = peft.get_peft_model(model, settings)
-        loading: Any = peft.set_peft_model_state_dict(wrapped, weights)
-        # peft leaves what has no counterpart as it was made up, with no more than a warning.
-        if loading.unexpected_keys:
-            raise _of_adapter(adapter, f"{loading.unexpected_keys[0]} fits no weight of the checkpoint")
-        missing = [key for key in loading.missing_keys if "lora_" in key]
-        if missing:
-            raise _of_adapter(adapter, f"{file.name} lacks {missing[0]}")
-        return wrapped.merge_and_unload()
+        return _merged(peft, model, adapter, file)
+    except ModelError:
+        raise
     except KeyError as error:
         raise _of_adapter(adapter, f"{file.name} or its config lacks {error}") from error
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        shown = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-        raise _of_adapter(adapter, shown) from error
+    except Exception as error:  # peft and what is below it raise whatever they like
+        raise _of_adapter(adapter, _in_short(error)) from error
+
+
+def _merged(peft: Any, model: Any, adapter: Checkpoint, file: Path) -> Any:
+    settings = peft.PeftConfig.from_pretrained(str(adapter.path))
+    if not isinstance(settings, peft.LoraConfig):
+        raise _of_adapter(adapter, f"is {settings.peft_type.value}, LoRA is needed")
+    weights = _of_loaded_layers(load_file(file), model)
+    if any("embed_tokens" in key or "lm_head" in key for key in weights):
+        _untie(model)
+    if settings.task_type == "CAUSAL_LM":
+        settings.task_type = None  # it would ask the model for what generation needs
+    wrapped = peft.get_peft_model(model, settings)
+    loading = peft.set_peft_model_state_dict(wrapped, weights)
+    # peft leaves what has no counterpart as it was made up, with no more than a warning.
+    if loading.unexpected_keys:
+        raise _of_adapter(adapter, f"{loading.unexpected_keys[0]} fits no weight of the checkpoint")
+    missing = [key for key in loading.missing_keys if "lora_" in key]
+    if missing:
+        raise _of_adapter(adapter, f"{file.name} lacks {missing[0]}")
+    return wrapped.merge_and_unload()
+
+
+def _in_short(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:400]}"
 
 
 def _of_adapter(adapter: Checkpoint, reason: str) -> ModelError:

@@ -11,9 +11,9 @@ from pipeline import log
 from pipeline.errors import InputError
 from pipeline.tables.config import InputConfig
 from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
+from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
-from pipeline.tables.input.json_values import common_type
 from pipeline.tables.input.layout import Layout, scan_schema
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
@@ -56,7 +56,8 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
-    types = _Types(lenient=table_format.TRAITS.rows_name_columns)
+    names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
+    types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
     shards = tuple(cut_shards(map(types.add, _scans(table.files, table_format, layout)), shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
@@ -144,37 +145,43 @@ def _scans(files: list[SourceFile], table_format: CandidateFormat, layout: Layou
 class _Types:
     """The types that all files agree on."""
 
-    def __init__(self, lenient: bool) -> None:
-        """lenient: kept values of any two types have one in common, as JSON's do."""
-        self._lenient = lenient
-        self._first: FileScan | None = None
-        self._kept: dict[str, pa.DataType] = {}
+    def __init__(self, names: dict[str, str], *, lenient: bool) -> None:
+        """names: ours to the table's; lenient: kept values of any types have one in common, as JSON's do."""
+        self._names, self._lenient = names, lenient
+        self._types: dict[str, pa.DataType] = {}
+        self._places: dict[str, str] = {}
+        """Of each column, the file whose type it has."""
+        self._seen: pa.Schema | None = None
 
     def add(self, scan: FileScan) -> FileScan:
-        """Pass the scan on. Raises InputError where its types differ from the first file's."""
-        if self._first is not None and scan.schema == self._first.schema:
+        """Pass the scan on. Raises InputError where its types and the other files' have none in common."""
+        if scan.schema == self._seen:
             return scan
-        kept = {field.name: field.type for field in scan.schema.field("kept").type}
-        if self._first is None:
-            self._first, self._kept = scan, kept
-        ids_differ = any(
-            scan.schema.field(name) != self._first.schema.field(name) for name in ("query_id", "passage_id")
-        )
-        if ids_differ or (kept != self._kept and not self._lenient):
-            raise InputError(
-                f"{scan.file.url}: columns are of other types ({_types(scan.schema)}) than in"
-                f" {self._first.file.url} ({_types(self._first.schema)})"
-            )
-        self._kept = {name: common_type(self._kept[name], kind) for name, kind in kept.items()}
+        self._seen = scan.schema
+        for name, kind in _columns(scan.schema):
+            known = self._types.setdefault(name, kind)
+            place = self._places.setdefault(name, scan.file.url)
+            together = self._together(name, known, kind)
+            if together is None:
+                raise InputError(
+                    f"{scan.file.url}: column {self._names[name]!r} is {kind}, and {known} in {place};"
+                    " write it in one type"
+                )
+            if together != known:
+                self._types[name], self._places[name] = together, scan.file.url
         return scan
 
+    def _together(self, name: str, known: pa.DataType, kind: pa.DataType) -> pa.DataType | None:
+        if self._lenient and name not in ("query_id", "passage_id"):
+            return json_values.common_type(known, kind)
+        return arrow_types.common_type(known, kind)
+
     def schema(self) -> pa.Schema:
-        """Of the whole table; a kept column without any value is text."""
-        assert self._first is not None
-        kept = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in self._kept.items()}
-        first = self._first.schema
-        return scan_schema(first.field("query_id").type, first.field("passage_id").type, kept)
+        """Of the whole table; a column without any value is text."""
+        types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in self._types.items()}
+        return scan_schema(types.pop("query_id"), types.pop("passage_id"), types)
 
 
-def _types(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema if field.type != pa.struct([]))
+def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    for each in (schema.field("query_id"), schema.field("passage_id"), *schema.field("kept").type):
+        yield each.name, each.type

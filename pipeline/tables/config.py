@@ -76,8 +76,8 @@ class WholeTableConfig(BaseModel):
     path: str = Field(min_length=1)
     """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
     format: str = "parquet"
-    """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, or tabs and no
-    quotes where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
+    """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, or without
+    them and with tabs where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
     header: tuple[str, ...] | None = Field(default=None, strict=False)
     """tsv only: the columns' names, for files that have no line with them."""
 

@@ -4,7 +4,8 @@ run (a row a kept candidate, a query's rows together in rank order):
     query_id, passage_id: as they came; score: float32, higher is better; rank: int32, 1-based;
     query_cut, passage_cut: int32, tokens that the model did not see; window: int32, the number of the
     passage's window that scored best, from 0; score_N: float32, the score after layer N, where several cutoff
-    layers are asked for (`score` is the last one's); kept columns
+    layers are asked for (`score` is the last one's); raw_score: float32, what `score` is the sigmoid of and
+    what ranks, where scores are normalized; kept columns
 rejects (a row a candidate that could not be scored):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
     nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+RAW_SCORE = "raw_score"
 RUN_COLUMNS = ("query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window")
 
 REASONS = {
@@ -60,22 +62,27 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
 
 
 def run_schema(
-    query_id: pa.DataType, passage_id: pa.DataType, layer_scores: Sequence[str], kept: pa.StructType
+    query_id: pa.DataType, passage_id: pa.DataType, more_scores: Sequence[str], kept: pa.StructType
 ) -> pa.Schema:
-    results = {field.name: field.type for field in result_schema(layer_scores)}
+    results = {field.name: field.type for field in result_schema(more_scores)}
     types = results | {"query_id": query_id, "passage_id": passage_id, "rank": pa.int32()}
-    return pa.schema([*((name, types[name]) for name in (*RUN_COLUMNS, *layer_scores)), *kept])
+    return pa.schema([*((name, types[name]) for name in (*RUN_COLUMNS, *more_scores)), *kept])
 
 
-def result_schema(layer_scores: Sequence[str]) -> pa.Schema:
-    """What scoring gives for a pair, in any order of pairs."""
+def result_schema(more_scores: Sequence[str]) -> pa.Schema:
+    """What scoring gives for a pair, in any order of pairs. more_scores: columns beside `score`."""
     cuts = [(name, pa.int32()) for name in ("query_cut", "passage_cut", "window")]
-    return pa.schema([("score", pa.float32()), *cuts, *((name, pa.float32()) for name in layer_scores)])
+    return pa.schema([("score", pa.float32()), *cuts, *((name, pa.float32()) for name in more_scores)])
 
 
-def score_columns(cutoff_layers: Sequence[int]) -> list[str]:
+def layer_columns(cutoff_layers: Sequence[int]) -> list[str]:
     """The columns of the scores after each of several cutoff layers; none for one."""
     return [f"score_{layer}" for layer in cutoff_layers] if len(cutoff_layers) > 1 else []
+
+
+def score_columns(cutoff_layers: Sequence[int], *, normalized: bool) -> list[str]:
+    """All columns of scores that a run has beside `score`."""
+    return [*layer_columns(cutoff_layers), *([RAW_SCORE] if normalized else [])]
 
 
 def is_id(data_type: pa.DataType) -> bool:

@@ -15,9 +15,9 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.format import whole_format
+from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_files
-from pipeline.tables.input.json_values import common_type
 from pipeline.tables.input.layout import WholeLayout, require_columns
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableScan, Types
@@ -45,6 +45,10 @@ class Source:
     def described(self) -> str:
         return f"{len(self.files)} files, about {self.rows} rows, {self.size_bytes / 2**20:.1f} MiB"
 
+    def with_type(self, column: str, data_type: pa.DataType) -> "Source":
+        """The same, this column read in another type that holds its values."""
+        return replace(self, types=self.types | {column: data_type})
+
     @property
     def layout(self) -> WholeLayout:
         return _layout(self.config)
@@ -62,7 +66,7 @@ def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> So
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config))))
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
-    merge = _merged_types if table_format.TRAITS.rows_name_columns else _equal_types
+    merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
     types = merge(named)
     for url, present in named:
         require_columns(url, needed, list(present), f"{field}.columns")
@@ -115,18 +119,29 @@ def _sampled_bytes(source: Source) -> int:
 def _merged_types(files: list[tuple[str, Types]]) -> Types:
     """Of all files, whose columns come and go and have a type in common."""
     names = dict.fromkeys(name for _, types in files for name in types)
-    return {name: reduce(common_type, (types[name] for _, types in files if name in types)) for name in names}
+    return {
+        name: reduce(json_values.common_type, (types[name] for _, types in files if name in types))
+        for name in names
+    }
 
 
-def _equal_types(files: list[tuple[str, Types]]) -> Types:
-    """Of all files. Raises InputError where they differ."""
+def _common_types(files: list[tuple[str, Types]]) -> Types:
+    """Of all files. Raises InputError where columns differ, or have no type in common."""
+    first_url, first_types = files[0] if files else ("", {})
+    common, places = dict(first_types), dict.fromkeys(first_types, first_url)
     for url, types in files[1:]:
-        first_url, first_types = files[0]
-        for name in [*first_types, *types]:
-            if types.get(name) != first_types.get(name):
-                has, had = (of.get(name) or "not there" for of in (types, first_types))
-                raise InputError(f"{url}: column {name!r} is {has}, and {had} in {first_url}")
-    return files[0][1] if files else {}
+        for name in [*common, *types]:
+            has, had = types.get(name), common.get(name)
+            together = has and had and arrow_types.common_type(had, has)
+            if together is None:
+                has, had = (kind or "not there" for kind in (has, had))
+                raise InputError(
+                    f"{url}: column {name!r} is {has}, and {had} in {places.get(name, first_url)};"
+                    " write it in one type"
+                )
+            if together != had:
+                common[name], places[name] = together, url
+    return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in common.items()}
 
 
 def _check_types(source: Source, texts: set[str]) -> None:

@@ -15,6 +15,10 @@ from pipeline.errors import InputError, RayrankError
 
 def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     """What fsspec makes of it. Raises `error_class` where no file system fits or it can't be reached."""
+    if "::" in url and "://" not in url:
+        # fsspec chains file systems with it, and would go to what stands before: the path is meant.
+        fs = LocalFileSystem()
+        return fs, fs._strip_protocol(url)
     try:
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as missing:

@@ -18,7 +18,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes, read_run_shards
-from pipeline.tables.schema import score_columns
+from pipeline.tables.schema import layer_columns
 from pipeline.verification.published import BARE, CAPITALS, PUBLISHED
 
 SERVICE_KEY = "RAYRANK_API_KEY"
@@ -103,9 +103,9 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
     )
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
     flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
-    columns = score_columns(config.scorer.cutoff_layers or ()) or ["score"]
+    columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
-    for shard in read_run_shards(Directory(output.path)):
+    for _, shard in read_run_shards(Directory(output.path)):
         scores[shard["passage_id"].to_numpy()] = np.stack(
             [shard[name].to_numpy() for name in columns], axis=1
         )

@@ -81,6 +81,8 @@ def call(body: RerankRequest) -> Call:
 
 
 def v1_call(body: jina.RerankRequest) -> Call:
+    if body.top_n == 0:  # vLLM's on this path; Cohere's begins at 1
+        raise Problem("invalid", "top_n: Input should be greater than or equal to 1", "top_n")
     return _call(body.model, body.query, body.passages, Limits())
 
 

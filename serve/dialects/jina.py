@@ -34,7 +34,8 @@ _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "ti
 class RerankRequest(vllm.Options):
     query: str
     documents: Documents = Field(json_schema_extra=ONE_OR_MORE)
-    top_n: int | None = Field(default=None, ge=1)
+    top_n: int | None = Field(default=None, ge=0)
+    """Null or 0: all, as vLLM's clients mean it."""
     return_documents: bool | None = None
     """Null: true, as in Jina's specification."""
     truncation: bool | None = None
@@ -102,7 +103,7 @@ def response(body: RerankRequest, answer: Answer) -> RerankResponse:
                 relevance_score=score,
                 document=Document(text=passages[index]) if with_text else None,
             )
-            for index, score in answer.ranked(body.top_n)
+            for index, score in answer.ranked(body.top_n or None)
         ],
     )
 

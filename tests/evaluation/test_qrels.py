@@ -41,6 +41,17 @@ def test_beir_qrels_are_known_by_their_header(tmp_path: Path, mark: str) -> None
         ("q1 0 d\n", "qrels line 1: not `query iteration passage relevance`"),
         ("q1 0 d 1\nq1 0 d one\n", "qrels line 2: not `query iteration passage relevance`"),
         ("", "qrels: no judgments in it"),
+        ("q1 0 d 1.0\n", "qrels line 1: not `query iteration passage relevance`, with an integer at the end"),
+        (
+            "q1 0 d 1\nq2 0 d 1\nq1 1 d 1\n",
+            "line 3: judges passage 'd' of query 'q1' a second time, after line 1",
+        ),
+        ("q1 0 d 4000000000\n", "qrels line 1: relevance 4000000000 is beyond"),
+        (
+            "query-id\tcorpus-id\tscore\nq\td\t1\nq\td\t0\n",
+            "qrels line 3: judges passage 'd' of query 'q' a second time, after line 2",
+        ),
+        ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", "qrels line 2: not `query, tab, passage"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:

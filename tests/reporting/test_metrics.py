@@ -77,6 +77,14 @@ def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
     assert len({name for name in seen if "le=" not in name}) == 12
 
 
+def test_an_output_of_any_name_is_a_label(endpoint: str) -> None:
+    Metrics("/输出/a b#\n", shards=1, done=0, pairs=5, actors=1).add(report(pairs=5))
+    Metrics(f"/{'x' * 250}/{'y' * 250}", shards=1, done=0, pairs=6, actors=1).add(report(pairs=6))
+    names = ("/%E8%BE%93%E5%87%BA/a b#%0A", f"/{'x' * 250}/{'y' * 250}")
+    expected = {f'ray_rayrank_pairs_total{{output="{name}"}}': 5.0 + at for at, name in enumerate(names)}
+    wait_for(endpoint, expected)
+
+
 def test_jobs_of_one_cluster_are_told_apart(endpoint: str) -> None:
     for output, pairs in (("out/a", 7), ("out/b", 9)):
         Metrics(output, shards=1, done=0, pairs=pairs, actors=1).add(report(pairs=pairs))

@@ -1,7 +1,10 @@
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from ray._private.label_utils import validate_label_selector
 
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
@@ -67,6 +70,18 @@ def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
         (
             ("scorer.cutoff_layers=[3, 4]", "output.keep_columns={score_4: x}"),
             "output.keep_columns: the run has a score_4 of its own",
+        ),
+        (
+            ("scorer.normalize=true", "output.keep_columns.raw_score=x"),
+            "output.keep_columns: the run has a raw_score of its own",
+        ),
+        (
+            ("actors.label_selector.区=a",),
+            "--set: actors.label_selector: 区: a is no selector of Ray's labels",
+        ),
+        (
+            ("actors.label_selector.zone=a b!",),
+            "actors.label_selector: zone: ab! is no selector of Ray's labels",
         ),
     ],
 )
@@ -165,3 +180,18 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
 )
 def test_wrong_dates_are_named(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
     assert message in refuse(tmp_path, text, *overrides)
+
+
+LABELS = ["a", "A-1_b.c", "-a", "a-", "", "a" * 63, "a" * 64, "é", "a b", "x/y", "x.y/z", "/z", "z/", "x/y/z"]
+SELECTORS = [*LABELS, "!a", "in(a,b)", "!in(a)", "in()", "in(a", "!!a", "(a)", "in(a,é)"]
+
+
+def test_label_selectors_are_refused_where_ray_would() -> None:
+    for key, value in product(LABELS, SELECTORS):
+        is_rays = validate_label_selector({key: value.replace(" ", "")}) is None
+        try:
+            ActorsConfig(label_selector={key: value})
+            taken = True
+        except ValidationError:
+            taken = False
+        assert taken == is_rays, (key, value)

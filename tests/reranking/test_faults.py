@@ -96,11 +96,11 @@ def test_credentials_that_expire_are_fetched_anew(
 
     def expire() -> None:
         give("key2", "secret2", timedelta(hours=1))
-        Timer(0.5, faults.expired_keys.add, ["key"]).start()  # what is on its way is still let in
+        Timer(1.5, faults.expired_keys.add, ["key"]).start()  # what is on its way is still let in
 
     give("key", "secret", timedelta(seconds=5))
     (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {shlex.quote(str(file))}\n")
-    faults.slow, faults.slow_s = 1.0, 0.05  # the job outlives the first ones
+    faults.slow, faults.slow_s = 1.0, 0.1  # the job outlives the first ones
     faults.once("_manifest/done/shard", expire)
     profile = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
     with store_with(faults, **profile, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None):

@@ -1,6 +1,7 @@
 """The job, from a table to a run, in this process; executors/test_ray_data.py has it on Ray."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.executors import here
-from tests.conftest import MINILM, TINY, golden_cases
+from tests.conftest import MINILM, ROOT, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
+from tests.scoring.checkpoints import make_qwen3, make_saturated
 
 MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
 
@@ -69,6 +71,32 @@ def test_several_cutoff_layers_are_columns(table: Path) -> None:
     assert [*run[0]][-4:] == ["score_2", "score_6", "score_4", "number"]
 
 
+def test_columns_of_any_name_are_kept(table: Path) -> None:
+    names = {
+        "名": "列.x",
+        "a.b": "c d",
+        "": "e",
+        "query": "",
+        "kept": "kept",
+        "file": 'q"\n',
+        "Score": "rank",
+    }
+    for part in (0, 16):
+        file = table / f"part-{part // 16}.parquet"
+        rows = pq.read_table(file).to_pylist()
+        values = [{column: f"{column} {row['n']}" for column in names.values()} for row in rows]
+        renamed = [
+            {"查询": row.pop("query"), **row, **value} for row, value in zip(rows, values, strict=True)
+        ]
+        pq.write_table(pa.Table.from_pylist(renamed), file)
+    source = {"path": str(table), "columns": {"query": "查询"}}
+    flow.run(config(table, input=source, output={"keep_columns": names | {"number": "n"}}))
+    for row in pq.read_table(table.parent / "out/run").to_pylist():
+        assert {name: row[name] for name in names} == {
+            name: f"{column} {row['number']}" for name, column in names.items()
+        }
+
+
 def test_long_passages_tell_which_window_won(table: Path) -> None:
     windows = {"strategy": "max", "window": 64, "stride": 32}
     flow.run(config(table, scorer={"long_passages": windows}))
@@ -101,7 +129,13 @@ def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> Non
 def test_a_finished_job_is_not_touched(table: Path) -> None:
     first = flow.run(config(table))
     before = {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")}
-    assert flow.run(config(table, actors={"min": 1, "max": 2})) == first
+    again = flow.run(config(table, actors={"min": 1, "max": 2}))
+    assert again.model_dump() == first.model_dump()
+    assert re.match(
+        r"Finished before, at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing was done now.\n32 pairs",
+        again.as_text(),
+    )
+    assert first.as_text().startswith("32 pairs")
     assert {path: path.stat().st_mtime_ns for path in (table.parent / "out").rglob("*")} == before
 
 
@@ -184,12 +218,33 @@ def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytes
         flow.run(config(table))
 
 
+DECODERS = [f"{TINY}-v2-gemma", f"{TINY}-v2-minicpm-layerwise", f"{TINY}-v2.5-gemma2-lightweight"]
+
+
+@pytest.mark.parametrize("model", [TINY, *DECODERS, "qwen3", MINILM], ids=lambda model: Path(model).name)
+def test_a_dry_run_counts_the_tokens_that_the_job_reads(tmp_path: Path, model: str) -> None:
+    """On the sample table: texts that are embedded once, queries that decoders read once, equal pairs."""
+    sample = str(ROOT / "examples/candidates/part-0.parquet")
+    model = str(make_qwen3(tmp_path / "qwen3")) if model == "qwen3" else model
+    scorer = {"model": model, "max_batch_tokens": 1024, "max_length": 256}
+    settings = config(tmp_path / "in", input={"path": sample}, scorer=scorer, shard_pairs=60)
+    found = re.search(r"tokens   about ([\d,]+) ", dry_run.describe(settings))
+    assert found is not None
+    assert int(found[1].replace(",", "")) == flow.run(settings).tokens
+
+
+def test_a_dry_run_leaves_out_what_is_reused(table: Path) -> None:
+    flow.run(config(table, "previous"))
+    text = dry_run.describe(config(table, reuse=str(table.parent / "previous")))
+    assert "tokens   about 0 (0 a pair, from 32 pairs)" in text
+
+
 def test_the_plan_is_told_without_scoring(table: Path) -> None:
     (table / "notes.txt").write_text("x")
     text = dry_run.describe(config(table))
     assert "2 files, 8 queries, 32 pairs" in text
     assert "4 of up to 8 pairs, 0 of them done" in text
-    assert "notes.txt: ends in none of .parquet, .pq" in text
+    assert "notes.txt: ends in none of .parquet," in text
     assert not (table.parent / "out").exists()
     flow.run(config(table))
     assert "4 of them done" in dry_run.describe(config(table))
@@ -254,6 +309,38 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
     )
     assert (again.reused, again.tokens) == (32, 0)
     assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
+
+
+def test_a_normalized_run_ranks_by_the_logits(table: Path) -> None:
+    """Also where scores come from a previous run, and in run.trec, which trec_eval orders by its scores."""
+    model = str(make_saturated(table.parent / "saturated", 40.0))
+    output = {"keep_columns": {"number": "n"}}
+    flow.run(config(table, "logits", scorer={"model": model}, output=output))
+    logits = pq.read_table(table.parent / "logits/run").to_pylist()
+    options = {"scorer": {"model": model, "normalize": True}, "output": {"trec_run": True} | output}
+    flow.run(config(table, "normalized", **options))
+    flow.run(config(table, "reusing", **options, reuse=str(table.parent / "normalized")))
+    for out in ("normalized", "reusing"):
+        run = pq.read_table(table.parent / out / "run").to_pylist()
+        assert {row["score"] for row in run} == {1.0}
+        assert [row["number"] for row in run] == [row["number"] for row in logits]
+        raw = [row["raw_score"] for row in run]
+        assert raw == pytest.approx([row["score"] for row in logits], abs=1e-4)
+        assert len(set(raw)) > 16
+        lines = [line.split() for line in (table.parent / out / "run.trec").read_text().splitlines()]
+        assert [np.float32(fields[4]) for fields in lines] == [np.float32(score) for score in raw]
+    flow.run(config(table, "best", scorer=options["scorer"], output={"top_k": 1} | output))
+    best = pq.read_table(table.parent / "best/run").to_pylist()
+    assert [row["number"] for row in best] == [row["number"] for row in logits if row["rank"] == 1]
+
+
+def test_normalized_scores_of_a_run_that_kept_no_logits_are_not_reused(table: Path) -> None:
+    options: dict[str, Any] = {"scorer": {"normalize": True}}
+    flow.run(config(table, "previous", **options))
+    for file in (table.parent / "previous/scores").iterdir():
+        pq.write_table(pq.read_table(file).drop_columns("raw_score"), file)
+    with pytest.raises(InputError, match=r"has no column 'raw_score'; leave reuse out"):
+        flow.run(config(table, reuse=str(table.parent / "previous"), **options))
 
 
 def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:

@@ -1,9 +1,11 @@
 """Tiny checkpoints with random weights, in the layout in which real ones are published."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -15,6 +17,7 @@ from transformers import (
 )
 
 from pipeline.scoring import Scorer
+from tests.conftest import TINY
 
 CORPUS = [
     "what is a panda? The giant panda is a bear native to China.",
@@ -152,6 +155,16 @@ def make_qwen3(path: Path, tied: bool = False) -> Path:
         initializer_range=0.3,
     )
     Qwen3ForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def make_saturated(path: Path, logit: float) -> Path:
+    """The tiny encoder with logits spread around `logit`, so that their sigmoids in float32 are all equal."""
+    shutil.copytree(TINY, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["classifier.out_proj.weight"] *= 3
+    tensors["classifier.out_proj.bias"] = tensors["classifier.out_proj.bias"] * 0 + logit
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     return path
 
 

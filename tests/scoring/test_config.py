@@ -1,7 +1,11 @@
-import pytest
-from pydantic import ValidationError
+import pickle
 
-from pipeline.scoring import ScorerConfig
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config_problems import reason_of
+from pipeline.errors import ConfigError
+from pipeline.scoring import Limits, LongPassages, ScorerConfig
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,70 @@ from pipeline.scoring import ScorerConfig
 def test_what_does_not_fit_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         ScorerConfig.model_validate({"model": "m", field: value})
+    fields: dict[str, object] = {"model": "m", field: value}
+    with pytest.raises(ConfigError, match=rf"^{field}: ") as caught:
+        ScorerConfig(**fields)  # type: ignore[arg-type]
+    assert caught.value.field == field
+    assert "http" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("use_fp16", "here it is dtype: float16"),
+        ("use_bf16", "here it is dtype: bfloat16"),
+        ("devices", "here it is device"),
+        ("batch_size", "here it is max_batch_tokens, which counts tokens"),
+        ("model_name_or_path", "here it is model"),
+        ("cache_dir", "here it is the environment's HF_HUB_CACHE"),
+        ("max_lenght", "did you mean max_length?"),
+        ("query_instruction_for_rerankin", "did you mean query_instruction_for_rerank?"),
+    ],
+)
+def test_names_that_people_bring_get_a_hint(name: str, here: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: there is no such field; ") as caught:
+        ScorerConfig(model="m", **{name: 1})  # type: ignore[arg-type]
+    assert str(caught.value).endswith(here)
+
+
+def test_a_field_like_no_other_gets_none() -> None:
+    with pytest.raises(ConfigError, match="zzz: there is no such field$"):
+        ScorerConfig(model="m", zzz=1)  # type: ignore[call-arg]
+
+
+def test_each_mistake_has_a_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ScorerConfig(max_length=0, long_passages={"strategi": "max"})  # type: ignore[call-arg, arg-type]
+    assert str(caught.value).splitlines() == [
+        "model: is required",
+        "max_length: Input should be greater than 0, not 0",
+        "long_passages.strategy: is required",
+        "long_passages.strategi: there is no such field; did you mean strategy?",
+    ]
+
+
+def test_a_value_without_a_name_is_told_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"name the fields: ScorerConfig\(model='org/name'\)"):
+        ScorerConfig("org/name")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="max_length: Input should be greater than 0"):
+        Limits(max_length=0)
+
+
+def test_a_part_of_another_config_is_described_with_its_place() -> None:
+    class Job(BaseModel):
+        scorers: dict[str, ScorerConfig | None]
+
+    with pytest.raises(ValidationError) as caught:
+        Job.model_validate({"scorers": {"one": {"model": "m", "fp16": True}}})
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == ("scorers", "one", "fp16")
+    assert reason_of(Job, problem).endswith("here it is dtype: float16")
+
+
+def test_a_config_travels_between_processes() -> None:
+    config = ScorerConfig(model="m", long_passages=LongPassages(strategy="max"))
+    assert pickle.loads(pickle.dumps(config)) == config
 
 
 def test_a_written_line_break_becomes_one() -> None:

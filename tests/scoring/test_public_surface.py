@@ -23,7 +23,7 @@ def test_the_scorer() -> None:
     public = {name for name in dir(scorer) if not name.startswith("_")}
     assert public == {
         "adapter", "checkpoint", "config", "embed", "encode", "encoder", "family", "fingerprint", "forward",
-        "load_network", "model", "normalizes", "rank", "score", "spans_read",
+        "load_network", "model", "normalizes", "rank", "score", "shown", "spans_read",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.device import Device
 from tests.conftest import MINILM, TINY, GoldenCase
-from tests.scoring.checkpoints import network_of
+from tests.scoring.checkpoints import make_saturated, network_of
 
 PUBLISHED = 1e-4
 
@@ -110,6 +110,21 @@ def test_rank_orders_best_first() -> None:
     assert [passage.index for passage in ranked] == np.argsort(-scores).tolist()
     assert all(passage.passage == passages[passage.index] for passage in ranked)
     assert model.rank("what is panda?", passages, top_k=2) == ranked[:2]
+
+
+@pytest.mark.parametrize(("logit", "shown"), [(40.0, 1.0), (-150.0, 0.0)])
+def test_rank_orders_by_logits_whose_sigmoids_are_equal(tmp_path: Path, logit: float, shown: float) -> None:
+    model = str(make_saturated(tmp_path / "model", logit))
+    passages = [f"passage {word} of the river" for word in ["north", "south", "east", "west", "up", "down"]]
+    pairs = [("a river", passage) for passage in passages]
+    logits = scorer(model=model).score(pairs)
+    assert len(set(logits)) == len(passages)
+    normalizing = scorer(model=model, normalize=True)
+    assert set(normalizing.score(pairs)) == {shown}
+    ranked = normalizing.rank("a river", passages)
+    assert [passage.index for passage in ranked] == np.argsort(-logits, kind="stable").tolist()
+    assert {passage.score for passage in ranked} == {shown}
+    assert normalizing.rank("a river", passages, top_k=2) == ranked[:2]
 
 
 def test_encoding_needs_no_weights() -> None:

@@ -104,7 +104,7 @@ def test_every_token_is_in_a_window(passage: int, room: int, window: int, stride
 
 
 def test_a_stride_above_the_window_is_refused() -> None:
-    with pytest.raises(ValueError, match="stride 9 is above window 8: no window would read between"):
+    with pytest.raises(ConfigError, match="stride 9 is above window 8: no window would read between"):
         LongPassages(strategy="max", window=8, stride=9)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from ray import serve as ray_serve
 
 from pipeline.errors import ConfigError
-from serve.app import ScoringReplica, build_app
+from serve.app import ScoringReplica, build_app, deployment_name
 from serve.config import ModelConfig, ReplicasConfig
 from tests.conftest import TINY
 from tests.own_ray import descendants, free_port, own_ray
@@ -126,6 +127,36 @@ async def load(url: str, body: dict[str, Any]) -> AsyncIterator[list[tuple[int, 
 def test_a_mistake_in_the_config_names_its_field() -> None:
     with pytest.raises(ConfigError, match=r"args.models.tiny.replicas.nim: .*not permitted"):
         build_app(arguments(nim=1))
+
+
+@pytest.mark.parametrize("name", ["tiny", "bge-reranker-v2-m3", "a.b_c", "x" * 64])
+def test_a_plain_model_names_its_deployment(name: str) -> None:
+    assert deployment_name(name) == name
+
+
+def test_a_model_of_any_name_has_a_deployment_that_serve_can_name() -> None:
+    names = ["重排", "重拍", "BAAI/bge-reranker-v2-m3", "a#b", "a b", "a\nb", "api", "x" * 500, ".", "🐼"]
+    made = [deployment_name(name) for name in names]
+    assert made[2].startswith("BAAI_bge-reranker-v2-m3-")
+    assert len({*made, "api"}) == len(names) + 1
+    for name in made:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name)
+    fields = arguments()["models"]["tiny"]
+    build_app({"models": dict.fromkeys(names, fields), "api": {"keys": "none"}})
+    for name in ("", "default"):
+        with pytest.raises(ConfigError, match=r"args.models: .* can't be a model's name"):
+            build_app({"models": {name: fields}, "api": {"keys": "none"}})
+
+
+def test_malformed_keys_are_refused_before_serve_would_try_them_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("équipe:short")
+    monkeypatch.setenv("MY_KEYS", "équipe")
+    for keys in ({"file": f"{tmp_path}/keys"}, {"env": "MY_KEYS"}):
+        with pytest.raises(ConfigError, match=r"entry 1 is no `name:key`"):
+            build_app(arguments() | {"api": {"keys": keys}})
+    build_app(arguments() | {"api": {"keys": {"env": "OF_THE_APIS_MACHINE"}}})
 
 
 def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:

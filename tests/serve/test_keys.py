@@ -29,6 +29,7 @@ def bearer(key: str) -> dict[str, str]:
         ("search", "entry 1 is no `name:key`"),
         (f"search:{SEARCH}\nbatch:short", "entry 2 is no `name:key` with a key of 16 characters"),
         (f"search:{SEARCH},search:{BATCH}", "entry 2: there is a key named 'search' already"),
+        (f"équipe:{SEARCH}é", "entry 1: the key named 'équipe' has other characters than printable ASCII"),
     ],
 )
 def test_malformed_keys_are_named_and_not_shown(
@@ -43,6 +44,18 @@ def test_malformed_keys_are_named_and_not_shown(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="api.keys.file .*/keys: "):
         Keyring(KeysConfig(file=f"{tmp_path}/keys"))
+
+
+def test_names_are_of_any_alphabet_and_blanks_or_a_byte_order_mark_are_no_part_of_them(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"équipe : {SEARCH} \r\n团队:{BATCH}\n", encoding="utf-8-sig")
+    keyring = Keyring(KeysConfig(file=str(file)))
+    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == ("équipe", "团队")
+    file.write_bytes(f"équipe:{SEARCH}".encode("latin-1"))
+    with pytest.raises(ConfigError, match="api.keys.file .*/keys: is no text in UTF-8"):
+        Keyring(KeysConfig(file=str(file)))
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:

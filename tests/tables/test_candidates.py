@@ -127,7 +127,10 @@ def test_a_file_that_changes_after_the_plan_is_named(tmp_path: Path, flat_format
 def test_files_with_other_types_are_named(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a", rows(queries=1))
     write_parquet(tmp_path / "b", [{**row, "query_id": 7} for row in rows(queries=1)])
-    with pytest.raises(InputError, match=r"b.parquet: columns are of other types \(query_id int64"):
+    with pytest.raises(
+        InputError,
+        match=r"b.parquet: column 'query_id' is int64, and string in \S*/a.parquet; write it in one type",
+    ):
         plan(tmp_path, "parquet")
 
 

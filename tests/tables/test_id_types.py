@@ -46,7 +46,8 @@ def reranked(path: Path, table_format: str, output: Path) -> pa.Table:
         for name in ("query_cut", "passage_cut", "window"):
             zeros = pa.array(np.zeros(candidates.num_rows), pa.int32())
             candidates = candidates.append_column(name, zeros)
-        ranked = rank(candidates, np.zeros(candidates.num_rows, np.float32), None)
+        scores = np.zeros(candidates.num_rows, np.float32)
+        ranked = rank(candidates.append_column("score", pa.array(scores)), scores, None)
         write_shard(Directory(str(output)), shard.name, ranked, rejects)
     parts = [io.BytesIO(file.read_bytes()) for file in sorted((output / "run").iterdir())]
     return pa.concat_tables([pq.read_table(part) for part in parts])

@@ -56,7 +56,7 @@ def test_a_json_value_that_does_not_fit_is_named(tmp_path: Path, value: object) 
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = PairsConfig(path=str(tmp_path / "a.jsonl"), format="jsonl")
     source = sources.scan(config, "candidates", PAIR)
-    with pytest.raises(InputError, match=r"a.jsonl line 4: a value does not fit its column"):
+    with pytest.raises(InputError, match=r"a.jsonl line 4: .* does not fit its column"):
         list(sources.read(source.file_ranges[0], source, PAIR))
 
 

@@ -33,5 +33,6 @@ class _Padded:
         self._model, self._output = model, output
 
     def run(self, ids: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, **inputs)[self._output]
+        outputs = self._model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs)
+        result: torch.Tensor = outputs[self._output]
         return result

@@ -1,13 +1,14 @@
-"""Embedding models: the score is the inner product of the query's and the passage's embedding.
+"""Embedding models: the score is the similarity of the query's and the passage's embedding.
 
 The cheap scorer of a cascade: each distinct query and passage of the pairs at hand is embedded once. Runs
 the BGE embedding models (bge-small, -base, -large; CLS pooling, normalized) and every sentence-transformers
-checkpoint made of a transformer, a pooling and perhaps a normalization, as its modules.json says. Pooling
-follows sentence_transformers 6.2 (sentence_transformer/modules/pooling.py).
+checkpoint made of a transformer, a pooling and perhaps a normalization, as its modules.json says. Pooling,
+prompts and similarity follow sentence_transformers 6.2 (sentence_transformer/model.py, modules/pooling.py,
+util/similarity.py): those of encode_query, encode_document and similarity.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
@@ -40,27 +42,36 @@ ENGINES = None
 EMBEDS = True
 
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Embeddings = npt.NDArray[np.float32]
 
 
 def handles(checkpoint: Checkpoint) -> bool:
     # A cross-encoder that sentence-transformers saved has a modules.json too.
-    has_modules = (checkpoint.path / "modules.json").is_file()
-    return has_modules and not checkpoint.architecture.endswith("ForSequenceClassification")
+    saved = Saved.of(checkpoint)
+    if saved.pools:
+        return True
+    cross_encoder = saved.model_type == "CrossEncoder" or "LogitScore" in saved.kinds
+    return (
+        bool(saved.kinds)
+        and not cross_encoder
+        and not checkpoint.architecture.endswith("ForSequenceClassification")
+    )
 
 
 class TextEncoder:
     """Each distinct text becomes one sequence; a pair is two indices into them."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
+        saved = Saved.of(checkpoint)
         self._config = config
-        self._tokenizer = checkpoint.tokenizer
-        settings = _read_optional(checkpoint, "sentence_bert_config.json")
-        self._prompt = _default_prompt(checkpoint)
-        self._lower_case = bool(settings.get("do_lower_case"))
-        self.max_length = _max_length(checkpoint, config, settings)
+        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
+        self._prompts = saved.role_prompts()
+        self.max_length = checkpoint.length_limit(config.max_length, saved.max_length(checkpoint))
         self._truncation = Truncation(config, self.max_length)
         probe = self._tokenizer.encode("a")
         text = [position for position, part in enumerate(probe.sequence_ids) if part == 0]
+        if not text or (any(probe.type_ids) and checkpoint.has_token_types):
+            raise ModelError(f"{checkpoint.name}: its tokenizer puts a text together as none here does")
         ids = np.array(probe.ids, np.int32)
         self._before, self._after = ids[: text[0]], ids[text[-1] + 1 :]
 
@@ -106,25 +117,29 @@ class TextEncoder:
         return room
 
     def _as_read(self, texts: Sequence[str], role: Role) -> Sequence[str]:
-        """With what goes before texts of this role, and in lower case where the checkpoint asks for it."""
-        config = self._config
-        instruction, form = (
-            (config.query_instruction_for_retrieval or self._prompt, config.query_instruction_format)
-            if role == "query"
-            else (self._prompt, "{}{}")
-        )
-        texts = with_instruction(texts, instruction, form)
-        return [text.lower() for text in texts] if self._lower_case else texts
+        """With what goes before texts of this role."""
+        config, (query_prompt, passage_prompt) = self._config, self._prompts
+        if role == "passage":
+            return with_instruction(texts, passage_prompt, "{}{}")
+        instruction = config.query_instruction_for_retrieval
+        if instruction is None:
+            return with_instruction(texts, query_prompt, "{}{}")
+        return with_instruction(texts, instruction, config.query_instruction_format)
 
     def _sequence(self, ids: IntArray) -> IntArray:
         return np.concatenate([self._before, ids, self._after])
 
 
 class Embedder:
-    """The backbone, its pooling and, where the checkpoint has one, its normalization."""
+    """The backbone, its pooling and, where the checkpoint has one, its normalization.
+
+    Embeddings are those of sentence-transformers' `encode`, the scores those of its `similarity`.
+    """
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
-        self._pooling, self._normalized = _pooling_of(checkpoint)
+        saved = Saved.of(checkpoint)
+        self._pooling, self._normalized = _pooling_of(checkpoint, saved)
+        self._similarity = _SIMILARITIES[saved.similarity]
         network = load_network(checkpoint, config)
         device = Device(config, network.config)
         self._hidden, drops_padding = engine.prepare(
@@ -132,7 +147,8 @@ class Embedder:
         )
         self._loop = BatchLoop(device, drops_padding=drops_padding)
         self._pad_id = getattr(network.config, "pad_token_id", None) or 0
-        self._width = network.config.hidden_size * len(self._pooling)
+        whole = network.config.hidden_size * len(self._pooling)
+        self._width = min(whole, saved.truncate_dim or whole)
 
     @property
     def max_batch_tokens(self) -> int:
@@ -146,7 +162,7 @@ class Embedder:
         except ScoringError as error:
             reader = np.flatnonzero((queries == error.index) | (passages == error.index))[0]
             raise ScoringError(int(reader), error.reason) from error
-        scores: npt.NDArray[np.float32] = np.einsum("ij,ij->i", embeddings[queries], embeddings[passages])
+        scores = self._similarity(embeddings[queries], embeddings[passages])
         return Forwarded(scores, tokens, padded)
 
     @torch.inference_mode()
@@ -158,11 +174,25 @@ class Embedder:
     def _embed(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> torch.Tensor:
         hidden = self._hidden(ids, mask).float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
-        return torch.nn.functional.normalize(embedding, dim=-1) if self._normalized else embedding
+        if self._normalized:
+            embedding = torch.nn.functional.normalize(embedding, dim=-1)
+        return embedding[:, : self._width]
 
 
-def check(_checkpoint: Checkpoint, config: ScorerConfig) -> None:
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "each text is cut on its own")
+    _ = checkpoint.architecture_config
+    saved = Saved.of(checkpoint)
+    if saved.model_type not in ("SentenceTransformer", "CrossEncoder") or "LogitScore" in saved.kinds:
+        raise ModelError(
+            f"{checkpoint.name}: is a {saved.model_type}; bi_encoder runs embedding models of one vector"
+        )
+    if saved.kinds:
+        saved.check_transformer("feature-extraction", "last_hidden_state")
+    _pooling_of(checkpoint, saved)
+    saved.role_prompts()
+    _ = saved.similarity, saved.truncate_dim
+    check_sides(checkpoint, config, pads=True)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> TextEncoder:
@@ -170,7 +200,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> TextEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    if checkpoint.config.get("is_encoder_decoder"):
+    if checkpoint.config.flag("is_encoder_decoder"):
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} has a decoder; bi_encoder runs encoders"
         )
@@ -222,51 +252,71 @@ _POOLINGS: dict[str, tuple[str, Pooling]] = {
 }
 
 
-def _pooling_of(checkpoint: Checkpoint) -> tuple[list[Pooling], bool]:
-    """The poolings to concatenate, and whether the embedding is normalized; BGE's own where nothing says."""
-    if not (checkpoint.path / "modules.json").is_file():
-        return [_cls], True
-    modules = {
-        str(module["type"]).rpartition(".")[2]: module["path"]
-        for module in checkpoint.read_json("modules.json")
-    }
-    strange = sorted(modules.keys() - {"Transformer", "Pooling", "Normalize"})
-    if modules.get("Transformer"):
-        strange.append(f"its Transformer in {modules['Transformer']}")
-    if strange or "Pooling" not in modules:
+def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bool]:
+    """The poolings to concatenate, and whether the embedding is normalized.
+
+    Where no modules.json says, they are those that sentence-transformers takes: the last token of a causal
+    language model, the mean of any other.
+    """
+    if not saved.kinds:
+        causal = (
+            checkpoint.architecture.endswith("ForCausalLM")
+            and checkpoint.config.flag("is_causal") is not False
+        )
+        return [_last_token if causal else _mean], False
+    if (
+        saved.kinds not in (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize"))
+        or saved.paths[0]
+    ):
+        strange = [kind for kind in saved.kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+        strange = strange or [
+            f"{kind} in {place or '.'}" for kind, place in zip(saved.kinds, saved.paths, strict=True)
+        ]
         raise ModelError(
-            f"{checkpoint.name}: modules.json has {', '.join(strange) or 'no Pooling'};"
+            f"{checkpoint.name}: modules.json has {', '.join(strange)};"
             " bi_encoder runs a Transformer, a Pooling and perhaps a Normalize"
         )
-    settings = checkpoint.read_json(f"{modules['Pooling']}/config.json")
-    if settings.get("include_prompt") is False:
-        raise ModelError(
-            f"{checkpoint.name}: leaves the prompt out of its pooling, which bi_encoder does not do"
+    settings = checkpoint.read_object(f"{saved.paths[1]}/config.json")
+    if settings.flag("include_prompt") is False:
+        raise settings.wrong(
+            "include_prompt", "is false; bi_encoder does not leave a prompt out of its pooling"
         )
-    named = settings.get("pooling_mode") or [
-        name for name, (key, _) in _POOLINGS.items() if settings.get(key)
-    ]
-    names = [named] if isinstance(named, str) else named or ["mean"]
+    named = settings.fields.get("pooling_mode")
+    if named is None:
+        names = [name for name, (key, _) in _POOLINGS.items() if settings.flag(key)] or ["mean"]
+    else:
+        names = [named] if isinstance(named, str) else settings.texts("pooling_mode")
     unknown = sorted(set(names) - _POOLINGS.keys())
-    if unknown:
-        raise ModelError(
-            f"{checkpoint.name}: unknown pooling {unknown[0]!r}; known are {', '.join(_POOLINGS)}"
+    if unknown or not names:
+        raise settings.wrong(
+            "pooling_mode", f"unknown pooling {unknown[:1]!r}; known are {', '.join(_POOLINGS)}"
         )
-    return [_POOLINGS[name][1] for name in names], "Normalize" in modules
+    return [_POOLINGS[name][1] for name in names], "Normalize" in saved.kinds
 
 
-def _default_prompt(checkpoint: Checkpoint) -> str | None:
-    """What sentence-transformers puts before every text where nothing else is asked for."""
-    settings = _read_optional(checkpoint, "config_sentence_transformers.json")
-    name = settings.get("default_prompt_name")
-    return None if name is None else str(settings.get("prompts", {}).get(name, "")) or None
+# embeddings: (pairs, width) each, to (pairs,).
 
 
-def _max_length(checkpoint: Checkpoint, config: ScorerConfig, settings: dict[str, Any]) -> int:
-    tokenizer_config = _read_optional(checkpoint, "tokenizer_config.json")
-    own = settings.get("max_seq_length") or tokenizer_config.get("model_max_length") or 512
-    return checkpoint.length_limit(config.max_length, otherwise=int(own))
+def _dot(queries: Embeddings, passages: Embeddings) -> Embeddings:
+    return cast("Embeddings", np.einsum("ij,ij->i", queries, passages))
 
 
-def _read_optional(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    return dict(checkpoint.read_json(name)) if (checkpoint.path / name).is_file() else {}
+def _cosine(queries: Embeddings, passages: Embeddings) -> Embeddings:
+    return _dot(_normalized(queries), _normalized(passages))
+
+
+def _euclidean(queries: Embeddings, passages: Embeddings) -> Embeddings:
+    return cast("Embeddings", -np.linalg.norm(queries - passages, axis=1))
+
+
+def _manhattan(queries: Embeddings, passages: Embeddings) -> Embeddings:
+    return cast("Embeddings", -np.abs(queries - passages).sum(axis=1))
+
+
+def _normalized(embeddings: Embeddings) -> Embeddings:
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return cast("Embeddings", embeddings / np.maximum(lengths, 1e-12))
+
+
+_SIMILARITIES = {"cosine": _cosine, "dot": _dot, "euclidean": _euclidean, "manhattan": _manhattan}
+"""By the names that sentence-transformers gives them; distances are negative, so that higher is better."""

@@ -8,8 +8,9 @@ import transformers
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder, first_token
+from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "GemmaForCausalLM trained to answer Yes (bge-reranker-v2-gemma)"
@@ -19,11 +20,14 @@ EMBEDS = False
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "GemmaForCausalLM"
+    return checkpoint.architecture == "GemmaForCausalLM" and not Saved.of(checkpoint).pools
 
 
-def check(_checkpoint: Checkpoint, _config: ScorerConfig) -> None:
-    """Whatever its options are, they fit."""
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
+    _ = checkpoint.architecture_config
+    check_causal(checkpoint)
+    refuse_modules(Saved.of(checkpoint), "gemma")
+    check_sides(checkpoint, config, pads=False)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:

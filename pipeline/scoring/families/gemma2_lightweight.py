@@ -16,8 +16,15 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
-from pipeline.scoring.layer_heads import cutoff_layers, head_rows, layers_with_heads, with_layer_heads
+from pipeline.scoring.layer_heads import (
+    backbone_config,
+    cutoff_layers,
+    head_rows,
+    layers_with_heads,
+    with_layer_heads,
+)
 from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder
+from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "CostWiseGemmaForCausalLM (bge-reranker-v2.5-gemma2-lightweight)"
@@ -33,17 +40,25 @@ _SAME = (
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "CostWiseGemmaForCausalLM"
+    return checkpoint.architecture == "CostWiseGemmaForCausalLM" and not Saved.of(checkpoint).pools
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     cutoff_layers(checkpoint, config)
-    last = checkpoint.config["num_hidden_layers"] - 1
+    published = checkpoint.config
+    last = published.required_integer("num_hidden_layers") - 1
     wrong = [layer for layer in config.compress_layers if not 0 <= layer <= last]
     if config.compress_ratio > 1 and wrong:
         raise ConfigError(
             f"compress_layers: no layer {wrong[0]}; there are 0 to {last}", field="compress_layers"
         )
+    if published.required_number("final_logit_softcapping") <= 0:
+        raise published.wrong("final_logit_softcapping", "needs a number above 0")
+    if published.flag("layer_wise") is False:
+        raise published.wrong("layer_wise", "false is not run here, true is")
+    _gemma2_config(checkpoint, layers=1)
+    refuse_modules(Saved.of(checkpoint), "gemma2_lightweight")
+    check_sides(checkpoint, config, pads=False)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
@@ -51,7 +66,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    gemma2 = _gemma2_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
+    gemma2 = _gemma2_config(checkpoint, layers=max(cutoff_layers(checkpoint, config)))
     headed = with_layer_heads(transformers.Gemma2PreTrainedModel, transformers.Gemma2Model, checkpoint)
     model = load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=gemma2)
     # transformers holds Gemma 2 to its eager attention for the sake of the soft cap that is not used here.
@@ -62,19 +77,14 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
     cutoffs, model = cutoff_layers(checkpoint, config), load_network(checkpoint, config)
     heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config))
-    cap = float(checkpoint.config["final_logit_softcapping"])
+    cap = checkpoint.config.required_number("final_logit_softcapping")
     return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
 
 
-def _gemma2_config(published: dict[str, Any], layers: int) -> "transformers.Gemma2Config":
-    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
-    fields = {name: published[name] for name in _SAME.split() if name in published}
-    return transformers.Gemma2Config(
-        **fields,
-        num_hidden_layers=layers,
-        layer_types=["full_attention"] * layers,
-        attn_logit_softcapping=None,
-        rope_parameters=rope,
+def _gemma2_config(checkpoint: Checkpoint, layers: int) -> Any:
+    kinds = ["full_attention"] * layers
+    return backbone_config(
+        transformers.Gemma2Config, checkpoint, _SAME, layers, layer_types=kinds, attn_logit_softcapping=None
     )
 
 

@@ -16,8 +16,15 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
-from pipeline.scoring.layer_heads import cutoff_layers, head_rows, with_layer_heads
+from pipeline.scoring.layer_heads import (
+    backbone_config,
+    cutoff_layers,
+    head_rows,
+    layers_with_heads,
+    with_layer_heads,
+)
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder
+from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "LayerWiseMiniCPMForCausalLM (bge-reranker-v2-minicpm-layerwise)"
@@ -29,14 +36,29 @@ _SAME = (
     "vocab_size hidden_size intermediate_size num_attention_heads num_key_value_heads hidden_act"
     " max_position_embeddings rms_norm_eps attention_bias"
 )
+_KNOWN: dict[str, tuple[Any, ...]] = {
+    "head_type": ("simple",),
+    "head_multi": (True,),
+    "num_experts": (None, 0),
+}
+"""What a config.json of this architecture can say, and what of it is run here; first what silence means."""
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "LayerWiseMiniCPMForCausalLM"
+    return checkpoint.architecture == "LayerWiseMiniCPMForCausalLM" and not Saved.of(checkpoint).pools
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     cutoff_layers(checkpoint, config)
+    published = checkpoint.config
+    for name, known in _KNOWN.items():
+        if published.fields.get(name, known[0]) not in known:
+            raise published.wrong(name, f"{published.fields[name]!r} is not run here, {known[0]!r} is")
+    for name in ("scale_depth", "scale_emb"):
+        published.required_number(name)
+    backbone_config(transformers.LlamaConfig, checkpoint, _SAME, 1)
+    refuse_modules(Saved.of(checkpoint), "minicpm_layerwise")
+    check_sides(checkpoint, config, pads=False)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
@@ -46,38 +68,36 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
     """Its weights are as published; the factors are applied to what the modules give."""
     model = _load(checkpoint, config)
-    for module, factor in _scaled(model.model, checkpoint.config):
+    for module, factor in _scaled(model.model, checkpoint):
         module.register_forward_hook(partial(_scale, factor))
     return model
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    published, cutoffs = checkpoint.config, cutoff_layers(checkpoint, config)
+    cutoffs, first = cutoff_layers(checkpoint, config), layers_with_heads(checkpoint)[0]
     model = _load(checkpoint, config)
     with torch.no_grad():
-        for module, factor in _scaled(model.model, published):
+        for module, factor in _scaled(model.model, checkpoint):
             module.weight.mul_(factor)
-    heads = head_rows(model, [cutoff - published["start_layer"] for cutoff in cutoffs])
+    heads = head_rows(model, [cutoff - first for cutoff in cutoffs])
     return HeadedDecoder(model.model, heads, config, cutoffs)
-
-
-def _llama_config(published: dict[str, Any], layers: int) -> "transformers.LlamaConfig":
-    rope = {"rope_type": "default", "rope_theta": published.get("rope_theta", 10_000.0)}
-    fields = {name: published[name] for name in _SAME.split() if name in published}
-    return transformers.LlamaConfig(**fields, num_hidden_layers=layers, rope_parameters=rope)
 
 
 def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
     """The weights as published, in a Llama, which knows no factors."""
-    llama = _llama_config(checkpoint.config, layers=max(cutoff_layers(checkpoint, config)))
+    layers = max(cutoff_layers(checkpoint, config))
+    llama = backbone_config(transformers.LlamaConfig, checkpoint, _SAME, layers)
     headed = with_layer_heads(transformers.LlamaPreTrainedModel, transformers.LlamaModel, checkpoint)
     return load_weights(headed, checkpoint, config, getattr(torch, config.dtype), model_config=llama)
 
 
-def _scaled(backbone: Any, published: dict[str, Any]) -> Iterator[tuple[Any, float]]:
+def _scaled(backbone: Any, checkpoint: Checkpoint) -> Iterator[tuple[Any, float]]:
     """The modules whose output has a factor, and it."""
-    depth = published["scale_depth"] / math.sqrt(published["num_hidden_layers"])
-    yield backbone.embed_tokens, float(published["scale_emb"])
+    published = checkpoint.config
+    depth = published.required_number("scale_depth") / math.sqrt(
+        published.required_integer("num_hidden_layers")
+    )
+    yield backbone.embed_tokens, published.required_number("scale_emb")
     for layer in backbone.layers:
         yield layer.self_attn.o_proj, depth
         yield layer.mlp.down_proj, depth

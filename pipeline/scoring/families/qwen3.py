@@ -3,7 +3,8 @@
 As published (the model card of Qwen/Qwen3-Reranker-0.6B, its transformers example): instruction, query and
 passage are tokenized as one text, which is cut at its end; the turns around it are tokenized on their own.
 The published score is the softmax over the two logits, which `normalize: true` gives; without it, the score
-is their difference.
+is their difference. As published today, modules.json names the two tokens (LogitScore, as in
+sentence_transformers 6.2, cross_encoder/modules/logit_score.py), and a chat template puts pairs as this file.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
+from pipeline.scoring.saved_modules import Saved, check_sides
+from pipeline.scoring.tokenizer_files import auto_tokenizer
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
@@ -37,7 +40,7 @@ _MAX_LENGTH = 8192
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "Qwen3ForCausalLM"
+    return checkpoint.architecture == "Qwen3ForCausalLM" and not Saved.of(checkpoint).pools
 
 
 class ChatEncoder:
@@ -51,7 +54,9 @@ class ChatEncoder:
         )
         instruction = config.query_instruction_for_rerank
         self._instruction = _INSTRUCTION if instruction is None else instruction
-        self.max_length = checkpoint.length_limit(config.max_length, otherwise=_MAX_LENGTH)
+        _check_chat_template(checkpoint)
+        own = checkpoint.tokenizer_max_length
+        self.max_length = checkpoint.length_limit(config.max_length, min(_MAX_LENGTH, own or _MAX_LENGTH))
         self._room = self.max_length - len(self._begin) - len(self._end)
         if self._room < 1:
             raise ModelError(
@@ -89,8 +94,25 @@ class ChatEncoder:
         return f"<Instruct>: {self._instruction}\n<Query>: {query}\n<Document>: "
 
 
-def check(_checkpoint: Checkpoint, config: ScorerConfig) -> None:
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
+    _ = checkpoint.architecture_config
+    check_causal(checkpoint)
+    check_sides(checkpoint, config, pads=False)
+    saved = Saved.of(checkpoint)
+    if not saved.kinds:
+        return
+    if saved.kinds != ("Transformer", "LogitScore") or saved.paths[0]:
+        raise ModelError(
+            f"{saved.path}: names {', '.join(saved.kinds)}; qwen3 runs a Transformer and a LogitScore"
+        )
+    _logit_tokens(checkpoint, saved)
+    saved.check_activation(checkpoint)
+    if saved.default_prompt not in (None, _INSTRUCTION) and config.query_instruction_for_rerank is None:
+        raise ModelError(
+            f"{checkpoint.name}: its default prompt (config_sentence_transformers.json) is not the published"
+            f" instruction: set query_instruction_for_rerank to {saved.default_prompt!r}"
+        )
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> ChatEncoder:
@@ -102,10 +124,56 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    tokenizer = checkpoint.tokenizer
-    yes, no = tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")
+    yes, no = _logit_tokens(checkpoint, Saved.of(checkpoint)) or _yes_and_no(checkpoint)
+    model = load_network(checkpoint, config)
+    rows = model.lm_head.weight.detach()
+    head = rows[[yes]].float() if no is None else rows[[yes]].float() - rows[[no]].float()
+    return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])
+
+
+def _yes_and_no(checkpoint: Checkpoint) -> tuple[int, int]:
+    yes, no = (checkpoint.tokenizer.token_to_id(word) for word in ("yes", "no"))
     if yes is None or no is None:
         raise ModelError(f"{checkpoint.name}: its tokenizer has no tokens 'yes' and 'no'")
-    model = load_network(checkpoint, config)
-    rows = model.lm_head.weight[[yes, no]].detach().float()
-    return HeadedDecoder(model.model, rows[:1] - rows[1:], config, [model.config.num_hidden_layers])
+    return yes, no
+
+
+def _logit_tokens(checkpoint: Checkpoint, saved: Saved) -> tuple[int, int | None] | None:
+    """The tokens whose logits a LogitScore compares, the second perhaps none; None without such a module."""
+    if "LogitScore" not in saved.kinds:
+        return None
+    settings = checkpoint.read_object(f"{saved.paths[saved.kinds.index('LogitScore')]}/config.json")
+    rows, yes, no = (
+        checkpoint.config.required_integer("vocab_size"),
+        settings.required_integer("true_token_id", least=0),
+        settings.integer("false_token_id"),
+    )
+    for name, token in (("true_token_id", yes), ("false_token_id", no)):
+        if token is not None and token >= rows:
+            raise settings.wrong(name, f"{token} is no token, there are {rows}")
+    return yes, no
+
+
+def _check_chat_template(checkpoint: Checkpoint) -> None:
+    """Raises ModelError where sentence-transformers, by the checkpoint's template, puts a pair otherwise."""
+    saved = Saved.of(checkpoint)
+    if saved.transformer is None or "message" not in saved.transformer.object("modality_config"):
+        return
+    made = auto_tokenizer(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
+    options = saved.transformer.object("processing_kwargs").get("chat_template") or {}
+    texts = [("query", "a query"), ("document", "a passage")]
+    if saved.default_prompt is not None:
+        texts.insert(0, ("system", saved.default_prompt))
+    instruction = saved.default_prompt or _INSTRUCTION
+    wanted = f"{_SYSTEM}<Instruct>: {instruction}\n<Query>: a query\n<Document>: a passage{_ASSISTANT}"
+    flat = [{"role": role, "content": text} for role, text in texts]
+    parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
+    try:
+        put = [made.apply_chat_template(messages, tokenize=False, **options) for messages in (flat, parts)]
+    except Exception as error:  # a template is a program, and fails as such
+        raise ModelError(f"{checkpoint.name}: its chat template fails: {error}") from error
+    if wanted not in put:
+        raise ModelError(
+            f"{checkpoint.name}: its chat template puts a pair otherwise than Qwen3-Reranker's does; such a"
+            " checkpoint is not run here"
+        )

@@ -27,6 +27,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.truncation import Truncation, check_positions
 from pipeline.scoring.weights import load_weights
 
@@ -47,6 +48,11 @@ OPTIONS = frozenset(
 ENGINES = None
 EMBEDS = False
 
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+"""The last layer of most architectures, where a second label is seen without loading."""
+_READS_LAST_TOKEN = {"xlnet", "xlm", "flaubert"}
+"""By their summary of a sequence, which counts padding as text (SequenceSummary in transformers)."""
+
 
 def handles(checkpoint: Checkpoint) -> bool:
     return checkpoint.architecture.endswith("ForSequenceClassification")
@@ -58,44 +64,62 @@ class PairTemplate(NamedTuple):
     before: IntArray
     between: IntArray
     after: IntArray
+    zeros_between: int | None
+    """How many of those between are of type 0, as the query is; what follows is of type 1. Null: no types."""
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "PairTemplate":
+    def of(cls, checkpoint: Checkpoint, tokenizer: Tokenizer) -> "PairTemplate":
         """Read off a pair that the tokenizer puts together, so that it holds for every tokenizer."""
         pair = tokenizer.encode("a", "b")
         ids = np.array(pair.ids, np.int32)
         parts = np.array([-1 if part is None else part for part in pair.sequence_ids])
         query, passage = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
+        whole = len(query) and len(passage) and query[-1] < passage[0]
+        typed = checkpoint.has_token_types and any(pair.type_ids)
+        ones = pair.type_ids.count(1)
+        first = len(ids) - ones
+        stepped = pair.type_ids == [0] * first + [1] * ones and query[-1] < first <= passage[0]
+        if not whole or (typed and not stepped):
+            raise ModelError(f"{checkpoint.name}: its tokenizer puts a pair together as none here does")
         return cls(
             before=ids[: query[0]],
             between=ids[query[-1] + 1 : passage[0]],
             after=ids[passage[-1] + 1 :],
+            zeros_between=int(first - query[-1] - 1) if typed else None,
         )
+
+    @property
+    def length(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
 
 
 class PairEncoder:
     """`[CLS] query [SEP] passage [SEP]`, in whatever special tokens the tokenizer has for it."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
+        saved = _saved(checkpoint)
         self._config = config
-        self._tokenizer = checkpoint.tokenizer
-        self._template = PairTemplate.of(self._tokenizer)
-        self._has_token_types = checkpoint.has_token_types
+        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
+        self._query_prompt = saved.default_prompt
+        self._template = PairTemplate.of(checkpoint, self._tokenizer)
         self._max_positions = checkpoint.max_positions
-        self.max_length = checkpoint.length_limit(config.max_length, otherwise=512)
-        self._room = self.max_length - sum(map(len, self._template))
+        self.max_length = checkpoint.length_limit(config.max_length, _max_length(checkpoint, saved))
+        self._room = self.max_length - self._template.length
         self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
-        queries = with_instruction(
-            queries, config.query_instruction_for_rerank, config.query_instruction_format
-        )
+        if config.query_instruction_for_rerank is None:
+            queries = with_instruction(queries, self._query_prompt, "{}{}")
+        else:
+            queries = with_instruction(
+                queries, config.query_instruction_for_rerank, config.query_instruction_format
+            )
         passages = with_instruction(
             passages, config.passage_instruction_for_rerank, config.passage_instruction_format
         )
         query_ids, passage_ids = token_ids(self._tokenizer, queries), token_ids(self._tokenizer, passages)
-        before, between, after = self._template
+        before, between, after, zeros_between = self._template
         fits, sequences, type_one_starts = [], [], []
         for index, (query_text, passage_text) in enumerate(zip(queries, passages, strict=True)):
             query, passage = query_ids[query_text], passage_ids[passage_text]
@@ -105,7 +129,9 @@ class PairEncoder:
                 first = np.concatenate([before, query[slice(*fit.query)], between])
                 sequences.append(np.concatenate([first, passage[slice(*span)], after]))
                 check_positions(index, len(sequences[-1]), self._max_positions)
-                type_one_starts.append(len(first) if self._has_token_types else len(sequences[-1]))
+                whole = len(sequences[-1])
+                types = len(first) - len(between) + (zeros_between or 0)
+                type_one_starts.append(whole if zeros_between is None else types)
         return EncodedPairs.of(fits, sequences, {"type_one_start": type_one_starts})
 
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
@@ -163,11 +189,52 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> 
     return PairClassifier(checkpoint, config, engine)
 
 
-def check(checkpoint: Checkpoint, _config: ScorerConfig) -> None:
+def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     # transformers takes two labels where config.json names none.
-    labels = checkpoint.config.get("num_labels") or len(checkpoint.config.get("id2label") or "12")
+    named = checkpoint.config.integer("num_labels")
+    labels = len(checkpoint.config.object("id2label")) or (2 if named is None else named)
+    if named not in (None, labels):
+        raise checkpoint.config.wrong("num_labels", f"is {named}, but id2label has {labels}")
     if labels != 1:
         raise ModelError(
             f"{checkpoint.name}: its head has {labels} labels, a reranker has one logit. It is a classifier"
             " (NLI, sentiment, ...); use one trained to score relevance, such as BAAI/bge-reranker-v2-m3"
         )
+    for name in _HEADS:
+        stored = checkpoint.stored_tensors.get(name)
+        if stored is not None and stored.shape[:1] != (1,):
+            raise ModelError(
+                f"{checkpoint.name}: {name} has the shape {stored.shape} in the weights, a head of one logit"
+                " has (1, ...)"
+            )
+    _ = checkpoint.architecture_config
+    if checkpoint.model_type in _READS_LAST_TOKEN:
+        raise ModelError(
+            f"{checkpoint.name}: {checkpoint.architecture} reads the last position of a batch, padding"
+            " included; it is not run here"
+        )
+    saved = _saved(checkpoint)
+    if saved.kinds:
+        if saved.kinds != ("Transformer",) or saved.paths[0]:
+            raise ModelError(
+                f"{saved.path}: names {', '.join(saved.kinds)}; a cross-encoder here is a Transformer alone"
+            )
+        saved.check_transformer("sequence-classification", "logits")
+    _ = saved.default_prompt
+    saved.check_activation(checkpoint)
+    check_sides(checkpoint, config, pads=True)
+
+
+def _saved(checkpoint: Checkpoint) -> Saved:
+    """The files of sentence-transformers' CrossEncoder; it reads no others, such as an embedding model's."""
+    saved = Saved.of(checkpoint)
+    return saved if saved.model_type == "CrossEncoder" else Saved()
+
+
+def _max_length(checkpoint: Checkpoint, saved: Saved) -> int:
+    """As sentence-transformers where it saved the checkpoint, else FlagEmbedding's 512, or less."""
+    config, length = checkpoint.config.fields, saved.max_length(checkpoint)
+    of_sentence_transformers = (
+        "sentence_transformers" in config or "sbert_ce_default_activation_function" in config
+    )
+    return length if saved.kinds or of_sentence_transformers else min(512, length)

@@ -13,7 +13,14 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile, open_text
-from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.layout import (
+    Layout,
+    WholeLayout,
+    reading_schema,
+    refuse_repeated,
+    require_columns,
+    scan_schema,
+)
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import (
@@ -40,6 +47,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
     names, runs = layout.columns, RunFinder()
     with open_text(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
+        refuse_repeated(file.url, header)
         present = list(dict.fromkeys([*header, *file.partitions]))
         require_columns(file.url, [names.query_id, names.query, names.passage_id, names.passage], present)
         require_columns(file.url, list(layout.kept.values()), present, "output.keep_columns")
@@ -154,6 +162,7 @@ def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str
 def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, column to value) of every record. Raises InputError for one that is not as the header."""
     header, body, first_row = _header(stream, url)
+    refuse_repeated(url, header)
     for _, number, _, fields in _records(stream, url, body, None, first_row, len(header)):
         if len(fields) != len(header):
             raise InputError(f"{url} line {number}: not a record of {len(header)} fields, as the header has")

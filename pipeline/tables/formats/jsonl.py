@@ -4,7 +4,6 @@ Integers and texts stay what they are. A kept column whose values differ in type
 that is none as JSON.
 """
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -16,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile, open_text
-from pipeline.tables.input.json_values import as_type, common_type, common_types, type_of
+from pipeline.tables.input.json_values import as_type, common_type, common_types, parse, type_of
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
@@ -52,7 +51,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
         stop = stream.tell()
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
-    passage_id = passage_id if pa.types.is_integer(passage_id) else pa.string()
+    if not (pa.types.is_integer(passage_id) or pa.types.is_null(passage_id)):
+        passage_id = pa.string()
     return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, passage_id, kept))
 
 
@@ -60,21 +60,17 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
     with open_text(file_range.file) as stream:
         lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
-        rows = [
-            row
-            for _, number, line in lines
-            for row in _rows(line, number, file_range.partitions, layout, schema)
-        ]
+        rows = [row for _, number, line in lines for row in _rows(line, number, file_range, layout, schema)]
     return pa.Table.from_pylist(rows, schema=target)
 
 
 def _parse(line: bytes, partitions: Partitions) -> dict[str, Any] | str:
     """The object on the line with what its path adds, or the reason why there is none."""
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = parse(line)
     except UnicodeDecodeError:
         return "invalid_text"
-    except (ValueError, RecursionError):  # also an integer of thousands of digits
+    except (ValueError, RecursionError):  # also a key that stands twice, an integer of thousands of digits
         return "malformed_row"
     return partitions | value if isinstance(value, dict) else "malformed_row"
 
@@ -102,12 +98,12 @@ def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
 
 
 def _rows(
-    line: bytes, number: int, partitions: Partitions, layout: Layout, schema: pa.Schema
+    line: bytes, number: int, file_range: FileRange, layout: Layout, schema: pa.Schema
 ) -> Iterator[dict[str, Any]]:
     names = layout.columns
     empty = {"query_id": None, "query": None, "passage_id": None, "passage": None, "kept": None, "item": None}
     id_types = (schema.field("query_id").type, schema.field("passage_id").type)
-    parsed = _parse(line, partitions)
+    parsed = _parse(line, file_range.partitions)
     if isinstance(parsed, str):
         yield {**empty, "row": number, "reason": parsed}
         return
@@ -122,7 +118,7 @@ def _rows(
             "query": parsed.get(names.query),
             "passage_id": candidate.get(names.passage_id),
             "passage": candidate.get(names.passage),
-            "kept": _kept(parsed, candidate, layout, schema),
+            "kept": _kept(parsed, candidate, layout, schema, f"{file_range.file} line {number}"),
             "row": number,
             "item": item if nested else None,
         }
@@ -130,12 +126,15 @@ def _rows(
 
 
 def _kept(
-    row: dict[str, Any], candidate: dict[str, Any], layout: Layout, schema: pa.Schema
+    row: dict[str, Any], candidate: dict[str, Any], layout: Layout, schema: pa.Schema, place: str
 ) -> dict[str, Any]:
     kept = {}
     for field in schema.field("kept").type:
         theirs = layout.kept[field.name]
-        value = as_type(candidate.get(theirs, row.get(theirs)), field.type)
+        try:
+            value = as_type(candidate.get(theirs, row.get(theirs)), field.type)
+        except ValueError as error:
+            raise InputError(f"{place}: {theirs}: {error}") from error
         kept[field.name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
     return kept
 

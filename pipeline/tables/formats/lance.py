@@ -63,7 +63,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     columns = {name: _quoted(name) for name in wanted_columns(dataset.schema, layout)}
     parts = []
     for batch in _batches(dataset, fragment, columns, file_range.start, file_range.stop - file_range.start):
-        parts.append(candidate_rows(batch, first, layout, target))
+        parts.append(candidate_rows(batch, file_range.file, first, layout, target))
         first += batch.num_rows
     return pa.concat_tables(parts) if parts else target.empty_table()
 

@@ -20,13 +20,12 @@ from pipeline.tables.input.arrow_rows import (
     candidate_rows,
     checked_schema,
     is_nested,
-    plain,
-    plain_type,
     wanted_columns,
 )
+from pipeline.tables.input.arrow_types import as_type, plain, plain_type
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, refuse_repeated
 from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
@@ -50,8 +49,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=columns)
             table = add_partitions(table, [query_id], file.partitions)
-            lists = table[layout.columns.candidates] if nested else None
-            runs.add(table[query_id], None if lists is None else pc.list_value_length(lists))
+            runs.add(table[query_id], _lengths(table[layout.columns.candidates]) if nested else None)
     return runs.scan(file, schema)
 
 
@@ -63,7 +61,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         parts = []
         for first, batch in _rows(parquet, file_range, [name for name in wanted if name in held.names]):
             rows = add_partitions(batch, wanted, file_range.partitions)
-            parts.append(candidate_rows(rows, first, layout, target))
+            parts.append(candidate_rows(rows, file_range.file, first, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
 
 
@@ -78,18 +76,25 @@ def _columns(file: SourceFile, held: pa.Schema, layout: Layout) -> pa.Schema:
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
     with open_input(url) as stream:
         try:
-            yield pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream)
+            refuse_repeated(url, parquet.schema_arrow.names)
+            yield parquet
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"{url}: not a readable Parquet file (is input.format right?): {error}"
             ) from error
 
 
+def _lengths(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.list_value_length(lists.cast(pa.list_(pa.null())) if pa.types.is_null(lists.type) else lists)
+
+
 def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
     """The Parquet path of the nested passage ids, to count candidates without reading texts."""
     paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
     begin, end = f"{layout.columns.candidates}.", f".{layout.columns.passage_id}"
-    return next(str(path) for path in paths if path.startswith(begin) and path.endswith(end))
+    inside = (str(path) for path in paths if path.startswith(begin) and path.endswith(end))
+    return next(inside, layout.columns.candidates)  # whole where it holds no candidate
 
 
 def _rows(
@@ -113,9 +118,12 @@ def _batch_rows(parquet: pq.ParquetFile) -> int:
     """Rows a batch: fewer where a row holds many candidates, since an Arrow text array ends at 2 GiB."""
     metadata = parquet.metadata
     most = max(
-        metadata.row_group(group).column(column).num_values / max(1, metadata.row_group(group).num_rows)
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
+        (
+            metadata.row_group(group).column(column).num_values / max(1, metadata.row_group(group).num_rows)
+            for group in range(metadata.num_row_groups)
+            for column in range(metadata.num_columns)
+        ),
+        default=1.0,
     )
     return max(1, int(BATCH_ROWS / max(1.0, most)))
 
@@ -149,5 +157,9 @@ def read_table(
         held = [name for name in schema.names if name in parquet.schema_arrow.names]
         for first, batch in _rows(parquet, file_range, held):
             rows = add_partitions(batch, schema.names, file_range.partitions)
-            table = pa.table({name: plain(rows[name]) for name in schema.names})
+            columns = [
+                as_type(plain(rows[each.name]), each.type, f"{file_range.file}: column {each.name!r}")
+                for each in schema
+            ]
+            table = pa.table(columns, schema=schema)
             yield table, pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())

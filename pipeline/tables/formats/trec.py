@@ -96,12 +96,20 @@ def _entry(line: bytes) -> Row | None:
         return {
             "query_id": candidate.query_id,
             "passage_id": candidate.passage_id,
-            "rank": int(candidate.rank),
+            "rank": _rank(candidate.rank),
             "score": candidate.score,
             "tag": candidate.tag.decode() or None,
         }
     except ValueError:
         return None
+
+
+def _rank(text: bytes) -> int:
+    """An integer, also as pandas writes it of a column with a gap (3.0). Raises ValueError for none."""
+    rank = float(text)
+    if not (rank.is_integer() and abs(rank) < 2**31) or b"_" in text:
+        raise ValueError
+    return int(rank)
 
 
 def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout: Layout) -> Row:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import WholeLayout
+from pipeline.tables.input.layout import WholeLayout, refuse_repeated
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_lines import tab_separated
 from pipeline.tables.input.traits import Traits
@@ -37,6 +37,7 @@ def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> It
     for _, number, _, fields in tab_separated(stream, 0, None, 1):
         if header is None:
             header = fields
+            refuse_repeated(url, header)
         elif len(fields) != len(header):
             raise InputError(
                 f"{url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"

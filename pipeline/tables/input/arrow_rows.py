@@ -3,18 +3,24 @@
 Flat tables have a row a candidate, nested ones a row a query, its candidates as list<struct>.
 """
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.tables.input.arrow_types import as_type, plain, plain_type
 from pipeline.tables.input.cleaning import valid_text
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import Layout, require_columns, scan_schema
+from pipeline.tables.input.layout import Layout, refuse_repeated, require_columns, scan_schema
 from pipeline.tables.input.shards import FileScan, Int64Array
 from pipeline.tables.schema import is_id, is_text
 
 BATCH_ROWS = 4096
+
+_Columns = dict[str, Any]
+"""An array a column of a `reading_schema`; of `kept` a dict of them, by their names in the run."""
 
 
 class Runs:
@@ -68,22 +74,24 @@ class Runs:
 def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     """The types the run will have. Raises InputError for a missing or wrongly typed column."""
     names = layout.columns
+    refuse_repeated(url, schema.names)
     nested = is_nested(schema, layout)
     top = [names.query_id, names.query] + ([] if nested else [names.passage_id, names.passage])
     require_columns(url, top, schema.names)
     outer = inner = {field.name: plain_type(field.type) for field in schema}
     if nested:
-        candidate = schema.field(names.candidates).type.value_type
+        candidate = _candidate_type(schema.field(names.candidates).type, layout)
+        refuse_repeated(f"{url}, in {names.candidates}", [field.name for field in candidate])
         inner = {field.name: plain_type(field.type) for field in candidate}
         require_columns(f"{url}, in {names.candidates}", [names.passage_id, names.passage], list(inner))
     kept_types = outer | inner
     require_columns(url, list(layout.kept.values()), list(kept_types), "output.keep_columns")
     for name, data_type in ((names.query, outer[names.query]), (names.passage, inner[names.passage])):
-        if not is_text(data_type):
+        if not (is_text(data_type) or pa.types.is_null(data_type)):
             raise InputError(f"{url}: column {name!r} is {data_type}, a text is needed")
     query_id, passage_id = outer[names.query_id], inner[names.passage_id]
     for name, data_type in ((names.query_id, query_id), (names.passage_id, passage_id)):
-        if not is_id(data_type):
+        if not (is_id(data_type) or pa.types.is_null(data_type)):
             raise InputError(f"{url}: column {name!r} is {data_type}; ids are text, integers or binary")
     return scan_schema(
         query_id, passage_id, {ours: kept_types[theirs] for ours, theirs in layout.kept.items()}
@@ -94,10 +102,18 @@ def is_nested(schema: pa.Schema, layout: Layout) -> bool:
     if layout.columns.candidates not in schema.names or layout.columns.passage_id in schema.names:
         return False
     data_type = schema.field(layout.columns.candidates).type
-    return bool(
-        (pa.types.is_list(data_type) or pa.types.is_large_list(data_type))
-        and pa.types.is_struct(data_type.value_type)
-    )
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        data_type = data_type.value_type
+        return bool(pa.types.is_struct(data_type) or pa.types.is_null(data_type))
+    return bool(pa.types.is_null(data_type))
+
+
+def _candidate_type(data_type: pa.DataType, layout: Layout) -> pa.StructType:
+    """Of one candidate. Where no query of the file has any, its columns are without a value."""
+    if pa.types.is_null(data_type) or pa.types.is_null(data_type.value_type):
+        names = dict.fromkeys([layout.columns.passage_id, layout.columns.passage, *layout.kept.values()])
+        return pa.struct([(name, pa.null()) for name in names])
+    return data_type.value_type
 
 
 def wanted_columns(schema: pa.Schema, layout: Layout) -> list[str]:
@@ -108,11 +124,22 @@ def wanted_columns(schema: pa.Schema, layout: Layout) -> list[str]:
     return [name for name in wanted if name in schema.names]
 
 
-def candidate_rows(batch: pa.Table, first: int, layout: Layout, target: pa.Schema) -> pa.Table:
-    """Rows of the table, the first of them number `first` (from 0), as `target`, a `reading_schema`."""
+def candidate_rows(batch: pa.Table, url: str, first: int, layout: Layout, target: pa.Schema) -> pa.Table:
+    """Rows of the file, the first of them number `first` (from 0), as `target`, a `reading_schema`.
+
+    Raises InputError where a value does not fit the type that the table's files have in common.
+    """
     row = pa.array(np.arange(first + 1, first + 1 + batch.num_rows))
-    make = _flatten if is_nested(batch.schema, layout) else _rename
-    return make(batch, row, layout, target)
+    if not is_nested(batch.schema, layout):
+        return _cast(_rename(batch, row, layout), url, layout, target)
+    name = layout.columns.candidates
+    lists = batch[name].combine_chunks()
+    if lists.type != (kind := pa.list_(_candidate_type(lists.type, layout))):
+        lists = lists.cast(kind)
+    flat = _cast(_flatten(batch, lists, row, layout), url, layout, target)
+    return pa.concat_tables(
+        [flat, _cast(_null_lists(batch, lists, row, layout, target), url, layout, target)]
+    )
 
 
 def _null_where_invalid(ids: pa.Array) -> pa.Array:
@@ -128,26 +155,22 @@ def _begins_run(ids: pa.Array, previous: pa.Scalar) -> np.ndarray[tuple[int], np
     return begins
 
 
-def _rename(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
+def _rename(batch: pa.Table, row: pa.Array, layout: Layout) -> _Columns:
     names = layout.columns
-    arrays = {
+    return {
         "query_id": plain(batch[names.query_id]),
         "query": plain(batch[names.query]),
         "passage_id": plain(batch[names.passage_id]),
         "passage": plain(batch[names.passage]),
-        "kept": _kept(
-            {ours: plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()}, row, target
-        ),
+        "kept": {ours: plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()},
         "row": row,
         "item": pa.nulls(len(row), pa.int32()),
         "reason": pa.nulls(len(row), pa.string()),
     }
-    return _cast(arrays, target)
 
 
-def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) -> pa.Table:
+def _flatten(batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout) -> _Columns:
     names = layout.columns
-    lists = batch[names.candidates].combine_chunks()
     parent = pc.list_parent_indices(lists)
     inner = lists.flatten()
     starts = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())])
@@ -160,17 +183,16 @@ def _flatten(batch: pa.Table, row: pa.Array, layout: Layout, target: pa.Schema) 
         )
         for ours, theirs in layout.kept.items()
     }
-    arrays = {
+    return {
         "query_id": plain(batch[names.query_id].take(parent)),
         "query": plain(batch[names.query].take(parent)),
         "passage_id": plain(pc.struct_field(inner, names.passage_id)),
         "passage": plain(pc.struct_field(inner, names.passage)),
-        "kept": _kept(kept, parent, target),
+        "kept": kept,
         "row": row.take(parent),
         "item": item,
         "reason": pa.nulls(len(inner), pa.string()),
     }
-    return pa.concat_tables([_cast(arrays, target), _null_lists(batch, lists, row, layout, target)])
 
 
 def _column(batch: pa.Table, name: str) -> pa.ChunkedArray:
@@ -180,41 +202,34 @@ def _column(batch: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _null_lists(
     batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout, target: pa.Schema
-) -> pa.Table:
+) -> _Columns:
     """A row that has no list at all is refused as one."""
     null = lists.is_null()
     count = pc.sum(null).as_py() or 0
-    known = {
+    return {
+        **{field.name: pa.nulls(count, field.type) for field in target},
         "query_id": plain(batch[layout.columns.query_id]).filter(null),
+        "kept": {ours: pa.nulls(count) for ours in layout.kept},
         "row": row.filter(null),
         "reason": pa.array(["null_candidates"] * count, pa.string()),
     }
-    return _cast({field.name: known.get(field.name, pa.nulls(count, field.type)) for field in target}, target)
 
 
-def _kept(columns: dict[str, pa.Array], like: pa.Array, target: pa.Schema) -> pa.Array:
-    fields = target.field("kept").type
-    if not columns:
-        return pa.array([{}] * len(like), fields)
-    arrays = [columns[field.name].cast(field.type) for field in fields]
-    return pa.StructArray.from_arrays(arrays, fields=list(fields))
+def _cast(columns: _Columns, url: str, layout: Layout, target: pa.Schema) -> pa.Table:
+    names = layout.columns.model_dump()
+    kept, fields = columns["kept"], target.field("kept").type
+    arrays = [as_type(kept[each.name], each.type, _place(url, layout.kept[each.name])) for each in fields]
+    whole = pa.StructArray.from_arrays(arrays, fields=list(fields))
+    if not kept:
+        whole = pa.array([{}] * len(columns["row"]), fields)
+    cast = [
+        whole
+        if each.name == "kept"
+        else as_type(columns[each.name], each.type, _place(url, names.get(each.name, each.name)))
+        for each in target
+    ]
+    return pa.table(cast, schema=target)
 
 
-def _cast(arrays: dict[str, pa.Array], target: pa.Schema) -> pa.Table:
-    return pa.table([arrays[field.name].cast(field.type) for field in target], schema=target)
-
-
-def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Without chunks, dictionaries and the large and view variants, which differ in memory only."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return whole.cast(plain_type(whole.type), safe=False)
-
-
-def plain_type(data_type: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(data_type):
-        return plain_type(data_type.value_type)
-    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
-        return pa.string()
-    if pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
-        return pa.binary()
-    return data_type
+def _place(url: str, column: str) -> str:
+    return f"{url}: column {column!r}"

@@ -4,7 +4,6 @@ What a model reads is the title and the text with a space between them, or the t
 empty, as BEIR does. The rule stands here for one text and for a column of them.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.tables.input.json_values import parse
 
 
 def with_title(title: Any, text: Any) -> Any:
-    """One text. A text or title of another type goes through, for `checked` to find."""
-    return f"{title} {text}".strip() if title else text
+    """One text. What is none stays as it is, for `checked` to find: null, a text or title of another type."""
+    if title is None or title == "" or not isinstance(text, str):
+        return text
+    return f"{title} {text}".strip() if isinstance(title, str) else title
 
 
 def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
@@ -26,10 +28,16 @@ def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
 
 
 def json_texts(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[tuple[int, str, Any]]:
-    """(line number, id, title and text) of each line. Raises InputError for one of another form."""
+    """(line number, id, title and text) of each line. Raises InputError for one of another form.
+
+    An id that is an integer is found by its digits: a run's ids are text.
+    """
     for number, line in numbered:
         try:
-            row = json.loads(line)
-            yield number, str(row["_id"]), with_title(row.get("title"), row["text"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            row = parse(line)
+            text_id, text = row["_id"], with_title(row.get("title"), row["text"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{url} line {number}: not an object with _id and text: {error!r}") from error
+        if isinstance(text_id, bool) or not isinstance(text_id, str | int):
+            raise InputError(f"{url} line {number}: _id is {text_id!r}; a text or an integer is needed")
+        yield number, str(text_id), text

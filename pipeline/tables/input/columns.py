@@ -1,6 +1,8 @@
 """What a table's columns are called."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class ColumnNames(BaseModel):
@@ -14,6 +16,13 @@ class ColumnNames(BaseModel):
     passage: str = "passage"
     candidates: str = "candidates"
     """Nested tables only (a row a query): the list of structs that hold passage_id and passage."""
+
+    @model_validator(mode="after")
+    def _query_and_passage_differ(self) -> Self:
+        for one, other in (("query", "passage"), ("query_id", "passage_id")):
+            if getattr(self, one) == getattr(self, other):
+                raise ValueError(f"{one} and {other} are both column {getattr(self, one)!r}")
+        return self
 
 
 class TextColumns(BaseModel):

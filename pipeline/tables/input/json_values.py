@@ -7,6 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 
+def parse(line: bytes) -> Any:
+    """The value on a line. Raises ValueError for what is no JSON, and for an object with one key twice."""
+    return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
+
+
 def type_of(value: object) -> pa.DataType:
     """Null, a Boolean, an integer or a number as such; all else as text."""
     if value is None:
@@ -39,4 +44,17 @@ def as_type(value: Any, kind: pa.DataType) -> Any:
     """A value as one of a type that holds it: see `common_type`. Text holds what is none as JSON."""
     if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    return float(value) if pa.types.is_floating(kind) and isinstance(value, int) else value
+    if pa.types.is_floating(kind) and isinstance(value, int):
+        if int(float(value)) != value:
+            raise ValueError(
+                f"{value} stands in a column with fractions, and no float64 holds it; write it as text"
+            )
+        return float(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return value

@@ -1,5 +1,6 @@
 """How a table's columns map to ours: what a format needs to know to read it."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -32,6 +33,11 @@ class WholeLayout:
     """The columns' names, where the files do not tell them."""
 
     @property
+    def exact(self) -> list[str]:
+        """The columns that hold ids and texts, whose values are never made into ones of another type."""
+        return [name for name in self.columns.model_dump().values() if name is not None]
+
+    @property
     def ids(self) -> list[str]:
         """The columns that hold ids."""
         if isinstance(self.columns, TextColumns):
@@ -50,6 +56,13 @@ def reading_schema(scan: pa.Schema) -> pa.Schema:
     """What a format's `read` gives, for a table of these types: candidates, with the reader's refusals."""
     candidates = candidates_schema(*(scan.field(name).type for name in ("query_id", "passage_id", "kept")))
     return candidates.append(pa.field("reason", pa.string()))
+
+
+def refuse_repeated(url: str, names: list[str]) -> None:
+    """Raises InputError naming the file and the first column that stands in it twice."""
+    repeated = next((name for name, times in Counter(names).items() if times > 1), None)
+    if repeated is not None:
+        raise InputError(f"{url}: column {repeated!r} stands there twice; rename one, or drop it")
 
 
 def require_columns(url: str, needed: list[str], present: list[str], field: str = "input.columns") -> None:

@@ -1,6 +1,7 @@
 """Pure: from where each query stands in the files to shards of whole queries."""
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class _SeenQueries:
 
     def _take_in(self) -> None:
         if self._new:
-            ids = pa.concat_arrays([ids for ids, _ in self._new])
+            ids = pa.concat_arrays([_of_one_width(ids) for ids, _ in self._new])
             self._hashes.append(pd.util.hash_array(ids.to_numpy(zero_copy_only=False), categorize=False))
             self._rows.append(np.concatenate([rows for _, rows in self._new]))
             self._new = []
@@ -180,9 +181,34 @@ class _SeenQueries:
             first, second = self._place(int(order[again[0]])), self._place(int(order[again[0] + 1]))
             raise InputError(
                 f"a query's candidates stand apart: its rows begin at {first} and again at {second}."
-                f" {again.size} such places; sort the table by query id"
+                f" {again.size} such places; {self._way_out()}"
             )
+
+    def _way_out(self) -> str:
+        """Files are read in the order of their names, which need not be the one of their numbers."""
+        by_number = sorted(self._files, key=_with_numbers)
+        late = next(
+            (at for at, (a, b) in enumerate(zip(self._files, by_number, strict=True)) if a != b), None
+        )
+        if late is None:
+            return "sort the table by query id"
+        name, before = (file.rpartition("/")[2] for file in (self._files[late], by_number[late]))
+        return (
+            f"files are read in the order of their names, {name} before {before}: if the table is sorted"
+            " in the order of their numbers, name them with as many digits each (part-02, part-10), else"
+            " sort the table by query id"
+        )
 
     def _place(self, position: int) -> str:
         file = int(np.searchsorted(np.cumsum(self._counts), position, side="right"))
         return f"{self._files[file]} row {np.concatenate(self._rows)[position]}"
+
+
+def _of_one_width(ids: pa.Array) -> pa.Array:
+    """Integers as int64, so that the same id has the same hash in every file."""
+    return ids.cast(pa.int64(), safe=False) if pa.types.is_integer(ids.type) else ids
+
+
+def _with_numbers(name: str) -> list[tuple[str, int]]:
+    """A key that sorts part-2 before part-10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]

@@ -27,10 +27,10 @@ class RunFinder:
     def add(self, query_id: object, start: int, row: int, pairs: int = 1) -> None:
         """A line at byte `start`, number `row`.
 
-        An id that is no text or integer, or of another type than the first, makes no run: its line goes
-        with the run before it, to be rejected when it is read.
+        An id that is no text or 64-bit integer, or of another type than the first, makes no run: its line
+        goes with the run before it, to be rejected when it is read.
         """
-        usable = isinstance(query_id, str | int) and not isinstance(query_id, bool) and _is_unicode(query_id)
+        usable = _is_int64(query_id) or (isinstance(query_id, str) and _is_unicode(query_id))
         if usable and self._id_type is None:
             self._id_type = type(query_id)
         if not usable or type(query_id) is not self._id_type:
@@ -48,6 +48,9 @@ class RunFinder:
 
     @property
     def id_type(self) -> pa.DataType:
+        """Null where no line has an id."""
+        if self._id_type is None:
+            return pa.null()
         return pa.int64() if self._id_type is int else pa.string()
 
     def scan(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileScan:

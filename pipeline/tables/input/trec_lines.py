@@ -1,13 +1,14 @@
 """The lines of TREC's files, https://trec.nist.gov: runs (query Q0 passage rank score tag) and qrels.
 
-Fields are parted by ASCII blanks only: an id may hold others.
+Fields are parted by ASCII blanks only: an id may hold others. As in trec_eval's readers, a line of more
+fields than there are is refused: an id with a blank in it would move a rank to where the score belongs. The
+tag alone may be missing.
 """
 
-from collections.abc import Iterable, Iterator
+import re
 from typing import NamedTuple
 
-from pipeline.errors import InputError
-
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 RUN_FORM = "query Q0 passage rank score tag"
 QRELS_FORM = "query iteration passage relevance"
 
@@ -38,24 +39,24 @@ def run_line(line: bytes) -> RunLine | None:
         return None
     try:
         query_id, _, passage_id, rank, score, *tag = line.split()
-        return RunLine(query_id.decode(), passage_id.decode(), rank, float(score), b" ".join(tag))
+        if len(tag) > 1 or b"_" in score:  # Python alone takes 1_0 for a number
+            return None
+        return RunLine(query_id.decode(), passage_id.decode(), rank, float(score), b"".join(tag))
     except ValueError:
         return None
-
-
-def run_lines(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[RunLine]:
-    """What each of (number, line) says. Raises InputError for one of another form."""
-    for number, line in numbered:
-        candidate = run_line(line)
-        if candidate is None:
-            raise InputError(f"{url} line {number}: not `{RUN_FORM}`")
-        yield candidate
 
 
 def qrels_line(line: bytes) -> Judgment | None:
     """What the line says; None where it is of another form."""
     try:
         query_id, iteration, passage_id, relevance = (field.decode() for field in line.split())
-        return Judgment(query_id, iteration, passage_id, int(relevance))
+        return Judgment(query_id, iteration, passage_id, relevance_of(relevance))
     except ValueError:
         return None
+
+
+def relevance_of(field: str) -> int:
+    """Raises ValueError for what is no integer."""
+    if _INTEGER.fullmatch(field) is None:
+        raise ValueError(f"relevance {field!r} is no integer")
+    return int(field)

@@ -85,7 +85,10 @@ def read_rows(
     with open_text(file_range.file) as stream:
         numbered = rows(stream, file_range.file)
         while batch := list(islice(numbered, _BATCH_ROWS)):
-            values = [_values({**file_range.partitions, **row}, schema, layout.ids) for _, row in batch]
+            values = [
+                _values({**file_range.partitions, **row}, schema, layout, f"{file_range.file} line {number}")
+                for number, row in batch
+            ]
             numbers = [number for number, _ in batch]
             yield _table(values, numbers, schema, file_range.file), pa.array(numbers, pa.int64())
 
@@ -100,12 +103,26 @@ def joined_chars(row: Row) -> int:
     return len("\t".join(map(str, row.values())))
 
 
-def _values(row: Row, schema: pa.Schema, ids: list[str]) -> Row:
-    """Ids stay what they are: one of another type than the first's is a mistake."""
-    return {
-        field.name: row.get(field.name) if field.name in ids else as_type(row.get(field.name), field.type)
-        for field in schema
-    }
+def _values(row: Row, schema: pa.Schema, layout: WholeLayout, place: str) -> Row:
+    """Ids and texts stay what they are: one of another type than the column's is a mistake."""
+    values = {}
+    for field in schema:
+        value = row.get(field.name)
+        try:
+            values[field.name] = (
+                _exact(value, field) if field.name in layout.exact else as_type(value, field.type)
+            )
+        except ValueError as error:
+            raise InputError(f"{place}: {field.name}: {error}") from error
+    return values
+
+
+def _exact(value: Any, field: pa.Field) -> Any:
+    """Raises ValueError for what Arrow would make the column's type of: 1.0 an integer, true a 1."""
+    kind = int if pa.types.is_integer(field.type) else str
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        raise ValueError(f"{value!r} does not fit its column, which is {field.type}")
+    return value
 
 
 def _table(values: list[Row], numbers: list[int], schema: pa.Schema, url: str) -> pa.Table:

@@ -18,6 +18,8 @@ _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 _WRITES_ON_CONDITION = {"s3", "s3a", "gs", "gcs", "memory"}
 _LEFTOVER = ".tmp"
+_PATTERN = "*?["
+"""fsspec's `rm` and `mv` of what is no local disk would mean other files by such a path, too."""
 
 
 class Directory:
@@ -27,6 +29,9 @@ class Directory:
         self._fs, path = locate(url, OutputError)
         self._path = path.rstrip("/")
         self.url = place_of(self._fs, self._path)
+        pattern = next((sign for sign in _PATTERN if sign in self._path), None)
+        if pattern is not None and not isinstance(self._fs, LocalFileSystem):
+            raise OutputError(f"{url}: has a {pattern!r}, which a store's client takes for a pattern")
         if _JOB_WORKING_DIRECTORY in self.url:
             raise OutputError(
                 f"{url}: lies in the copy of the working directory that Ray makes for a job, and deletes;"

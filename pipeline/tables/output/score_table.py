@@ -3,7 +3,7 @@
 OUTPUT/scores/NAME.parquet, a row a scored pair, also those that top_k cut off, in no order to rely on:
     query: uint64, the first 8 bytes of BLAKE2b of the query; pair: 16 bytes, BLAKE2b of the query's length in
     bytes (8 bytes, little-endian), the query and the passage, in UTF-8 as the model was given them;
-    score, query_cut, passage_cut, window, score_N: as in the run
+    score, query_cut, passage_cut, window, score_N, raw_score: as in the run
 """
 
 import io
@@ -77,12 +77,12 @@ class PreviousScores:
         order = np.argsort(every, kind="stable")
         return cls(output.url, tuple(names), every[order], shards[order])
 
-    def find(self, hashes: pa.Table, layer_scores: Sequence[str]) -> pa.Table:
+    def find(self, hashes: pa.Table, more_scores: Sequence[str]) -> pa.Table:
         """What each pair scored there.
 
         hashes: `hash_pairs`. Gives a `result_schema` row for each of them, null where unknown.
         """
-        schema = result_schema(layer_scores)
+        schema = result_schema(more_scores)
         wanted = np.unique(hashes["query"].to_numpy())
         first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
         places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
@@ -99,7 +99,10 @@ class PreviousScores:
         data = output.read(f"{_SCORES}/{name}.parquet")
         if data is None:
             raise InputError(f"{file}: is gone, though its marker says that it was written; {_WAY_OUT}")
-        table = pq.read_table(io.BytesIO(data))
+        try:
+            table = pq.read_table(io.BytesIO(data))
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{file}: is damaged: {error}; {_WAY_OUT}") from error
         check_version(table.schema, file, "scores", _WAY_OUT.capitalize(), needed=True)
         if missing := [name for name in columns if name not in table.column_names]:
             raise InputError(f"{file}: has no column {missing[0]!r}; {_WAY_OUT}")

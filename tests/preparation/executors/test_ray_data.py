@@ -46,7 +46,7 @@ def test_same_input_same_bytes_in_several_partitions(folder: Path, monkeypatch: 
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
     assert flow.run(on_ray(folder)) == first
     assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
-    flow.run(trec(folder, output={"path": str(folder / "again")}))
+    flow.run(on_ray(folder, output={"path": str(folder / "again")}))
     assert bytes_of(folder / "again") == bytes_of(folder / "out")
     assert planned(folder) == (3, 9)
     (folder / "out/_SUCCESS").unlink()  # as if killed

@@ -70,7 +70,7 @@ def test_the_scores_of_the_scorer(
     assert by_index(post(client, **fields)) == scores(**options)
 
 
-@pytest.mark.parametrize(("top_n", "count"), [(2, 2), (None, 6), (100, 6)])
+@pytest.mark.parametrize(("top_n", "count"), [(2, 2), (0, 6), (None, 6), (100, 6)])
 def test_top_n(client: httpx2.Client, top_n: int | None, count: int) -> None:
     assert post(client, top_n=top_n).json()["results"] == post(client).json()["results"][:count]
 
@@ -120,7 +120,7 @@ def test_json_that_is_no_object(client: httpx2.Client, content: bytes) -> None:
         ({"documents": {"text": "a"}}, "documents"),
         ({"documents": ["hi", 1]}, "documents.1"),
         ({"documents": ["hi", None]}, "documents.1"),
-        ({"top_n": 0}, "top_n"),
+        ({"top_n": -1}, "top_n"),
         ({"top_n": "2"}, "top_n"),
         ({"top_n": 2.0}, "top_n"),
         ({"top_n": True}, "top_n"),

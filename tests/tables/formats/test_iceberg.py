@@ -90,7 +90,12 @@ def test_columns_renamed_or_replaced_later_are_refused(catalog: SqlCatalog) -> N
     with table.update_schema() as update:
         update.add_column("first_score", StringType())
     with pytest.raises(InputError, match="column 'first_score' does not stand"):
-        plan(table.metadata_location, "iceberg", columns={"passage": "query"}, kept={"s": "first_score"})
+        plan(
+            table.metadata_location,
+            "iceberg",
+            columns={"query": "query_id", "passage": "query"},
+            kept={"s": "first_score"},
+        )
 
 
 def test_rows_that_were_deleted_are_not_read(catalog: SqlCatalog) -> None:

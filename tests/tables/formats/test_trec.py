@@ -114,3 +114,17 @@ def test_byte_order_marks_and_blank_lines(tmp_path: Path, texts: str) -> None:
     ]
     assert [row["row"] for row in good] == [1, 3, 4]
     assert bad == []
+
+
+@pytest.mark.parametrize(("rank", "kept"), [("3", 3), ("3.0", 3), ("1e1", 10), ("-1", -1), ("0", 0)])
+def test_a_rank_is_an_integer_however_it_is_written(tmp_path: Path, rank: str, kept: int) -> None:
+    texts = collection(tmp_path, f"q1 Q0 d1 {rank} 9.5 bm25\n")
+    good, _ = read_all(tmp_path / "run.trec", "trec", kept={"rank_before": "rank"}, **texts)
+    assert [row["kept"]["rank_before"] for row in good] == [kept]
+
+
+@pytest.mark.parametrize("rank", ["3.5", "nan", "inf", "first", "1_0", "3000000000"])
+def test_a_rank_that_is_none_is_a_malformed_row(tmp_path: Path, rank: str) -> None:
+    texts = collection(tmp_path, f"q1 Q0 d1 {rank} 9.5 bm25\nq1 Q0 d2 2 9.5 bm25\n")
+    good, bad = read_all(tmp_path / "run.trec", "trec", **texts)
+    assert (len(good), [row["reason"] for row in bad]) == (1, ["malformed_row"])

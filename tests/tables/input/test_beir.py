@@ -34,3 +34,22 @@ def test_a_column_of_texts_gets_what_each_gets(rows: list[tuple[str | None, str]
 def test_a_line_of_another_form_is_named(line: bytes) -> None:
     with pytest.raises(InputError, match="corpus.jsonl line 3: not an object with _id and text"):
         list(json_texts([(3, line)], "corpus.jsonl"))
+
+
+@pytest.mark.parametrize("text_id", ["null", "1.0", "true", "[1]", '{"a": 1}'])
+def test_an_id_that_is_no_text_or_integer_is_named(text_id: str) -> None:
+    line = b'{"_id": %s, "text": "t"}' % text_id.encode()
+    with pytest.raises(InputError, match="corpus.jsonl line 3: _id is .*; a text or an integer is needed"):
+        list(json_texts([(3, line)], "corpus.jsonl"))
+
+
+def test_an_integer_id_is_found_by_all_its_digits() -> None:
+    line = b'{"_id": 123456789012345678901234567890, "text": "t"}'
+    assert list(json_texts([(1, line)], "x")) == [(1, "123456789012345678901234567890", "t")]
+
+
+@pytest.mark.parametrize("value", [None, 5, 0, False, ["a"], {"a": "b"}])
+def test_a_text_that_is_none_never_becomes_one(value: object) -> None:
+    assert with_title("Title", value) == value
+    if value is not None:
+        assert with_title(value, "text") == value

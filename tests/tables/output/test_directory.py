@@ -1,7 +1,10 @@
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fsspec
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
 from pipeline.tables.output.directory import Directory
@@ -57,3 +60,38 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     (tmp_path / "run/shard-000000.parquet").write_text("whole")
     Directory(str(tmp_path)).remove_leftovers("run")
     assert Directory(str(tmp_path)).names("run") == {"shard-000000.parquet"}
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=50)
+
+
+@settings(max_examples=50, deadline=None)
+@example("a::b")
+@example("~")
+@example("k=v?#%20*[x]")
+@given(NAMES.filter(lambda name: name not in (".", "..")))
+def test_a_directory_of_any_name_is_that_directory(name: str) -> None:
+    with TemporaryDirectory() as folder:
+        directory = Directory(f"{folder}/{name}/")
+        directory.write("run/a", b"data")
+        assert directory.create("b", b"more")
+        assert (Path(folder) / name / "run/a").read_bytes() == b"data"
+        assert (directory.names(), directory.names("run"), directory.read("b")) == (
+            {"run", "b"},
+            {"a"},
+            b"more",
+        )
+        assert [entry.name for entry in Path(folder).iterdir()] == [name]
+        again = Directory(directory.url)
+        again.remove("run")
+        assert again.names() == {"b"}
+        again.remove()
+        assert not list(Path(folder).iterdir())
+
+
+def test_a_pattern_in_the_path_of_a_store_is_refused() -> None:
+    for name in ("run*", "run?", "run[1]"):
+        with pytest.raises(
+            OutputError, match=r"memory://bucket/run.*: has a '.', which a store's client takes"
+        ):
+            Directory(f"memory://bucket/{name}")

@@ -64,7 +64,7 @@ def test_a_run_of_an_older_program_is_read_and_a_newer_ones_is_not(
     output, table = Directory(str(tmp_path)), pa.table({"query_id": ["q"]})
     (tmp_path / "run").mkdir()
     pq.write_table(table, tmp_path / "run/a.parquet")
-    assert next(read_run_shards(output)) == table
+    assert next(read_run_shards(output)) == (f"{tmp_path}/run/a.parquet", table)
     monkeypatch.setattr(format_version, "FORMAT_VERSION", 2)
     output.write("run/a.parquet", parquet_bytes(table, "run"))
     monkeypatch.undo()

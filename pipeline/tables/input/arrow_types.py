@@ -1,0 +1,63 @@
+"""Arrow's types: those that differ in memory only, and what two have in common where no value is lost."""
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Without chunks, dictionaries and the large and view variants, which differ in memory only."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return whole.cast(plain_type(whole.type), safe=False)
+
+
+def plain_type(data_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(data_type):
+        return plain_type(data_type.value_type)
+    if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):
+        return pa.string()
+    if pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
+        return pa.binary()
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        return pa.list_(data_type.value_field.with_type(plain_type(data_type.value_type)))
+    if pa.types.is_struct(data_type):
+        return pa.struct([each.with_type(plain_type(each.type)) for each in data_type])
+    return data_type
+
+
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type that holds the values of both; null where there is none.
+
+    A column without any value (Arrow's null type, which pandas and Spark leave in an empty partition) goes
+    with every type, also inside lists and structs. Otherwise as pyarrow's permissive promotion: integers and
+    floats of other widths, times of other units. Whether each value fits is seen when it is cast (`as_type`).
+    """
+    if one == other:
+        return one
+    if _is_another_value(one, other):
+        return None
+    try:
+        schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("value").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def as_type(column: pa.Array, data_type: pa.DataType, place: str) -> pa.Array:
+    """The column in a type of `common_type`. Raises InputError naming `place` where it can't hold a value."""
+    try:
+        return column.cast(data_type)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{place} is {column.type} here and {data_type} in the table as a whole, which can't hold it:"
+            f" {error}. Write the column in one type"
+        ) from error
+
+
+def _is_another_value(one: pa.DataType, other: pa.DataType) -> bool:
+    """A decimal as a float is another number, and bytes are no text, which no cast tells."""
+    types = pa.types
+    return any(
+        (types.is_decimal(a) and types.is_floating(b)) or (types.is_binary(a) and types.is_string(b))
+        for a, b in ((one, other), (other, one))
+    )

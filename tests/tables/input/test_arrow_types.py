@@ -1,0 +1,62 @@
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tables.input.arrow_types import as_type, common_type, plain, plain_type
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        (pa.null(), pa.string(), pa.string()),
+        (pa.int32(), pa.int64(), pa.int64()),
+        (pa.uint32(), pa.int32(), pa.int64()),
+        (pa.uint64(), pa.int8(), pa.int64()),
+        (pa.float32(), pa.float64(), pa.float64()),
+        (pa.int64(), pa.float32(), pa.float64()),
+        (pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC"), pa.timestamp("us", "UTC")),
+        (pa.decimal128(10, 2), pa.decimal128(12, 3), pa.decimal128(12, 3)),
+        (pa.list_(pa.null()), pa.list_(pa.string()), pa.list_(pa.string())),
+        (
+            pa.struct([("a", pa.null())]),
+            pa.struct([("a", pa.int8()), ("b", pa.string())]),
+            pa.struct([("a", pa.int8()), ("b", pa.string())]),
+        ),
+        (pa.string(), pa.int64(), None),
+        (pa.string(), pa.binary(), None),
+        (pa.bool_(), pa.int8(), None),
+        (pa.decimal128(10, 2), pa.float64(), None),
+        (pa.timestamp("us", "UTC"), pa.timestamp("us"), None),
+        (pa.date32(), pa.timestamp("us"), None),
+        (pa.list_(pa.string()), pa.string(), None),
+    ],
+)
+def test_two_types_have_one_in_common_or_none(
+    one: pa.DataType, other: pa.DataType, together: pa.DataType | None
+) -> None:
+    assert common_type(one, other) == together
+    assert common_type(other, one) == together
+
+
+@pytest.mark.parametrize(
+    ("values", "held", "target"),
+    [
+        ([2**53 + 1], pa.int64(), pa.float64()),
+        ([2**64 - 1], pa.uint64(), pa.int64()),
+        ([2**40], pa.timestamp("s"), pa.timestamp("ns")),
+    ],
+)
+def test_a_value_that_would_be_lost_is_named(
+    values: list[Any], held: pa.DataType, target: pa.DataType
+) -> None:
+    assert as_type(pa.array([1], held), target, "a.parquet: column 'n'").to_pylist()
+    with pytest.raises(InputError, match=r"^a.parquet: column 'n' is .* here and .* Write the column in one"):
+        as_type(pa.array(values, held), target, "a.parquet: column 'n'")
+
+
+def test_what_differs_in_memory_only_is_one_type() -> None:
+    wide = pa.large_list(pa.struct([("a", pa.dictionary(pa.int8(), pa.large_string()))]))
+    assert plain_type(wide) == pa.list_(pa.struct([("a", pa.string())]))
+    assert plain(pa.array([[{"a": "x"}], None], wide)).to_pylist() == [[{"a": "x"}], None]
