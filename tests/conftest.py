@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,10 @@ from tests.own_ray import environment, folder_of_its_own, head_node
 
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
 torch.set_num_threads(1)
+
+# How long an example takes tells how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 pytest_plugins = ["tests.s3"]
 

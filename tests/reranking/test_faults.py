@@ -98,7 +98,7 @@ def test_credentials_that_expire_are_fetched_anew(
         give("key2", "secret2", timedelta(hours=1))
         Timer(1.5, faults.expired_keys.add, ["key"]).start()  # what is on its way is still let in
 
-    give("key", "secret", timedelta(seconds=5))
+    give("key", "secret", timedelta(minutes=5))  # so little that clients look for newer ones each time
     (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {shlex.quote(str(file))}\n")
     faults.slow, faults.slow_s = 1.0, 0.1  # the job outlives the first ones
     faults.once("_manifest/done/shard", expire)

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.reranking import flow
@@ -66,8 +68,10 @@ def test_what_goes_wrong_in_an_actor_arrives_as_itself(table: Path) -> None:
     assert str(caught.value).startswith(f"{table}/part-1.parquet row 16: query 7, passage 'p31': ")
     model = table.parent / "model"
     shutil.copytree(TINY, model)
-    (model / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelError, match="model: "):
+    tensors = load_file(model / "model.safetensors")
+    tensors["classifier.out_proj.bias"] *= np.nan
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="model: its scores are nan"):
         flow.run(on_ray(table, "weights", scorer={"model": str(model)}))
 
 

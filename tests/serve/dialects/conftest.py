@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from tests.conftest import TINY
 from tests.serve.local import LocalServer, serving
@@ -18,10 +19,13 @@ MAX_BODY_BYTES = 5000
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """`tiny`, and `broken`, whose scores are NaN. Asks for KEY; a second key has one request a minute."""
+    """`tiny`, and `broken`, of which nearly all scores are NaN.
+
+    Asks for KEY; a second key has one request a minute.
+    """
     broken = tmp_path_factory.mktemp("broken") / "model"
     shutil.copytree(TINY, broken)
-    _break(broken / "model.safetensors")
+    _break(broken)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIALECT_KEYS", f"team:{KEY},hasty:hasty-{KEY}")
         with serving(
@@ -34,12 +38,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
             yield made
 
 
-def _break(weights: Path) -> None:
-    tensors = load_file(weights)
-    for name, tensor in tensors.items():
-        if name.startswith("classifier"):
-            tensor.fill_(float("nan"))
-    save_file(tensors, weights, metadata={"format": "pt"})
+def _break(model: Path) -> None:
+    """Of all words but those of ("a", "b"): a model that scores no pair would not load."""
+    tensors = load_file(model / "model.safetensors")
+    words = tensors["roberta.embeddings.word_embeddings.weight"]
+    kept = Tokenizer.from_file(str(model / "tokenizer.json")).encode("a", "b").ids
+    whole = words[kept].clone()
+    words.fill_(float("nan"))
+    words[kept] = whole
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="session")
