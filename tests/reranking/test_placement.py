@@ -78,11 +78,7 @@ def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Pat
     assert {labels[node] for stage, node, _ in seen if stage == "score"} == {"large"}
     assert 1 < len([worker for stage, _, worker in seen if stage == "score"]) <= 4
 
-    for selector, told in (
-        ({"gpu": "huge"}, "0 GPUs there"),
-        ({"gpu": "in("}, "Invalid label selector value"),
-    ):
-        settings["actors"] = {"num_gpus": 1, "label_selector": selector}
-        settings["output"] = {"path": f"{tmp_path}/refused"}
-        with pytest.raises(ConfigError, match=told):
-            flow.run(RerankConfig.model_validate(settings))
+    settings["actors"] = {"num_gpus": 1, "label_selector": {"gpu": "huge"}}
+    settings["output"] = {"path": f"{tmp_path}/refused"}
+    with pytest.raises(ConfigError, match="0 GPUs there"):
+        flow.run(RerankConfig.model_validate(settings))
