@@ -115,7 +115,7 @@ async def load(url: str, body: dict[str, Any]) -> AsyncIterator[list[tuple[int, 
             answer = await client.post("/rerank", json=body)
             answers.append((answer.status_code, answer.text))
 
-    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=180) as client:
         tasks = [asyncio.create_task(ask(client)) for _ in range(4)]
         try:
             yield answers
@@ -213,12 +213,12 @@ def test_replicas_share_a_gpu(url: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("serve.app.ScoringReplica", StandIn)
     deploy(min=2, max=2, num_gpus=0.5, num_cpus=0)
     wait_for(lambda: running() == 2)
-    assert httpx2.post(f"{url}/rerank", json=BODY, timeout=60).status_code == 200
+    assert httpx2.post(f"{url}/rerank", json=BODY, timeout=180).status_code == 200
     assert [file.read_text() for file in tmp_path.iterdir()] == ["cuda 0", "cuda 0"]
 
 
 def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_replica: str) -> None:
-    with httpx2.Client(base_url=one_replica, timeout=60) as client:
+    with httpx2.Client(base_url=one_replica, timeout=180) as client:
         whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
         deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 5}"}
         late = client.post("/rerank", json=LARGE, headers=deadline)
@@ -230,7 +230,7 @@ def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_repli
 
 
 def test_a_client_that_leaves_is_dropped_from_the_queue(one_replica: str) -> None:
-    with httpx2.Client(base_url=one_replica, timeout=60) as client:
+    with httpx2.Client(base_url=one_replica, timeout=180) as client:
         whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
         for _ in range(5):
             with pytest.raises(httpx2.TimeoutException):
@@ -243,7 +243,7 @@ def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: st
     deploy(min=1, max=1, max_wait_s=0.2)
 
     async def flood() -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=180) as client:
             return await asyncio.gather(*(client.post("/rerank", json=LARGE) for _ in range(12)))
 
     answers = asyncio.run(flood())
@@ -257,7 +257,7 @@ def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: st
 
 def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) -> None:
     deploy(min=0, max=2, target_wait_s=0.2, upscale_delay_s=0, downscale_delay_s=2)
-    with httpx2.Client(base_url=url, timeout=60) as client:
+    with httpx2.Client(base_url=url, timeout=180) as client:
         assert client.post("/rerank", json=BODY).status_code == 200
         assert client.get("/ready").json() == {"status": "ok", "not_ready": []}
 
