@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -6,6 +7,9 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config_problems import reason_of
 from pipeline.errors import ConfigError
 from pipeline.scoring import Limits, LongPassages, ScorerConfig
+
+mistaken: Any = ScorerConfig
+"""Without types, which would tell of most mistakes before they are made."""
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,7 @@ def test_what_does_not_fit_is_refused(field: str, value: object) -> None:
         ScorerConfig.model_validate({"model": "m", field: value})
     fields: dict[str, object] = {"model": "m", field: value}
     with pytest.raises(ConfigError, match=rf"^{field}: ") as caught:
-        ScorerConfig(**fields)  # type: ignore[arg-type]
+        mistaken(**fields)
     assert caught.value.field == field
     assert "http" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -49,18 +53,18 @@ def test_what_does_not_fit_is_refused(field: str, value: object) -> None:
 )
 def test_names_that_people_bring_get_a_hint(name: str, here: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: there is no such field; ") as caught:
-        ScorerConfig(model="m", **{name: 1})  # type: ignore[arg-type]
+        mistaken(model="m", **{name: 1})
     assert str(caught.value).endswith(here)
 
 
 def test_a_field_like_no_other_gets_none() -> None:
     with pytest.raises(ConfigError, match="zzz: there is no such field$"):
-        ScorerConfig(model="m", zzz=1)  # type: ignore[call-arg]
+        mistaken(model="m", zzz=1)
 
 
 def test_each_mistake_has_a_line() -> None:
     with pytest.raises(ConfigError) as caught:
-        ScorerConfig(max_length=0, long_passages={"strategi": "max"})  # type: ignore[call-arg, arg-type]
+        mistaken(max_length=0, long_passages={"strategi": "max"})
     assert str(caught.value).splitlines() == [
         "model: is required",
         "max_length: Input should be greater than 0, not 0",
@@ -71,7 +75,7 @@ def test_each_mistake_has_a_line() -> None:
 
 def test_a_value_without_a_name_is_told_its_name() -> None:
     with pytest.raises(ConfigError, match=r"name the fields: ScorerConfig\(model='org/name'\)"):
-        ScorerConfig("org/name")  # type: ignore[call-arg]
+        mistaken("org/name")
     with pytest.raises(ConfigError, match="max_length: Input should be greater than 0"):
         Limits(max_length=0)
 

@@ -1,7 +1,6 @@
 """A checkpoint's files of another shape are refused in one sentence that names the file."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -75,12 +74,12 @@ def test_files_of_another_shape_are_named(checkpoint: Path, tmp_path: Path, file
         score(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_file_that_may_not_be_read_is_named(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_file_that_cant_be_read_is_named(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "model"
     shutil.copytree(checkpoint, path)
-    (path / "config.json").chmod(0)
-    with pytest.raises(ModelError, match="config.json: can't be read: Permission denied"):
+    (path / "config.json").unlink()
+    (path / "config.json").symlink_to("config.json")
+    with pytest.raises(ModelError, match="config.json: can't be read: Too many levels of symbolic links"):
         score(path)
 
 

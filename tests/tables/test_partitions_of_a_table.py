@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.config import InputConfig
+from pipeline.tables.input.columns import TextColumns
 from tests.tables.conftest import TEXTS, nested, plan, read_all, rows, write_parquet
 
 
@@ -163,6 +164,45 @@ def test_a_key_that_stands_twice_in_an_object_is_a_malformed_row(tmp_path: Path)
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     good, bad = read_all(tmp_path / "a.jsonl", "jsonl", 4)
     assert ([row["query_id"] for row in good], [row["reason"] for row in bad]) == ([1], ["malformed_row"])
+
+
+def test_a_number_beyond_floats_is_a_malformed_row(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in numbered(0, 2)]
+    lines[0] = lines[0].replace('"n": 0', '"n": 1e400')
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    good, bad = read_all(tmp_path / "a.jsonl", "jsonl", 4, kept={"n": "n"})
+    assert ([row["kept"]["n"] for row in good], [row["reason"] for row in bad]) == ([1], ["malformed_row"])
+
+
+@pytest.mark.parametrize("first", ["true", "1.0", "[1]", "null", "9" * 30])
+def test_the_first_id_that_is_one_tells_the_type(tmp_path: Path, first: str) -> None:
+    lines = [json.dumps(row) for row in numbered(0, 3)]
+    lines[0] = lines[0].replace('"passage_id": 100', f'"passage_id": {first}')
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    good, bad = read_all(tmp_path / "a.jsonl", "jsonl", 4)
+    assert [row["passage_id"] for row in good] == [101, 102]
+    assert [row["row"] for row in bad] == [1]
+
+
+@pytest.mark.parametrize("folder", ["_lang=en", "x/_lang=en", "_lang=en/day=1"])
+def test_a_partition_by_a_column_that_begins_like_a_marker_is_data(tmp_path: Path, folder: str) -> None:
+    write_parquet(tmp_path / "a", rows(queries=1, candidates=2))
+    (tmp_path / folder).mkdir(parents=True)
+    write_parquet(
+        tmp_path / folder / "b", [{**row, "query_id": "z"} for row in rows(queries=1, candidates=2)]
+    )
+    for marker in ("_temporary", ".spark=staging"):
+        (tmp_path / marker).mkdir()
+        write_parquet(tmp_path / marker / "c", rows(queries=1, candidates=2))
+    good, bad = read_all(tmp_path, "parquet", 4)
+    assert (sorted(row["query_id"] for row in good), bad) == (["q0", "q0", "z", "z"], [])
+
+
+@pytest.mark.parametrize("name", ["id", "text"])
+def test_a_title_that_is_the_text_or_id_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} and title are both column 'title': set title to another"):
+        TextColumns.model_validate({name: "title"})
+    assert TextColumns.model_validate({name: "title", "title": None}).title is None
 
 
 def test_one_column_for_query_and_passage_is_refused() -> None:

@@ -19,7 +19,7 @@ from pipeline.tables.input.json_values import as_type, common_type, common_types
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines
+from pipeline.tables.input.text_lines import RunFinder, checked, is_id_value, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
 
@@ -44,15 +44,13 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
             candidates = _candidates(row, layout)
             runs.add(row.get(names.query_id), start, number, len(candidates))
             for candidate in candidates:
-                if pa.types.is_null(passage_id):
-                    passage_id = type_of(candidate.get(names.passage_id))
+                if pa.types.is_null(passage_id) and is_id_value(value := candidate.get(names.passage_id)):
+                    passage_id = type_of(value)
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
         stop = stream.tell()
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
-    if not (pa.types.is_integer(passage_id) or pa.types.is_null(passage_id)):
-        passage_id = pa.string()
     return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, passage_id, kept))
 
 

@@ -39,7 +39,10 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     try:
         schemas = [pa.schema([("value", kind)]) for kind in (one, other)]
         return pa.unify_schemas(schemas, promote_options="permissive").field("value").type
-    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (
+        pa.ArrowTypeError,
+        pa.ArrowInvalid,
+    ):  # how pyarrow says no; the latter of decimals of too many digits
         return None
 
 

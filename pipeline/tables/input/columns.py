@@ -35,6 +35,15 @@ class TextColumns(BaseModel):
     title: str | None = "title"
     """Put before the text, with a space, where the table has such a column and it is not empty."""
 
+    @model_validator(mode="after")
+    def _title_is_no_other_column(self) -> Self:
+        for name in ("id", "text"):
+            if self.title == getattr(self, name):
+                raise ValueError(
+                    f"{name} and title are both column {self.title!r}: set title to another, or null"
+                )
+        return self
+
     @property
     def optional_title(self) -> str | None:
         """The title's name where a table may do without: one that was asked for must be there."""

@@ -209,7 +209,9 @@ def _reason_to_skip(name: str, root: str | None, suffixes: tuple[str, ...], info
 
 
 def _is_marker(name: str) -> bool:
-    return name.rstrip("/").rpartition("/")[2].startswith(("_", "."))
+    """As Spark has it: a partition by a column that begins with _ (_lang=en) is data."""
+    last = name.rstrip("/").rpartition("/")[2]
+    return last.startswith(".") or (last.startswith("_") and "=" not in last)
 
 
 def _explain(skipped: dict[str, str]) -> str:

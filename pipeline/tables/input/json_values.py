@@ -1,6 +1,7 @@
 """JSON values as Arrow's: the type that several have in common, and a value of that type."""
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,8 +9,11 @@ import pyarrow as pa
 
 
 def parse(line: bytes) -> Any:
-    """The value on a line. Raises ValueError for what is no JSON, and for an object with one key twice."""
-    return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
+    """The value on a line.
+
+    Raises ValueError for what is no JSON, an object with one key twice, and a number that no float64 holds.
+    """
+    return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object, parse_float=_float)
 
 
 def type_of(value: object) -> pa.DataType:
@@ -57,4 +61,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key stands twice in an object")
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large for a float64")
     return value

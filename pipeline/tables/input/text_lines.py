@@ -30,7 +30,7 @@ class RunFinder:
         An id that is no text or 64-bit integer, or of another type than the first, makes no run: its line
         goes with the run before it, to be rejected when it is read.
         """
-        usable = _is_int64(query_id) or (isinstance(query_id, str) and _is_unicode(query_id))
+        usable = is_id_value(query_id)
         if usable and self._id_type is None:
             self._id_type = type(query_id)
         if not usable or type(query_id) is not self._id_type:
@@ -130,6 +130,11 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
         if value is not None and not (is_text and _is_unicode(value)):
             values[name], reason = None, reason or "invalid_text"
     return {**values, "reason": reason}
+
+
+def is_id_value(value: object) -> bool:
+    """Whether it can be an id: a text, or an integer of 64 bits."""
+    return _is_int64(value) or (isinstance(value, str) and _is_unicode(value))
 
 
 def _is_int64(value: object) -> bool:
