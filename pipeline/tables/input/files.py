@@ -42,10 +42,10 @@ def find_files(url: str, suffixes: tuple[str, ...]) -> tuple[list[SourceFile], d
     """The files that `url` means, sorted by path, and those left out with the reason.
 
     A directory, or one that a glob matches, is searched to its depths for files with one of `suffixes`; names
-    that begin with "_" or "." are markers and are left out. A single file, or one that a glob matches, is
-    taken as it is. Symbolic links are what they point to. Raises InputError where there is nothing, and for a
-    link that leads nowhere or in a circle, a directory that can't be read, and a file in a compression that
-    is not read.
+    that begin with "_" or "." are markers and are left out, but for a partition's (_lang=en). A single file,
+    or one that a glob matches, is taken as it is. Symbolic links are what they point to. Raises InputError
+    where there is nothing, and for a link that leads nowhere or in a circle, a directory that can't be read,
+    and a file in a compression that is not read.
     """
     fs, path = _located(url)
     searched, taken = _listed(fs, path, url)
