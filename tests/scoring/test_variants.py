@@ -19,7 +19,15 @@ from transformers import AutoModelForCausalLM, BertTokenizer
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA, TINY
-from tests.scoring.checkpoints import KINDS, make_cross_encoder, make_qwen3, make_trunk
+from tests.scoring.checkpoints import (
+    KINDS,
+    byte_level,
+    make_cross_encoder,
+    make_qwen3,
+    make_trunk,
+    unigram,
+    wordpiece,
+)
 
 Scores = npt.NDArray[np.float32]
 PAIRS = [
@@ -490,6 +498,30 @@ def test_tokenizers_of_other_classes(
     path = make_cross_encoder(tmp_path, kind)
     edit(path / "tokenizer_config.json", tokenizer_class=tokenizer, **fields)
     same_or_refused(path, cross_encoder, *fields, "tokenizer")
+
+
+UNFIT = {
+    "fnet": (unigram, {"type_vocab_size": 2}, "depends on the batch"),
+    "nystromformer": (wordpiece, {"type_vocab_size": 2}, "depends on the batch"),
+    "convbert": (wordpiece, {"type_vocab_size": 2, "embedding_size": 32}, "depends on the batch"),
+    "qwen3": (byte_level, {"num_key_value_heads": 2, "head_dim": 8}, "no padding token is defined"),
+    "roberta": (byte_level, {"type_vocab_size": 1}, "scores no pair: "),
+}
+"""Classifiers that score no batch as transformers scores its pairs, without a padding token or with one."""
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_network_that_scores_no_batch_is_the_models_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    tokenizer, options, message = UNFIT[kind]
+    monkeypatch.setitem(KINDS, kind, (tokenizer, options))
+    path = make_cross_encoder(tmp_path, kind)
+    if "batch" not in message:
+        edit(path / "config.json", pad_token_id=None)
+    with pytest.raises(ModelError, match=message) as caught:
+        ours(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_option_takes_the_place_of_a_prompt(saved_classifier: Path, tmp_path: Path) -> None:
