@@ -90,7 +90,8 @@ class ScorerConfig(Config):
 
     max_length: PositiveInt | None = None
     """Tokens of a pair (bi_encoder: of a text), special tokens included; with truncation flag_embedding the
-    prompt of decoder rerankers comes on top. Null: 512 (qwen3: 8192), or less if the checkpoint says so."""
+    prompt of decoder rerankers comes on top. Null: 512 (qwen3: 8192), or less if the checkpoint says so;
+    where sentence-transformers saved it, what that has."""
     query_max_length: PositiveInt | None = None
     """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
     passage_max_length: PositiveInt | None = None
@@ -98,7 +99,8 @@ class ScorerConfig(Config):
     truncation: Literal["flag_embedding", "longest_first", "error"] = "flag_embedding"
     """What is cut of a pair that is too long. flag_embedding: the query to query_max_length, then only the
     passage, as the published scores were made. longest_first: the longer of the two, as
-    text-embeddings-inference, sentence-transformers and vLLM do. error: nothing; such a pair is refused."""
+    text-embeddings-inference, sentence-transformers and vLLM do; the default for cross-encoders that
+    sentence-transformers saved. error: nothing; such a pair is refused."""
     truncation_side: Literal["left", "right"] = "right"
     """From which end query and passage are cut."""
     long_passages: LongPassages | None = None

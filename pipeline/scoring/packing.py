@@ -31,8 +31,10 @@ _LAYOUTS = {
 
 def can_pack(model: Any, device: torch.device) -> bool:
     """On a GPU, a call for each run of lengths would cost more than padding does."""
-    known = model.config.model_type in _LAYOUTS and not model.config.is_decoder
-    return device.type == "cpu" and known
+    layout = _LAYOUTS.get(model.config.model_type)
+    if device.type != "cpu" or layout is None or model.config.is_decoder:
+        return False
+    return model.config.pad_token_id is not None or not layout.positions_skip_padding
 
 
 class PackedClassifier:

@@ -27,6 +27,9 @@ from pipeline.scoring.family import (
 from pipeline.scoring.truncation import best_windows
 from pipeline.scoring.weights import check_adapter
 
+_SAME_SCORE, _SAME_SCORE_IN_HALF = 0.001, 0.5
+"""How far rounding moves a score from one batch to another, at most."""
+
 
 @dataclass(frozen=True)
 class RankedPassage:
@@ -120,19 +123,31 @@ class Scorer:
         return model
 
     def _try(self, model: Model) -> None:
-        """Score two pairs of different lengths: what fails for all pairs is the model's fault, not theirs."""
+        """Score two pairs of different lengths, together and alone.
+
+        What fails for both is the model's fault, not theirs; and a model that lets padding change a score
+        gives none that can be ranked.
+        """
+        pairs = [("a", "b"), ("what is it?", "it is this, and that as well")]
         try:
-            encoded = self.encode([("a", "b"), ("what is it?", "it is this, and that as well")])
+            batches = [self.encode(some) for some in (pairs, pairs[:1], pairs[1:])]
         except ScoringError:
             return  # limits are so tight that even these don't fit
         try:
-            scores = model.forward(encoded.sequences, encoded.inputs).scores
+            together, *alone = (model.forward(one.sequences, one.inputs).scores for one in batches)
         except ScoringError as error:
-            raise ModelError(f"{self.checkpoint.name}: scores no pair: {error.reason}") from error
-        if not np.isfinite(scores).any():
+            reason = " ".join(error.reason.split())[:300]
+            raise ModelError(f"{self.checkpoint.name}: scores no pair: {reason}") from error
+        if not np.isfinite(together).any():
             raise ModelError(
-                f"{self.checkpoint.name}: its scores are {scores.flat[0]}; are its weights whole, and is"
+                f"{self.checkpoint.name}: its scores are {together.flat[0]}; are its weights whole, and is"
                 f" dtype {self.config.dtype} wide enough for them?"
+            )
+        tolerance = _SAME_SCORE if self.config.dtype == "float32" else _SAME_SCORE_IN_HALF
+        if not np.allclose(together, np.concatenate(alone), rtol=tolerance, atol=tolerance, equal_nan=True):
+            raise ModelError(
+                f"{self.checkpoint.name}: the score of a pair depends on the batch that it is in;"
+                f" {self.checkpoint.architecture} is not run here"
             )
 
     def load_network(self) -> torch.nn.Module:

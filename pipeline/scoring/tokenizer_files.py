@@ -113,10 +113,27 @@ def _check_agrees(tokenizer: Tokenizer, settings: JsonObject, file: Path) -> Non
             raise settings.wrong(
                 "added_tokens_decoder", f"{_TOKENIZER} has no {content!r} with the id {number}"
             )
-    for name in _SPECIAL_TOKENS:
-        content = token_text(settings, f"{name}_token", settings.fields.get(f"{name}_token"))
-        if content is not None and tokenizer.token_to_id(content) is None:
-            raise settings.wrong(f"{name}_token", f"{_TOKENIZER} has no token {content!r}")
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    special: dict[str, Any] = {
+        f"{name}_token": [settings.fields.get(f"{name}_token")] for name in _SPECIAL_TOKENS
+    }
+    for name in ("extra_special_tokens", "additional_special_tokens"):
+        more = settings.fields.get(name) or []
+        special[name] = list(more.values()) if isinstance(more, dict) else more
+    for name, tokens in special.items():
+        for token in tokens if isinstance(tokens, list) else [tokens]:
+            content = token_text(settings, name, token)
+            if content is not None and content not in known:
+                raise settings.wrong(name, f"{_TOKENIZER} has no special token {content!r}")
+    if type(tokenizer.model).__name__ == _AS_PUBLISHED["XLMRobertaTokenizer"]:
+        pair = tokenizer.encode("a", "b")
+        around = [number for number, part in zip(pair.ids, pair.special_tokens_mask, strict=True) if part]
+        ends = [
+            tokenizer.token_to_id(token_text(settings, name, settings.fields.get(name)) or otherwise)
+            for name, otherwise in (("bos_token", "<s>"), ("eos_token", "</s>"))
+        ]
+        if around != [ends[0], *[ends[1]] * 3]:
+            raise settings.wrong("bos_token and eos_token", f"{_TOKENIZER} puts other tokens around a pair")
 
 
 def token_text(settings: JsonObject, name: str, token: Any) -> str | None:

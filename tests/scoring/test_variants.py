@@ -18,8 +18,16 @@ from transformers import AutoModelForCausalLM, BertTokenizer
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
-from tests.conftest import DATA
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3, make_trunk
+from tests.conftest import DATA, TINY
+from tests.scoring.checkpoints import (
+    KINDS,
+    byte_level,
+    make_cross_encoder,
+    make_qwen3,
+    make_trunk,
+    unigram,
+    wordpiece,
+)
 
 Scores = npt.NDArray[np.float32]
 PAIRS = [
@@ -62,10 +70,10 @@ def edit(file: Path, **fields: Any) -> None:
     file.write_text(json.dumps(content))
 
 
-def same_or_refused(path: Path, reference: Callable[[Path], Scores], *named: str) -> None:
+def same_or_refused(path: Path, reference: Callable[[Path], Scores], *named: str, **options: Any) -> None:
     """named: words of which a refusal has one."""
     try:
-        scores = ours(path)
+        scores = ours(path, **options)
     except ModelError as error:
         message = str(error)
     else:
@@ -429,6 +437,91 @@ def test_published_tokenizers_agree_with_their_config(
     edit(path / "tokenizer_config.json", **fields)
     with pytest.raises(ModelError, match=f"tokenizer_config.json: {next(iter(fields))}"):
         ours(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fields", [{}, {"add_prefix_space": True}, {"do_lower_case": True}], ids=str)
+def test_every_architecture_as_sentence_transformers_saves_it(
+    tmp_path: Path, kind: str, fields: dict[str, Any]
+) -> None:
+    make_cross_encoder(tmp_path / "raw", kind)
+    make_trunk(tmp_path / "trunk", kind)
+    CrossEncoder(str(tmp_path / "raw"), device="cpu", max_length=24).save_pretrained(str(tmp_path / "cross"))
+    SentenceTransformer(str(tmp_path / "trunk"), device="cpu").save_pretrained(str(tmp_path / "bi"))
+    for name, reference in (("cross", cross_encoder), ("bi", bi_encoder)):
+        edit(tmp_path / name / "tokenizer_config.json", **fields)
+        np.testing.assert_allclose(
+            ours(tmp_path / name), reference(tmp_path / name), atol=AGREES, rtol=AGREES
+        )
+
+
+OWN_TOKENIZERS = [
+    ("xlm-roberta", "XLMRobertaTokenizer", {}),
+    ("roberta", "RobertaTokenizer", {}),
+    ("roberta", "RobertaTokenizer", {"add_prefix_space": True}),
+    ("roberta", "RobertaTokenizer", {"trim_offsets": False}),
+    ("deberta-v2", "DebertaV2Tokenizer", {}),
+    ("deberta-v2", "DebertaV2Tokenizer", {"do_lower_case": True}),
+    ("deberta-v2", "DebertaV2Tokenizer", {"split_by_punct": True}),
+    ("bert", "AlbertTokenizer", {"do_lower_case": False}),
+    ("bert", "MPNetTokenizer", {"do_lower_case": False}),
+    ("bert", "LlamaTokenizer", {}),
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"add_prefix_space": False},
+        {"extra_special_tokens": ["panda"]},
+        {"additional_special_tokens": ["capital of"]},
+        {"sep_token": "<mask>"},
+        {"eos_token": "<mask>"},
+        {"do_lower_case": True},
+        {"model_max_length": 12},
+        {"tokenizer_class": "XLMRobertaTokenizerFast"},
+        {"tokenizer_class": ...},
+    ],
+    ids=str,
+)
+def test_the_tokenizer_of_the_published_encoder(tmp_path: Path, fields: dict[str, Any]) -> None:
+    path = copied(Path(TINY), tmp_path)
+    edit(path / "tokenizer_config.json", **fields)
+    same_or_refused(path, cross_encoder, *fields, truncation="longest_first")
+
+
+@pytest.mark.parametrize(("kind", "tokenizer", "fields"), OWN_TOKENIZERS, ids=str)
+def test_tokenizers_of_other_classes(
+    tmp_path: Path, kind: str, tokenizer: str, fields: dict[str, Any]
+) -> None:
+    path = make_cross_encoder(tmp_path, kind)
+    edit(path / "tokenizer_config.json", tokenizer_class=tokenizer, **fields)
+    same_or_refused(path, cross_encoder, *fields, "tokenizer")
+
+
+UNFIT = {
+    "fnet": (unigram, {"type_vocab_size": 2}, "depends on the batch"),
+    "nystromformer": (wordpiece, {"type_vocab_size": 2}, "depends on the batch"),
+    "convbert": (wordpiece, {"type_vocab_size": 2, "embedding_size": 32}, "depends on the batch"),
+    "qwen3": (byte_level, {"num_key_value_heads": 2, "head_dim": 8}, "no padding token is defined"),
+    "roberta": (byte_level, {"type_vocab_size": 1}, "scores no pair: "),
+}
+"""Classifiers that score no batch as transformers scores its pairs, without a padding token or with one."""
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_network_that_scores_no_batch_is_the_models_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    tokenizer, options, message = UNFIT[kind]
+    monkeypatch.setitem(KINDS, kind, (tokenizer, options))
+    path = make_cross_encoder(tmp_path, kind)
+    if "batch" not in message:
+        edit(path / "config.json", pad_token_id=None)
+    with pytest.raises(ModelError, match=message) as caught:
+        ours(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_option_takes_the_place_of_a_prompt(saved_classifier: Path, tmp_path: Path) -> None:

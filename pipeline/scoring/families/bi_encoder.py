@@ -7,11 +7,10 @@ prompts and similarity follow sentence_transformers 6.2 (sentence_transformer/mo
 util/similarity.py): those of encode_query, encode_document and similarity.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 import transformers
@@ -32,6 +31,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.pooling import POOLINGS, SIMILARITIES, Pooling, last_token, mean
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
 from pipeline.scoring.weights import load_weights
@@ -40,9 +40,6 @@ HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, Mi
 OPTIONS = frozenset({"truncation", "query_instruction_for_retrieval", "query_instruction_format"})
 ENGINES = None
 EMBEDS = True
-
-Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Embeddings = npt.NDArray[np.float32]
 
 
 def handles(checkpoint: Checkpoint) -> bool:
@@ -139,7 +136,7 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
         saved = Saved.of(checkpoint)
         self._pooling, self._normalized = _pooling_of(checkpoint, saved)
-        self._similarity = _SIMILARITIES[saved.similarity]
+        self._similarity = SIMILARITIES[saved.similarity]
         network = load_network(checkpoint, config)
         device = Device(config, network.config)
         self._hidden, drops_padding = engine.prepare(
@@ -212,46 +209,6 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> 
     return Embedder(checkpoint, config, engine)
 
 
-# hidden: (batch, length, width); mask: (batch, length, 1), 1.0 where a token is real, padding on the right.
-
-
-def _cls(hidden: torch.Tensor, _mask: torch.Tensor) -> torch.Tensor:
-    return hidden[:, 0]
-
-
-def _max(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return hidden.masked_fill(mask == 0, -torch.inf).amax(dim=1)
-
-
-def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-
-
-def _mean_sqrt(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9).sqrt()
-
-
-def _weighted_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    weights = mask * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)[:, None]
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-
-
-def _last_token(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    last = mask.sum(dim=1).long().clamp(min=1) - 1
-    return hidden[torch.arange(len(hidden), device=hidden.device), last[:, 0]]
-
-
-# In the order in which sentence-transformers concatenates them; the second name is that of older files.
-_POOLINGS: dict[str, tuple[str, Pooling]] = {
-    "cls": ("pooling_mode_cls_token", _cls),
-    "max": ("pooling_mode_max_tokens", _max),
-    "mean": ("pooling_mode_mean_tokens", _mean),
-    "mean_sqrt_len_tokens": ("pooling_mode_mean_sqrt_len_tokens", _mean_sqrt),
-    "weightedmean": ("pooling_mode_weightedmean_tokens", _weighted_mean),
-    "lasttoken": ("pooling_mode_lasttoken", _last_token),
-}
-
-
 def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bool]:
     """The poolings to concatenate, and whether the embedding is normalized.
 
@@ -263,7 +220,7 @@ def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bo
             checkpoint.architecture.endswith("ForCausalLM")
             and checkpoint.config.flag("is_causal") is not False
         )
-        return [_last_token if causal else _mean], False
+        return [last_token if causal else mean], False
     if (
         saved.kinds not in (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize"))
         or saved.paths[0]
@@ -283,40 +240,12 @@ def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bo
         )
     named = settings.fields.get("pooling_mode")
     if named is None:
-        names = [name for name, (key, _) in _POOLINGS.items() if settings.flag(key)] or ["mean"]
+        names = [name for name, (key, _) in POOLINGS.items() if settings.flag(key)] or ["mean"]
     else:
         names = [named] if isinstance(named, str) else settings.texts("pooling_mode")
-    unknown = sorted(set(names) - _POOLINGS.keys())
+    unknown = sorted(set(names) - POOLINGS.keys())
     if unknown or not names:
         raise settings.wrong(
-            "pooling_mode", f"unknown pooling {unknown[:1]!r}; known are {', '.join(_POOLINGS)}"
+            "pooling_mode", f"unknown pooling {unknown[:1]!r}; known are {', '.join(POOLINGS)}"
         )
-    return [_POOLINGS[name][1] for name in names], "Normalize" in saved.kinds
-
-
-# embeddings: (pairs, width) each, to (pairs,).
-
-
-def _dot(queries: Embeddings, passages: Embeddings) -> Embeddings:
-    return cast("Embeddings", np.einsum("ij,ij->i", queries, passages))
-
-
-def _cosine(queries: Embeddings, passages: Embeddings) -> Embeddings:
-    return _dot(_normalized(queries), _normalized(passages))
-
-
-def _euclidean(queries: Embeddings, passages: Embeddings) -> Embeddings:
-    return cast("Embeddings", -np.linalg.norm(queries - passages, axis=1))
-
-
-def _manhattan(queries: Embeddings, passages: Embeddings) -> Embeddings:
-    return cast("Embeddings", -np.abs(queries - passages).sum(axis=1))
-
-
-def _normalized(embeddings: Embeddings) -> Embeddings:
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return cast("Embeddings", embeddings / np.maximum(lengths, 1e-12))
-
-
-_SIMILARITIES = {"cosine": _cosine, "dot": _dot, "euclidean": _euclidean, "manhattan": _manhattan}
-"""By the names that sentence-transformers gives them; distances are negative, so that higher is better."""
+    return [POOLINGS[name][1] for name in names], "Normalize" in saved.kinds

@@ -105,7 +105,7 @@ class PairEncoder:
         self._max_positions = checkpoint.max_positions
         self.max_length = checkpoint.length_limit(config.max_length, _max_length(checkpoint, saved))
         self._room = self.max_length - self._template.length
-        self._truncation = Truncation(config, self.max_length)
+        self._truncation = Truncation(_as_its_makers_cut(checkpoint, saved, config), self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -231,10 +231,20 @@ def _saved(checkpoint: Checkpoint) -> Saved:
     return saved if saved.model_type == "CrossEncoder" else Saved()
 
 
+def _is_of_sentence_transformers(checkpoint: Checkpoint, saved: Saved) -> bool:
+    marks = {"sentence_transformers", "sbert_ce_default_activation_function"}
+    return bool(saved.kinds) or not marks.isdisjoint(checkpoint.config.fields)
+
+
+def _as_its_makers_cut(checkpoint: Checkpoint, saved: Saved, config: ScorerConfig) -> ScorerConfig:
+    """The config; of what sentence-transformers saved with its truncation, unless another is asked for."""
+    silent = "truncation" not in config.model_fields_set and config.long_passages is None
+    if silent and _is_of_sentence_transformers(checkpoint, saved):
+        return config.model_copy(update={"truncation": "longest_first"})
+    return config
+
+
 def _max_length(checkpoint: Checkpoint, saved: Saved) -> int:
     """As sentence-transformers where it saved the checkpoint, else FlagEmbedding's 512, or less."""
-    config, length = checkpoint.config.fields, saved.max_length(checkpoint)
-    of_sentence_transformers = (
-        "sentence_transformers" in config or "sbert_ce_default_activation_function" in config
-    )
-    return length if saved.kinds or of_sentence_transformers else min(512, length)
+    length = saved.max_length(checkpoint)
+    return length if _is_of_sentence_transformers(checkpoint, saved) else min(512, length)
