@@ -43,9 +43,9 @@ class Summary(BaseModel):
     """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
     def as_text(self) -> str:
-        lines = [f"Finished before, at {self.finished_before}; nothing was done now."] * bool(
-            self.finished_before
-        )
+        lines = []
+        if self.finished_before is not None:
+            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
         lines += [
             f"{self.written} of {self.candidates} candidates of {self.queries} queries written"
             f" in {self.wall_s:.1f} s: {self.files} files in {self.output}/candidates"

@@ -46,9 +46,9 @@ class Summary(Counts):
 
     def as_text(self) -> str:
         rejected = sum(self.rejected.values())
-        lines = [f"Finished before, at {self.finished_before}; nothing was done now."] * bool(
-            self.finished_before
-        )
+        lines = []
+        if self.finished_before is not None:
+            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
         lines += [
             f"{self.pairs} pairs of {self.queries} queries scored by {self.model} in {self.wall_s:.1f} s"
             f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",

@@ -67,9 +67,7 @@ def _tokens_read(encoded: EncodedPairs, config: ScorerConfig) -> int:
     once = distinct(encoded)
     sequences = Sequences.of(once.sequences)
     tokens = int(sequences.lengths.sum())
-    if (
-        "query_length" in once.inputs.column_names
-    ):  # a decoder, which reads a query's tokens once where it pays
+    if "query_length" in once.inputs.column_names:  # of a decoder, which reads it once where that pays
         on_gpu = config.device.startswith("cuda")
         budget = config.max_batch_tokens or (sys.maxsize if on_gpu else Device(config, None).max_batch_tokens)
         groups = group_by_prefix(sequences, once.inputs["query_length"].to_numpy(), budget)
