@@ -2,10 +2,14 @@
 
 import logging
 import os
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import ray
 from ray.data import DataContext
@@ -15,6 +19,10 @@ from pipeline.capacity import described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
+
+_HTTP = ("http", "https")
+_PATIENCE_S = 15.0
+"""For a head that has just been started."""
 
 
 def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
@@ -33,7 +41,7 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
 
 def describe(actors: ActorsConfig) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none."""
-    if not _is_there():
+    if not ray.is_initialized() and _address() is None:
         return "none that runs now: one would be started on this machine"
     join(no_progress_s=1800)
     found = nodes()
@@ -57,20 +65,63 @@ def join(no_progress_s: int) -> None:
     raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
 
 
-def _is_there() -> bool:
-    """Whether `join` joins a cluster, and starts none."""
+class _Address(NamedTuple):
+    value: str
+    source: str
+    """Where it stands, for messages."""
+    without: str
+    """How to do without that cluster."""
+
+
+def _address() -> _Address | None:
+    """Of the cluster that Ray joins; None where it starts one."""
+    if value := os.environ.get("RAY_ADDRESS"):
+        return _Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
     made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS")) or made_here.exists()
+    if not made_here.exists():
+        return None
+    return _Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
 
 
 def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
-    if _is_there():
+    if (address := _address()) is not None:
+        if address.value not in ("auto", "local"):
+            _check_that_it_answers(address)
         # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         return
     with _quiet_backend():
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+
+
+def _check_that_it_answers(address: _Address) -> None:
+    """Raises ConfigError where nothing does: Ray itself would ask for half an hour, in silence."""
+    host, port = _host_and_port(address)
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise ConfigError(
+                    f"{address.source} {address.value}: no cluster answers there ({error}); start it, or"
+                    f" {address.without} to work on this machine alone"
+                ) from error
+            time.sleep(1)
+        else:
+            return
+
+
+def _host_and_port(address: _Address) -> tuple[str, int]:
+    split = urlsplit(address.value if "://" in address.value else f"//{address.value}")
+    with suppress(ValueError):  # no number
+        if split.hostname and split.port and split.scheme in ("", "ray"):
+            return split.hostname, split.port
+    of_jobs = "; a job is submitted to that one with `ray job submit`" if split.scheme in _HTTP else ""
+    raise ConfigError(
+        f"{address.source} {address.value!r}: is no address of a cluster, such as head:6379{of_jobs}"
+    )
 
 
 @contextmanager
