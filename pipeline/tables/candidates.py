@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +14,9 @@ from pipeline.tables.config import InputConfig
 from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
 from pipeline.tables.input.layout import Layout, scan_schema
+from pipeline.tables.input.listing import find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.storage import absolute
@@ -100,7 +102,8 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
         log.info("table", path=config.path, version=table.version)
         return table
     assert isinstance(table_format, FileFormat)
-    files, skipped = find_files(config.path, table_format.SUFFIXES)
+    is_like = partial(table_format.is_like, id_name=config.columns.query_id)
+    files, skipped = find_files(config.path, table_format.SUFFIXES, is_like)
     return Snapshot(files, skipped=skipped)
 
 

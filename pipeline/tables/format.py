@@ -34,6 +34,12 @@ class FileFormat(Format, Protocol):
     SUFFIXES: tuple[str, ...]
     """Endings of the files that a directory is searched for, in lower case."""
 
+    def is_like(self, first: bytes, id_name: str, /) -> bool:
+        """Whether a file of another name, or none, that begins so holds rows of this format.
+
+        id_name: the column that every such table has.
+        """
+
 
 @runtime_checkable
 class SnapshotFormat(Format, Protocol):

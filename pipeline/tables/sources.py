@@ -7,7 +7,7 @@ scan gave.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import repeat
 
 import pyarrow as pa
@@ -17,8 +17,9 @@ from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.format import whole_format
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_files
+from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
+from pipeline.tables.input.listing import find_files
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableScan, Types
 from pipeline.tables.schema import is_id, is_text
@@ -62,7 +63,8 @@ class Source:
 def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
     """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
     table_format = whole_format(config.format)
-    files, skipped = find_files(config.path, table_format.SUFFIXES)
+    is_like = partial(table_format.is_like, id_name=_layout(config).ids[0])
+    files, skipped = find_files(config.path, table_format.SUFFIXES, is_like)
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config))))
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]

@@ -27,6 +27,7 @@ from pipeline.tables.input.text_lines import (
     RunFinder,
     all_lines,
     checked,
+    first_line,
     is_tab_separated,
     tab_separated,
     without_mark,
@@ -41,6 +42,11 @@ _MAX_LINES = 10_000
 """Of one record: more is a stray quote that swallows the file."""
 
 csv.field_size_limit(sys.maxsize)
+
+
+def is_like(first: bytes, id_name: str) -> bool:
+    line, name = first_line(first), id_name.encode()
+    return any(name in (field.strip(b'"') for field in line.split(mark)) for mark in (b",", b"\t"))
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:

@@ -4,6 +4,7 @@ Integers and texts stay what they are. A kept column whose values differ in type
 that is none as JSON.
 """
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -19,12 +20,17 @@ from pipeline.tables.input.json_values import as_type, common_type, common_types
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, is_id_value, numbered_lines
+from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
 
 TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
+
+
+def is_like(first: bytes, id_name: str) -> bool:
+    line = first_line(first)
+    return line.startswith(b"{") and json.dumps(id_name, ensure_ascii=False).encode() in line
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:

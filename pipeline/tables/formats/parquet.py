@@ -38,6 +38,10 @@ _TABLE_RANGE_BYTES = 64 * 2**20
 """What is read at a time of a table that is read whole, uncompressed."""
 
 
+def is_like(first: bytes, _id_name: str) -> bool:
+    return first.startswith(b"PAR1")
+
+
 def scan(file: SourceFile, layout: Layout) -> FileScan:
     query_id, runs = layout.columns.query_id, Runs()
     with _opened(file.url) as parquet:

@@ -19,6 +19,7 @@ from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import (
     RunFinder,
     checked,
+    first_line,
     is_tab_separated,
     numbered_lines,
     tab_separated,
@@ -33,6 +34,10 @@ _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 
 Texts = dict[str, Any]
 """By id. What stands there may be no text, for `checked` to find."""
+
+
+def is_like(first: bytes, _id_name: str) -> bool:
+    return run_line(first_line(first)) is not None
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:

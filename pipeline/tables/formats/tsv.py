@@ -14,12 +14,16 @@ from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import WholeLayout, refuse_repeated
 from pipeline.tables.input.shards import FileRange
-from pipeline.tables.input.text_lines import tab_separated
+from pipeline.tables.input.text_lines import first_line, tab_separated
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
 
 TRAITS = Traits(names_columns=False)
 SUFFIXES = with_compression(".tsv", ".txt")
+
+
+def is_like(first: bytes, id_name: str) -> bool:
+    return id_name.encode() in first_line(first).split(b"\t")
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:

@@ -23,7 +23,7 @@ _PARTS: dict[str, Callable[[], Any]] = {
 }
 READ = (*_PARTS, ".zst")
 _NOT_READ = (
-    *(".gzip", ".tgz", ".z", ".bz", ".lzma", ".lz", ".lzo", ".zstd", ".lz4", ".snappy", ".sz"),
+    *(".deflate", ".gzip", ".tgz", ".z", ".bz", ".lzma", ".lz", ".lzo", ".zstd", ".lz4", ".snappy", ".sz"),
     *(".br", ".zip", ".7z", ".rar"),
 )
 _MAGIC = {
@@ -46,10 +46,20 @@ def with_compression(*suffixes: str) -> tuple[str, ...]:
     return tuple(f"{suffix}{packed}" for suffix in suffixes for packed in ("", *READ))
 
 
-def check_compression(name: str, suffixes: tuple[str, ...] = ("",)) -> None:
-    """Raises InputError for a file with one of `suffixes` in a compression that is not read."""
-    stem, dot, ending = name.lower().rpartition(".")
-    if f"{dot}{ending}" in _NOT_READ and stem.endswith(suffixes):
+def without_compression(name: str) -> str:
+    """The name without an ending that says how the file is compressed, whether that is read or not."""
+    return next((name[: -len(each)] for each in (*READ, *_NOT_READ) if name.lower().endswith(each)), name)
+
+
+def is_packed_otherwise(name: str) -> bool:
+    """Whether a file is in a compression that is not read."""
+    return name.lower().endswith(_NOT_READ)
+
+
+def check_compression(name: str) -> None:
+    """Raises InputError for a file in a compression that is not read."""
+    if is_packed_otherwise(name):
+        ending = name.lower().rpartition(".")[2]
         raise InputError(
             f"{name}: files compressed as .{ending} are not read; decompress it, or compress it as"
             f" {', '.join(READ[:-1])} or {READ[-1]}"

@@ -76,6 +76,11 @@ def numbered_lines(
             yield place, number, content
 
 
+def first_line(first: bytes) -> bytes:
+    """Of what a file begins with, the first line that is not blank, without its end."""
+    return next((line for line in without_mark(first).splitlines() if line.strip()), b"")
+
+
 def is_tab_separated(url: str) -> bool:
     return url.lower().endswith(with_compression(".tsv"))
 
