@@ -77,6 +77,8 @@ class FileScan:
     stop: int
     schema: pa.Schema
     """Of the columns the run will have from this file: query_id, passage_id, kept (a struct)."""
+    untold: dict[str, pa.DataType] = field(default_factory=dict)
+    """Of kept columns without any value here, which `schema` has as null: the types that they were given."""
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
@@ -93,13 +94,27 @@ def tab_separated(
     Undecodable bytes become lone surrogates, for `checked` to find.
     """
     for place, number, line in all_lines(stream, start, stop, row):
-        text = without_mark(line).rstrip(b"\r\n")
+        text = (line if place else without_mark(line)).rstrip(b"\r\n")
         if text.strip(b" "):  # tabs alone are a row of nulls
             yield place, number, place + len(line), text.decode(errors="surrogateescape").split("\t")
 
 
+def refuse_header(url: str, number: int, header: Sequence[str], fields: Sequence[str]) -> None:
+    """Raises InputError where a record is the header once more, as in files that were joined into one."""
+    if fields[0].removeprefix("\ufeff") in header:
+        again = [fields[0].removeprefix("\ufeff"), *fields[1:]]
+        if sorted(again) == sorted(header):
+            raise InputError(
+                f"{url} line {number}: the column names stand here again, as if files were joined; remove the"
+                " line"
+            )
+
+
 def without_mark(line: bytes) -> bytes:
-    """A line without the byte order mark that a file, or a part of a joined one, begins with."""
+    """A line without the byte order mark that a file, or a part of a joined one, begins with.
+
+    Where a text may stand at the start of a line, it is a mark in the file's first line alone.
+    """
     return line.removeprefix(BOM_UTF8)
 
 
@@ -120,7 +135,7 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
     """The row with what Arrow can't hold made null, and the `reason` to refuse it, or null.
 
     Nulls are left to cleaning. Lone surrogates, which JSON escapes and undecodable bytes turn into, are no
-    text.
+    text, in kept columns neither.
     """
     reason = None
     values = dict(row)
@@ -134,6 +149,8 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
         is_text = isinstance(value, str) or name.endswith("_id")
         if value is not None and not (is_text and _is_unicode(value)):
             values[name], reason = None, reason or "invalid_text"
+    if row["kept"] and not all(map(_is_unicode, row["kept"].values())):
+        values["kept"], reason = None, reason or "invalid_text"
     return {**values, "reason": reason}
 
 
