@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import pyarrow as pa
@@ -105,8 +104,10 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
         log.info("table", path=config.path, version=table.version)
         return table
     assert isinstance(table_format, FileFormat)
-    is_like = partial(table_format.is_like, id_name=config.columns.query_id)
-    files, skipped = find_files(config.path, table_format.SUFFIXES, is_like)
+    id_name = config.columns.query_id
+    files, skipped = find_files(
+        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+    )
     return Snapshot(files, skipped=skipped)
 
 

@@ -7,7 +7,7 @@ scan gave.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from itertools import repeat
 
 import pyarrow as pa
@@ -63,8 +63,10 @@ class Source:
 def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
     """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
     table_format = whole_format(config.format)
-    is_like = partial(table_format.is_like, id_name=_layout(config).ids[0])
-    files, skipped = find_files(config.path, table_format.SUFFIXES, is_like)
+    id_name = _layout(config).ids[0]
+    files, skipped = find_files(
+        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+    )
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config))))
     skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
