@@ -198,7 +198,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     with open_text(file.url) as stream:
         header, _, _ = _header(stream, file.url)
     if header:
-        require_columns(file.url, layout.ids, [*header, *file.partitions], "columns")
+        require_columns(file.url, layout.ids, [*header, *file.partitions], "the field columns")
     return scan_rows(file, rows, text_types, joined_chars)
 
 

@@ -31,7 +31,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
         with open_text(file.url) as stream:
             first = next(tab_separated(stream, 0, None, 1), None)
         if first is not None:
-            require_columns(file.url, layout.ids, [*first[3], *file.partitions], "columns")
+            require_columns(file.url, layout.ids, [*first[3], *file.partitions], "the field columns")
     return scan_rows(file, partial(rows, header=layout.header), text_types, joined_chars)
 
 

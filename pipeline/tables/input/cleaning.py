@@ -78,6 +78,15 @@ def _is_valid(chunk: pa.Array) -> bool:
     return True
 
 
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which stand for bytes that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_utf8(value: bytes) -> bool:
     try:
         value.decode()

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline import log
 from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
 from pipeline.tables.input.links import CIRCLE, NOWHERE, Info, LinksFollowed, is_marker, located, what_lacks
@@ -48,7 +49,7 @@ def find_files(
         info, root = infos.pop(name)
         if info["type"] == "directory":
             continue
-        place = place_of(fs, name)
+        place = _readable(place_of(fs, name))
         reason = _reason_to_skip(name, root, info)
         if reason is None and root is not None and info["size"]:
             reason = _reason_by_ending(place, suffixes, is_like)
@@ -156,6 +157,13 @@ def _doubtful(place: str, what: str, suffixes: tuple[str, ...]) -> InputError:
         f"{place}: {what} ends in none of {', '.join(suffixes)}. Rename it, take it away, or name the"
         " files to read by a glob"
     )
+
+
+def _readable(place: str) -> str:
+    """The same. Raises InputError where it is no text: no record and no rejected row could hold it."""
+    if not is_unicode(place):
+        raise InputError(f"{place!a}: its path is no UTF-8 text; rename it")
+    return place
 
 
 def _once_each(files: list[SourceFile], skipped: dict[str, str]) -> list[SourceFile]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
@@ -147,27 +148,21 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
     for name in ("query_id", "query", "passage_id", "passage"):
         value = row[name]
         is_text = isinstance(value, str) or name.endswith("_id")
-        if value is not None and not (is_text and _is_unicode(value)):
+        if value is not None and not (is_text and _holds_text(value)):
             values[name], reason = None, reason or "invalid_text"
-    if row["kept"] and not all(map(_is_unicode, row["kept"].values())):
+    if row["kept"] and not all(map(_holds_text, row["kept"].values())):
         values["kept"], reason = None, reason or "invalid_text"
     return {**values, "reason": reason}
 
 
 def is_id_value(value: object) -> bool:
     """Whether it can be an id: a text, or an integer of 64 bits."""
-    return _is_int64(value) or (isinstance(value, str) and _is_unicode(value))
+    return _is_int64(value) or (isinstance(value, str) and is_unicode(value))
 
 
 def _is_int64(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_unicode(value: object) -> bool:
-    if not isinstance(value, str):
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _holds_text(value: object) -> bool:
+    return not isinstance(value, str) or is_unicode(value)

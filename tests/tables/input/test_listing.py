@@ -230,3 +230,14 @@ def test_a_markers_folder_need_not_be_readable(tmp_path: Path, monkeypatch: pyte
     put(tmp_path / "closed", **{"c.parquet": "x"})
     with pytest.raises(InputError, match="closed: can't be read: Permission denied"):
         find_files(str(tmp_path), (".parquet",), is_like)
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/k=\xff"
+    os.mkdir(folder)  # noqa: PTH102  # pathlib has no bytes
+    Path(os.fsdecode(folder + b"/a.parquet")).write_text("x")
+    with pytest.raises(InputError, match=r"k=.udcff/a.parquet': its path is no UTF-8 text; rename it"):
+        find_files(str(tmp_path), (".parquet",), is_like)
+    put(tmp_path / "b" / "k=%FF", **{"b.parquet": "x"})
+    with pytest.raises(InputError, match="k=%FF: names a column whose value is no UTF-8 text"):
+        find_files(str(tmp_path / "b"), (".parquet",), is_like)
