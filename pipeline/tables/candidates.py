@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline import log
 from pipeline.errors import InputError
+from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
 from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
 from pipeline.tables.input import arrow_types, json_values
@@ -81,7 +82,8 @@ def read_shard(
         if table_format.TRAITS.files_are_compared:
             check_unchanged(file_range.file, file_range.identity)
         part = table_format.read(file_range, layout, plan.schema)
-        parts.append(part.append_column("file", pa.array([file_range.file] * part.num_rows, pa.string())))
+        name = redacted(file_range.file)
+        parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return candidates, rejects

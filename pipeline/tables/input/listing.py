@@ -14,7 +14,7 @@ from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
 from pipeline.tables.input.links import CIRCLE, NOWHERE, Info, LinksFollowed, is_marker, located, what_lacks
-from pipeline.tables.storage import place_of, store_errors
+from pipeline.tables.storage import is_web_address, named_by, place_of, store_errors
 
 _MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
 _ENDING = "ends in none of"
@@ -80,7 +80,9 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
     """What directories hold, each with the directory that was searched, and what was named itself."""
     try:
         with store_errors(InputError, f"{url}: can't be read"):
-            if fs.isdir(path):
+            if _is_file_of_the_web(url):
+                roots, taken = [], {path: fs.info(path)}
+            elif fs.isdir(path):
                 roots, taken = [path.rstrip("/")], {}
             elif any(sign in path for sign in "*?[") and not fs.exists(path):
                 taken = fs.glob(path, detail=True)
@@ -95,6 +97,11 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: {what_lacks(fs, path, 'no such file or directory')}") from error
     return searched, taken
+
+
+def _is_file_of_the_web(url: str) -> bool:
+    """A web server has no folders, fsspec would download it to find out, and `?` begins a query there."""
+    return is_web_address(url) and "." in named_by(url).rpartition("/")[2] and "*" not in url
 
 
 def _reason_to_skip(name: str, root: str | None, info: Info) -> str | None:

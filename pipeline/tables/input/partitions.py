@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.storage import named_by
 
 Partitions = dict[str, str | None]
 
@@ -17,7 +18,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 def hive_partitions(url: str) -> Partitions:
     """The values that the directories in `url` name. Files of a directory share the dict: don't change it."""
-    return _named_by(url.rpartition("/")[0])
+    return _named_by(named_by(url).rpartition("/")[0])
 
 
 @lru_cache(maxsize=4096)

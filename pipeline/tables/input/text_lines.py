@@ -12,6 +12,7 @@ from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
+from pipeline.tables.storage import named_by
 
 
 class RunFinder:
@@ -84,7 +85,7 @@ def first_line(first: bytes) -> bytes:
 
 
 def is_tab_separated(url: str) -> bool:
-    return url.lower().endswith(with_compression(".tsv"))
+    return named_by(url).lower().endswith(with_compression(".tsv"))
 
 
 def tab_separated(

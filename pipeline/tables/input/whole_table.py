@@ -8,7 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.compression import READ as COMPRESSIONS_READ
+from pipeline.tables.input.compression import is_packed
 from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.json_values import as_type
 from pipeline.tables.input.layout import WholeLayout
@@ -70,7 +70,7 @@ def scan_rows(
         others = (row for _, row in rows(stream, file.url))
         sample = list(islice(others, _SAMPLED_ROWS))
         types = with_partitions(types_of(sample, others), file.partitions) if sample else {}
-    size_bytes = file.size * (_COMPRESSION if file.url.lower().endswith(COMPRESSIONS_READ) else 1)
+    size_bytes = file.size * (_COMPRESSION if is_packed(file.url) else 1)
     sampled = sum(chars_of(row) + 1 for row in sample)
     return TableScan(
         types,
