@@ -7,8 +7,12 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline import yaml_text
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError
+from pipeline.yaml_text import YamlError
+
+_SHOWN_CHARS = 80
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -46,16 +50,15 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read(path: Path, lines: dict[str, int]) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        node, tree = yaml_text.parse(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: not UTF-8 text; where it is UTF-16, convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: {error}") from error
     _note_lines(path, node, "", lines)
     return tree
 
@@ -77,9 +80,9 @@ def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: d
     if not equals or not leaf:
         raise ConfigError(f"--set {override}: write it as field.subfield=value")
     try:
-        value = _text(text, annotation) if _is_text(annotation) else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
+        value = _text(text, annotation) if _is_text(annotation) else yaml_text.parse(text)[1]
+    except YamlError as error:
+        raise ConfigError(f"--set {override[:_SHOWN_CHARS]}: {error}") from error
     for depth, parent in enumerate(parents, start=1):
         if tree.get(parent) is None:
             tree[parent] = {}

@@ -13,6 +13,7 @@ _EXPECTED = {
     "too_short": "needs one value or more",
 }
 """Where pydantic speaks of Python's types."""
+_SHOWN_CHARS = 200
 
 
 def reason_of(model: type[BaseModel], problem: Any) -> str:
@@ -23,7 +24,12 @@ def reason_of(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return "is required"
     message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    return message if isinstance(problem["input"], dict) else f"{message}, not {problem['input']!r}"
+    return message if isinstance(problem["input"], dict) else f"{message}, not {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def field_of(problem: Any) -> str:

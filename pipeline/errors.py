@@ -12,6 +12,8 @@ RayrankError            catch this one to catch them all
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.redaction import redacted
+
 
 class RayrankError(Exception):
     """A message for the person who started the work: what is wrong, where, and the way out."""
@@ -19,6 +21,7 @@ class RayrankError(Exception):
     def __init__(self, message: str, field: str | None = None) -> None:
         """field: the field of a config that is at fault, where there is one. The message begins with it."""
         assert field is None or message.startswith(field), message
+        message = redacted(message)
         super().__init__(message)
         self.field = field
         # Ray Data appends advice of its own to the args of what a stage raises.

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any
 
+from pipeline.redaction import redacted
+
 _LOGGER = logging.getLogger("rayrank")
 
 
@@ -34,6 +36,6 @@ def _line(event: str, fields: dict[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    text = f"{value:.1f}" if isinstance(value, float) else redacted(str(value))
     # A line break in a name from outside would begin a line of its own.
     return text if text.isprintable() and text and " " not in text else repr(text)

@@ -8,11 +8,12 @@ OUTPUT/_SUCCESS                written last, empty, where nothing is missing
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import OutputError
+from pipeline.redaction import redacted, redacted_values
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import last_heartbeat
@@ -31,11 +32,11 @@ class JobRecord(BaseModel):
     format_version: int
     command: str
     """Which one writes here: `rerank`, `prepare`."""
-    config: dict[str, Any]
+    config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
     """Dotted field to value: all that the output depends on."""
     models: dict[str, str]
     """The config's field that names a model, to the fingerprint of its weights and files."""
-    files: dict[str, str]
+    files: Annotated[dict[str, str], AfterValidator(redacted_values)]
     """The input's files with their identities."""
     shards: int
     pairs: int
@@ -145,7 +146,7 @@ def finish(output: Directory, summary: BaseModel, written: Iterable[str], *, com
     """
     for subdirectory in written:
         output.remove_leftovers(subdirectory)
-    output.write(_SUMMARY, summary.model_dump_json(indent=2).encode())
+    output.write(_SUMMARY, redacted(summary.model_dump_json(indent=2)).encode())
     if complete:
         output.write(_SUCCESS, b"")
 

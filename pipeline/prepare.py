@@ -14,6 +14,7 @@ from pipeline.command import Status
 from pipeline.config_file import load
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
+from pipeline.redaction import redacted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,10 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _prepare(options: argparse.Namespace) -> Status:
     config = load(PrepareConfig, options.config, options.overrides)
     if options.dry_run:
-        print(flow.describe(config))
+        print(redacted(flow.describe(config)))
         return Status.FINISHED
     summary = flow.run(config)
-    print(summary.as_text())
+    print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 
 

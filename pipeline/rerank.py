@@ -10,6 +10,7 @@ import sys
 
 from pipeline import command
 from pipeline.command import Status
+from pipeline.redaction import redacted
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import load_config
 
@@ -28,10 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _rerank(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        print(dry_run.describe(config))
+        print(redacted(dry_run.describe(config)))
         return Status.FINISHED
     summary = flow.run(config)
-    print(summary.as_text())
+    print(redacted(summary.as_text()))
     if summary.quarantined:
         return Status.SHARDS_MISSING
     return Status.REJECTS if summary.rejected else Status.FINISHED

@@ -136,7 +136,7 @@ def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
             "scorer.dtype=on",
             "--set: scorer.dtype: Input should be 'float32', 'bfloat16' or 'float16', not 'on'",
         ),
-        ("shard_pairs=[", "--set shard_pairs=[: the value is not YAML"),
+        ("shard_pairs=[", "--set shard_pairs=[: not YAML"),
         ("shard_pairs=many", "shard_pairs: Input should be a valid integer, not 'many'"),
     ],
 )
@@ -146,3 +146,38 @@ def test_wrong_overrides_are_named(tmp_path: Path, override: str, message: str) 
 
 def test_an_override_fills_an_empty_section(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD + "actors:\n", "actors.max=2").actors.max == 2
+
+
+BOMBS = {
+    "[" * 100_000: "nests",
+    "{a: " * 60 + "1" + "}" * 60: "line 1: it nests deeper than 50 levels",
+    "input: &a\n  path: *a\n": "line 1: it refers to itself",
+    "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+    + "".join(f"{n}: &{n} [{', '.join([f'*{m}'] * 9)}]\n" for m, n in zip("abcdef", "bcdefg", strict=True)): (
+        "line 6: it holds more than 100000 values"
+    ),
+    GOOD + "shard_pairs: 1" + "0" * 30 + "\n": "shard_pairs: a number of 100 bits is beyond 64",
+    GOOD + "shard_pairs: 1" + "0" * 9000 + "\n": "not YAML",
+    GOOD + "shard_pairs: 0x1" + "0" * 9000 + "\n": "shard_pairs: a number of 36001 bits is beyond 64",
+    GOOD + "actors: {num_cpus: 1.0e+400}\n": "actors.num_cpus: inf is no number that a config can hold",
+    GOOD + "actors: {num_cpus: .nan}\n": "actors.num_cpus: nan is no number that a config can hold",
+    GOOD + "run_date: 2026-13-45\n": "not YAML: month must be in 1..12",
+}
+
+
+@pytest.mark.parametrize("text", BOMBS, ids=range(len(BOMBS)))
+def test_yaml_out_of_bounds_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    message = refuse(tmp_path, text)
+    assert BOMBS[text] in message
+    assert len(message) < 300
+
+
+def test_values_of_set_have_the_same_bounds(tmp_path: Path) -> None:
+    for value in ("[" * 10_000, "1" + "0" * 30, "1.0e+400", "&a [*a]"):
+        with pytest.raises(ConfigError, match="--set actors.num_cpus=") as error:
+            load(tmp_path, GOOD, f"actors.num_cpus={value}")
+        assert len(str(error.value)) < 300
+
+
+def test_a_long_value_is_not_repeated_in_full(tmp_path: Path) -> None:
+    assert len(refuse(tmp_path, GOOD + f"shard_pairs: [{'1, ' * 5000}]\n")) < 400

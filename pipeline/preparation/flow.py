@@ -14,7 +14,7 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
 from pipeline.preparation.tasks import PartReport, rows_read
-from pipeline.tables.input.files import log_skipped
+from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, lease
 from pipeline.tables.schema import REASONS

@@ -21,6 +21,7 @@ from pipeline.preparation.joining import (
     text_rows,
 )
 from pipeline.preparation.plan import Preparation
+from pipeline.redaction import redacted
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
 from pipeline.tables.input.columns import ColumnNames
@@ -169,7 +170,7 @@ def _output_rows(kept: pa.Table, preparation: Preparation) -> pa.Table:
 
 def _rejects(refused: pa.Table, preparation: Preparation) -> pa.Table:
     """As `rerank` writes its own, so that one reader reads both."""
-    files = [preparation.candidates.files[number].url for number in refused["file"].to_pylist()]
+    files = [redacted(preparation.candidates.files[number].url) for number in refused["file"].to_pylist()]
     schema = rejects_schema(refused.schema.field("query_id").type, refused.schema.field("passage_id").type)
     columns = {name: refused[name] for name in schema.names if name not in ("file", "item")}
     columns |= {"file": pa.array(files, pa.string()), "item": pa.nulls(len(files), pa.int32())}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.labels import label
+from pipeline.redaction import redacted
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.markers import Counts, ShardReport
 
@@ -42,7 +43,7 @@ class Metrics:
     """Of one start. `output` is the label that tells jobs apart; Ray must be connected."""
 
     def __init__(self, output: str, shards: int, done: int, pairs: int, actors: int) -> None:
-        self._tags = {"output": label(output)}
+        self._tags = {"output": label(redacted(output))}
         self._counters = {name: Counter(name, text, ("output",)) for name, (text, _) in COUNTERS.items()}
         self._rejected = Counter(
             REJECTED, "Input rows that could not be scored, by reason", ("output", "reason")

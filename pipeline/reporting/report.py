@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.redaction import redacted_values
 from pipeline.reporting import plots
 from pipeline.reporting.summary import Summary
 from pipeline.reporting.totals import Totals
@@ -41,11 +42,11 @@ def render(
     return page.render(
         summary=summary,
         totals=totals,
-        places=places,
+        places=redacted_values(dict(places)),
         plots=plots,
         reasons=REASONS,
         quantiles=_QUANTILES,
-        config=yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(redacted_values(dict(settings)), sort_keys=False, allow_unicode=True),
         scores=plots.score_plot(totals.scores, totals.scores, "candidates") if scored else None,
         best_scores=plots.score_plot(totals.best_scores, totals.scores, "queries") if scored else None,
         rank_changes=plots.rank_changes_plot(totals.rank_changes) if scored else None,

@@ -20,7 +20,7 @@ from pipeline.reranking.reuse import check_previous
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
-from pipeline.tables.input.files import log_skipped
+from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION

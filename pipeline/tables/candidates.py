@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import log
 from pipeline.errors import InputError
+from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
 from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, find_files
+from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
 from pipeline.tables.input.layout import Layout, scan_schema
+from pipeline.tables.input.listing import find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.storage import absolute
@@ -58,10 +61,12 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
     names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
     types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
-    shards = tuple(cut_shards(map(types.add, _scans(table.files, table_format, layout)), shard_pairs))
+    skipped = dict(table.skipped)
+    scans = map(types.add, _scans(table.files, table_format, layout, skipped))
+    shards = tuple(cut_shards(scans, shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, table.skipped)
+    return Plan(shards, types.schema(), texts, table.schema, skipped)
 
 
 def read_shard(
@@ -77,7 +82,8 @@ def read_shard(
         if table_format.TRAITS.files_are_compared:
             check_unchanged(file_range.file, file_range.identity)
         part = table_format.read(file_range, layout, plan.schema)
-        parts.append(part.append_column("file", pa.array([file_range.file] * part.num_rows, pa.string())))
+        name = redacted(file_range.file)
+        parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return candidates, rejects
@@ -100,7 +106,10 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
         log.info("table", path=config.path, version=table.version)
         return table
     assert isinstance(table_format, FileFormat)
-    files, skipped = find_files(config.path, table_format.SUFFIXES)
+    id_name = config.columns.query_id
+    files, skipped = find_files(
+        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+    )
     return Snapshot(files, skipped=skipped)
 
 
@@ -128,9 +137,13 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
             )
 
 
-def _scans(files: list[SourceFile], table_format: CandidateFormat, layout: Layout) -> Iterator[FileScan]:
-    def scan_all(group: list[SourceFile]) -> list[FileScan]:
-        return [table_format.scan(file, layout) for file in group]
+def _scans(
+    files: list[SourceFile], table_format: CandidateFormat, layout: Layout, skipped: dict[str, str]
+) -> Iterator[FileScan]:
+    """Of the files that hold rows; `skipped` gets the others."""
+
+    def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
+        return [(file, table_format.scan(file, layout)) for file in group]
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all
@@ -138,8 +151,11 @@ def _scans(files: list[SourceFile], table_format: CandidateFormat, layout: Layou
             step = max(1, len(chunk) // (4 * _SCAN_THREADS))  # a file alone costs less than a thread's turn
             groups = [chunk[at : at + step] for at in range(0, len(chunk), step)]
             # All of them before the first is used: threads that wait for each other's turns are slow.
-            for scans in list(threads.map(scan_all, groups)):
-                yield from scans
+            for file, scan in chain.from_iterable(list(threads.map(scan_all, groups))):
+                if scan is None:
+                    skipped[file.url] = "holds no rows"
+                else:
+                    yield scan
 
 
 class _Types:
@@ -152,9 +168,12 @@ class _Types:
         self._places: dict[str, str] = {}
         """Of each column, the file whose type it has."""
         self._seen: pa.Schema | None = None
+        self._untold: dict[str, pa.DataType] = {}
+        """What a column that may turn out to hold no value was given for a type, by the first file."""
 
     def add(self, scan: FileScan) -> FileScan:
         """Pass the scan on. Raises InputError where its types and the other files' have none in common."""
+        self._untold = scan.untold | self._untold
         if scan.schema == self._seen:
             return scan
         self._seen = scan.schema
@@ -177,8 +196,11 @@ class _Types:
         return arrow_types.common_type(known, kind)
 
     def schema(self) -> pa.Schema:
-        """Of the whole table; a column without any value is text."""
-        types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in self._types.items()}
+        """Of the whole table; a column without any value is what a file says, or text."""
+        types = {
+            name: self._untold.get(name, pa.string()) if pa.types.is_null(kind) else kind
+            for name, kind in self._types.items()
+        }
         return scan_schema(types.pop("query_id"), types.pop("passage_id"), types)
 
 

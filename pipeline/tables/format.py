@@ -34,6 +34,12 @@ class FileFormat(Format, Protocol):
     SUFFIXES: tuple[str, ...]
     """Endings of the files that a directory is searched for, in lower case."""
 
+    def is_like(self, first: bytes, id_name: str, /) -> bool:
+        """Whether a file of another name, or none, that begins so holds rows of this format.
+
+        id_name: the column that every such table has.
+        """
+
 
 @runtime_checkable
 class SnapshotFormat(Format, Protocol):
@@ -47,8 +53,11 @@ class SnapshotFormat(Format, Protocol):
 class CandidateFormat(Format, Protocol):
     """Candidate tables, which are read shard by shard. Also a FileFormat or a SnapshotFormat."""
 
-    def scan(self, file: SourceFile, layout: Layout, /) -> FileScan:
-        """Where the file's queries stand. Raises InputError for a file that is not what it should be."""
+    def scan(self, file: SourceFile, layout: Layout, /) -> FileScan | None:
+        """Where the file's queries stand; None where it holds no rows, whatever its columns.
+
+        Raises InputError for a file that is not what it should be.
+        """
 
     def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema, /) -> pa.Table:
         """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""

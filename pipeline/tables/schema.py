@@ -26,7 +26,7 @@ REASONS = {
     "null_passage_id": "passage id is null or missing",
     "null_passage": "passage is null or missing",
     "invalid_id": "id is of another type than the table's first",
-    "invalid_text": "query, passage or id is not valid Unicode text",
+    "invalid_text": "a text, an id or a column to keep is not valid Unicode text",
     "duplicate_pair": "the same query and passage id stand in an earlier row",
     "no_query_text": "the table of queries has no text for this id",
     "no_passage_text": "the table of passages has no text for this id",

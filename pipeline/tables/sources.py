@@ -17,8 +17,9 @@ from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.format import whole_format
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_files
+from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
+from pipeline.tables.input.listing import find_files
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableScan, Types
 from pipeline.tables.schema import is_id, is_text
@@ -62,12 +63,16 @@ class Source:
 def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
     """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
     table_format = whole_format(config.format)
-    files, skipped = find_files(config.path, table_format.SUFFIXES)
+    id_name = _layout(config).ids[0]
+    files, skipped = find_files(
+        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+    )
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config))))
+    skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
     merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
-    types = merge(named)
+    types = _told(merge(named), scans, needed)
     for url, present in named:
         require_columns(url, needed, list(present), f"{field}.columns")
     file_ranges = tuple(file_range for scanned in scans for file_range in scanned.file_ranges)
@@ -141,7 +146,16 @@ def _common_types(files: list[tuple[str, Types]]) -> Types:
                 )
             if together != had:
                 common[name], places[name] = together, url
-    return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in common.items()}
+    return common
+
+
+def _told(types: Types, scans: Sequence[TableScan], needed: list[str]) -> Types:
+    """With a type for every column: without any value, ids and texts are text, others what a file says."""
+    untold: Types = {}
+    for scanned in scans:
+        untold = {name: kind for name, kind in scanned.untold.items() if name not in needed} | untold
+    none = {name for name, kind in types.items() if pa.types.is_null(kind)}
+    return types | {name: untold.get(name, pa.string()) for name in none}
 
 
 def _check_types(source: Source, texts: set[str]) -> None:

@@ -39,6 +39,15 @@ def place_of(fs: Any, path: str) -> str:
     return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
+def named_by(url: str) -> str:
+    """The part of a URL that names a file: a web address without its query, which may be a signature."""
+    return url.partition("?")[0] if is_web_address(url) else url
+
+
+def is_web_address(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
 def absolute(url: str) -> str:
     """The same place, for a process that was started in another directory."""
     fs, path = locate(url, InputError)

@@ -51,6 +51,10 @@ SUFFIXES = (".bars",)
 COLUMNS = ("query_id", "query", "passage_id", "passage")
 
 
+def is_like(first, id_name):
+    return b"|" in first
+
+
 def scan(file, layout):
     runs, stop = RunFinder(), 0
     with open_input(file.url) as stream:

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tables.config import InputConfig
+from pipeline.tables.config import InputConfig, PairsConfig, TextsConfig
 from pipeline.tables.input.columns import TextColumns
+from pipeline.tables.sources import read as sources_read
+from pipeline.tables.sources import scan
 from tests.tables.conftest import TEXTS, nested, plan, read_all, rows, write_parquet
 
 
@@ -215,3 +217,76 @@ def test_files_that_are_not_in_the_order_of_their_numbers_are_told(tmp_path: Pat
         write(tmp_path / f"in/part.{part}.parquet", numbered(start))
     with pytest.raises(InputError, match=r"order of their names, part.10.parquet before part.2.parquet: if"):
         plan(tmp_path / "in", "parquet")
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_column_without_a_value_may_be_of_any_type(tmp_path: Path, statistics: bool) -> None:
+    """pandas makes floats of missing texts, and other writers dates or integers."""
+    write(tmp_path / "b.parquet", numbered(3))
+    kinds = {"passage": pa.float64(), "query_id": pa.float64(), "n": pa.timestamp("ms"), "query": pa.bool_()}
+    for at, (name, kind) in enumerate(kinds.items()):
+        table = pa.Table.from_pylist([{**row, name: None} for row in numbered(10 * at + 10)])
+        table = table.set_column(table.schema.get_field_index(name), name, pa.nulls(2, kind))
+        pq.write_table(table, tmp_path / f"{name}.parquet", write_statistics=statistics)
+    good, bad = read_all(tmp_path, "parquet", kept={"n": "n"})
+    assert [(row["query_id"], row["kept"]["n"]) for row in good] == [(3, 3), (4, 4), (30, None), (31, None)]
+    reasons = sorted(row["reason"] for row in bad)
+    assert reasons == [*["null_passage"] * 2, *["null_query"] * 2, *["null_query_id"] * 2]
+    write(tmp_path / "z.parquet", [{**row, "passage": 2.5} for row in numbered(90)])
+    with pytest.raises(InputError, match=r"z.parquet: column 'passage' is double, a text is needed"):
+        plan(tmp_path, "parquet")
+
+
+def test_a_column_without_a_value_in_a_list(tmp_path: Path) -> None:
+    table = nested(rows(queries=1, candidates=2))
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "a.parquet")
+    struct = pa.struct(
+        [("passage_id", pa.string()), ("passage", pa.float64()), ("first_score", pa.float32())]
+    )
+    empty = [{"passage_id": "p", "passage": None, "first_score": None}]
+    other = {"query_id": ["q9"], "query": ["q"], "candidates": pa.array([empty], pa.list_(struct))}
+    pq.write_table(pa.table(other), tmp_path / "b.parquet")
+    good, bad = read_all(tmp_path, "parquet", kept={"s": "first_score"})
+    assert [row["kept"]["s"] for row in good] == [0.0, 1.0]
+    assert [(row["query_id"], row["reason"]) for row in bad] == [("q9", "null_passage")]
+
+
+def test_a_column_without_any_value_keeps_its_type_in_the_run(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [{**row, "n": None} for row in numbered(1)], n=pa.float64())
+    write(tmp_path / "b.parquet", [{**row, "n": None} for row in numbered(3)])
+    assert (
+        plan(tmp_path, "parquet", kept={"n": "n"}).schema.field("kept").type.field("n").type == pa.float64()
+    )
+
+
+def test_parquet_files_without_rows_contradict_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "b.parquet", numbered(3))
+    empty = {
+        "a": pa.table({}),
+        "c": pa.table({"other": pa.array([], pa.int64())}),
+        "d": pa.table({"query_id": pa.array([], pa.list_(pa.int8())), "query": pa.array([], pa.date32())}),
+    }
+    for name, table in empty.items():
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    planned = plan(tmp_path, "parquet", kept={"n": "n"})
+    assert [shard.pairs for shard in planned.shards] == [2]
+    assert planned.skipped == {f"{tmp_path}/{name}.parquet": "holds no rows" for name in empty}
+    source = scan(PairsConfig(path=str(tmp_path)), "candidates", ["query_id", "passage_id"])
+    assert source.skipped == planned.skipped
+    assert list(source.types) == ["query_id", "query", "passage_id", "passage", "n"]
+
+
+def test_prepare_takes_a_column_without_a_value_of_any_type(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [{"_id": "a", "text": None, "title": None, "n": None}], text=pa.float64())
+    write(tmp_path / "b.parquet", [{"_id": "b", "text": "two", "title": "t", "n": 7}])
+    source = scan(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
+    assert {name: str(kind) for name, kind in source.types.items()} == {
+        "_id": "string", "text": "string", "title": "string", "n": "int64",
+    }  # fmt: skip
+    found = [
+        row
+        for file_range in source.file_ranges
+        for table, _ in sources_read(file_range, source, list(source.types))
+        for row in table.to_pylist()
+    ]
+    assert [(row["text"], row["title"], row["n"]) for row in found] == [(None, None, None), ("two", "t", 7)]

@@ -5,6 +5,7 @@ Ids and kept columns are text. An empty field is null: CSV has no other way to s
 
 import csv
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -27,7 +28,9 @@ from pipeline.tables.input.text_lines import (
     RunFinder,
     all_lines,
     checked,
+    first_line,
     is_tab_separated,
+    refuse_header,
     tab_separated,
     without_mark,
 )
@@ -40,25 +43,42 @@ SUFFIXES = with_compression(".csv", ".tsv")
 _MAX_LINES = 10_000
 """Of one record: more is a stray quote that swallows the file."""
 
+_MARK_AND_QUOTE = BOM_UTF8 + b'"'
+
 csv.field_size_limit(sys.maxsize)
 
 
-def scan(file: SourceFile, layout: Layout) -> FileScan:
-    names, runs = layout.columns, RunFinder()
+def is_like(first: bytes, id_name: str) -> bool:
+    line, name = first_line(first), id_name.encode()
+    return any(name in (field.strip(b'"') for field in line.split(mark)) for mark in (b",", b"\t"))
+
+
+def scan(file: SourceFile, layout: Layout) -> FileScan | None:
+    query_id, runs = layout.columns.query_id, RunFinder()
     with open_text(file.url) as stream:
         header, body, first_row = _header(stream, file.url)
-        refuse_repeated(file.url, header)
-        present = list(dict.fromkeys([*header, *file.partitions]))
-        require_columns(file.url, [names.query_id, names.query, names.passage_id, names.passage], present)
-        require_columns(file.url, list(layout.kept.values()), present, "output.keep_columns")
+        if header:  # alone it may be a row of a file without one
+            _check_header(file, header, layout)
         stop = body
         for start, number, following, fields in _records(
             stream, file.url, body, None, first_row, len(header)
         ):
-            runs.add(_values(header, fields, file.partitions).get(names.query_id) or None, start, number)
+            if fields:
+                refuse_header(file.url, number, header, fields)
+            runs.add(_values(header, fields, file.partitions).get(query_id) or None, start, number)
             stop = following
+    if stop == body:
+        return None
     schema = scan_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
     return runs.scan(file, body, first_row, stop, schema)
+
+
+def _check_header(file: SourceFile, header: list[str], layout: Layout) -> None:
+    names = layout.columns
+    refuse_repeated(file.url, header)
+    present = list(dict.fromkeys([*header, *file.partitions]))
+    require_columns(file.url, [names.query_id, names.query, names.passage_id, names.passage], present)
+    require_columns(file.url, list(layout.kept.values()), present, "output.keep_columns")
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
@@ -75,10 +95,12 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
 
 
 def _header(stream: IO[bytes], url: str) -> tuple[list[str], int, int]:
-    """The column names, and byte and line number of the first record."""
+    """The column names, and byte and line number of the first record; no names in a blank file."""
     for _, number, stop, fields in _records(stream, url, 0, None, 1):
+        if not fields:
+            raise InputError(f"{url} line {number}: the line of column names is no CSV")
         return fields, stop, number + 1
-    raise InputError(f"{url}: has no header line")
+    return [], 0, 1
 
 
 def _records(
@@ -131,7 +153,10 @@ class _Lines:
         start, number, line = next(self._lines)
         self.place, self.row, self.taken = start + len(line), number + 1, self.taken + 1
         if self.taken == 1:
-            self.second, line = self.place, without_mark(line)
+            self.second = self.place
+        # Elsewhere it is a text's, but before a quotation mark, where no text can stand: of a joined file.
+        if start == 0 or (self.taken == 1 and line.startswith(_MARK_AND_QUOTE)):
+            line = without_mark(line)
         return line.decode(errors="surrogateescape")
 
 
@@ -146,13 +171,12 @@ def _values(header: list[str], fields: list[str], partitions: Partitions) -> dic
 
 def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str, Any]:
     names = layout.columns
-    kept = {ours: values.get(theirs) or None for ours, theirs in layout.kept.items()}
     row: dict[str, Any] = {
         "query_id": values.get(names.query_id) or None,
         "query": values.get(names.query) or None,
         "passage_id": values.get(names.passage_id) or None,
         "passage": values.get(names.passage) or None,
-        "kept": {name: value and value.encode(errors="replace").decode() for name, value in kept.items()},
+        "kept": {ours: values.get(theirs) or None for ours, theirs in layout.kept.items()},
         "row": number,
         "item": None,
     }
@@ -166,10 +190,15 @@ def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for _, number, _, fields in _records(stream, url, body, None, first_row, len(header)):
         if len(fields) != len(header):
             raise InputError(f"{url} line {number}: not a record of {len(header)} fields, as the header has")
+        refuse_header(url, number, header, fields)
         yield number, {name: value or None for name, value in zip(header, fields, strict=True)}
 
 
-def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
+    with open_text(file.url) as stream:
+        header, _, _ = _header(stream, file.url)
+    if header:
+        require_columns(file.url, layout.ids, [*header, *file.partitions], "the field columns")
     return scan_rows(file, rows, text_types, joined_chars)
 
 

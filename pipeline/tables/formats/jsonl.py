@@ -4,6 +4,7 @@ Integers and texts stay what they are. A kept column whose values differ in type
 that is none as JSON.
 """
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -19,7 +20,7 @@ from pipeline.tables.input.json_values import as_type, common_type, common_types
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.text_lines import RunFinder, checked, is_id_value, numbered_lines
+from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
 
@@ -27,13 +28,19 @@ TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
 
-def scan(file: SourceFile, layout: Layout) -> FileScan:
+def is_like(first: bytes, id_name: str) -> bool:
+    line = first_line(first)
+    return line.startswith(b"{") and json.dumps(id_name, ensure_ascii=False).encode() in line
+
+
+def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     names, runs = layout.columns, RunFinder()
     passage_id: pa.DataType = pa.null()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    checked = False
+    checked, lines = False, 0
     with open_text(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
+            lines += 1
             row = _parse(line, file.partitions)
             if isinstance(row, str):
                 runs.add(None, start, number)
@@ -49,6 +56,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
         stop = stream.tell()
+    if not lines:
+        return None
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, passage_id, kept))
@@ -130,10 +139,9 @@ def _kept(
     for field in schema.field("kept").type:
         theirs = layout.kept[field.name]
         try:
-            value = as_type(candidate.get(theirs, row.get(theirs)), field.type)
+            kept[field.name] = as_type(candidate.get(theirs, row.get(theirs)), field.type)
         except ValueError as error:
             raise InputError(f"{place}: {theirs}: {error}") from error
-        kept[field.name] = value.encode(errors="replace").decode() if isinstance(value, str) else value
     return kept
 
 

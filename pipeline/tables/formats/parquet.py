@@ -20,12 +20,14 @@ from pipeline.tables.input.arrow_rows import (
     candidate_rows,
     checked_schema,
     is_nested,
+    untold_types,
     wanted_columns,
 )
 from pipeline.tables.input.arrow_types import as_type, plain, plain_type
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile, open_input
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, refuse_repeated
+from pipeline.tables.input.parquet_footer import typed_by_values
 from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
@@ -38,11 +40,18 @@ _TABLE_RANGE_BYTES = 64 * 2**20
 """What is read at a time of a table that is read whole, uncompressed."""
 
 
-def scan(file: SourceFile, layout: Layout) -> FileScan:
+def is_like(first: bytes, _id_name: str) -> bool:
+    return first.startswith(b"PAR1")
+
+
+def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     query_id, runs = layout.columns.query_id, Runs()
     with _opened(file.url) as parquet:
-        rows = _columns(file, parquet.schema_arrow, layout)
+        if parquet.metadata.num_rows == 0:
+            return None
+        rows = _columns(file, parquet, layout)
         schema = checked_schema(file.url, rows, layout)
+        untold = untold_types(schema, partition_schema(file.partitions, parquet.schema_arrow), layout)
         nested = is_nested(rows, layout)
         columns = [query_id] if query_id in parquet.schema_arrow.names else []
         columns += [_leaf(parquet, layout)] if nested else []
@@ -50,7 +59,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan:
             table = parquet.read_row_group(group, columns=columns)
             table = add_partitions(table, [query_id], file.partitions)
             runs.add(table[query_id], _lengths(table[layout.columns.candidates]) if nested else None)
-    return runs.scan(file, schema)
+    return runs.scan(file, schema, untold)
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
@@ -65,11 +74,13 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(parts) if parts else target.empty_table()
 
 
-def _columns(file: SourceFile, held: pa.Schema, layout: Layout) -> pa.Schema:
+def _columns(file: SourceFile, parquet: pq.ParquetFile, layout: Layout) -> pa.Schema:
+    """What the rows are: a column without any value may be of any type, but where the table declares one."""
     if layout.declared is None:
-        return partition_schema(file.partitions, held)
+        names = [*layout.columns.model_dump().values(), *layout.kept.values()]
+        return partition_schema(file.partitions, typed_by_values(parquet, names))
     wanted = wanted_columns(layout.declared, layout)
-    return declared_columns(file.url, held, file.partitions, wanted, layout.declared)
+    return declared_columns(file.url, parquet.schema_arrow, file.partitions, wanted, layout.declared)
 
 
 @contextmanager
@@ -131,13 +142,18 @@ def _batch_rows(parquet: pq.ParquetFile) -> int:
 def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
     with _opened(file.url) as parquet:
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
-        types = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
+        given = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
+        typed = typed_by_values(parquet, given) if groups else parquet.schema_arrow
     sizes = [(group.num_rows, group.total_byte_size) for group in groups]
     file_ranges = tuple(_table_ranges(file, sizes))
+    if not file_ranges:
+        return TableScan({}, (), 0, 0)
+    types = with_partitions({field.name: plain_type(field.type) for field in typed}, file.partitions)
+    untold = {
+        name: kind for name, kind in given.items() if pa.types.is_null(types[name]) and kind != types[name]
+    }
     # A file holds a repeated text once: its bytes do not tell what the rows take in memory.
-    return TableScan(
-        with_partitions(types, file.partitions), file_ranges, sum(rows for rows, _ in sizes), None
-    )
+    return TableScan(types, file_ranges, sum(rows for rows, _ in sizes), None, untold)
 
 
 def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[FileRange]:

@@ -19,6 +19,7 @@ from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_lines import (
     RunFinder,
     checked,
+    first_line,
     is_tab_separated,
     numbered_lines,
     tab_separated,
@@ -35,16 +36,23 @@ Texts = dict[str, Any]
 """By id. What stands there may be no text, for `checked` to find."""
 
 
-def scan(file: SourceFile, layout: Layout) -> FileScan:
+def is_like(first: bytes, _id_name: str) -> bool:
+    return run_line(first_line(first)) is not None
+
+
+def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     columns = dict.fromkeys(file.partitions, pa.string()) | _COLUMNS
     require_columns(file.url, list(layout.kept.values()), list(columns), "output.keep_columns")
-    runs, good = RunFinder(), 0
+    runs, lines, good = RunFinder(), 0, 0
     with open_text(file.url) as stream:
         for start, number, line in numbered_lines(stream, 0, None, 1):
             entry = _entry(line)
+            lines += 1
             good += entry is not None
             runs.add(entry and entry["query_id"], start, number)
         stop = stream.tell()
+    if not lines:
+        return None
     if not good:
         raise InputError(f"{file.url}: holds no line of a TREC run: {RUN_FORM}")
     kept = {ours: columns[theirs] for ours, theirs in layout.kept.items()}
@@ -146,4 +154,4 @@ def _tsv_texts(stream: IO[bytes], url: str) -> Iterator[tuple[int, str, str]]:
     for _, number, _, (text_id, *text) in tab_separated(stream, 0, None, 1):
         if not text:
             raise InputError(f"{url} line {number}: not an id, a tab and a text")
-        yield number, text_id, "\t".join(text)
+        yield number, text_id.removeprefix("\ufeff"), "\t".join(text)  # a mark where files were joined

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import WholeLayout, refuse_repeated
+from pipeline.tables.input.files import SourceFile, open_text
+from pipeline.tables.input.layout import WholeLayout, refuse_repeated, require_columns
 from pipeline.tables.input.shards import FileRange
-from pipeline.tables.input.text_lines import tab_separated
+from pipeline.tables.input.text_lines import first_line, refuse_header, tab_separated
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
 
@@ -22,7 +22,16 @@ TRAITS = Traits(names_columns=False)
 SUFFIXES = with_compression(".tsv", ".txt")
 
 
+def is_like(first: bytes, id_name: str) -> bool:
+    return id_name.encode() in first_line(first).split(b"\t")
+
+
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
+    if layout.header is None:
+        with open_text(file.url) as stream:
+            first = next(tab_separated(stream, 0, None, 1), None)
+        if first is not None:
+            require_columns(file.url, layout.ids, [*first[3], *file.partitions], "the field columns")
     return scan_rows(file, partial(rows, header=layout.header), text_types, joined_chars)
 
 
@@ -43,4 +52,5 @@ def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> It
                 f"{url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"
             )
         else:
+            refuse_header(url, number, header, fields)
             yield number, {name: value or None for name, value in zip(header, fields, strict=True)}

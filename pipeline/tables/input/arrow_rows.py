@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import as_type, plain, plain_type
+from pipeline.tables.input.arrow_types import as_lists, as_type, is_list, plain, plain_type
 from pipeline.tables.input.cleaning import valid_text
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, refuse_repeated, require_columns, scan_schema
@@ -58,8 +58,10 @@ class Runs:
             self._pairs.append(np.diff(pairs))
         self._rows += len(ids)
 
-    def scan(self, file: SourceFile, schema: pa.Schema) -> FileScan:
-        """schema: as `checked_schema` gives it."""
+    def scan(
+        self, file: SourceFile, schema: pa.Schema, untold: dict[str, pa.DataType] | None = None
+    ) -> FileScan:
+        """schema: as `checked_schema` gives it; untold: `FileScan.untold`."""
         ids, begin = pa.nulls(1, schema.field("query_id").type), np.zeros(1, np.int64)
         pairs = np.zeros(1, np.int64)
         if self._ids:
@@ -68,7 +70,7 @@ class Runs:
         # Rows without an id before the first run belong to it too.
         begin[0] = 0
         pairs[0] += self._pairs_before
-        return FileScan(file, ids, begin, begin + 1, pairs, self._rows, schema)
+        return FileScan(file, ids, begin, begin + 1, pairs, self._rows, schema, untold or {})
 
 
 def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
@@ -84,7 +86,7 @@ def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
         refuse_repeated(f"{url}, in {names.candidates}", [field.name for field in candidate])
         inner = {field.name: plain_type(field.type) for field in candidate}
         require_columns(f"{url}, in {names.candidates}", [names.passage_id, names.passage], list(inner))
-    kept_types = outer | inner
+    kept_types = _kept_types(schema, layout)
     require_columns(url, list(layout.kept.values()), list(kept_types), "output.keep_columns")
     for name, data_type in ((names.query, outer[names.query]), (names.passage, inner[names.passage])):
         if not (is_text(data_type) or pa.types.is_null(data_type)):
@@ -98,11 +100,28 @@ def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:
     )
 
 
+def untold_types(schema: pa.Schema, given: pa.Schema, layout: Layout) -> dict[str, pa.DataType]:
+    """`FileScan.untold`: the types in `given` of kept columns that are null in `schema`, a checked one."""
+    types = _kept_types(given, layout)
+    untold = [each.name for each in schema.field("kept").type if pa.types.is_null(each.type)]
+    return {
+        name: types[layout.kept[name]] for name in untold if not pa.types.is_null(types[layout.kept[name]])
+    }
+
+
+def _kept_types(schema: pa.Schema, layout: Layout) -> dict[str, pa.DataType]:
+    """Of all columns that may be kept; a candidate's go before its query's."""
+    inside = []
+    if is_nested(schema, layout):
+        inside = list(_candidate_type(schema.field(layout.columns.candidates).type, layout))
+    return {field.name: plain_type(field.type) for field in [*schema, *inside]}
+
+
 def is_nested(schema: pa.Schema, layout: Layout) -> bool:
     if layout.columns.candidates not in schema.names or layout.columns.passage_id in schema.names:
         return False
     data_type = schema.field(layout.columns.candidates).type
-    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+    if is_list(data_type):
         data_type = data_type.value_type
         return bool(pa.types.is_struct(data_type) or pa.types.is_null(data_type))
     return bool(pa.types.is_null(data_type))
@@ -134,8 +153,7 @@ def candidate_rows(batch: pa.Table, url: str, first: int, layout: Layout, target
         return _cast(_rename(batch, row, layout), url, layout, target)
     name = layout.columns.candidates
     lists = batch[name].combine_chunks()
-    if lists.type != (kind := pa.list_(_candidate_type(lists.type, layout))):
-        lists = lists.cast(kind)
+    lists = as_lists(lists, pa.list_(_candidate_type(lists.type, layout)))
     flat = _cast(_flatten(batch, lists, row, layout), url, layout, target)
     return pa.concat_tables(
         [flat, _cast(_null_lists(batch, lists, row, layout, target), url, layout, target)]

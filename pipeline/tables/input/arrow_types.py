@@ -1,6 +1,7 @@
 """Arrow's types: those that differ in memory only, and what two have in common where no value is lost."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 
@@ -23,6 +24,32 @@ def plain_type(data_type: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(data_type):
         return pa.struct([each.with_type(plain_type(each.type)) for each in data_type])
     return data_type
+
+
+def is_list(data_type: pa.DataType) -> bool:
+    """Of every kind of list, which differ in memory, or in that all have one length."""
+    types = pa.types
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(is_kind(data_type) for is_kind in (*kinds, types.is_list_view, types.is_large_list_view))
+
+
+def as_lists(column: pa.Array, data_type: pa.DataType) -> pa.Array:
+    """Lists of any kind, or nulls, as plain lists of `data_type`, a null one without items behind it.
+
+    In Arrow a null list may have some, and one of fixed size always has. Casts are not to be trusted with
+    either, nor with views (pyarrow 26).
+    """
+    if pa.types.is_null(column.type):
+        return column.cast(data_type)
+    valid = column.is_valid()
+    lists = column.filter(valid)
+    ends = pc.cumulative_sum(pc.list_value_length(lists).cast(pa.int64()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends]).cast(pa.int32())
+    plain_lists = pa.ListArray.from_arrays(offsets, pc.list_flatten(lists)).cast(data_type)
+    if not column.null_count:
+        return plain_lists
+    at = pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1)
+    return plain_lists.take(pc.if_else(valid, at, None))
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -48,6 +75,8 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 def as_type(column: pa.Array, data_type: pa.DataType, place: str) -> pa.Array:
     """The column in a type of `common_type`. Raises InputError naming `place` where it can't hold a value."""
+    if column.null_count == len(column):
+        return pa.nulls(len(column), data_type)
     try:
         return column.cast(data_type)
     except pa.ArrowInvalid as error:

@@ -28,6 +28,8 @@ def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         _set(reason, pc.is_null(rows[column]).to_numpy(), name)
     for column in ("query_id", "query", "passage_id", "passage"):
         _set(reason, ~valid_text(rows[column]), "invalid_text")
+    for column in rows["kept"].combine_chunks().flatten():
+        _set(reason, ~valid_text(column), "invalid_text")
     _set(
         reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
     )
@@ -55,21 +57,34 @@ def _set(reason: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], name: st
 
 
 def valid_text(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """False where a string's bytes are not UTF-8, which a Parquet file may well hold."""
+    """False where a string's bytes are not UTF-8, which a Parquet file may well hold; also one in a list."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return np.concatenate([np.zeros(0, bool), *map(_valid_chunk, chunks)])
 
 
 def _valid_chunk(chunk: pa.Array) -> npt.NDArray[np.bool_]:
-    if not pa.types.is_string(chunk.type):
+    if _is_valid(chunk):
         return np.ones(len(chunk), bool)
+    if pa.types.is_nested(chunk.type):
+        return np.array([_is_valid(chunk.take([row])) for row in range(len(chunk))], bool)
+    return np.array([value is None or is_utf8(value) for value in chunk.cast(pa.binary()).to_pylist()], bool)
+
+
+def _is_valid(chunk: pa.Array) -> bool:
     try:
         chunk.validate(full=True)
     except pa.ArrowInvalid:
-        return np.array(
-            [value is None or is_utf8(value) for value in chunk.cast(pa.binary()).to_pylist()], bool
-        )
-    return np.ones(len(chunk), bool)
+        return False
+    return True
+
+
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which stand for bytes that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_utf8(value: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.storage import named_by
 
 _BLOCK_BYTES = 1 << 16
 _PARTS: dict[str, Callable[[], Any]] = {
@@ -23,7 +24,7 @@ _PARTS: dict[str, Callable[[], Any]] = {
 }
 READ = (*_PARTS, ".zst")
 _NOT_READ = (
-    *(".gzip", ".tgz", ".z", ".bz", ".lzma", ".lz", ".lzo", ".zstd", ".lz4", ".snappy", ".sz"),
+    *(".deflate", ".gzip", ".tgz", ".z", ".bz", ".lzma", ".lz", ".lzo", ".zstd", ".lz4", ".snappy", ".sz"),
     *(".br", ".zip", ".7z", ".rar"),
 )
 _MAGIC = {
@@ -46,10 +47,25 @@ def with_compression(*suffixes: str) -> tuple[str, ...]:
     return tuple(f"{suffix}{packed}" for suffix in suffixes for packed in ("", *READ))
 
 
-def check_compression(name: str, suffixes: tuple[str, ...] = ("",)) -> None:
-    """Raises InputError for a file with one of `suffixes` in a compression that is not read."""
-    stem, dot, ending = name.lower().rpartition(".")
-    if f"{dot}{ending}" in _NOT_READ and stem.endswith(suffixes):
+def without_compression(name: str) -> str:
+    """The name without an ending that says how the file is compressed, whether that is read or not."""
+    return next((name[: -len(each)] for each in (*READ, *_NOT_READ) if name.lower().endswith(each)), name)
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file is in a compression that is read."""
+    return named_by(name).lower().endswith(READ)
+
+
+def is_packed_otherwise(name: str) -> bool:
+    """Whether a file is in a compression that is not read."""
+    return named_by(name).lower().endswith(_NOT_READ)
+
+
+def check_compression(name: str) -> None:
+    """Raises InputError for a file in a compression that is not read."""
+    if is_packed_otherwise(name):
+        ending = named_by(name).lower().rpartition(".")[2]
         raise InputError(
             f"{name}: files compressed as .{ending} are not read; decompress it, or compress it as"
             f" {', '.join(READ[:-1])} or {READ[-1]}"
@@ -66,9 +82,9 @@ def decompressed(stream: IO[bytes], name: str) -> IO[bytes]:
 
     Reading raises one of ERRORS where it is cut off or corrupt.
     """
-    ending = f".{name.lower().rpartition('.')[2]}"
-    if ending not in READ:
+    if not is_packed(name):
         return stream
+    ending = f".{named_by(name).lower().rpartition('.')[2]}"
     return io.BufferedReader(_Decompressed(stream, ending), _BLOCK_BYTES)
 
 

@@ -8,6 +8,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
+from pipeline.tables.storage import named_by
+
 Partitions = dict[str, str | None]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -15,13 +18,20 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 def hive_partitions(url: str) -> Partitions:
     """The values that the directories in `url` name. Files of a directory share the dict: don't change it."""
-    return _named_by(url.rpartition("/")[0])
+    return _named_by(named_by(url).rpartition("/")[0])
 
 
 @lru_cache(maxsize=4096)
 def _named_by(directory: str) -> Partitions:
     pairs = (part.partition("=") for part in directory.split("/"))
-    return {unquote(key): None if value == _NULL else unquote(value) for key, sign, value in pairs if sign}
+    try:
+        return {
+            unquote(key, errors="strict"): None if value == _NULL else unquote(value, errors="strict")
+            for key, sign, value in pairs
+            if sign
+        }
+    except UnicodeDecodeError as error:
+        raise InputError(f"{directory}: names a column whose value is no UTF-8 text; rename it") from error
 
 
 def partition_schema(partitions: Partitions, schema: pa.Schema) -> pa.Schema:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
+from pipeline.redaction import redacted
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.partitions import Partitions
 
@@ -52,12 +53,13 @@ class Shard(BaseModel):
     @property
     def places(self) -> tuple[str, ...]:
         """Where its rows stand, for people."""
-        return tuple(f"{file_range.file} from row {file_range.first_row}" for file_range in self.file_ranges)
+        return tuple(f"{redacted(each.file)} from row {each.first_row}" for each in self.file_ranges)
 
     @property
     def fingerprint(self) -> str:
         """Of what the shard holds: files with their identities, and the stretches of them."""
-        return hashlib.sha256(self.model_dump_json(include={"file_ranges"}).encode()).hexdigest()[:16]
+        named = redacted(self.model_dump_json(include={"file_ranges"}))
+        return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class FileScan:
     stop: int
     schema: pa.Schema
     """Of the columns the run will have from this file: query_id, passage_id, kept (a struct)."""
+    untold: dict[str, pa.DataType] = field(default_factory=dict)
+    """Of kept columns without any value here, which `schema` has as null: the types that they were given."""
 
 
 @dataclass

@@ -1,15 +1,18 @@
 """What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
+from pipeline.tables.storage import named_by
 
 
 class RunFinder:
@@ -76,8 +79,13 @@ def numbered_lines(
             yield place, number, content
 
 
+def first_line(first: bytes) -> bytes:
+    """Of what a file begins with, the first line that is not blank, without its end."""
+    return next((line for line in without_mark(first).splitlines() if line.strip()), b"")
+
+
 def is_tab_separated(url: str) -> bool:
-    return url.lower().endswith(with_compression(".tsv"))
+    return named_by(url).lower().endswith(with_compression(".tsv"))
 
 
 def tab_separated(
@@ -88,13 +96,27 @@ def tab_separated(
     Undecodable bytes become lone surrogates, for `checked` to find.
     """
     for place, number, line in all_lines(stream, start, stop, row):
-        text = without_mark(line).rstrip(b"\r\n")
+        text = (line if place else without_mark(line)).rstrip(b"\r\n")
         if text.strip(b" "):  # tabs alone are a row of nulls
             yield place, number, place + len(line), text.decode(errors="surrogateescape").split("\t")
 
 
+def refuse_header(url: str, number: int, header: Sequence[str], fields: Sequence[str]) -> None:
+    """Raises InputError where a record is the header once more, as in files that were joined into one."""
+    if fields[0].removeprefix("\ufeff") in header:
+        again = [fields[0].removeprefix("\ufeff"), *fields[1:]]
+        if sorted(again) == sorted(header):
+            raise InputError(
+                f"{url} line {number}: the column names stand here again, as if files were joined; remove the"
+                " line"
+            )
+
+
 def without_mark(line: bytes) -> bytes:
-    """A line without the byte order mark that a file, or a part of a joined one, begins with."""
+    """A line without the byte order mark that a file, or a part of a joined one, begins with.
+
+    Where a text may stand at the start of a line, it is a mark in the file's first line alone.
+    """
     return line.removeprefix(BOM_UTF8)
 
 
@@ -115,7 +137,7 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
     """The row with what Arrow can't hold made null, and the `reason` to refuse it, or null.
 
     Nulls are left to cleaning. Lone surrogates, which JSON escapes and undecodable bytes turn into, are no
-    text.
+    text, in kept columns neither.
     """
     reason = None
     values = dict(row)
@@ -127,25 +149,21 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
     for name in ("query_id", "query", "passage_id", "passage"):
         value = row[name]
         is_text = isinstance(value, str) or name.endswith("_id")
-        if value is not None and not (is_text and _is_unicode(value)):
+        if value is not None and not (is_text and _holds_text(value)):
             values[name], reason = None, reason or "invalid_text"
+    if row["kept"] and not all(map(_holds_text, row["kept"].values())):
+        values["kept"], reason = None, reason or "invalid_text"
     return {**values, "reason": reason}
 
 
 def is_id_value(value: object) -> bool:
     """Whether it can be an id: a text, or an integer of 64 bits."""
-    return _is_int64(value) or (isinstance(value, str) and _is_unicode(value))
+    return _is_int64(value) or (isinstance(value, str) and is_unicode(value))
 
 
 def _is_int64(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_unicode(value: object) -> bool:
-    if not isinstance(value, str):
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _holds_text(value: object) -> bool:
+    return not isinstance(value, str) or is_unicode(value)

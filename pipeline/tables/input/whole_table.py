@@ -1,14 +1,14 @@
 """Tables read whole: what a scan of a file tells, and the text files among them, read row by row."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.compression import READ as COMPRESSIONS_READ
+from pipeline.tables.input.compression import is_packed
 from pipeline.tables.input.files import SourceFile, open_text
 from pipeline.tables.input.json_values import as_type
 from pipeline.tables.input.layout import WholeLayout
@@ -31,13 +31,15 @@ class TableScan:
     """What a scan tells of one file."""
 
     types: Types
-    """Of its columns, those of its path included; a text file without rows has none."""
+    """Of its columns, those of its path included; a file without rows has none."""
     file_ranges: tuple[FileRange, ...]
     """What is read at a time, without those that hold no rows where that is known."""
     rows: int
     """Exact, or an estimate."""
     size_bytes: int | None
     """In memory, an estimate; None where the rows themselves must be asked."""
+    untold: Types = field(default_factory=dict)
+    """Of columns without any value, which `types` has as null: the types that they were given."""
 
 
 def with_partitions(types: Types, partitions: Partitions) -> Types:
@@ -68,7 +70,7 @@ def scan_rows(
         others = (row for _, row in rows(stream, file.url))
         sample = list(islice(others, _SAMPLED_ROWS))
         types = with_partitions(types_of(sample, others), file.partitions) if sample else {}
-    size_bytes = file.size * (_COMPRESSION if file.url.lower().endswith(COMPRESSIONS_READ) else 1)
+    size_bytes = file.size * (_COMPRESSION if is_packed(file.url) else 1)
     sampled = sum(chars_of(row) + 1 for row in sample)
     return TableScan(
         types,
@@ -106,14 +108,14 @@ def joined_chars(row: Row) -> int:
 def _values(row: Row, schema: pa.Schema, layout: WholeLayout, place: str) -> Row:
     """Ids and texts stay what they are: one of another type than the column's is a mistake."""
     values = {}
-    for field in schema:
-        value = row.get(field.name)
+    for column in schema:
+        value = row.get(column.name)
         try:
-            values[field.name] = (
-                _exact(value, field) if field.name in layout.exact else as_type(value, field.type)
+            values[column.name] = (
+                _exact(value, column) if column.name in layout.exact else as_type(value, column.type)
             )
         except ValueError as error:
-            raise InputError(f"{place}: {field.name}: {error}") from error
+            raise InputError(f"{place}: {column.name}: {error}") from error
     return values
 
 

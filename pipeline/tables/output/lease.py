@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import log
 from pipeline.errors import OutputError, RayrankError
+from pipeline.redaction import redacted
 from pipeline.tables.output.directory import Directory
 
 _DRIVERS = "_manifest/driver"
@@ -131,7 +132,7 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
     try:
         yield held
     except Exception as error:
-        held.end("failed", str(error))
+        held.end("failed", redacted(str(error)))
         raise
     except BaseException:
         held.end("interrupted")

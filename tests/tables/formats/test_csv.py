@@ -83,6 +83,45 @@ def test_a_tsv_has_no_quotes(tmp_path: Path) -> None:
     assert [(row["row"], row["reason"]) for row in bad] == [(7, "malformed_row")]
 
 
+def test_a_text_keeps_the_mark_that_it_begins_with(tmp_path: Path) -> None:
+    lines = ["passage,query_id,query,passage_id", "\ufeffone,1,q,a", '"\ufefftwo",1,q,b', "\ufeffthree,2,q,a"]
+    for name, mark in (("t.csv", ","), ("t.tsv", "\t")):
+        text = "\n".join(lines).replace(",", mark).replace('"' if mark == "\t" else "\0", "")
+        good, _ = read_all(write(tmp_path, "\ufeff" + text, name), "csv", shard_pairs=1)
+        assert [row["passage"] for row in good] == ["\ufeffone", "\ufefftwo", "\ufeffthree"]
+
+
+@pytest.mark.parametrize("again", [HEADER, "\ufeff" + HEADER, '"passage","query","query_id","passage_id"\n'])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_a_header_in_the_middle_is_refused(tmp_path: Path, again: str, name: str) -> None:
+    text = HEADER + "q1,x,p1,y\n" + again + "q2,x,p1,y\n"
+    if name == "t.tsv":
+        text = text.replace(",", "\t").replace('"', "")
+    with pytest.raises(InputError, match=rf"{name} line 3: the column names stand here again"):
+        plan(write(tmp_path, text, name), "csv")
+
+
+def test_a_blank_file_and_a_header_alone_are_no_rows(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + "q1,x,p1,y\n", "a.csv")
+    for name, text in {
+        "b.csv": "",
+        "c.csv": "\n",
+        "d.csv": "\ufeff",
+        "e.csv": "\ufeff\r\n",
+        "f.csv": HEADER,
+    }.items():
+        write(tmp_path, text, name)
+    planned = plan(tmp_path, "csv")
+    assert planned.shards[0].pairs == 1
+    assert [reason for _, reason in sorted(planned.skipped.items())] == ["empty", *["holds no rows"] * 4]
+    write(tmp_path, "q2,x,p1,y\n", "f.csv")  # a row of a part without a header
+    with pytest.raises(InputError, match=r"f.csv: no column 'query_id'; it has q2, x, p1, y"):
+        plan(tmp_path, "csv")
+    write(tmp_path, 'query_id,"query"x,passage_id,passage\n', "f.csv")
+    with pytest.raises(InputError, match=r"f.csv line 1: the line of column names is no CSV"):
+        plan(tmp_path, "csv")
+
+
 def test_a_quoted_header_behind_a_byte_order_mark(tmp_path: Path) -> None:
     text = '"query_id","query","passage_id","passage"\n"1","q","x","one\n\ufefftwo"\n'
     parts = "\ufeff" + text + "\ufeff" + '"1","q","y","joined"\n'  # as `cat` joins files

@@ -88,3 +88,25 @@ def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
         InputError, match=r"t.jsonl: holds no line that is a JSON object; is input.format right\?"
     ):
         plan(write(tmp_path, b"query_id,query", b"1,2"), "jsonl")
+
+
+@pytest.mark.parametrize("blank", ["", "\n", "\ufeff", "\ufeff\r\n\r\n"])
+def test_a_blank_file_holds_no_rows(tmp_path: Path, blank: str) -> None:
+    row = {"query_id": "q", "query": "a", "passage_id": "p", "passage": "b"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (tmp_path / "b.jsonl").write_text(blank)
+    planned = plan(tmp_path, "jsonl")
+    assert planned.shards[0].pairs == 1
+    assert planned.skipped == {f"{tmp_path}/b.jsonl": "holds no rows" if blank else "empty"}
+
+
+def test_a_lone_surrogate_is_no_text_wherever_it_stands(tmp_path: Path) -> None:
+    names = ("query_id", "query", "passage_id", "passage", "kept")
+    table = [dict(zip(names, ("q", "a", f"p{at}", "b", "c"), strict=True)) for at in range(7)]
+    for at, name in enumerate(names):
+        table[at + 1][name] = "\ud800"
+    table[6]["kept"] = {"inside": ["\udc00"]}  # type: ignore[assignment]  # JSON holds any value
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    good, bad = read_all(tmp_path, "jsonl", kept={"k": "kept"})
+    assert [(row["passage_id"], row["kept"]) for row in good] == [("p0", {"k": "c"})]
+    assert [(row["row"], row["reason"]) for row in bad] == [(at + 1, "invalid_text") for at in range(1, 7)]

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -135,3 +136,42 @@ def test_the_querys_own_columns_are_the_rows_not_the_candidates(tmp_path: Path) 
             candidate["query_id"] = 7
     good, _ = read_all(write_parquet(tmp_path / "t", table), "parquet")
     assert {row["query_id"] for row in good} == {"q0", "q1"}
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list, pa.list_view, pa.large_list_view])
+def test_candidates_in_a_list_of_any_kind(tmp_path: Path, kind: object) -> None:
+    assert callable(kind)
+    check_lists(tmp_path, kind, [2, None, 2, 0, 1])
+
+
+def test_candidates_in_a_list_of_one_size(tmp_path: Path) -> None:
+    check_lists(tmp_path, lambda struct: pa.list_(struct, 2), [2, None, 2])
+
+
+def check_lists(path: Path, kind: Callable[[pa.DataType], pa.DataType], sizes: list[int | None]) -> None:
+    struct = pa.struct([("passage_id", pa.string()), ("passage", pa.string())])
+    lists = [
+        None
+        if size is None
+        else [{"passage_id": f"p{at}{n}", "passage": f"text {at} {n}"} for n in range(size)]
+        for at, size in enumerate(sizes)
+    ]
+    ids = [f"q{at}" for at in range(len(sizes))]
+    table = write(path / "t.parquet", query_id=ids, query=ids, candidates=pa.array(lists, kind(struct)))
+    good, bad = read_all(table, "parquet", shard_pairs=1)
+    expected = [(f"q{at}", each["passage"]) for at, each_list in enumerate(lists) for each in each_list or []]
+    assert [(row["query_id"], row["passage"]) for row in good] == expected
+    assert [(row["query_id"], row["reason"]) for row in bad] == [("q1", "null_candidates")]
+
+
+def test_bytes_that_are_no_text_in_columns_to_keep_are_rejected(tmp_path: Path) -> None:
+    bad_text = pa.array([b"fine", b"\xff"]).cast(pa.string(), safe=False)
+    lists = pa.ListArray.from_arrays([0, 1, 2], pa.array([b"fine", b"\xff"]).cast(pa.string(), safe=False))
+    for name, column in {"text": bad_text, "list": lists}.items():
+        path = write(
+            tmp_path / f"{name}.parquet",
+            query_id=texts(2), query=texts(2), passage_id=texts(2), passage=texts(2), more=column,
+        )  # fmt: skip
+        good, bad = read_all(path, "parquet", kept={"more": "more"})
+        assert [row["row"] for row in good] == [1]
+        assert [(row["row"], row["reason"]) for row in bad] == [(2, "invalid_text")]

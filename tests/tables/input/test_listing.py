@@ -1,0 +1,243 @@
+"""What of a folder is read, left out by rule, or refused."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tables.input.files import find_file, open_input
+from pipeline.tables.input.listing import find_files, log_skipped
+
+MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
+
+
+def is_like(first: bytes) -> bool:
+    return first.startswith(b"PAR1")
+
+
+def names(url: str, *suffixes: str) -> list[str]:
+    return [file.url.rpartition("/")[2] for file in find_files(url, suffixes or (".parquet",), is_like)[0]]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    for name in (
+        "b.parquet",
+        "a.parquet",
+        "sub/c.parquet",
+        "_SUCCESS",
+        ".hidden.parquet",
+        "_tmp/d.parquet",
+        "notes.txt",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (tmp_path / "empty.parquet").touch()
+    return tmp_path
+
+
+def test_directories_files_and_globs(table: Path) -> None:
+    assert names(str(table)) == ["a.parquet", "b.parquet", "c.parquet"]
+    assert names(f"file://{table}") == ["a.parquet", "b.parquet", "c.parquet"]
+    assert names(f"{table}/b.parquet") == ["b.parquet"]
+    assert names(f"{table}/notes.txt") == ["notes.txt"]
+    assert names(f"{table}/[ab]*.parquet") == ["a.parquet", "b.parquet"]
+    assert names(f"{table}/[as]*") == ["a.parquet", "c.parquet"]
+
+
+def test_what_is_left_out_has_a_reason(table: Path) -> None:
+    _, skipped = find_files(str(table), (".parquet",), is_like)
+    reasons = {name.rpartition("/")[2]: reason for name, reason in skipped.items()}
+    assert reasons["empty.parquet"] == "empty"
+    assert reasons["notes.txt"] == "ends in none of .parquet"
+    assert reasons["d.parquet"] == reasons["_SUCCESS"] == MARKER
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nowhere/", "nowhere/: no such file or directory"),
+        ("nowhere/*.parquet", "no files here"),
+        ("nosuch://bucket/table", "nosuch"),
+        ("sub", "no files here but 1 left out, such as .*c.parquet .ends in none of .csv"),
+    ],
+)
+def test_nothing_to_read_is_an_error(
+    table: Path, monkeypatch: pytest.MonkeyPatch, url: str, message: str
+) -> None:
+    monkeypatch.chdir(table)
+    with pytest.raises(InputError, match=message):
+        find_files(url, (".csv",), is_like)
+    if "*" not in url and url != "sub":
+        with pytest.raises(InputError, match="no such file|nosuch"), open_input(url):
+            pass
+
+
+def test_links_are_what_they_point_to(tmp_path: Path) -> None:
+    """As in a hub's snapshot: a folder of links to blobs, and a link to a folder."""
+    for number in range(3):
+        (tmp_path / f"blob{number}").write_bytes(b"x" * (number + 1))
+    folder, other = tmp_path / "in", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (folder / "a.parquet").symlink_to("../blob0")
+    (folder / "b.parquet").symlink_to(tmp_path / "blob1")
+    (other / "c.parquet").symlink_to(tmp_path / "blob2")
+    (folder / "sub").symlink_to(other)
+    (tmp_path / "cur").symlink_to(folder)
+    for url in (str(folder), str(tmp_path / "cur"), f"{folder}/*", f"{folder}/**"):
+        files, skipped = find_files(url, (".parquet",), is_like)
+        assert [(file.url.rpartition("/")[2], file.size) for file in files] == [
+            ("a.parquet", 1), ("b.parquet", 2), ("c.parquet", 3),
+        ]  # fmt: skip
+        assert skipped == {}
+        assert [find_file(file.url) for file in files] == files
+    assert names(f"{folder}/*/c.parquet") == names(f"{folder}/sub/c.parquet") == ["c.parquet"]
+
+
+def test_links_that_lead_nowhere_or_in_a_circle_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "one").mkdir(parents=True)
+    (folder / "two").mkdir()
+    (folder / "a.parquet").write_text("x")
+    (folder / ".hidden").symlink_to("nowhere")
+    assert names(str(folder)) == ["a.parquet"]
+    (folder / "b.parquet").symlink_to("nowhere")
+    for url in (str(folder), f"{folder}/*", f"{folder}/b.parquet"):
+        with pytest.raises(InputError, match=r"b.parquet: a symbolic link to what is not there \(nowhere\)"):
+            find_files(url, (".parquet",), is_like)
+    (folder / "b.parquet").unlink()
+    for links in ({"up": ".."}, {"itself": "itself"}, {"one/to": "../two", "two/back": "../one"}):
+        for link, target in links.items():
+            (folder / link).symlink_to(target)
+        with pytest.raises(InputError, match=r"/\w+: a symbolic link (that leads in a circle|to what)"):
+            find_files(str(folder), (".parquet",), is_like)
+        for link in links:
+            (folder / link).unlink()
+
+
+def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_text("x")
+    os.mkfifo(tmp_path / "b.parquet")
+    files, skipped = find_files(str(tmp_path), (".parquet",), is_like)
+    assert [file.url for file in files] == [f"{tmp_path}/a.parquet"]
+    assert skipped == {f"{tmp_path}/b.parquet": "is no file"}
+    with pytest.raises(InputError, match=r"such as .*b.parquet \(is no file\)"):
+        find_files(f"{tmp_path}/b.parquet", (".parquet",), is_like)
+
+
+@pytest.mark.parametrize("ending", [".lz4", ".snappy", ".Z", ".zip", ".br", ".7z", ".zstd"])
+def test_compressions_that_are_not_read_are_refused_by_name(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "part-0.json").write_text("{}")
+    packed = tmp_path / f"part-1.json{ending}"
+    packed.write_text("x")
+    message = f"part-1.json{ending}: files compressed as {ending.lower()} are not read"
+    with pytest.raises(InputError, match=message):
+        find_files(str(tmp_path), (".json",), is_like)
+    with pytest.raises(InputError, match=message), open_input(str(packed)):
+        pass
+
+
+def test_the_log_names_what_is_left_out(caplog: pytest.LogCaptureFixture, table: Path) -> None:
+    log_skipped(find_files(str(table), (".parquet",), is_like)[1], of="queries")
+    told = "\n".join(record.message for record in caplog.records)
+    assert "files left out of=queries files=5" in told
+    assert f"file={table}/notes.txt reason='ends in none of .parquet'" in told
+    assert f"file={table}/empty.parquet reason=empty" in told
+    assert "_SUCCESS" not in told
+
+
+def put(folder: Path, **contents: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def test_parts_without_an_ending_are_read(tmp_path: Path) -> None:
+    """As Hive and Hadoop name them, and what is like a part though no number says so."""
+    put(tmp_path, **{"a.parquet": "x", "part-00002": "PAR1", "000000_0": "x", "data": "PAR1", "README": "hi"})
+    (tmp_path / "part-00003.gz").write_bytes(gzip.compress(b"PAR1"))
+    assert names(str(tmp_path)) == ["000000_0", "a.parquet", "data", "part-00002", "part-00003.gz"]
+    _, skipped = find_files(str(tmp_path), (".parquet",), is_like)
+    assert skipped == {f"{tmp_path}/README": "has no ending, and does not look like .parquet"}
+
+
+@pytest.mark.parametrize("name", ["a.parquet.bak", "b.data", "c.parq", "d.csv.gz"])
+def test_rows_under_another_ending_are_refused(tmp_path: Path, name: str) -> None:
+    content = b"PAR1..."
+    put(tmp_path, **{"a.parquet": "x"})
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(
+        InputError, match=rf"{name}: looks like .parquet, and ends in none of .parquet. Rename"
+    ):
+        find_files(str(tmp_path), (".parquet",), is_like)
+    assert names(f"{tmp_path}/*.parquet") == ["a.parquet"]
+
+
+def test_what_stands_beside_a_part_is_left_out_where_the_part_is_read(tmp_path: Path) -> None:
+    put(tmp_path, **{"a.parquet": "x", "a.parquet.md5": "0"})
+    assert names(str(tmp_path)) == ["a.parquet"]
+    put(tmp_path, **{"b.parquet.gpg": "secret"})
+    with pytest.raises(InputError, match=r"b.parquet.gpg: looks like a part of the table, and ends in none"):
+        find_files(str(tmp_path), (".parquet",), is_like)
+
+
+def test_temporary_files_and_checksums_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, **{"a.parquet": "x", "b.parquet.tmp": "PAR1", "c.parquet~": "PAR1", "a.parquet.crc": "crc"})
+    assert names(str(tmp_path)) == ["a.parquet"]
+    _, skipped = find_files(str(tmp_path), (".parquet",), is_like)
+    assert sorted(skipped.values()) == [MARKER, *["a temporary file's name"] * 2]
+
+
+@pytest.mark.parametrize("name", ["part-00000.snappy", "000000_0.deflate"])
+def test_parts_in_a_compression_that_is_not_read_are_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path, **{"a.parquet": "x", name: "x", "images.zip": "x"})
+    with pytest.raises(InputError, match=f"{name}: files compressed as"):
+        find_files(str(tmp_path), (".parquet",), is_like)
+
+
+def test_a_file_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> None:
+    put(tmp_path / "m", **{"a.parquet": "x", "b.parquet": "y"})
+    (tmp_path / "latest").symlink_to("m")
+    (tmp_path / "m" / "c.parquet").symlink_to("b.parquet")
+    for url in (str(tmp_path), f"{tmp_path}/*"):
+        files, skipped = find_files(url, (".parquet",), is_like)
+        assert [file.url for file in files] == [f"{tmp_path}/m/a.parquet", f"{tmp_path}/m/b.parquet"]
+        assert skipped[f"{tmp_path}/latest/a.parquet"] == (
+            f"is the same file as {tmp_path}/m/a.parquet, through a link"
+        )
+        assert len(skipped) == 4
+    (tmp_path / "lang=en").symlink_to("m")  # rows of another partition
+    assert len(find_files(str(tmp_path), (".parquet",), is_like)[0]) == 4
+
+
+def test_a_markers_folder_need_not_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, **{"a.parquet": "x"})
+    put(tmp_path / "_tmp", **{"b.parquet": "x"})
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith(("_tmp", "closed")):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert names(str(tmp_path)) == ["a.parquet"]
+    put(tmp_path / "closed", **{"c.parquet": "x"})
+    with pytest.raises(InputError, match="closed: can't be read: Permission denied"):
+        find_files(str(tmp_path), (".parquet",), is_like)
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/k=\xff"
+    os.mkdir(folder)  # noqa: PTH102  # pathlib has no bytes
+    Path(os.fsdecode(folder + b"/a.parquet")).write_text("x")
+    with pytest.raises(InputError, match=r"k=.udcff/a.parquet': its path is no UTF-8 text; rename it"):
+        find_files(str(tmp_path), (".parquet",), is_like)
+    put(tmp_path / "b" / "k=%FF", **{"b.parquet": "x"})
+    with pytest.raises(InputError, match="k=%FF: names a column whose value is no UTF-8 text"):
+        find_files(str(tmp_path / "b"), (".parquet",), is_like)
