@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError, InputError, ScoringError, TooManyTokensError, fields_under
+from pipeline.output import check_not_removed
 from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -136,13 +137,17 @@ def score(encoded: EncodedShard, scorer: Scorer) -> ScoredShard:
 
 
 def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
-    """Rank a shard and write it: its data first, its marker last."""
+    """Rank a shard and write it: its data first, its marker last.
+
+    Raises OutputError where the output was removed meanwhile, instead of making half of another.
+    """
     output, name = Directory(config.output.path), scored.shard.name
+    check_not_removed(output)
     results = scored.results
     ranked = _ranked(scored)
     kept = top(ranked, config.output.top_k)
-    write_scores(output, name, scored.hashes, results)
-    write_shard(output, name, kept, scored.rejects, config.score_columns)
+    files = write_scores(output, name, scored.hashes, results)
+    files |= write_shard(output, name, kept, scored.rejects, config.score_columns)
     cut = pc.or_(pc.greater(results["query_cut"], 0), pc.greater(results["passage_cut"], 0))
     counts = scored.counts.model_copy(
         update={
@@ -162,6 +167,7 @@ def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
         scores=Distribution.of(ranked["score"].to_numpy()),
         best_scores=Distribution.of(top(ranked, 1)["score"].to_numpy()),
         rank_changes=RankChanges.of(ranked["original_rank"].to_numpy(), ranked["rank"].to_numpy()),
+        files=files,
         query_hashes=distinct_queries(scored.hashes),
     )
     mark_done(output, report)

@@ -17,7 +17,8 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import parquet_bytes, read_run_shards
+from pipeline.tables.output.markers import run_files, shard_names
+from pipeline.tables.output.run import parquet_bytes, read_run_file
 from pipeline.tables.schema import layer_columns
 from pipeline.verification.published import BARE, CAPITALS, PUBLISHED
 
@@ -102,10 +103,13 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
         update={"path": f"{directory.url}/out", "top_k": None, "keep_columns": {}, "trec_run": False}
     )
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
-    flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
+    done = flow.run(
+        config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS})
+    )
     columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
-    for _, shard in read_run_shards(Directory(output.path)):
+    for file, stamp in run_files(Directory(output.path), shard_names(done.shards)):
+        shard = read_run_file(Directory(output.path), file, stamp)
         scores[shard["passage_id"].to_numpy()] = np.stack(
             [shard[name].to_numpy() for name in columns], axis=1
         )
