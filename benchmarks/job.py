@@ -34,6 +34,7 @@ import ray
 import torch
 
 from benchmarks.scorer import rows_of
+from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -103,7 +104,9 @@ def time_job(
         }
     )
     summary = flow.run(config)
-    found = markers(Directory(output), shard_names(summary.shards))
+    record = read_record(Directory(output))
+    assert record is not None
+    found = markers(Directory(output), record.identity, shard_names(record.shards))
     reports = sorted(
         (report for report in found if isinstance(report, ShardReport)), key=lambda report: report.finished
     )

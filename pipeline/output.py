@@ -20,7 +20,7 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import last_heartbeat
 from pipeline.tables.output.manifest import Manifest, write_manifest
-from pipeline.tables.output.sealed import DamagedError, sealed, unsealed, version_of
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
@@ -46,6 +46,11 @@ class JobRecord(BaseModel):
     """The input's files with their identities."""
     shards: int
     pairs: int
+
+    @property
+    def identity(self) -> str:
+        """By which its shards' markers know it."""
+        return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
 
 
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:

@@ -15,14 +15,14 @@ from tests.test_output import RECORD
 def finish_run(url: str, *tables: pa.Table, top_k: int | None = None) -> str:
     """A run of these tables, a shard each; its URL."""
     output, totals = Directory(url), Totals()
-    config = {"output.top_k": top_k}
-    write_record(output, RECORD.model_copy(update={"config": config, "shards": len(tables)}))
+    record = RECORD.model_copy(update={"config": {"output.top_k": top_k}, "shards": len(tables)})
+    write_record(output, record)
     for index, table in enumerate(tables):
         file = run_file(f"shard-{index:06d}")
         stamp = output.write(file, parquet_bytes(table, "run"))
-        done = report(index, files={file: stamp})
+        done = report(index, job=record.identity, files={file: stamp})
         mark_done(output, done)
         totals.add(done)
-    manifest = Manifest(shards=len(tables), folders=totals.folders, files={})
+    manifest = Manifest(job=record.identity, shards=len(tables), folders=totals.folders, files={})
     finish(output, summary(), [], complete=True, manifest=manifest)
     return output.url

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.errors import InputError
-from pipeline.output import is_complete, read_record
+from pipeline.output import JobRecord, is_complete, read_record
 from pipeline.tables.input.files import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
@@ -78,11 +78,11 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     for problem in find_problems(output):
         raise InputError(f"{output.url}/{problem}; {'remove it' if problem.strange else MENDED}")
-    return _each_once(_ranked_rows(output, record.shards)), record.config["output.top_k"]
+    return _each_once(_ranked_rows(output, record)), record.config["output.top_k"]
 
 
-def _ranked_rows(output: Directory, shards: int) -> Iterator[_Placed]:
-    for file, stamp in run_files(output, shard_names(shards)):
+def _ranked_rows(output: Directory, record: JobRecord) -> Iterator[_Placed]:
+    for file, stamp in run_files(output, record.identity, shard_names(record.shards)):
         table = read_run_file(output, file, stamp)
         columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
         for number, (query, passage, rank) in enumerate(zip(*columns, strict=True), start=1):

@@ -25,7 +25,7 @@ _SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
     output, scorer, plan, record = plan_job(config)
-    done = sum(1 for _ in done_shards(output, plan.shards, check_bytes=False))
+    done = sum(1 for _ in done_shards(output, record.identity, plan.shards, check_bytes=False))
     pairs = sum(shard.pairs for shard in plan.shards)
     tokens_a_pair, sampled = _sample_tokens(config.model_copy(update={"scorer": scorer.config}), plan, record)
     files = {file_range.file for shard in plan.shards for file_range in shard.file_ranges}
@@ -47,7 +47,7 @@ def _sample_tokens(config: RerankConfig, plan: Plan, record: JobRecord) -> tuple
     """
     os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))  # nothing else is at work here
     previous = previous_scores(config.reuse, record) if config.reuse else None
-    job = Job(config, plan, None if previous is None else lambda: previous)
+    job = Job(config, plan, record.identity, None if previous is None else lambda: previous)
     tokens = pairs = 0
     for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
         encoded = encode(plan.shards[at], job)

@@ -55,7 +55,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
         totals = Totals()
         # An earlier driver may have ended just now. For run.trec all is read anyway.
         check_bytes = check_bytes or config.output.trec_run
-        for report in done_shards(directory, plan.shards, check_bytes=check_bytes):
+        for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
             totals.add(report)
         done_before, pairs_before = len(totals.done), totals.counts.pairs
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
@@ -76,7 +76,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
             quarantined=quarantined,
             **totalled(totals),
         )
-        _finish(config, directory, plan, summary, totals)
+        _finish(config, directory, plan, record, summary, totals)
     return summary
 
 
@@ -128,7 +128,8 @@ def _work(
     if not shards:
         return []
     previous = previous_scores(config.reuse, record) if config.reuse else None
-    job = Job(_for_workers(config, scorer), plan, None if previous is None else lambda: previous)
+    known = None if previous is None else lambda: previous
+    job = Job(_for_workers(config, scorer), plan, record.identity, known)
     progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
     quarantined = []
     try:
@@ -145,7 +146,14 @@ def _work(
     return quarantined
 
 
-def _finish(config: RerankConfig, directory: Directory, plan: Plan, summary: Summary, totals: Totals) -> None:
+def _finish(
+    config: RerankConfig,
+    directory: Directory,
+    plan: Plan,
+    record: JobRecord,
+    summary: Summary,
+    totals: Totals,
+) -> None:
     """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
     output.check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
@@ -153,13 +161,13 @@ def _finish(config: RerankConfig, directory: Directory, plan: Plan, summary: Sum
     output.check_written(directory, written, names_done(directory), "shards")
     files = {}
     if config.output.trec_run:
-        files[TREC_RUN] = write_trec_run(directory, run_files(directory, written))
+        files[TREC_RUN] = write_trec_run(directory, run_files(directory, record.identity, written))
     slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     settings = config.model_dump(mode="json", exclude_defaults=True)
     files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places).encode())
     forget_attempts(directory)  # the next start, of another day or machine, may do better
-    manifest = Manifest(shards=len(plan.shards), folders=totals.folders, files=files)
+    manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
 
 

@@ -30,7 +30,8 @@ def previous_scores(url: str, now: JobRecord) -> PreviousScores:
     check_previous(url, now)
     record, summary = _finished(url)
     given_up = {shard.name for shard in summary.quarantined}
-    return PreviousScores.of(url, [name for name in shard_names(record.shards) if name not in given_up])
+    scored = [name for name in shard_names(record.shards) if name not in given_up]
+    return PreviousScores.of(url, record.identity, scored)
 
 
 def _finished(url: str) -> tuple[JobRecord, Summary]:

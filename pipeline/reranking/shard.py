@@ -42,6 +42,8 @@ class Job:
     config: RerankConfig
     plan: Plan
     """Its shards may be left out: they travel one by one."""
+    identity: str
+    """Of the job's record, for the markers."""
     previous: Callable[[], PreviousScores] | None = None
     """How a process comes by the scores of a previous run, where the job reuses any."""
 
@@ -136,12 +138,13 @@ def score(encoded: EncodedShard, scorer: Scorer) -> ScoredShard:
     )
 
 
-def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
+def commit(scored: ScoredShard, job: Job) -> ShardReport:
     """Rank a shard and write it: its data first, its marker last.
 
     Raises OutputError where the output was removed meanwhile, instead of making half of another.
     """
-    output, name = Directory(config.output.path), scored.shard.name
+    config, name = job.config, scored.shard.name
+    output = Directory(config.output.path)
     check_not_removed(output)
     results = scored.results
     ranked = _ranked(scored)
@@ -160,6 +163,7 @@ def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
     )
     report = ShardReport(
         format_version=FORMAT_VERSION,
+        job=job.identity,
         name=name,
         fingerprint=scored.shard.fingerprint,
         counts=counts,

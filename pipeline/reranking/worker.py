@@ -70,7 +70,7 @@ class Worker:
                 if made:
                     # A process died of this shard, or of the one beside it: nobody is beside it now.
                     trying.enter_context(self._writing)
-                    return commit(score(encoded, self._scorer), self._job.config)
+                    return commit(score(encoded, self._scorer), self._job)
                 scored = score(encoded, self._scorer)
             with self._writing:
-                return commit(scored, self._job.config)
+                return commit(scored, self._job)

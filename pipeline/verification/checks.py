@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.errors import InputError, fields_under
+from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -103,13 +104,14 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
         update={"path": f"{directory.url}/out", "top_k": None, "keep_columns": {}, "trec_run": False}
     )
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
-    done = flow.run(
-        config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS})
-    )
+    flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
     columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
-    for file, stamp in run_files(Directory(output.path), shard_names(done.shards)):
-        shard = read_run_file(Directory(output.path), file, stamp)
+    written = Directory(output.path)
+    record = read_record(written)
+    assert record is not None
+    for file, stamp in run_files(written, record.identity, shard_names(record.shards)):
+        shard = read_run_file(written, file, stamp)
         scores[shard["passage_id"].to_numpy()] = np.stack(
             [shard[name].to_numpy() for name in columns], axis=1
         )

@@ -30,7 +30,7 @@ def find_problems(output: Directory, *, check_bytes: bool = False) -> list[Probl
     stamps, unknown, found = dict(manifest.files), set[str](), list[Problem]()
     odd = listing.differs(manifest.folders) or not names_done(output).issuperset(names)
     if odd or check_bytes:
-        for report, name in zip(markers(output, names), names, strict=True):
+        for report, name in zip(markers(output, manifest.job, names), names, strict=True):
             if isinstance(report, Problem):
                 found.append(report)
                 unknown.update(f"{folder}/{name}.parquet" for folder in FOLDERS)

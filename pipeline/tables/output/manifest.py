@@ -62,8 +62,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    job: str = ""
     shards: int = 0
-    """Of a job whose files are named in its shards' markers."""
+    """Of a job, by the identity of its record, whose files are named in its shards' markers."""
     folders: dict[str, Volume]
     files: dict[str, Stamp]
     """Those that no shard wrote."""

@@ -72,6 +72,8 @@ class ShardReport(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     format_version: int
+    job: str
+    """The identity of the job's record: another job's marker is none."""
     name: str
     fingerprint: str
     counts: Counts
@@ -100,20 +102,22 @@ def shard_names(count: int) -> list[str]:
     return [Shard.model_construct(index=index).name for index in range(count)]
 
 
-def markers(output: Directory, names: Iterable[str]) -> Iterator[ShardReport | Problem]:
+def markers(output: Directory, job: str, names: Iterable[str]) -> Iterator[ShardReport | Problem]:
     """The reports of these shards, or what is wrong with their markers, in the order of the names."""
-    return in_threads(partial(_read_marker, output), list(names))
+    return in_threads(partial(_read_marker, output, job), list(names))
 
 
-def run_files(output: Directory, names: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
+def run_files(output: Directory, job: str, names: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
     """The run's files of these shards. Raises InputError where one has no marker that names it."""
-    for found in markers(output, names):
+    for found in markers(output, job, names):
         if isinstance(found, Problem):
             raise InputError(f"{output.url}/{found}; {MENDED}")
         yield run_file(found.name), found.files[run_file(found.name)]
 
 
-def done_shards(output: Directory, shards: Sequence[Shard], *, check_bytes: bool) -> Iterator[ShardReport]:
+def done_shards(
+    output: Directory, job: str, shards: Sequence[Shard], *, check_bytes: bool
+) -> Iterator[ShardReport]:
     """The reports of the shards that need no work: those whose marker is of the very rows that they hold, and
     whose files are there as the marker names them. The log tells which shards are done again for damage.
 
@@ -126,7 +130,7 @@ def done_shards(output: Directory, shards: Sequence[Shard], *, check_bytes: bool
         raise OutputError(f"{output.url}/{problem}; remove it, and start again")
     marked = [shard for shard in shards if shard.name in there]
     damaged = 0
-    for found in in_threads(partial(_look, output, listing, check_bytes=check_bytes), marked):
+    for found in in_threads(partial(_look, output, job, listing, check_bytes=check_bytes), marked):
         if isinstance(found, ShardReport):
             yield found
         elif found is not None:
@@ -138,10 +142,10 @@ def done_shards(output: Directory, shards: Sequence[Shard], *, check_bytes: bool
 
 
 def _look(
-    output: Directory, listing: Listing, shard: Shard, *, check_bytes: bool
+    output: Directory, job: str, listing: Listing, shard: Shard, *, check_bytes: bool
 ) -> ShardReport | Problem | None:
     """The report of a shard whose files are as it names them, or what is wrong; None of other content."""
-    report = _read_marker(output, shard.name)
+    report = _read_marker(output, job, shard.name)
     if isinstance(report, Problem):
         return report
     if report.fingerprint != shard.fingerprint:
@@ -153,7 +157,7 @@ def _look(
     return problem or report
 
 
-def _read_marker(output: Directory, name: str) -> ShardReport | Problem:
+def _read_marker(output: Directory, job: str, name: str) -> ShardReport | Problem:
     data = output.read(_file(name))
     if data is None:
         return Problem(_file(name), "is missing")
@@ -161,8 +165,8 @@ def _read_marker(output: Directory, name: str) -> ShardReport | Problem:
         report = unsealed(data, ShardReport)
     except DamagedError:
         return Problem(_file(name), "is damaged")
-    whole = (report.name, report.format_version) == (name, FORMAT_VERSION)
-    return report if whole else Problem(_file(name), "is the marker of another shard")
+    own = (report.job, report.name, report.format_version) == (job, name, FORMAT_VERSION)
+    return report if own else Problem(_file(name), "is the marker of another job or shard")
 
 
 def _file(name: str) -> str:

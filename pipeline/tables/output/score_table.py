@@ -65,14 +65,14 @@ class PreviousScores:
     """For each of `queries` the position in `files`."""
 
     @classmethod
-    def of(cls, url: str, shards: Iterable[str]) -> "PreviousScores":
-        """Of the run at `url`, which `check_previous` has let pass, and of these shards of it.
+    def of(cls, url: str, job: str, shards: Iterable[str]) -> "PreviousScores":
+        """Of the run at `url`, which `check_previous` has let pass, of this job and these of its shards.
 
         Raises InputError where a marker or a score file is missing or damaged, as far as a listing tells.
         """
         output = Directory(url)
         listing, files, queries = Listing(output, [_SCORES]), [], []
-        for found in markers(output, shards):
+        for found in markers(output, job, shards):
             problem = found if isinstance(found, Problem) else _problem(listing, found)
             if problem is not None or isinstance(found, Problem):
                 raise InputError(f"reuse: {output.url}/{problem}; {WAY_OUT}")

@@ -34,20 +34,20 @@ def done(output: Directory, of: Shard) -> ShardReport:
 
 
 def found(output: Directory, *shards: Shard, check_bytes: bool = False) -> list[str]:
-    return [report.name for report in done_shards(output, shards, check_bytes=check_bytes)]
+    return [report.name for report in done_shards(output, "job", shards, check_bytes=check_bytes)]
 
 
 def test_markers_tell_what_is_done(tmp_path: Path) -> None:
     output = Directory(str(tmp_path))
     shards = (shard(0), shard(1), shard(2))
-    assert list(done_shards(output, shards, check_bytes=True)) == []
+    assert list(done_shards(output, "job", shards, check_bytes=True)) == []
     report = done(output, shards[1])
-    assert list(done_shards(output, shards, check_bytes=True)) == [report]
-    assert list(run_files(output, ["shard-000001"])) == [
+    assert list(done_shards(output, "job", shards, check_bytes=True)) == [report]
+    assert list(run_files(output, "job", ["shard-000001"])) == [
         ("run/shard-000001.parquet", report.files["run/shard-000001.parquet"])
     ]
     with pytest.raises(InputError, match=r"done/shard-000002.json: is missing; start its job again"):
-        list(run_files(output, ["shard-000002"]))
+        list(run_files(output, "job", ["shard-000002"]))
 
 
 def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> None:
@@ -60,12 +60,13 @@ def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> N
         output.write("_manifest/done/shard-000001.json", data)
         assert found(output, shard(0), shard(1)) == []
     done(output, shard(1))
+    assert list(done_shards(output, "another", [shard(0), shard(1)], check_bytes=False)) == []
     output.write("_manifest/done/shard-000002.json", output.read("_manifest/done/shard-000001.json") or b"")
     assert found(output, shard(0), shard(1), shard(2)) == ["shard-000001"]
     assert names_done(output) == {"shard-000000", "shard-000001", "shard-000002"}
     names = [f"shard-00000{index}" for index in range(4)]
-    assert [getattr(one, "what", "whole") for one in markers(output, names)] == [
-        "whole", "whole", "is the marker of another shard", "is missing",
+    assert [getattr(one, "what", "whole") for one in markers(output, "job", names)] == [
+        "whole", "whole", "is the marker of another job or shard", "is missing",
     ]  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def test_fingerprints_are_of_the_content() -> None:
 
 
 def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Directory) -> None:
-    scores = PreviousScores.of(previous.url, SHARDS)
+    scores = PreviousScores.of(previous.url, "job", SHARDS)
     assert len(scores.queries) == 3
     found = scores.find(hash_pairs("cabaaa", "xzxzqy"), ())
     expected = [None, 0.4, 0.3, 0.4, None, 0.2]
@@ -72,7 +72,7 @@ def test_scores_that_are_gone_or_cut_are_named_before_work_begins(previous: Dire
     for damaged, told in ((b"", ""), (data[:100], ""), (None, "is missing")):
         previous.remove_file(file) if damaged is None else previous.write(file, damaged)
         with pytest.raises(InputError, match=rf"reuse: .*{file}: {told}.*or leave reuse out"):
-            PreviousScores.of(previous.url, SHARDS)
+            PreviousScores.of(previous.url, "job", SHARDS)
 
 
 def rewrite(previous: Directory, table: pa.Table, *, marked: bool) -> None:
@@ -95,7 +95,7 @@ def test_scores_of_another_format_are_refused_in_words(previous: Directory) -> N
     ):
         rewrite(previous, written, marked=True)
         with pytest.raises(InputError, match=f"scores/shard-000001.parquet: {told}"):
-            PreviousScores.of(previous.url, SHARDS).find(hash_pairs("a", "x"), ())
+            PreviousScores.of(previous.url, "job", SHARDS).find(hash_pairs("a", "x"), ())
 
 
 def test_scores_that_hold_other_bytes_are_never_taken(previous: Directory) -> None:
@@ -106,4 +106,4 @@ def test_scores_that_hold_other_bytes_are_never_taken(previous: Directory) -> No
         with pytest.raises(
             InputError, match=r"reuse: .*/scores/shard-000001.parquet: is damaged, it holds other"
         ):
-            PreviousScores.of(previous.url, SHARDS).find(hash_pairs("a", "x"), ())
+            PreviousScores.of(previous.url, "job", SHARDS).find(hash_pairs("a", "x"), ())
