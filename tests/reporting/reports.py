@@ -25,7 +25,8 @@ def report(index: int = 0, **changes: Any) -> ShardReport:
     }  # fmt: skip
     counts |= {name: changes.pop(name) for name in set(changes) & Counts.model_fields.keys()}
     fields = {
-        "format_version": FORMAT_VERSION, "job": "job", "name": f"shard-{index:06d}", "fingerprint": "f", "counts": counts,
+        "format_version": FORMAT_VERSION, "job": "job", "name": f"shard-{index:06d}", "fingerprint": "f",
+        "counts": counts,
         "finished": START + timedelta(seconds=10 * index), "scores": Distribution.of(SCORES),
         "best_scores": Distribution.of(SCORES[::10]), "query_hashes": bytes(16),
         "files": {f"{folder}/shard-{index:06d}.parquet": Stamp.of(b"") for folder in ("run", "scores")},

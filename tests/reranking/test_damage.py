@@ -149,7 +149,7 @@ def test_a_run_whose_scores_are_reused(made: Path, tmp_path: Path, name: str, wa
         return
     error = start(at(job(made, reuse=f"{tmp_path}/out"), f"{tmp_path}/again"))
     if error:
-        assert re.search(f"{re.escape(name)}|no finished run", error), error
+        assert re.search(f"{re.escape(name)}|no finished run|is the marker of another job", error), error
     else:
         summary = json.loads((tmp_path / "again/summary.json").read_text())
         assert summary["reused"] == summary["pairs"] == 31

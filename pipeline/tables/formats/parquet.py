@@ -76,7 +76,7 @@ def _columns(file: SourceFile, held: pa.Schema, layout: Layout) -> pa.Schema:
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
     with open_input(url) as stream:
         try:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             refuse_repeated(url, parquet.schema_arrow.names)
             yield parquet
         except (pa.ArrowInvalid, OSError) as error:
