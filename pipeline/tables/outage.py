@@ -14,7 +14,7 @@ from pipeline import log
 
 Result = TypeVar("Result")
 
-_LONGEST_PAUSE_S = 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
 _OUTAGES = {
     "aiohttp.client_exceptions.ClientConnectionError",
     "aiohttp.client_exceptions.ClientPayloadError",
@@ -82,7 +82,7 @@ def is_outage(error: BaseException) -> bool:
 def waited_out(attempt: Callable[[], Result], what: str) -> Result:
     """What `attempt` gives, tried again while the store is away. Raises its last error after that."""
     began = None
-    pause_s = 1.0
+    pause_s = _FIRST_PAUSE_S
     while True:
         try:
             result = attempt()

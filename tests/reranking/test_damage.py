@@ -1,9 +1,12 @@
 """Every kind of file in an output, damaged in every way: then the right bytes, or an error that names it."""
 
 import json
+import os
 import re
+import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +15,7 @@ import pytest
 from pipeline import status
 from pipeline.errors import RayrankError
 from pipeline.evaluation.runs import RunRow, read_whole_run
-from pipeline.reranking import flow
+from pipeline.reranking import flow, shard, worker
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import golden_cases
 from tests.reranking.jobs import config, data_of
@@ -154,3 +157,54 @@ def test_a_run_whose_scores_are_reused(made: Path, tmp_path: Path, name: str, wa
         summary = json.loads((tmp_path / "again/summary.json").read_text())
         assert summary["reused"] == summary["pairs"] == 31
         assert data_of(tmp_path / "again") == data_of(made / "out")
+
+
+@pytest.mark.parametrize("moment", ["score", "write_scores", "mark_done"])
+def test_an_output_that_is_removed_while_the_job_runs(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The job says so, and the next start goes on or says how."""
+    module = worker if moment == "score" else shard
+    work, calls = getattr(module, moment), []
+
+    def removing(*arguments: Any) -> Any:
+        calls.append(moment)
+        if len(calls) == 2:
+            shutil.rmtree(tmp_path / "out")
+        return work(*arguments)
+
+    monkeypatch.setattr(module, moment, removing)
+    told = "removed while the job ran|were written, but not here"
+    assert re.search(told, error := start(at(job(made), f"{tmp_path}/out"))), error
+    monkeypatch.undo()
+    again = start(at(job(made), f"{tmp_path}/out"))
+    if again:
+        assert re.search("not empty, and no output .* remove the directory", again), again
+        shutil.rmtree(tmp_path / "out")
+        assert start(at(job(made), f"{tmp_path}/out")) == ""
+    assert data_of(tmp_path / "out") == data_of(made / "out")
+
+
+def test_a_disk_without_room_is_told_and_gone_on_with(made: Path, tmp_path: Path) -> None:
+    """As a limit on the size of files shows it: RLIMIT_FSIZE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        error = start(at(job(made), f"{tmp_path}/out"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert re.search(r"out/.*: can't be written: .*File too large", error), error
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    assert start(at(job(made), f"{tmp_path}/out")) == ""
+    assert data_of(tmp_path / "out") == data_of(made / "out")
+
+
+def test_an_input_that_was_changed_between_kill_and_resume_is_refused(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "made")
+    out = tmp_path / "made/out"
+    (out / "_SUCCESS").unlink()
+    (out / "_manifest/done/shard-000002.json").unlink()
+    os.utime(tmp_path / "made/in/part.parquet", (1, 1))
+    moved = job(tmp_path / "made")
+    assert "holds the output of another job" in start(moved)
+    assert "part.parquet: is new" in start(moved)

@@ -79,7 +79,7 @@ def _opened(url: str) -> Iterator[pq.ParquetFile]:
             parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             refuse_repeated(url, parquet.schema_arrow.names)
             yield parquet
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{url}: not a readable Parquet file (is input.format right?): {error}"
             ) from error
