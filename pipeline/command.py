@@ -11,6 +11,8 @@ from pipeline import log
 from pipeline.errors import RayrankError
 from pipeline.interruption import Terminated
 
+CHECK_BYTES = "read all files that are done, and make those again that hold other bytes than were written"
+
 
 class Status(IntEnum):
     """Exit statuses."""

@@ -3,25 +3,32 @@ that goes on with it, what is refused, and _SUCCESS.
 
 OUTPUT/_manifest/plan.json     the record: what makes two starts the same job
 OUTPUT/summary.json            written when all work has ended
-OUTPUT/_SUCCESS                written last, empty, where nothing is missing
+OUTPUT/_manifest/files.json    what the output holds, where nothing is missing
+OUTPUT/_SUCCESS                written last, empty, where nothing is missing; withdrawn while damage is mended
 """
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import OutputError
+from pipeline import log
+from pipeline.errors import InputError, OutputError
 from pipeline.redaction import redacted, redacted_values
+from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import last_heartbeat
+from pipeline.tables.output.manifest import Manifest, write_manifest
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
 from pipeline.tables.storage import absolute
 
-_RECORD, _SUMMARY, _SUCCESS = "_manifest/plan.json", "summary.json", "_SUCCESS"
+_RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
+
+Summary = TypeVar("Summary", bound=BaseModel)
 
 
 class JobRecord(BaseModel):
@@ -40,6 +47,11 @@ class JobRecord(BaseModel):
     """The input's files with their identities."""
     shards: int
     pairs: int
+
+    @property
+    def identity(self) -> str:
+        """By which its shards' markers know it."""
+        return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
 
 
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:
@@ -61,17 +73,15 @@ def read_record(output: Directory) -> JobRecord | None:
         if any(output.read(name) is not None for name in _OLD_RECORDS):
             raise _other_format(output, "an older")
         return None
-    try:
-        version = int(json.loads(written)["format_version"])
-    except (ValueError, KeyError, TypeError):
-        version = 0  # what has none is older than versions are
-    if version != FORMAT_VERSION:
+    version = version_of(written)
+    if version is not None and version != FORMAT_VERSION:
         raise _other_format(output, "a newer" if version > FORMAT_VERSION else "an older")
     try:
-        return JobRecord.model_validate_json(written)
-    except ValidationError as error:
+        return unsealed(written, JobRecord)
+    except DamagedError as error:
         raise OutputError(
-            f"{output.url}/{_RECORD}: is damaged; take another output.path, or remove the directory"
+            f"{output.url}/{_RECORD}: is damaged, so that nobody can tell which job's output this is; take"
+            " another output.path, or remove the directory"
         ) from error
 
 
@@ -88,7 +98,10 @@ def check_output(
     if before is None:
         # A start that was killed before its record was written leaves an empty manifest.
         if strange := sorted(output.names() - {"_manifest"}):
-            raise OutputError(f"{output.url}: not empty, and no output of this program (holds {strange[0]})")
+            raise OutputError(
+                f"{output.url}: not empty, and no output of this program (holds {strange[0]}, and no"
+                f" {_RECORD}); take another output.path, or remove the directory"
+            )
         return None
     same_command = before.command == record.command
     if same_command and not resumes and not is_complete(output):
@@ -109,7 +122,16 @@ def check_output(
 
 def write_record(output: Directory, record: JobRecord) -> None:
     """Make the directory this job's, which `check_output` has let pass."""
-    output.write(_RECORD, record.model_dump_json(indent=2).encode())
+    output.write(_RECORD, sealed(record))
+
+
+def check_not_removed(output: Directory) -> None:
+    """Raises OutputError where the directory of a job that runs was removed."""
+    if output.read(_RECORD) is None:
+        raise OutputError(
+            f"{output.url}: the output was removed while the job ran ({_RECORD} is gone). Remove what is left"
+            " of the directory and start again"
+        )
 
 
 def is_complete(output: Directory) -> bool:
@@ -117,9 +139,48 @@ def is_complete(output: Directory) -> bool:
     return output.read(_SUCCESS) is not None
 
 
-def read_summary(output: Directory) -> bytes | None:
-    """summary.json, of a job whose work has ended; None where it has not."""
-    return output.read(_SUMMARY)
+def withdraw_success(output: Directory) -> None:
+    """Readers shall not take the output for finished while it is mended."""
+    output.remove_file(_SUCCESS)
+
+
+def read_summary(output: Directory, kind: type[Summary]) -> Summary | None:
+    """summary.json, of a job whose work has ended; None where it has not, or where the file is damaged."""
+    try:
+        return kind.model_validate_json(output.read(SUMMARY) or b"")
+    except ValidationError:
+        return None
+
+
+def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
+    """Whether a finished output is as it was left. The log tells what is damaged, to be made again.
+
+    Raises OutputError for a file that is none of the output's: its readers would take it for a part.
+    """
+    found = find_problems(output, check_bytes=check_bytes)
+    for problem in found:
+        if problem.strange:
+            raise OutputError(f"{output.url}/{problem}; remove it, and start again")
+    for problem in found[:_SHOWN_DIFFERENCES]:
+        log.warning("output is damaged", file=f"{output.url}/{problem.file}", why=problem.what)
+    return not found
+
+
+def check_prepared(table: str) -> None:
+    """Raises InputError where `prepare` made the table at this place, and it is not as it was left."""
+    parts = table.split("/")
+    if "candidates" not in parts:
+        return
+    output = Directory("/".join(parts[: parts.index("candidates")]))
+    if output.read(_RECORD) is None or (record := read_record(output)) is None or record.command != "prepare":
+        return
+    if not is_complete(output):
+        raise InputError(
+            f"{table}: is not finished (no _SUCCESS in {output.url}); run its preparation to the end"
+        )
+    for problem in find_problems(output):
+        way_out = "remove it" if problem.strange else "run its preparation again, which makes the table anew"
+        raise InputError(f"{output.url}/{problem}; {way_out}")
 
 
 def when_finished(output: Directory) -> str:
@@ -139,15 +200,30 @@ def check_written(output: Directory, names: Collection[str], there: Collection[s
         )
 
 
-def finish(output: Directory, summary: BaseModel, written: Iterable[str], *, complete: bool) -> None:
+def finish(
+    output: Directory,
+    summary: BaseModel,
+    written: Iterable[str],
+    *,
+    complete: bool,
+    manifest: Manifest | None = None,
+) -> None:
     """Write the summary, and _SUCCESS where nothing is missing.
 
-    written: the subdirectories from which leftovers of killed writers are removed.
+    written: the subdirectories from which leftovers of killed writers are removed; manifest: of all that was
+    written, but for the summary.
     """
     for subdirectory in written:
         output.remove_leftovers(subdirectory)
-    output.write(_SUMMARY, redacted(summary.model_dump_json(indent=2)).encode())
+    check_not_removed(output)
+    stamp = output.write(SUMMARY, redacted(summary.model_dump_json(indent=2)).encode())
     if complete:
+        if manifest is not None:
+            files = {**manifest.files, SUMMARY: stamp}
+            write_manifest(output, manifest.model_copy(update={"files": files}))
+            for problem in find_problems(output):
+                way_out = "remove it, and start again" if problem.strange else "start again"
+                raise OutputError(f"{output.url}/{problem}; {way_out}")
         output.write(_SUCCESS, b"")
 
 

@@ -20,6 +20,7 @@ from pipeline.redaction import redacted
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("prepare", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
     options = parser.parse_args(arguments)
     return command.run(lambda: _prepare(options), "the same command makes the table afresh")
 
@@ -29,7 +30,7 @@ def _prepare(options: argparse.Namespace) -> Status:
     if options.dry_run:
         print(redacted(flow.describe(config)))
         return Status.FINISHED
-    summary = flow.run(config)
+    summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 

@@ -18,6 +18,7 @@ from pipeline.reranking.config import load_config
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command.parser("rerank", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
     return parser.parse_args(arguments)
 
 
@@ -31,7 +32,7 @@ def _rerank(options: argparse.Namespace) -> Status:
     if options.dry_run:
         print(redacted(dry_run.describe(config)))
         return Status.FINISHED
-    summary = flow.run(config)
+    summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     if summary.quarantined:
         return Status.SHARDS_MISSING

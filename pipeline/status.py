@@ -1,35 +1,40 @@
 """How far a job is, running or dead: `python -m pipeline.status --output out/demo`.
 
-Told from the markers alone, wherever the job runs. Exit status: 0; 2 where there is no job's output.
+Told from what lies there, wherever the job runs. Exit status: 0; 4 where files are missing or damaged; 2
+where there is no job's output.
 """
 
 import argparse
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import command
 from pipeline.errors import OutputError
 from pipeline.output import is_complete, read_record
+from pipeline.tables.output.damage import find_problems, missing_data
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import is_silent, last_heartbeat
+from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat
 from pipeline.tables.output.markers import names_done
+
+_SHOWN = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("status", __doc__, config=False)
     parser.add_argument("--output", required=True, help="output.path of the job")
     parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
+    parser.add_argument("--check-bytes", action="store_true", help="read all files of a finished output")
     options = parser.parse_args(arguments)
     return command.run(lambda: _tell(options))
 
 
 def _tell(options: argparse.Namespace) -> command.Status:
-    status = read(Directory(options.output), datetime.now(UTC))
+    status = read(Directory(options.output), datetime.now(UTC), check_bytes=options.check_bytes)
     print(status.model_dump_json(indent=2) if options.json else "\n".join(status.lines()))
-    return command.Status.FINISHED
+    return command.Status.SHARDS_MISSING if status.damaged else command.Status.FINISHED
 
 
 class Status(BaseModel):
@@ -37,20 +42,24 @@ class Status(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    state: Literal["running", "finished", "interrupted", "failed", "dead"]
-    """Of the last start; dead: it says it runs, but is silent."""
-    message: str
+    state: Literal["running", "finished", "interrupted", "failed", "dead", "unknown"] = "unknown"
+    """Of the last start; dead: it says it runs, but is silent; unknown: its heartbeat is lost or damaged."""
+    message: str = ""
     complete: bool
-    """Whether _SUCCESS is there: every shard is done. A start that finished may have given some up."""
+    """Whether _SUCCESS is there and nothing is damaged: every shard is done. A start that finished may have
+    given some up."""
+    damaged: list[str]
+    """Files of a finished output that are missing, damaged or strange there; of another, markers without
+    their data. The job's next start makes them again."""
     shards: int
     shards_done: int
     pairs: int
     """Of all shards."""
-    host: str
-    pid: int
-    started: datetime
-    last_heard: datetime
-    pairs_per_s: float | None
+    host: str | None = None
+    pid: int | None = None
+    started: datetime | None = None
+    last_heard: datetime | None = None
+    pairs_per_s: float | None = None
     """Of this start; null until a shard is done."""
 
     def lines(self) -> list[str]:
@@ -59,35 +68,59 @@ class Status(BaseModel):
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
             f"pairs    {self.pairs} in all",
-            f"driver   process {self.pid} on {self.host}",
-            f"since    {_time(self.started)}, last heard {_time(self.last_heard)}",
         ]
+        if self.started is not None and self.last_heard is not None:
+            lines.append(f"driver   process {self.pid} on {self.host}")
+            lines.append(f"since    {_time(self.started)}, last heard {_time(self.last_heard)}")
         if self.pairs_per_s:
             left_min = (1 - share) * self.pairs / self.pairs_per_s / 60
             left = f", about {left_min:.0f} minutes left" if self.shards_done < self.shards else ""
             lines.append(f"speed    {self.pairs_per_s:.1f} pairs/s in this start{left}")
+        lines += [f"damaged  {problem}" for problem in self.damaged[:_SHOWN]]
+        if len(self.damaged) > _SHOWN:
+            lines.append(f"damaged  and {len(self.damaged) - _SHOWN} more files; --json lists all")
+        if self.damaged:
+            lines.append("The same command, where need be with --check-bytes, makes what is damaged again")
         return lines
 
 
-def read(output: Directory, now: datetime) -> Status:
-    """Where the job stands. Raises OutputError where there is none."""
-    record, heartbeat = read_record(output), last_heartbeat(output)
-    if record is None or heartbeat is None:
+def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Status:
+    """Where the job stands. Raises OutputError where there is none.
+
+    check_bytes: a finished output's files are read; else their lengths are compared.
+    """
+    record = read_record(output)
+    if record is None:
         raise OutputError(f"{output.url}: no output of a job (no _manifest in it)")
-    seconds = (heartbeat.time - heartbeat.started).total_seconds()
+    heartbeat, complete = last_heartbeat(output), is_complete(output)
+    done = names_done(output) if record.command == "rerank" else set()
+    damaged = find_problems(output, check_bytes=check_bytes) if complete else missing_data(output, done)
+    if record.command == "rerank":
+        shards_done = len(done.difference(problem.shard for problem in damaged))
+    else:
+        shards_done = record.shards if complete else 0 if heartbeat is None else heartbeat.shards_done
     return Status(
-        state="dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
-        message=heartbeat.message,
-        complete=is_complete(output),
+        complete=complete and not damaged,
+        damaged=[str(problem) for problem in damaged],
         shards=record.shards,
-        shards_done=len(names_done(output)) if record.command == "rerank" else heartbeat.shards_done,
+        shards_done=shards_done,
         pairs=record.pairs,
-        host=heartbeat.host,
-        pid=heartbeat.pid,
-        started=heartbeat.started,
-        last_heard=heartbeat.time,
-        pairs_per_s=heartbeat.pairs_done / seconds if heartbeat.pairs_done and seconds else None,
+        **({} if heartbeat is None else _told(heartbeat, now)),
     )
+
+
+def _told(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
+    """What the last driver says of itself."""
+    seconds = (heartbeat.time - heartbeat.started).total_seconds()
+    return {
+        "state": "dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
+        "message": heartbeat.message,
+        "host": heartbeat.host,
+        "pid": heartbeat.pid,
+        "started": heartbeat.started,
+        "last_heard": heartbeat.time,
+        "pairs_per_s": heartbeat.pairs_done / seconds if heartbeat.pairs_done and seconds else None,
+    }
 
 
 def _state(status: Status) -> str:

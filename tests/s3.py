@@ -26,38 +26,56 @@ def _free_ports(count: int) -> list[str]:
     return ports
 
 
+class Server:
+    """On ports and a folder of its own, so that it can be killed and started again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        keys = [{"accessKey": f"key{n}", "secretKey": f"secret{n}"} for n in ("", "2")]
+        identities = {"identities": [{"name": "test", "credentials": keys, "actions": actions}]}
+        (path / "identities.json").write_text(json.dumps(identities))
+        (path / "data").mkdir()
+        parts = ("master", "volume", "filer", "s3")
+        names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
+        names += ["s3.port.iceberg", "s3.port.lance"]
+        self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With which every S3 client finds it."""
+        return {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports['s3.port']}",
+        }
+
+    def start(self) -> None:
+        options = [f"-{name}={port}" for name, port in self._ports.items()]
+        with (self._path / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [_WEED, "-logtostderr=true", "server", "-s3", f"-dir={self._path}/data", "-ip=127.0.0.1",
+                 "-ip.bind=127.0.0.1", f"-s3.config={self._path}/identities.json", "-volume.max=200",
+                 "-master.volumeSizeLimitMB=50", *options],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        _wait_for(int(self._ports["s3.port"]), self._process, self._path / "log")
+
+    def kill(self) -> None:
+        """Asked to end, it takes half a minute over data that nobody reads."""
+        self._process.kill()
+        self._process.wait(timeout=30)
+
+
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment with which every S3 client finds the server."""
-    path = tmp_path_factory.mktemp("s3")
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    keys = [{"accessKey": f"key{n}", "secretKey": f"secret{n}"} for n in ("", "2")]
-    identities = {"identities": [{"name": "test", "credentials": keys, "actions": actions}]}
-    (path / "identities.json").write_text(json.dumps(identities))
-    (path / "data").mkdir()
-    names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
-    names += ["s3.port.iceberg", "s3.port.lance"]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    options = [f"-{name}={port}" for name, port in ports.items()]
-    with (path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [_WEED, "-logtostderr=true", "server", "-s3", f"-dir={path}/data", "-ip=127.0.0.1",
-             "-ip.bind=127.0.0.1", f"-s3.config={path}/identities.json", "-volume.max=200",
-             "-master.volumeSizeLimitMB=50", *options],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    environment = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
-    }
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("s3"))
+    server.start()
     try:
-        _wait_for(int(ports["s3.port"]), server, path / "log")
-        yield environment
+        yield server
     finally:
-        server.kill()  # asked to end, it takes half a minute over data that nobody reads
-        server.wait(timeout=30)
+        server.kill()
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -72,9 +90,9 @@ def _wait_for(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 @pytest.fixture
-def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a new bucket; the environment of this process, and of its children, leads to it."""
-    for name, value in s3_server.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     for name in list(os.environ):
         if name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):

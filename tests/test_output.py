@@ -9,13 +9,16 @@ from pipeline.output import (
     check_written,
     finish,
     is_complete,
+    is_intact,
     open_directory,
     read_record,
     read_summary,
     write_record,
 )
+from pipeline.reporting.summary import Summary
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.manifest import Manifest, volumes
 from tests.reporting.reports import summary
 
 RESULTS = ("run", "_manifest/done")
@@ -120,10 +123,9 @@ def test_what_starts_afresh_anyway_asks_for_no_more_than_its_own_command(output:
 @pytest.mark.parametrize(
     ("written", "age"),
     [
-        (b'{"shards": 2, "pairs": 10, "config": {}, "model_fingerprint": "m", "files": {}}', "an older"),
+        (b'{"format_version": 1, "command": "rerank", "config": {}, "models": {}, "files": {}}', "an older"),
         (RECORD.model_copy(update={"format_version": 99}).model_dump_json().encode(), "a newer"),
-        (b"[]", "an older"),
-        (b'{"format_version": 2, "renamed": {}}', "a newer"),
+        (b'{"format_version": 3, "renamed": {}}', "a newer"),
     ],
 )
 def test_another_format_is_refused_in_words(output: Directory, written: bytes, age: str) -> None:
@@ -146,7 +148,31 @@ def test_success_comes_last_and_only_where_nothing_is_missing(output: Directory)
     assert output.names("run") == set()
     finish(output, summary(), RESULTS, complete=True)
     assert is_complete(output)
-    assert read_summary(output) == summary().model_dump_json(indent=2).encode()
+    assert read_summary(output, Summary) == summary()
+    for damaged in (b"", b"{}", b"\xff"):
+        output.write("summary.json", damaged)
+        assert read_summary(output, Summary) is None
+
+
+def test_what_vanished_while_the_job_ran_leaves_no_success(output: Directory) -> None:
+    begin(output)
+    stamp = output.write("run/a.parquet", b"data")
+    manifest = Manifest(folders=volumes({"run/a.parquet": stamp}, ["run"]), files={"run/a.parquet": stamp})
+    output.remove_file("run/a.parquet")
+    with pytest.raises(OutputError, match=r"out/run/a.parquet: is missing; start again"):
+        finish(output, summary(), [], complete=True, manifest=manifest)
+    assert not is_complete(output)
+    output.write("run/a.parquet", b"data")
+    finish(output, summary(), [], complete=True, manifest=manifest)
+    assert is_intact(output, check_bytes=True)
+
+
+def test_an_output_that_was_removed_is_not_finished(output: Directory) -> None:
+    begin(output)
+    output.remove()
+    with pytest.raises(OutputError, match="the output was removed while the job ran"):
+        finish(output, summary(), [], complete=True)
+    assert output.names() == set()
 
 
 def test_what_was_written_elsewhere_is_told(output: Directory) -> None:
@@ -172,6 +198,9 @@ def test_another_commands_output_is_refused_whatever_it_holds(output: Directory)
 
 
 def test_a_damaged_record_is_named(output: Directory) -> None:
-    output.write("_manifest/plan.json", b'{"format_version": 1}')
-    with pytest.raises(OutputError, match=r"_manifest/plan.json: is damaged; take another output.path"):
-        read_record(output)
+    write_record(output, RECORD)
+    written = output.read("_manifest/plan.json") or b""
+    for damaged in (b"", written[:-9], b"{}", b"[" * 10**6, written.replace(b'"pairs": 10', b'"pairs": 11')):
+        output.write("_manifest/plan.json", damaged)
+        with pytest.raises(OutputError, match=r"_manifest/plan.json: is damaged.*; take another output.path"):
+            read_record(output)

@@ -2,12 +2,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline import status
 from pipeline.output import write_record
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Heartbeat
+from tests.outputs import finish_run
 from tests.test_output import RECORD
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -18,7 +20,8 @@ def output(tmp_path: Path, **changes: object) -> Directory:
     directory = Directory(str(tmp_path / "out"))
     write_record(directory, RECORD.model_copy(update={"shards": 8, "pairs": 8000}))
     for name in ("shard-000000", "shard-000001"):
-        directory.write(f"_manifest/done/{name}.json", b"{}")
+        for file in (f"run/{name}.parquet", f"scores/{name}.parquet", f"_manifest/done/{name}.json"):
+            directory.write(file, b"{}")
     heartbeat = Heartbeat(
         state="running", number=3, host="node", pid=5, started=NOW - timedelta(seconds=610),
         time=NOW - timedelta(seconds=10), shards=8, shards_done=2, pairs_done=1200,
@@ -65,6 +68,48 @@ def test_programs_read_it_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     told = json.loads(capsys.readouterr().out)
     assert (told["state"], told["complete"], told["shards_done"], told["shards"]) == ("finished", False, 2, 8)
     assert told["pairs_per_s"] == 2.0
-    directory.write("_SUCCESS", b"")
-    assert status.main(["--output", directory.url, "--json"]) == 0
+    url = finish_run(f"{tmp_path}/finished", pa.table({"query_id": ["q"]}))
+    assert status.main(["--output", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["complete"] is True
+
+
+def test_a_marker_without_its_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = output(tmp_path, state="interrupted")
+    directory.remove_file("run/shard-000001.parquet")
+    assert status.main(["--output", directory.url]) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "shards   1 of 8 done (12.5%)"
+    assert "damaged  run/shard-000001.parquet: is missing" in lines
+
+
+@pytest.mark.parametrize("change", ["gone", "cut", "strange", "flipped"])
+def test_damage_of_a_finished_output_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    url = finish_run(f"{tmp_path}/out", *[pa.table({"query_id": ["q"]})] * 2)
+    file = tmp_path / "out/run/shard-000001.parquet"
+    data = file.read_bytes()
+    if change == "gone":
+        file.unlink()
+    else:
+        changed = {"cut": data[:4], "strange": data, "flipped": b"X" + data[1:]}
+        (file.with_name("other.parquet") if change == "strange" else file).write_bytes(changed[change])
+    told = {
+        "gone": "run/shard-000001.parquet: is missing",
+        "cut": f"run/shard-000001.parquet: has 4 bytes, and {len(data)} were written",
+        "strange": "run/other.parquet: is no file of this output",
+        "flipped": "run/shard-000001.parquet: holds other bytes than were written",
+    }
+    options = ["--check-bytes"] if change == "flipped" else []
+    assert status.main(["--output", url, "--json", *options]) == 4
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["damaged"] == [told[change]]
+    assert (printed["complete"], printed["shards_done"]) == (False, 2 if change == "strange" else 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"state": "running"}'])
+def test_a_damaged_heartbeat_leaves_the_rest_to_tell(tmp_path: Path, data: bytes) -> None:
+    directory = output(tmp_path)
+    directory.write("_manifest/driver/000003.json", data)
+    told = status.read(directory, NOW)
+    assert told.lines()[:2] == ["state    unknown", "shards   2 of 8 done (25.0%)"]

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.errors import InputError
-from pipeline.output import is_complete, read_record
+from pipeline.output import JobRecord, is_complete, read_record
 from pipeline.tables.input.files import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
+from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import id_text, read_run_shards
+from pipeline.tables.output.markers import run_files, shard_names
+from pipeline.tables.output.run import MENDED, id_text, read_run_file
 from pipeline.tables.storage import is_directory
 
 
@@ -74,14 +76,17 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
         raise InputError(f"{output.url}: is an output of {record.command}, and no run")
     if record is None or not is_complete(output):
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
-    return _each_once(_ranked_rows(output)), record.config["output.top_k"]
+    for problem in find_problems(output):
+        raise InputError(f"{output.url}/{problem}; {'remove it' if problem.strange else MENDED}")
+    return _each_once(_ranked_rows(output, record)), record.config["output.top_k"]
 
 
-def _ranked_rows(output: Directory) -> Iterator[_Placed]:
-    for file, table in read_run_shards(output):
+def _ranked_rows(output: Directory, record: JobRecord) -> Iterator[_Placed]:
+    for file, stamp in run_files(output, record.identity, shard_names(record.shards)):
+        table = read_run_file(output, file, stamp)
         columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
         for number, (query, passage, rank) in enumerate(zip(*columns, strict=True), start=1):
-            place = f"{file} row {number}"
+            place = f"{output.url}/{file} row {number}"
             try:
                 yield place, RunRow(id_text(query), id_text(passage), -rank)
             except UnicodeDecodeError as error:

@@ -30,10 +30,12 @@ class PrepareConfig(BaseModel):
     executor: Literal["ray_data", "here"] = "ray_data"
     """Where it is made: on a Ray cluster (started here where there is none), or in this process, which holds
     all rows in memory and starts at once."""
+    max_outage_s: float = Field(default=300, ge=0, le=1200)
+    """How long a store that does not answer is waited for, by each request."""
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
         path = {"path"}
         exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
-        exclude |= {"output": True, "executor": True}
+        exclude |= {"output": True, "executor": True, "max_outage_s": True}
         return self.model_dump(mode="json", exclude=exclude)

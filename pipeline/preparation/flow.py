@@ -15,12 +15,15 @@ from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
 from pipeline.preparation.tasks import PartReport, rows_read
 from pipeline.tables.input.listing import log_skipped
+from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, lease
+from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.schema import REASONS
 
 _LOG_EVERY_S = 60.0
-_RESULTS = ("candidates", "rejects", "_manifest/read")
+_SHOWN = ("candidates", "rejects")
+_RESULTS = (*_SHOWN, "_manifest/read")
 """The subdirectories that hold results."""
 
 
@@ -57,21 +60,25 @@ class Summary(BaseModel):
         return "\n".join(lines)
 
 
-def run(config: PrepareConfig) -> Summary:
-    """Make the table. A finished one is not touched: its summary comes back; an unfinished one starts afresh.
+def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
+    """Make the table. A finished one is not touched where its files are as it left them: its summary comes
+    back. An unfinished or damaged one starts afresh: `rerank` reads all of it, or none.
 
-    Raises RayrankError for what a user can mend.
+    check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
+    user can mend.
     """
     start = time.monotonic()
     directory, preparation, record = _plan(config)
     for source in preparation.sources:
         log_skipped(source.skipped, of=source.field)
-    if (finished := _finished(directory, record)) is not None:
+    if (finished := _finished(directory, record, check_bytes=check_bytes)) is not None:
         log.info("already finished", output=directory.url)
         return finished
     with lease(directory, record.shards, 0) as held:
-        if (finished := _finished(directory, record)) is not None:  # by another start, just now
+        # By another start, just now.
+        if (finished := _finished(directory, record, check_bytes=check_bytes)) is not None:
             return finished
+        output.withdraw_success(directory)
         _clear(directory)
         output.write_record(directory, record)
         log.info("planned", **preparation.sizes())
@@ -83,14 +90,16 @@ def run(config: PrepareConfig) -> Summary:
         )
         written = directory.names("candidates") | directory.names("rejects")
         output.check_written(directory, [f"{report.name}.parquet" for report in reports], written, "files")
-        output.finish(directory, summary, _RESULTS, complete=True)
+        stamps = {file: stamp for report in reports for file, stamp in report.files.items()}
+        manifest = Manifest(folders=volumes(stamps, _SHOWN), files=stamps)
+        output.finish(directory, summary, _RESULTS, complete=True, manifest=manifest)
     return summary
 
 
 def describe(config: PrepareConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
     directory, preparation, record = _plan(config)
-    done = _finished(directory, record) is not None
+    done = _finished(directory, record, check_bytes=False) is not None
     lines = [f"{source.field:<10} {source.described()}" for source in preparation.sources]
     lines += [f"{name:<10} {value}" for name, value in preparation.sizes().items()]
     lines.append(f"{'output':<10} {directory.url}{', finished' if done else ''}")
@@ -100,13 +109,14 @@ def describe(config: PrepareConfig) -> str:
 
 
 def _plan(config: PrepareConfig) -> tuple[Directory, Preparation, JobRecord]:
+    wait_out(config.max_outage_s)
     sources = (config.candidates, config.queries, config.passages)
     directory = output.open_directory(config.output.path, [source.path for source in sources if source])
     preparation = plan(config)
     return directory, preparation, record_of(config, preparation)
 
 
-def _finished(directory: Directory, record: JobRecord) -> Summary | None:
+def _finished(directory: Directory, record: JobRecord, *, check_bytes: bool) -> Summary | None:
     """The summary of this very table, whole; None where it has still to be made.
 
     An unfinished one, of any input, is free to be made afresh: nothing of it would be used. Raises
@@ -114,10 +124,11 @@ def _finished(directory: Directory, record: JobRecord) -> Summary | None:
     """
     if output.check_output(directory, record, _RESULTS, resumes=False) is None:
         return None
-    written = output.read_summary(directory)
-    if written is None:
+    if not output.is_intact(directory, check_bytes=check_bytes):
         return None
-    summary = Summary.model_validate_json(written)
+    summary = output.read_summary(directory, Summary)
+    if summary is None:
+        return None
     return summary.model_copy(update={"finished_before": output.when_finished(directory)})
 
 

@@ -34,6 +34,8 @@ class Preparation:
     passages: Source | None
     others: tuple[str, ...]
     """The candidates' columns besides ids and texts, which are passed through."""
+    max_outage_s: float
+    """`PrepareConfig.max_outage_s`, for every process."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -103,7 +105,12 @@ class Preparation:
     def for_workers(self) -> "Preparation":
         """Without what may be long and no task needs: its file range travels apart."""
         light = {source.field: replace(source, file_ranges=(), skipped={}) for source in self.sources}
-        return Preparation(light["candidates"], light.get("queries"), light.get("passages"), self.others)
+        return replace(
+            self,
+            candidates=light["candidates"],
+            queries=light.get("queries"),
+            passages=light.get("passages"),
+        )
 
 
 def partitions(size_bytes: int) -> int:
@@ -131,7 +138,7 @@ def plan(config: PrepareConfig) -> Preparation:
             )
     queries, candidates = _scan_texts(config.queries, "queries", candidates, own.query_id)
     passages, candidates = _scan_texts(config.passages, "passages", candidates, own.passage_id)
-    return Preparation(candidates, queries, passages, others)
+    return Preparation(candidates, queries, passages, others, config.max_outage_s)
 
 
 def _way_out(name: str, config: PrepareConfig) -> str:

@@ -1,6 +1,5 @@
 """What the preparation's stages do, in processes of their own: read a file range, join, write a partition."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -11,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
+from pipeline.output import check_not_removed
 from pipeline.preparation.joining import (
     Texts,
     candidate_rows,
@@ -26,9 +26,11 @@ from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
 from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
+from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
 from pipeline.tables.schema import rejects_schema
 from pipeline.tables.sources import Source, read
 
@@ -46,10 +48,22 @@ class PartReport(BaseModel):
     written: int
     queries: int
     rejected: dict[str, int]
+    files: dict[str, Stamp]
+    """What was written, by the names in the output."""
+
+
+class RowsRead(BaseModel):
+    """Of a stretch of a file, as its reader counted them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str
+    rows: int
 
 
 def read_file_range(row: pa.Table, output: str, preparation: Preparation) -> Iterator[pa.Table]:
     """The rows of a stretch of a file, with the key of the shuffle that comes next."""
+    wait_out(preparation.max_outage_s)
     at = row.to_pylist()[0]
     file_range, source = _FILE_RANGE.validate_json(at["file_range"]), preparation.source(at["field"])
     count = 0
@@ -67,16 +81,19 @@ def read_file_range(row: pa.Table, output: str, preparation: Preparation) -> Ite
             yield keyed(
                 candidate_rows({**columns, "file": _repeat(at["file"], columns)}, preparation.schema), next_id
             )
-    counted = {"field": source.field, "rows": count}
-    Directory(output).write(f"{_READ}/{at['name']}.json", json.dumps(counted).encode())
+    counted = RowsRead(field=source.field, rows=count)
+    Directory(output).write(f"{_READ}/{at['name']}.json", sealed(counted))
 
 
 def rows_read(output: Directory) -> dict[str, int]:
     """Rows of candidates, queries and passages that were read, as their readers counted them."""
     counts: Counter[str] = Counter()
     for name in output.names(_READ):
-        counted = json.loads(output.read(f"{_READ}/{name}") or b"{}")
-        counts[counted["field"]] += counted["rows"]
+        try:
+            counted = unsealed(output.read(f"{_READ}/{name}") or b"", RowsRead)
+        except DamagedError as error:
+            raise OutputError(f"{output.url}/{_READ}/{name}: is damaged; start again") from error
+        counts[counted.field] += counted.rows
     return dict(counts)
 
 
@@ -89,6 +106,7 @@ def join_passages(rows: pa.Table, preparation: Preparation) -> Iterator[pa.Table
 
 def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Table:
     """Write a partition's candidates and rejects; the driver hears a report."""
+    wait_out(preparation.max_outage_s)
     texts = Texts(rows, "query", preparation.queries.files) if preparation.queries else None
     stretches = ordered_candidates(rows)
     first = next(stretches, None)
@@ -97,12 +115,12 @@ def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Tabl
     name = f"part-{first['file'][0].as_py():06d}-{first['row'][0].as_py():012d}"
     written, queries, last_query = 0, 0, None
     rejects: list[pa.Table] = []
-    directory = Directory(output)
+    directory, file = Directory(output), f"candidates/{name}.parquet"
+    check_not_removed(directory)
+    schema = stamped(preparation.output_schema, "candidates")
     with (
-        directory.writing(f"candidates/{name}.parquet") as stream,
-        pq.ParquetWriter(
-            stream, stamped(preparation.output_schema, "candidates"), compression="zstd"
-        ) as writer,
+        directory.writing(file) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
         for stretch in chain([first], stretches):
             complete = texts.attach(stretch) if texts else stretch
@@ -115,13 +133,16 @@ def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Tabl
                 last_query = ids[-1].as_py()
                 written += kept.num_rows
                 writer.write_table(_output_rows(kept, preparation))
+    files = {file: stream.stamp}
     if not written:
-        directory.remove_file(f"candidates/{name}.parquet")
+        directory.remove_file(file)
+        files = {}
     refused = pa.concat_tables(rejects)
     if refused.num_rows:
-        directory.write(f"rejects/{name}.parquet", parquet_bytes(refused, "rejects"))
+        file = f"rejects/{name}.parquet"
+        files[file] = directory.write(file, parquet_bytes(refused, "rejects"))
     counts = Counter(refused["reason"].to_pylist())
-    report = PartReport(name=name, written=written, queries=queries, rejected=dict(counts))
+    report = PartReport(name=name, written=written, queries=queries, rejected=dict(counts), files=files)
     return pa.table({"report": [report.model_dump_json()]})
 
 

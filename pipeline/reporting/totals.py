@@ -4,7 +4,8 @@ import heapq
 import math
 from collections import defaultdict
 
-from pipeline.tables.output.markers import Counts, ShardReport
+from pipeline.tables.output.manifest import Volume, volumes
+from pipeline.tables.output.markers import FOLDERS, Counts, ShardReport
 from pipeline.tables.output.statistics import Distribution, RankChanges
 
 SLOWEST = 10
@@ -21,6 +22,8 @@ class Totals:
         self.counts = Counts()
         self.scores, self.best_scores, self.rank_changes = Distribution(), Distribution(), RankChanges()
         self.timeline = Timeline()
+        self.folders = {folder: Volume() for folder in FOLDERS}
+        """What the shards wrote."""
         self._slowest: list[tuple[float, str, ShardReport]] = []
 
     def add(self, report: ShardReport) -> None:
@@ -30,6 +33,8 @@ class Totals:
         self.best_scores = self.best_scores.plus(report.best_scores)
         self.rank_changes = self.rank_changes.plus(report.rank_changes)
         self.timeline.add(report)
+        for folder, volume in volumes(report.files, FOLDERS).items():
+            self.folders[folder] = self.folders[folder].plus(volume)
         heapq.heappush(self._slowest, (report.counts.score_s, report.name, report))
         if len(self._slowest) > SLOWEST:
             heapq.heappop(self._slowest)

@@ -57,6 +57,9 @@ class RerankConfig(BaseModel):
     after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
     reuse: str | None = Field(default=None, min_length=1)
     """The output directory of a finished run, whose scores are taken for pairs that it scored alike."""
+    max_outage_s: float = Field(default=300, ge=0, le=1200)
+    """How long a store that does not answer is waited for, by each request. Ray Data ends a job that gets
+    nowhere for 30 minutes."""
     run_date: date | None = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
@@ -121,7 +124,9 @@ class RerankConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
-        fields = flatten(self.model_dump(mode="json", exclude={"actors", "executor", "run_date"}))
+        fields = flatten(
+            self.model_dump(mode="json", exclude={"actors", "executor", "max_outage_s", "run_date"})
+        )
         # A run's columns have an order, a mapping compares without one.
         kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
         return {

@@ -10,10 +10,12 @@ from typing import cast
 import numpy as np
 
 from pipeline import registry
+from pipeline.output import JobRecord
 from pipeline.reranking import executors
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.flow import plan_job
+from pipeline.reranking.reuse import previous_scores
 from pipeline.reranking.shard import Job, encode
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batching import Sequences
@@ -23,17 +25,16 @@ from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.prefix import group_by_prefix
 from pipeline.tables.candidates import Plan
 from pipeline.tables.output.markers import done_shards
-from pipeline.tables.output.score_table import PreviousScores
 
 _SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 
 
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
-    output, scorer, plan, _ = plan_job(config)
-    done = sum(1 for _ in done_shards(output, plan.shards))
+    output, scorer, plan, record = plan_job(config)
+    done = sum(1 for _ in done_shards(output, record.identity, plan.shards, check_bytes=False))
     pairs = sum(shard.pairs for shard in plan.shards)
-    tokens_a_pair, sampled = _sample_tokens(config.model_copy(update={"scorer": scorer.config}), plan)
+    tokens_a_pair, sampled = _sample_tokens(config.model_copy(update={"scorer": scorer.config}), plan, record)
     files = {file_range.file for shard in plan.shards for file_range in shard.file_ranges}
     lines = [
         f"input    {len(files)} files, {sum(shard.queries for shard in plan.shards)} queries, {pairs} pairs",
@@ -46,15 +47,15 @@ def describe(config: RerankConfig) -> str:
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
 
 
-def _sample_tokens(config: RerankConfig, plan: Plan) -> tuple[float, int]:
+def _sample_tokens(config: RerankConfig, plan: Plan, record: JobRecord) -> tuple[float, int]:
     """Mean tokens a pair over some shards, spread evenly, and the number of pairs looked at.
 
     Whole shards: what is read once for many pairs (a text that is embedded, a query's tokens, an equal pair)
     is read once a shard.
     """
     os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))  # nothing else is at work here
-    previous = PreviousScores.of(config.reuse) if config.reuse else None
-    job = Job(config, plan, None if previous is None else lambda: previous)
+    previous = previous_scores(config.reuse, record) if config.reuse else None
+    job = Job(config, plan, record.identity, None if previous is None else lambda: previous)
     tokens = pairs = 0
     for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
         encoded = encode(plan.shards[at], job)

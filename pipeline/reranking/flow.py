@@ -16,39 +16,46 @@ from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
-from pipeline.reranking.reuse import check_previous
+from pipeline.reranking.reuse import check_previous, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
+from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease, lease
-from pipeline.tables.output.markers import done_shards, names_done
-from pipeline.tables.output.run import write_trec_run
-from pipeline.tables.output.score_table import PreviousScores
+from pipeline.tables.output.manifest import Manifest
+from pipeline.tables.output.markers import DONE, FOLDERS, done_shards, names_done, run_files
+from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.storage import absolute
 
-RESULTS = ("_manifest/done", "run", "rejects")
+_REPORT = "report.html"
+
+RESULTS = (DONE, *FOLDERS)
 """The subdirectories that hold results; without any another job may have the directory."""
 
 
-def run(config: RerankConfig) -> Summary:
+def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
     """Rerank the whole table, or what an earlier start left of it.
 
-    A finished job is not touched: its summary comes back. Raises RayrankError for what a user can mend.
+    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
+    is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
+    RayrankError for what a user can mend.
     """
     start = time.monotonic()
     directory, scorer, plan, record = plan_job(config)
     log_skipped(plan.skipped)
-    if output.is_complete(directory) and (finished := output.read_summary(directory)) is not None:
+    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
         log.info("already finished", output=directory.url)
-        summary = Summary.model_validate_json(finished)
-        return summary.model_copy(update={"finished_before": output.when_finished(directory)})
+        return finished.model_copy(update={"finished_before": output.when_finished(directory)})
     with lease(directory, len(plan.shards), len(names_done(directory))) as held:
+        output.withdraw_success(directory)
         totals = Totals()
-        for report in done_shards(directory, plan.shards):  # an earlier driver may have ended just now
+        # An earlier driver may have ended just now. For run.trec all is read anyway.
+        check_bytes = check_bytes or config.output.trec_run
+        for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
             totals.add(report)
         done_before, pairs_before = len(totals.done), totals.counts.pairs
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
@@ -69,12 +76,20 @@ def run(config: RerankConfig) -> Summary:
             quarantined=quarantined,
             **totalled(totals),
         )
-        _finish(config, directory, plan, summary, totals)
+        _finish(config, directory, plan, record, summary, totals)
     return summary
+
+
+def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
+    """The summary of a job that is finished and whole; None where there is something to do."""
+    if output.is_complete(directory) and output.is_intact(directory, check_bytes=check_bytes):
+        return output.read_summary(directory, Summary)
+    return None
 
 
 def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
     """All that is known before work begins. Raises RayrankError for what the job would refuse."""
+    wait_out(config.max_outage_s)
     directory = _open(config)
     with fields_under("scorer"):
         scorer = Scorer(config.placed_scorer)
@@ -96,6 +111,8 @@ def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
 
 def _open(config: RerankConfig) -> Directory:
     table = directory_of(config.input)
+    if table is not None:
+        output.check_prepared(table)
     return output.open_directory(config.output.path, [] if table is None else [table])
 
 
@@ -110,8 +127,9 @@ def _work(
     output.write_record(directory, record)
     if not shards:
         return []
-    previous = PreviousScores.of(config.reuse) if config.reuse else None
-    job = Job(_for_workers(config, scorer), plan, None if previous is None else lambda: previous)
+    previous = previous_scores(config.reuse, record) if config.reuse else None
+    known = None if previous is None else lambda: previous
+    job = Job(_for_workers(config, scorer), plan, record.identity, known)
     progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
     quarantined = []
     try:
@@ -128,19 +146,29 @@ def _work(
     return quarantined
 
 
-def _finish(config: RerankConfig, directory: Directory, plan: Plan, summary: Summary, totals: Totals) -> None:
+def _finish(
+    config: RerankConfig,
+    directory: Directory,
+    plan: Plan,
+    record: JobRecord,
+    summary: Summary,
+    totals: Totals,
+) -> None:
     """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
+    output.check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
     output.check_written(directory, written, names_done(directory), "shards")
+    files = {}
     if config.output.trec_run:
-        write_trec_run(directory, written)
+        files[TREC_RUN] = write_trec_run(directory, run_files(directory, record.identity, written))
     slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    directory.write("report.html", render(settings, summary, totals, places).encode())
+    files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places).encode())
     forget_attempts(directory)  # the next start, of another day or machine, may do better
-    output.finish(directory, summary, [*RESULTS, "scores"], complete=not missing)
+    manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
+    output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
 
 
 def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:

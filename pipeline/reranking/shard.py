@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError, InputError, ScoringError, TooManyTokensError, fields_under
+from pipeline.output import check_not_removed
 from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
@@ -41,6 +42,8 @@ class Job:
     config: RerankConfig
     plan: Plan
     """Its shards may be left out: they travel one by one."""
+    identity: str
+    """Of the job's record, for the markers."""
     previous: Callable[[], PreviousScores] | None = None
     """How a process comes by the scores of a previous run, where the job reuses any."""
 
@@ -135,14 +138,19 @@ def score(encoded: EncodedShard, scorer: Scorer) -> ScoredShard:
     )
 
 
-def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
-    """Rank a shard and write it: its data first, its marker last."""
-    output, name = Directory(config.output.path), scored.shard.name
+def commit(scored: ScoredShard, job: Job) -> ShardReport:
+    """Rank a shard and write it: its data first, its marker last.
+
+    Raises OutputError where the output was removed meanwhile, instead of making half of another.
+    """
+    config, name = job.config, scored.shard.name
+    output = Directory(config.output.path)
+    check_not_removed(output)
     results = scored.results
     ranked = _ranked(scored)
     kept = top(ranked, config.output.top_k)
-    write_scores(output, name, scored.hashes, results)
-    write_shard(output, name, kept, scored.rejects, config.score_columns)
+    files = write_scores(output, name, scored.hashes, results)
+    files |= write_shard(output, name, kept, scored.rejects, config.score_columns)
     cut = pc.or_(pc.greater(results["query_cut"], 0), pc.greater(results["passage_cut"], 0))
     counts = scored.counts.model_copy(
         update={
@@ -155,6 +163,7 @@ def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
     )
     report = ShardReport(
         format_version=FORMAT_VERSION,
+        job=job.identity,
         name=name,
         fingerprint=scored.shard.fingerprint,
         counts=counts,
@@ -162,6 +171,7 @@ def commit(scored: ScoredShard, config: RerankConfig) -> ShardReport:
         scores=Distribution.of(ranked["score"].to_numpy()),
         best_scores=Distribution.of(top(ranked, 1)["score"].to_numpy()),
         rank_changes=RankChanges.of(ranked["original_rank"].to_numpy(), ranked["rank"].to_numpy()),
+        files=files,
         query_hashes=distinct_queries(scored.hashes),
     )
     mark_done(output, report)

@@ -12,6 +12,7 @@ from pipeline.errors import RayrankError, fields_under
 from pipeline.reranking.shard import EncodedShard, Job, commit, encode, score
 from pipeline.scoring import Scorer
 from pipeline.tables.input.shards import Shard
+from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import ShardReport
@@ -22,6 +23,7 @@ Outcome = ShardReport | Quarantined
 
 def encode_once(shard: Shard, job: Job) -> EncodedShard | Quarantined:
     """The same as `encode`, but a shard of which processes have died in this step is given up."""
+    wait_out(job.config.max_outage_s)
     attempts = Attempts(Directory(job.config.output.path), shard, "encode")
     made = attempts.made()
     if made >= MAX_ATTEMPTS:
@@ -38,6 +40,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        wait_out(job.config.max_outage_s)
         self._scoring, self._writing = Lock(), Lock()
         threads = max(1, int(job.config.actors.num_cpus))
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
@@ -67,7 +70,7 @@ class Worker:
                 if made:
                     # A process died of this shard, or of the one beside it: nobody is beside it now.
                     trying.enter_context(self._writing)
-                    return commit(score(encoded, self._scorer), self._job.config)
+                    return commit(score(encoded, self._scorer), self._job)
                 scored = score(encoded, self._scorer)
             with self._writing:
-                return commit(scored, self._job.config)
+                return commit(scored, self._job)

@@ -11,10 +11,19 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError, RayrankError
+from pipeline.tables.outage import PatientFileSystem
 
 
 def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
-    """What fsspec makes of it. Raises `error_class` where no file system fits or it can't be reached."""
+    """What fsspec makes of it, waiting out a store's outages.
+
+    Raises `error_class` where no file system fits.
+    """
+    fs, path = _located(url, error_class)
+    return (fs if isinstance(fs, LocalFileSystem) else PatientFileSystem(fs)), path
+
+
+def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     if "::" in url and "://" not in url:
         # fsspec chains file systems with it, and would go to what stands before: the path is meant.
         fs = LocalFileSystem()

@@ -12,12 +12,14 @@ import pyarrow as pa
 import torch
 
 from pipeline.errors import InputError, fields_under
+from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import parquet_bytes, read_run_shards
+from pipeline.tables.output.markers import run_files, shard_names
+from pipeline.tables.output.run import parquet_bytes, read_run_file
 from pipeline.tables.schema import layer_columns
 from pipeline.verification.published import BARE, CAPITALS, PUBLISHED
 
@@ -105,7 +107,11 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
     flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
     columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
-    for _, shard in read_run_shards(Directory(output.path)):
+    written = Directory(output.path)
+    record = read_record(written)
+    assert record is not None
+    for file, stamp in run_files(written, record.identity, shard_names(record.shards)):
+        shard = read_run_file(written, file, stamp)
         scores[shard["passage_id"].to_numpy()] = np.stack(
             [shard[name].to_numpy() for name in columns], axis=1
         )

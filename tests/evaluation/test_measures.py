@@ -6,13 +6,9 @@ import pytest
 from pipeline import evaluate as entry
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.measures import evaluate
-from pipeline.output import finish, write_record
 from pipeline.ranking import trec_eval_order
-from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import parquet_bytes
 from tests.conftest import DATA
-from tests.reporting.reports import summary
-from tests.test_output import RECORD
+from tests.outputs import finish_run
 
 TREC = DATA / "trec_eval"
 RUN, QRELS = str(TREC / "results.test"), str(TREC / "qrels.test")
@@ -60,14 +56,11 @@ def test_before_and_after(tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_cut_as_the_run_was_in_trec_evals_order(tmp_path: Path) -> None:
-    output = Directory(str(tmp_path / "out"))
     run = pa.table({"query_id": ["q"], "passage_id": ["a"], "rank": pa.array([1], pa.int32())})
-    output.write("run/shard-000000.parquet", parquet_bytes(run, "run"))
-    write_record(output, RECORD.model_copy(update={"config": {"output.top_k": 1}}))
-    finish(output, summary(), [], complete=True)
+    url = finish_run(str(tmp_path / "out"), run, top_k=1)
     # Of equal scores trec_eval takes the larger id: `b` stays, and `a` alone is relevant.
     before = write(tmp_path / "before", "q Q0 a 1 2 x\nq Q0 b 2 2 x\n")
-    (comparison,) = evaluate(output.url, write(tmp_path / "qrels", "q 0 a 1\n"), before, "RR")
+    (comparison,) = evaluate(url, write(tmp_path / "qrels", "q 0 a 1\n"), before, "RR")
     assert comparison.before is not None
     assert (comparison.before.tolist(), comparison.after.tolist()) == ([0.0], [1.0])
 

@@ -6,11 +6,10 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.evaluation.runs import RunRow, read_whole_run
-from pipeline.output import finish, write_record
+from pipeline.output import write_record
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import parquet_bytes, write_shard
-from tests.reporting.reports import summary
-from tests.tables.output.test_run import NONE_REJECTED, ranked
+from tests.outputs import finish_run
+from tests.tables.output.test_run import ranked
 from tests.test_output import RECORD
 
 
@@ -29,7 +28,6 @@ def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path: Path) -> None:
 
 def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     output = Directory(str(tmp_path))
-    write_shard(output, "s", ranked(), NONE_REJECTED)
     with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
         read_whole_run(str(tmp_path))
     write_record(output, RECORD.model_copy(update={"command": "prepare"}))
@@ -38,29 +36,38 @@ def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     write_record(output, RECORD.model_copy(update={"config": {"output.top_k": 2}}))
     with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
         read_whole_run(str(tmp_path))
-    finish(output, summary(), [], complete=True)
-    assert read_whole_run(str(tmp_path)) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
-
-
-def finished(path: Path, run: pa.Table) -> str:
-    output = Directory(str(path))
-    output.write("run/s.parquet", parquet_bytes(run, "run"))
-    write_record(output, RECORD.model_copy(update={"config": {"output.top_k": None}}))
-    finish(output, summary(), [], complete=True)
-    return output.url
+    url = finish_run(f"{tmp_path}/finished", ranked().drop_columns("kept"), top_k=2)
+    assert read_whole_run(url) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
 
 
 def test_a_jobs_rows_are_checked_as_a_trec_runs_are(tmp_path: Path) -> None:
     ranks = pa.array([1, 2], pa.int32())
     twice = pa.table({"query_id": [7, 7], "passage_id": ["a", "a"], "rank": ranks})
     with pytest.raises(
-        InputError, match=r"s.parquet row 2: passage 'a' of query '7' .* after .*parquet row 1"
+        InputError, match=r"run/shard-000000.parquet row 2: passage 'a' of query '7' .* after .*parquet row 1"
     ):
-        read_whole_run(finished(tmp_path / "twice", twice))
+        read_whole_run(finish_run(f"{tmp_path}/twice", twice))
     binary = pa.table({"query_id": ["q", "q"], "passage_id": [b"a", b"\xff"], "rank": ranks})
-    with pytest.raises(InputError, match=r"s.parquet row 2: .* is no UTF-8 text"):
-        read_whole_run(finished(tmp_path / "binary", binary))
-    url = finished(tmp_path / "damaged", twice)
-    (tmp_path / "damaged/run/s.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="run/s.parquet: is damaged"):
+    with pytest.raises(InputError, match=r"shard-000000.parquet row 2: .* is no UTF-8 text"):
+        read_whole_run(finish_run(f"{tmp_path}/binary", binary))
+
+
+def test_a_run_that_is_not_whole_is_no_run(tmp_path: Path) -> None:
+    """Seen by the manifest where a listing tells it, by the marker's digest where bytes alone do."""
+    table = ranked().drop_columns("kept")
+    url = finish_run(f"{tmp_path}/out", table, ranked(0.2).drop_columns("kept"))
+    first, second = (tmp_path / f"out/run/shard-00000{index}.parquet" for index in (0, 1))
+    whole = first.read_bytes()
+    for data, told in (
+        (None, "is missing"),
+        (b"PAR1", f"has 4 bytes, and {len(whole)} were written"),
+        (second.read_bytes(), "is damaged, it holds other bytes than its marker says"),
+        (whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], "is damaged, it holds other bytes"),
+    ):
+        first.unlink() if data is None else first.write_bytes(data)
+        with pytest.raises(InputError, match=f"run/shard-000000.parquet: {told}.*; start its job again"):
+            read_whole_run(url)
+    first.write_bytes(whole)
+    (tmp_path / "out/run/more.parquet").write_bytes(whole)
+    with pytest.raises(InputError, match=r"run/more.parquet: is no file of this output; remove it"):
         read_whole_run(url)

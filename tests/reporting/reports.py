@@ -10,6 +10,7 @@ from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport
+from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.statistics import Distribution, RankChanges
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -24,9 +25,11 @@ def report(index: int = 0, **changes: Any) -> ShardReport:
     }  # fmt: skip
     counts |= {name: changes.pop(name) for name in set(changes) & Counts.model_fields.keys()}
     fields = {
-        "format_version": FORMAT_VERSION, "name": f"shard-{index:06d}", "fingerprint": "f", "counts": counts,
+        "format_version": FORMAT_VERSION, "job": "job", "name": f"shard-{index:06d}", "fingerprint": "f",
+        "counts": counts,
         "finished": START + timedelta(seconds=10 * index), "scores": Distribution.of(SCORES),
         "best_scores": Distribution.of(SCORES[::10]), "query_hashes": bytes(16),
+        "files": {f"{folder}/shard-{index:06d}.parquet": Stamp.of(b"") for folder in ("run", "scores")},
         "rank_changes": RankChanges.of(np.arange(20) % 10 + 1, np.arange(20)[::-1] % 10 + 1),
     }  # fmt: skip
     return ShardReport.model_validate(fields | changes)

@@ -363,7 +363,7 @@ def test_normalized_scores_of_a_run_that_kept_no_logits_are_not_reused(table: Pa
     flow.run(config(table, "previous", **options))
     for file in (table.parent / "previous/scores").iterdir():
         pq.write_table(pq.read_table(file).drop_columns("raw_score"), file)
-    with pytest.raises(InputError, match=r"has no column 'raw_score'; leave reuse out"):
+    with pytest.raises(InputError, match=r"scores/shard-000000.parquet: has \d+ bytes, .*leave reuse out"):
         flow.run(config(table, reuse=str(table.parent / "previous"), **options))
 
 

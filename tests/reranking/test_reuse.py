@@ -40,6 +40,9 @@ def test_what_is_no_finished_run_is_refused(previous: Directory, tmp_path: Path)
     prepared = Directory(str(tmp_path / "prepared"))
     write_record(prepared, RECORD.model_copy(update={"command": "prepare"}))
     finish(prepared, summary(), [], complete=True)
+    previous.write("summary.json", b"{")
+    with pytest.raises(InputError, match=r"previous/summary.json: is damaged; start its job again"):
+        check_previous(previous.url, RECORD)
     previous.remove_file("summary.json")
     for nothing in (previous.url, prepared.url, f"{previous.url}/nowhere"):
         with pytest.raises(InputError, match=r"no finished run.*leave reuse out"):

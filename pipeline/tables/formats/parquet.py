@@ -87,10 +87,10 @@ def _columns(file: SourceFile, parquet: pq.ParquetFile, layout: Layout) -> pa.Sc
 def _opened(url: str) -> Iterator[pq.ParquetFile]:
     with open_input(url) as stream:
         try:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             refuse_repeated(url, parquet.schema_arrow.names)
             yield parquet
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{url}: not a readable Parquet file (is input.format right?): {error}"
             ) from error

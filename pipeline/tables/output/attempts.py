@@ -3,6 +3,7 @@
 OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,7 +43,10 @@ class Attempts:
 
     def made(self) -> int:
         """How many there were that no process survived, since they were last forgotten."""
-        return int(self._output.read(self._file) or b"0")
+        data = self._output.read(self._file)
+        if data is None:
+            return 0
+        return int(data) if re.fullmatch(rb"\d{1,9}", data) else 1  # damaged: at least one was begun
 
     @contextmanager
     def counted(self, made: int) -> Iterator[None]:

@@ -1,23 +1,23 @@
 """A directory of output, in which a file is written whole or not at all."""
 
-import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import OutputError
+from pipeline.tables.output.local_disk import LEFTOVER, link_into_place, make_directory, move_into_place
+from pipeline.tables.output.sealed import Stamp, StampedStream
 from pipeline.tables.storage import locate, place_of, store_errors
 
 _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 _WRITES_ON_CONDITION = {"s3", "s3a", "gs", "gcs", "memory"}
-_LEFTOVER = ".tmp"
 _PATTERN = "*?["
 """fsspec's `rm` and `mv` of what is no local disk would mean other files by such a path, too."""
 
@@ -38,38 +38,66 @@ class Directory:
                 " give an absolute path or a URL"
             )
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> Stamp:
         """Make `name` hold `data`; a reader sees all of it or none. Raises OutputError where it can't."""
-        with self.writing(name) as stream:
-            stream.write(data)
+        with self._written(name):
+            self._put(name, lambda place: self._fs.pipe_file(place, data))
+        return Stamp.of(data)
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str) -> Iterator[StampedStream]:
         """A stream whose content becomes `name` when the block ends well, and nothing otherwise."""
-        with tempfile.NamedTemporaryFile() as spool:
-            yield spool
-            spool.flush()
-            with store_errors(OutputError, f"{self.url}/{name}: can't be written"):
-                self._put(spool.name, f"{self._path}/{name}")
+        try:
+            with tempfile.NamedTemporaryFile() as spool:
+                yield StampedStream(spool)
+                spool.flush()
+                with self._written(name):
+                    self._put(name, lambda place: self._fs.put_file(spool.name, place))
+        except OSError as error:  # the disk that the spool lies on is full, say
+            raise OutputError(f"{self.url}/{name}: can't be written: {error}") from error
 
-    def _put(self, file: str, target: str) -> None:
-        parent, _, leaf = target.rpartition("/")
-        self._fs.makedirs(parent, exist_ok=True)
+    @contextmanager
+    def _written(self, name: str) -> Iterator[None]:
+        """Also that there is no such place is told as an error of writing to it."""
+        try:
+            with store_errors(OutputError, f"{self.url}/{name}: can't be written"):
+                yield
+        except OSError as error:
+            raise OutputError(f"{self.url}/{name}: can't be written: {error}") from error
+
+    def _put(self, name: str, write: Callable[[str], None]) -> None:
+        """Let `write` make the file, and show it to readers when it is whole."""
+        target = f"{self._path}/{name}"
+        self._make_parent(target)
         if self._is_one_of(_PUTS_ARE_ATOMIC):
-            self._fs.put_file(file, target)
+            write(target)
             return
         # Elsewhere a file appears as soon as it is opened: write beside it, then rename. The leading "_"
         # hides what a killed writer leaves from every reader of such tables.
-        beside = f"{parent}/_{leaf}.{uuid.uuid4().hex}{_LEFTOVER}"
-        self._fs.put_file(file, beside)
+        parent, _, leaf = target.rpartition("/")
+        beside = f"{parent}/_{leaf}.{uuid.uuid4().hex}{LEFTOVER}"
+        try:
+            write(beside)
+            if isinstance(self._fs, LocalFileSystem):
+                move_into_place(beside, target)
+            else:
+                self._fs.mv(beside, target)
+        except Exception:
+            with suppress(Exception):  # the first error is the one to tell
+                self._fs.rm_file(beside)
+            raise
+
+    def _make_parent(self, target: str) -> None:
+        parent = target.rpartition("/")[0]
         if isinstance(self._fs, LocalFileSystem):
-            _to_disk(beside)  # or a marker may outlive, in a power cut, the data it vouches for
-        self._fs.mv(beside, target)
+            make_directory(Path(parent))
+        else:
+            self._fs.makedirs(parent, exist_ok=True)
 
     def remove_leftovers(self, subdirectory: str) -> None:
         """Remove what writers that were killed left in `subdirectory`."""
         for name in self.names(subdirectory):
-            if name.endswith(_LEFTOVER):
+            if name.endswith(LEFTOVER):
                 with store_errors(OutputError, f"{self.url}/{subdirectory}/{name}: can't be removed"):
                     self._fs.rm_file(f"{self._path}/{subdirectory}/{name}")
 
@@ -80,10 +108,10 @@ class Directory:
         without a conditional write (all but local disks, S3 and its like, and GCS) two may succeed.
         """
         target = f"{self._path}/{name}"
-        with store_errors(OutputError, f"{self.url}/{name}: can't be written"):
-            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        with self._written(name):
+            self._make_parent(target)
             if isinstance(self._fs, LocalFileSystem):
-                return _link_into_place(data, target)
+                return link_into_place(data, target)
             self._fs.invalidate_cache()
             if self._is_one_of(_WRITES_ON_CONDITION):
                 return self._create(target, data)
@@ -131,33 +159,25 @@ class Directory:
 
     def names(self, subdirectory: str = "") -> set[str]:
         """The names of the entries in `subdirectory`; none where there is no such directory."""
+        return set(self._entries(subdirectory))
+
+    def sizes(self, subdirectory: str = "") -> dict[str, int]:
+        """The files that `subdirectory` shows to readers, each with its bytes, from one listing.
+
+        A name that begins with "_" or "." is hidden, as that of a file that is being written.
+        """
+        entries = self._entries(subdirectory).items()
+        files = {name: int(info.get("size") or 0) for name, info in entries if info["type"] != "directory"}
+        return {name: size for name, size in files.items() if not name.startswith(("_", "."))}
+
+    def _entries(self, subdirectory: str) -> dict[str, dict[str, Any]]:
         self._fs.invalidate_cache()
+        path = f"{self._path}/{subdirectory}".rstrip("/")
         try:
             with store_errors(OutputError, f"{self.url}: can't be listed"):
-                entries = self._fs.ls(f"{self._path}/{subdirectory}".rstrip("/"), detail=False)
+                entries = self._fs.ls(path, detail=True)
         except FileNotFoundError:
-            return set()
+            return {}
         except NotADirectoryError as error:
             raise OutputError(f"{self.url}: is a file; the output needs a directory") from error
-        return {entry.rstrip("/").rpartition("/")[2] for entry in entries}
-
-
-def _link_into_place(data: bytes, target: str) -> bool:
-    """A link appears with its content or not at all, and never over another."""
-    beside = f"{target}.{uuid.uuid4().hex}{_LEFTOVER}"
-    Path(beside).write_bytes(data)
-    try:
-        os.link(beside, target)
-    except FileExistsError:
-        return False
-    finally:
-        Path(beside).unlink()
-    return True
-
-
-def _to_disk(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}

@@ -1,6 +1,6 @@
 """What every Parquet file of this project says of itself: which kind of table it is, in which version.
 
-Schema metadata `rayrank`: {"kind": "run", "format_version": 1}. A version grows when a reader of the one
+Schema metadata `rayrank`: {"kind": "run", "format_version": 2}. A version grows when a reader of the one
 before would misread the file; a column that is added does not make one.
 """
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: markers did not name the files that they vouch for."""
 _KEY = b"rayrank"
 
 Kind = Literal["run", "rejects", "scores", "candidates"]

@@ -8,6 +8,7 @@ gone.
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import log
 from pipeline.errors import OutputError, RayrankError
 from pipeline.redaction import redacted
+from pipeline.tables.outage import wait_no_more
 from pipeline.tables.output.directory import Directory
 
 _DRIVERS = "_manifest/driver"
@@ -57,18 +59,16 @@ class Lease:
 
     def __init__(self, output: Directory, file: str, first: Heartbeat) -> None:
         self._output, self._file, self._heartbeat = output, file, first
-        self._lost = False
+        self._lost = ""
+        """Why the right is gone, where it is."""
         self._change = Lock()  # the driver counts, the thread sends heartbeats
         self._stop = Event()
         self._thread = Thread(target=self._keep, daemon=True)
 
     def add(self, pairs: int) -> None:
-        """A shard is done. Raises OutputError where another start has taken over."""
+        """A shard is done. Raises OutputError where another start has taken over, or the output is gone."""
         if self._lost:
-            raise OutputError(
-                f"{self._output.url}: another start has taken over, since this one sent no heartbeat"
-                f" for {HEARTBEAT_S * _MISSED_HEARTBEATS:.0f} s"
-            )
+            raise OutputError(f"{self._output.url}: {self._lost}")
         with self._change:
             done = {
                 "shards_done": self._heartbeat.shards_done + 1,
@@ -79,12 +79,26 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             try:
-                self._lost = _files(self._output)[-1] > self._file
+                self._lost = self._why_lost()
                 if self._lost:
                     return
                 self._write("running")
             except RayrankError as error:
                 log.warning("heartbeat failed", why=error)
+
+    def _why_lost(self) -> str:
+        files = _files(self._output)
+        if files and files[-1] > self._file:
+            return (
+                "another start has taken over, since this one sent no heartbeat for"
+                f" {HEARTBEAT_S * _MISSED_HEARTBEATS:.0f} s"
+            )
+        if self._file not in files:
+            return (
+                f"the output was removed while the job ran ({_DRIVERS}/{self._file} is gone). Remove what is"
+                " left of the directory and start again"
+            )
+        return ""
 
     def _write(self, state: State, message: str = "") -> None:
         news = {"state": state, "time": datetime.now(UTC), "message": message}
@@ -99,9 +113,10 @@ class Lease:
         self._thread.start()
 
     def end(self, state: State, message: str = "") -> None:
-        """The last word."""
+        """The last word, where there is still a place for it."""
         self._stop.set()
         self._thread.join()
+        self._lost = self._lost or self._why_lost()
         if not self._lost:
             self._write(state, message)
 
@@ -132,19 +147,35 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
     try:
         yield held
     except Exception as error:
-        held.end("failed", redacted(str(error)))
+        wait_no_more()  # the error may be the store's: it was waited for
+        _try_to_end(held, "failed", redacted(str(error)))
         raise
     except BaseException:
-        held.end("interrupted")
+        wait_no_more()  # who interrupts won't wait for a store
+        _try_to_end(held, "interrupted")
         raise
     held.end("finished")
 
 
+def _try_to_end(held: Lease, state: State, message: str = "") -> None:
+    """What ended the job is the error to tell, not that its last word was not heard."""
+    try:
+        held.end(state, message)
+    except RayrankError as error:
+        log.warning("last heartbeat failed", why=error)
+
+
 def last_heartbeat(output: Directory) -> Heartbeat | None:
-    """The last word of the last driver; None where there was none."""
+    """The last word of the last driver; None where there was none, or where it is damaged."""
     names = _files(output)
-    data = output.read(f"{_DRIVERS}/{names[-1]}") if names else None
-    return None if data is None else Heartbeat.model_validate_json(data)
+    return _heartbeat(output.read(f"{_DRIVERS}/{names[-1]}")) if names else None
+
+
+def _heartbeat(data: bytes | None) -> Heartbeat | None:
+    try:
+        return Heartbeat.model_validate_json(data or b"")
+    except ValidationError:
+        return None
 
 
 def is_silent(heartbeat: Heartbeat, now: datetime) -> bool:
@@ -153,26 +184,27 @@ def is_silent(heartbeat: Heartbeat, now: datetime) -> bool:
 
 
 def _files(output: Directory) -> list[str]:
-    return sorted(name for name in output.names(_DRIVERS) if name.endswith(".json"))
+    return sorted(name for name in output.names(_DRIVERS) if re.fullmatch(r"\d{6,}\.json", name))
 
 
 def _wait_until_free(output: Directory, file: str) -> None:
-    """Return once the driver of `file` is seen not to write any more; raise OutputError where it does."""
+    """Return once the driver of `file` is seen not to write any more; raise OutputError where it does.
 
-    def read() -> Heartbeat | None:
-        data = output.read(f"{_DRIVERS}/{file}")
-        return None if data is None else Heartbeat.model_validate_json(data)
-
-    first = read()
-    if first is None or first.state != "running" or _is_gone(first):
+    A heartbeat that is damaged may be that of a driver which lives, and writes it again.
+    """
+    data = output.read(f"{_DRIVERS}/{file}")
+    first = _heartbeat(data)
+    if data is None or (first is not None and (first.state != "running" or _is_gone(first))):
         return
-    log.info("waiting", why="another start may still be writing here", host=first.host, pid=first.pid)
+    who = {"heartbeat": "damaged"} if first is None else {"host": first.host, "pid": first.pid}
+    log.info("waiting", why="another start may still be writing here", **who)
     for _ in range(_MISSED_HEARTBEATS):
         time.sleep(HEARTBEAT_S)
-        heartbeat = read()
-        if heartbeat is None or heartbeat.state != "running":
+        now = output.read(f"{_DRIVERS}/{file}")
+        heartbeat = _heartbeat(now)
+        if now is None or (heartbeat is not None and heartbeat.state != "running"):
             return
-        if heartbeat.number != first.number:
+        if now != data and heartbeat is not None:
             raise OutputError(
                 f"{output.url}: another start is writing here: process {heartbeat.pid} on"
                 f" {heartbeat.host}, since {heartbeat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop it,"

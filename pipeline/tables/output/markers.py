@@ -1,22 +1,30 @@
 """Which shards are done, and what became of each.
 
-OUTPUT/_manifest/done/NAME.json   a shard's marker, written after its data: its report
+OUTPUT/_manifest/done/NAME.json   a shard's marker, written after its data: its report, and the files that it
+                                  vouches for. Without them it does not count
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from pipeline import log
+from pipeline.errors import InputError, OutputError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
+from pipeline.tables.output.run import MENDED, run_file
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
 from pipeline.tables.output.statistics import Distribution, RankChanges
 
 DONE = "_manifest/done"
-_READ_THREADS, _READ_AT_ONCE = 16, 1024
+FOLDERS = ("run", "rejects", "scores")
+"""Where a shard's files lie."""
+_NAMED_IN_LOG = 10
 
 
 class Counts(BaseModel):
@@ -64,6 +72,8 @@ class ShardReport(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     format_version: int
+    job: str
+    """The identity of the job's record: another job's marker is none."""
     name: str
     fingerprint: str
     counts: Counts
@@ -72,12 +82,14 @@ class ShardReport(BaseModel):
     best_scores: Distribution
     """Of the first rank of each query."""
     rank_changes: RankChanges
+    files: dict[str, Stamp]
+    """What the shard wrote, by the names in the output."""
     query_hashes: bytes
     """Of its queries, by which a later run finds their scores: `score_table`."""
 
 
 def mark_done(output: Directory, report: ShardReport) -> None:
-    output.write(f"{DONE}/{report.name}.json", report.model_dump_json().encode())
+    output.write(_file(report.name), sealed(report))
 
 
 def names_done(output: Directory) -> set[str]:
@@ -85,35 +97,77 @@ def names_done(output: Directory) -> set[str]:
     return {name.removesuffix(".json") for name in output.names(DONE) if name.endswith(".json")}
 
 
-def markers(output: Directory) -> Iterator[ShardReport]:
-    """The reports of all shards that have a marker, by name."""
-    yield from _read_markers(output, sorted(names_done(output)))
+def shard_names(count: int) -> list[str]:
+    """Of all shards of a job that has so many."""
+    return [Shard.model_construct(index=index).name for index in range(count)]
 
 
-def done_shards(output: Directory, shards: tuple[Shard, ...]) -> Iterator[ShardReport]:
-    """The reports of the shards that need no work: those whose marker is of the very rows that they hold."""
-    there = names_done(output)
-    fingerprints = {shard.name: shard.fingerprint for shard in shards if shard.name in there}
-    for report in _read_markers(output, list(fingerprints)):
-        if report.fingerprint == fingerprints[report.name]:
-            yield report
+def markers(output: Directory, job: str, names: Iterable[str]) -> Iterator[ShardReport | Problem]:
+    """The reports of these shards, or what is wrong with their markers, in the order of the names."""
+    return in_threads(partial(_read_marker, output, job), list(names))
 
 
-def _read_markers(output: Directory, names: list[str]) -> Iterator[ShardReport]:
-    """A large job has many markers: they are not all held at once. One that is broken, or of another format,
-    counts as none.
+def run_files(output: Directory, job: str, names: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
+    """The run's files of these shards. Raises InputError where one has no marker that names it."""
+    for found in markers(output, job, names):
+        if isinstance(found, Problem):
+            raise InputError(f"{output.url}/{found}; {MENDED}")
+        yield run_file(found.name), found.files[run_file(found.name)]
+
+
+def done_shards(
+    output: Directory, job: str, shards: Sequence[Shard], *, check_bytes: bool
+) -> Iterator[ShardReport]:
+    """The reports of the shards that need no work: those whose marker is of the very rows that they hold, and
+    whose files are there as the marker names them. The log tells which shards are done again for damage.
+
+    check_bytes: read all their files; else the files' lengths are compared. Raises OutputError for a file
+    among theirs that is no shard's: readers would take it for a part of the run.
     """
-    with ThreadPoolExecutor(_READ_THREADS) as threads:
-        for start in range(0, len(names), _READ_AT_ONCE):
-            reports = threads.map(
-                lambda name: _read_marker(output, name), names[start : start + _READ_AT_ONCE]
-            )
-            yield from filter(None, reports)
+    there, listing = names_done(output), Listing(output, FOLDERS)
+    own = (f"{folder}/{shard.name}.parquet" for folder in FOLDERS for shard in shards)
+    for problem in listing.strangers(own, FOLDERS):
+        raise OutputError(f"{output.url}/{problem}; remove it, and start again")
+    marked = [shard for shard in shards if shard.name in there]
+    damaged = 0
+    for found in in_threads(partial(_look, output, job, listing, check_bytes=check_bytes), marked):
+        if isinstance(found, ShardReport):
+            yield found
+        elif found is not None:
+            damaged += 1
+            if damaged <= _NAMED_IN_LOG:
+                log.warning("shard is done again", file=f"{output.url}/{found.file}", why=found.what)
+    if damaged > _NAMED_IN_LOG:
+        log.warning("shards are done again", shards=damaged)
 
 
-def _read_marker(output: Directory, name: str) -> ShardReport | None:
-    try:
-        report = ShardReport.model_validate_json(output.read(f"{DONE}/{name}.json") or b"")
-    except ValidationError:
+def _look(
+    output: Directory, job: str, listing: Listing, shard: Shard, *, check_bytes: bool
+) -> ShardReport | Problem | None:
+    """The report of a shard whose files are as it names them, or what is wrong; None of other content."""
+    report = _read_marker(output, job, shard.name)
+    if isinstance(report, Problem):
+        return report
+    if report.fingerprint != shard.fingerprint:
         return None
-    return report if (report.name, report.format_version) == (name, FORMAT_VERSION) else None
+    problem = next(listing.problems(report.files), None)
+    if problem is None and check_bytes:
+        looks = (look_into(output, file, stamp) for file, stamp in report.files.items())
+        problem = next(filter(None, looks), None)
+    return problem or report
+
+
+def _read_marker(output: Directory, job: str, name: str) -> ShardReport | Problem:
+    data = output.read(_file(name))
+    if data is None:
+        return Problem(_file(name), "is missing")
+    try:
+        report = unsealed(data, ShardReport)
+    except DamagedError:
+        return Problem(_file(name), "is damaged")
+    own = (report.job, report.name, report.format_version) == (job, name, FORMAT_VERSION)
+    return report if own else Problem(_file(name), "is the marker of another job or shard")
+
+
+def _file(name: str) -> str:
+    return f"{DONE}/{name}.json"

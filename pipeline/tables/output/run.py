@@ -1,7 +1,7 @@
 """The run: what one shard leaves in the output directory."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,15 +10,19 @@ from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_utf8
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import Kind, check_version, stamped
+from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.schema import RAW_SCORE, RUN_COLUMNS, run_schema
 
-RUN_TAG = "rayrank"
+RUN_TAG, TREC_RUN = "rayrank", "run.trec"
+MENDED = "start its job again with --check-bytes, which does what is damaged again"
 
 
 def write_shard(
     output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, more_scores: Sequence[str] = ()
-) -> None:
+) -> dict[str, Stamp]:
     """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
+
+    Gives what was written.
 
     ranked: RUN_COLUMNS, the columns of scores named by more_scores, and kept (a struct), rows as they shall
     stand.
@@ -28,26 +32,30 @@ def write_shard(
     schema = run_schema(query_id, passage_id, more_scores, kept_type)
     kept = ranked["kept"].combine_chunks().flatten()
     columns = [ranked[column] for column in (*RUN_COLUMNS, *more_scores)]
-    output.write(f"run/{name}.parquet", parquet_bytes(pa.table([*columns, *kept], schema=schema), "run"))
+    data = parquet_bytes(pa.table([*columns, *kept], schema=schema), "run")
+    written = {run_file(name): output.write(run_file(name), data)}
     if rejects.num_rows:
-        output.write(f"rejects/{name}.parquet", parquet_bytes(rejects, "rejects"))
+        file = f"rejects/{name}.parquet"
+        written[file] = output.write(file, parquet_bytes(rejects, "rejects"))
+    return written
 
 
-def read_run_shards(output: Directory) -> Iterator[tuple[str, pa.Table]]:
-    """The tables of a run, each with its file, in the order of their shards."""
-    for name in sorted(name for name in output.names("run") if not name.startswith("_")):
-        yield f"{output.url}/run/{name}", _read_shard(output, name)
+def run_file(name: str) -> str:
+    """Of a shard, by its name in the output."""
+    return f"run/{name}.parquet"
 
 
-def write_trec_run(output: Directory, names: list[str]) -> None:
-    """Join the run shards to run.trec: query Q0 passage rank score tag, a line a candidate.
+def write_trec_run(output: Directory, shards: Iterable[tuple[str, Stamp]]) -> Stamp:
+    """Join the run's files to run.trec: query Q0 passage rank score tag, a line a candidate.
 
-    The score is the raw one: readers of such files, trec_eval first of all, order by it alone.
+    The score is the raw one: readers of such files, trec_eval first of all, order by it alone. Raises
+    InputError for a file that is not as it was written.
     """
-    with output.writing("run.trec") as stream:
-        for name in names:
-            for line in _trec_lines(_read_shard(output, f"{name}.parquet")):
+    with output.writing(TREC_RUN) as stream:
+        for file, stamp in shards:
+            for line in _trec_lines(read_run_file(output, file, stamp)):
                 stream.write(line.encode())
+    return stream.stamp
 
 
 def check_trec_ids(table: pa.Table) -> None:
@@ -63,18 +71,25 @@ def check_trec_ids(table: pa.Table) -> None:
                 )
 
 
-def _read_shard(output: Directory, file: str) -> pa.Table:
-    data = output.read(f"run/{file}")
+def read_run_file(output: Directory, file: str, stamp: Stamp) -> pa.Table:
+    """A shard's part of the run. Raises InputError where it is not as it was written."""
+    return written_table(output.read(file), f"{output.url}/{file}", stamp, "run", MENDED)
+
+
+def written_table(data: bytes | None, place: str, stamp: Stamp, kind: Kind, way_out: str) -> pa.Table:
+    """The table that a file of our own holds; data: None where the file is gone.
+
+    Raises InputError where it holds other bytes than were written, or is of another kind or version.
+    """
     if data is None:
-        raise InputError(f"{output.url}/run/{file}: is gone, though its marker says that it was written")
+        raise InputError(f"{place}: is missing, though its marker says that it was written; {way_out}")
+    if not stamp.fits(data):
+        raise InputError(f"{place}: is damaged, it holds other bytes than its marker says; {way_out}")
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{output.url}/run/{file}: is damaged: {error}; rerank again to another output.path"
-        ) from error
-    way_out = "Read it with the version that wrote it, or rerank again to another output.path"
-    check_version(table.schema, f"{output.url}/run/{file}", "run", way_out, needed=False)
+        raise InputError(f"{place}: is damaged: {error}; {way_out}") from error
+    check_version(table.schema, place, kind, f"{way_out[0].upper()}{way_out[1:]}", needed=True)
     return table
 
 
@@ -94,7 +109,6 @@ def id_text(value: str | int | bytes) -> str:
 def parquet_bytes(table: pa.Table, kind: Kind) -> bytes:
     """A Parquet file of one table, which says of what kind and version it is. Same table, same bytes."""
     stream = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(stamped(table.schema, kind).metadata), stream, compression="zstd"
-    )
+    table = table.replace_schema_metadata(stamped(table.schema, kind).metadata)
+    pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
     return stream.getvalue()

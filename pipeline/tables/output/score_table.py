@@ -6,7 +6,6 @@ OUTPUT/scores/NAME.parquet, a row a scored pair, also those that top_k cut off, 
     score, query_cut, passage_cut, window, score_N, raw_score: as in the run
 """
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.format_version import check_version
-from pipeline.tables.output.markers import markers
-from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.output.manifest import Listing, Problem
+from pipeline.tables.output.markers import ShardReport, markers
+from pipeline.tables.output.run import parquet_bytes, written_table
+from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.schema import result_schema
 
 _SCORES = "scores"
-_WAY_OUT = "leave reuse out to score every pair"
+WAY_OUT = "start its job again with --check-bytes, which mends it, or leave reuse out to score every pair"
 
 
 def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
@@ -47,10 +46,10 @@ def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
     )
 
 
-def write_scores(output: Directory, name: str, hashes: pa.Table, results: pa.Table) -> None:
-    """hashes: `hash_pairs`; results: a `result_schema` row each."""
+def write_scores(output: Directory, name: str, hashes: pa.Table, results: pa.Table) -> dict[str, Stamp]:
+    """hashes: `hash_pairs`; results: a `result_schema` row each. Gives what was written."""
     table = pa.table([*hashes.columns, *results.columns], schema=pa.schema([*hashes.schema, *results.schema]))
-    output.write(f"{_SCORES}/{name}.parquet", parquet_bytes(table, "scores"))
+    return {_file(name): output.write(_file(name), parquet_bytes(table, "scores"))}
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,31 @@ class PreviousScores:
     """The score table of another run, and in which of its shards each query stands: 12 bytes a query."""
 
     url: str
-    names: tuple[str, ...]
+    files: tuple[tuple[str, Stamp], ...]
+    """Of each shard, by their names in the output."""
     queries: npt.NDArray[np.uint64]
     """Sorted; a query that stands in several shards is here for each."""
     shards: npt.NDArray[np.int32]
-    """For each of `queries` the position in `names`."""
+    """For each of `queries` the position in `files`."""
 
     @classmethod
-    def of(cls, url: str) -> "PreviousScores":
-        """Of the run at `url`, which `check_previous` has let pass."""
+    def of(cls, url: str, job: str, shards: Iterable[str]) -> "PreviousScores":
+        """Of the run at `url`, which `check_previous` has let pass, of this job and these of its shards.
+
+        Raises InputError where a marker or a score file is missing or damaged, as far as a listing tells.
+        """
         output = Directory(url)
-        names, queries = [], []
-        for report in markers(output):
-            names.append(report.name)
-            queries.append(np.frombuffer(report.query_hashes, np.uint64))
-        shards = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in queries])
+        listing, files, queries = Listing(output, [_SCORES]), [], []
+        for found in markers(output, job, shards):
+            problem = found if isinstance(found, Problem) else _problem(listing, found)
+            if problem is not None or isinstance(found, Problem):
+                raise InputError(f"reuse: {output.url}/{problem}; {WAY_OUT}")
+            files.append((_file(found.name), found.files[_file(found.name)]))
+            queries.append(np.frombuffer(found.query_hashes, np.uint64))
+        places = np.repeat(np.arange(len(files), dtype=np.int32), [len(each) for each in queries])
         every = np.concatenate([np.zeros(0, np.uint64), *queries])
         order = np.argsort(every, kind="stable")
-        return cls(output.url, tuple(names), every[order], shards[order])
+        return cls(output.url, tuple(files), every[order], places[order])
 
     def find(self, hashes: pa.Table, more_scores: Sequence[str]) -> pa.Table:
         """What each pair scored there.
@@ -86,27 +92,31 @@ class PreviousScores:
         wanted = np.unique(hashes["query"].to_numpy())
         first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
         places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
-        found = sorted({self.names[shard] for shard in np.concatenate([np.zeros(0, np.int32), *places])})
+        found = sorted({int(shard) for shard in np.concatenate([np.zeros(0, np.int32), *places])})
         output = Directory(self.url)
         tables = [pa.schema([("pair", pa.binary(16)), *schema]).empty_table()]
-        tables += [self._read(output, name, tables[0].column_names) for name in found]
+        tables += [_read(output, *self.files[shard], tables[0].column_names) for shard in found]
         previous = pa.concat_tables(tables).combine_chunks()
         at = pc.index_in(hashes["pair"].combine_chunks(), value_set=previous["pair"].combine_chunks())
         return previous.select(schema.names).take(at)
 
-    def _read(self, output: Directory, name: str, columns: list[str]) -> pa.Table:
-        file = f"reuse: {output.url}/{_SCORES}/{name}.parquet"
-        data = output.read(f"{_SCORES}/{name}.parquet")
-        if data is None:
-            raise InputError(f"{file}: is gone, though its marker says that it was written; {_WAY_OUT}")
-        try:
-            table = pq.read_table(io.BytesIO(data))
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file}: is damaged: {error}; {_WAY_OUT}") from error
-        check_version(table.schema, file, "scores", _WAY_OUT.capitalize(), needed=True)
-        if missing := [name for name in columns if name not in table.column_names]:
-            raise InputError(f"{file}: has no column {missing[0]!r}; {_WAY_OUT}")
-        return table.select(columns)
+
+def _file(name: str) -> str:
+    return f"{_SCORES}/{name}.parquet"
+
+
+def _problem(listing: Listing, report: ShardReport) -> Problem | None:
+    """What a listing tells of a shard's score file."""
+    name = _file(report.name)
+    return next(listing.problems({name: report.files[name]}), None)
+
+
+def _read(output: Directory, file: str, stamp: Stamp, columns: list[str]) -> pa.Table:
+    place = f"reuse: {output.url}/{file}"
+    table = written_table(output.read(file), place, stamp, "scores", WAY_OUT)
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise InputError(f"{place}: has no column {missing[0]!r}; {WAY_OUT}")
+    return table.select(columns)
 
 
 def distinct_queries(hashes: pa.Table) -> bytes:

@@ -15,8 +15,11 @@ from pipeline.tables.output.score_table import (
     hash_pairs,
     write_scores,
 )
+from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.schema import result_schema
 from tests.reporting.reports import report
+
+SHARDS = ["shard-000000", "shard-000001"]
 
 
 def results(scores: list[float], layer_scores: tuple[str, ...] = ()) -> pa.Table:
@@ -36,8 +39,9 @@ def previous(tmp_path: Path) -> Directory:
     output = Directory(str(tmp_path / "previous"))
     for index, (queries, passages, scores) in enumerate([("aab", "xyx", [0.1, 0.2, 0.3]), ("a", "z", [0.4])]):
         hashes = hash_pairs(queries, passages)
-        write_scores(output, f"shard-{index:06d}", hashes, results(scores))
-        mark_done(output, report(index, query_hashes=distinct_queries(hashes)))
+        name = f"shard-{index:06d}"
+        files = write_scores(output, name, hashes, results(scores))
+        mark_done(output, report(index, query_hashes=distinct_queries(hashes), files=files))
     return output
 
 
@@ -52,7 +56,7 @@ def test_fingerprints_are_of_the_content() -> None:
 
 
 def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Directory) -> None:
-    scores = PreviousScores.of(previous.url)
+    scores = PreviousScores.of(previous.url, "job", SHARDS)
     assert len(scores.queries) == 3
     found = scores.find(hash_pairs("cabaaa", "xzxzqy"), ())
     expected = [None, 0.4, 0.3, 0.4, None, 0.2]
@@ -62,21 +66,44 @@ def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Direc
     assert scores.find(hash_pairs("", ""), ()).num_rows == 0
 
 
-def test_scores_that_are_gone_are_named(previous: Directory) -> None:
-    previous.remove_file("scores/shard-000001.parquet")
-    with pytest.raises(InputError, match=r"scores/shard-000001.parquet: is gone"):
-        PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())
+@pytest.mark.parametrize("file", ["scores/shard-000001.parquet", "_manifest/done/shard-000001.json"])
+def test_scores_that_are_gone_or_cut_are_named_before_work_begins(previous: Directory, file: str) -> None:
+    data = previous.read(file) or b""
+    for damaged, told in ((b"", ""), (data[:100], ""), (None, "is missing")):
+        previous.remove_file(file) if damaged is None else previous.write(file, damaged)
+        with pytest.raises(InputError, match=rf"reuse: .*{file}: {told}.*or leave reuse out"):
+            PreviousScores.of(previous.url, "job", SHARDS)
+
+
+def rewrite(previous: Directory, table: pa.Table, *, marked: bool) -> None:
+    """The second shard's scores, known to its marker or not."""
+    file = "scores/shard-000001.parquet"
+    pq.write_table(table, f"{previous.url}/{file}")
+    if marked:
+        hashes = hash_pairs("a", "z")
+        files = {file: Stamp.of(previous.read(file) or b"")}
+        mark_done(previous, report(1, query_hashes=distinct_queries(hashes), files=files))
 
 
 def test_scores_of_another_format_are_refused_in_words(previous: Directory) -> None:
-    path = Path(f"{previous.url}/scores/shard-000001.parquet")
-    table = pq.read_table(path)
+    table = pq.read_table(f"{previous.url}/scores/shard-000001.parquet")
     metadata = {b"rayrank": b'{"kind": "scores", "format_version": 99}'}
     for written, told in (
         (table.replace_schema_metadata(metadata), "is of format version 99, which a newer version"),
         (table.replace_schema_metadata(None), "has no format version, so an older version"),
-        (table.drop_columns("window"), "has no column 'window'; leave reuse out"),
+        (table.drop_columns("window"), "has no column 'window'; .*leave reuse out"),
     ):
-        pq.write_table(written, path)
+        rewrite(previous, written, marked=True)
         with pytest.raises(InputError, match=f"scores/shard-000001.parquet: {told}"):
-            PreviousScores.of(previous.url).find(hash_pairs("a", "x"), ())
+            PreviousScores.of(previous.url, "job", SHARDS).find(hash_pairs("a", "x"), ())
+
+
+def test_scores_that_hold_other_bytes_are_never_taken(previous: Directory) -> None:
+    file = Path(f"{previous.url}/scores/shard-000001.parquet")
+    data = file.read_bytes()
+    for at in range(0, len(data), 97):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        with pytest.raises(
+            InputError, match=r"reuse: .*/scores/shard-000001.parquet: is damaged, it holds other"
+        ):
+            PreviousScores.of(previous.url, "job", SHARDS).find(hash_pairs("a", "x"), ())
