@@ -64,7 +64,9 @@ class KeysConfig(_Strict):
 
 
 class RateLimits(_Strict):
-    """Of one key, at each replica of the API for itself: with n of them up to n times as much. Null: none."""
+    """Of one key, over any minute, at each replica of the API for itself: with n of them up to n times as much.
+
+    Null: none. A request of more pairs than a minute's is refused with 413."""
 
     requests_per_minute: PositiveInt | None = None
     pairs_per_minute: PositiveInt | None = None

@@ -69,7 +69,7 @@ class Replica:
             return Refused("timeout", "the queue is longer than the request may wait")
         characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
         try:
-            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN):
+            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN, work.accepted):
                 begin = time.perf_counter()
                 encoded = await asyncio.get_running_loop().run_in_executor(self._encoding, self._encode, work)
                 tokenization_s = time.perf_counter() - begin
