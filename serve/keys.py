@@ -1,5 +1,6 @@
 """API keys: who asks, and how much they may."""
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -8,7 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+from pipeline import log
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig, RateLimits
 from serve.problems import Problem, TooManyPassages
@@ -16,6 +19,7 @@ from serve.problems import Problem, TooManyPassages
 _SHORTEST = 16
 _MINUTE_S = 60.0
 _SLICE_S = 0.05
+_AGAIN_S = 5.0
 ANONYMOUS = "anonymous"
 
 
@@ -73,8 +77,8 @@ class Keyring:
             name = self._config.env or ""
             if name not in os.environ:
                 raise ConfigError(
-                    f"api.keys.env {name}: is not set here. Set it where Ray starts, on each machine, or in the"
-                    f" application's runtime_env: {{env_vars: {{{name}: ...}}}}"
+                    f"api.keys.env {name}: is not set here. Set it where Ray starts, on each machine, or in"
+                    f" the application's runtime_env: {{env_vars: {{{name}: ...}}}}"
                 )
             return f"api.keys.env {name}", os.environ[name]
         path = Path(self._config.file)
@@ -85,6 +89,24 @@ class Keyring:
             raise ConfigError(f"api.keys.file {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"api.keys.file {path}: is no text in UTF-8") from error
+
+
+async def until_readable(config: KeysConfig | Literal["none"]) -> None:
+    """Wait for a file of keys that this machine lacks, while another version of the API serves.
+
+    Raises ConfigError for a variable. An API that ended for a file would be given up after some tries, and
+    the same config, deployed again when the file is mended, would change nothing.
+    """
+    while config != "none":
+        try:
+            Keyring(config)
+        except ConfigError as error:
+            if config.file is None:
+                raise
+            log.warning("waits for its API keys", reason=str(error))
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            return
 
 
 class Window:

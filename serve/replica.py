@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,15 @@ class _Encoded(NamedTuple):
     get scores that differ in the last bit."""
     places: IndexArray
     """(pairs,): of each pair its place in `distinct`."""
+
+
+def check(config: ScorerConfig) -> None:
+    """Raises ConfigError or ModelError where model and options don't fit, as far as it shows without weights.
+
+    A hub's checkpoint is for the replicas to download: of it nothing is checked here.
+    """
+    if config.model.startswith((".", "/", "~", "package:")) or Path(config.model).is_dir():
+        _ = Scorer(config.model_copy(update={"normalize": False})).encoder
 
 
 class Replica:

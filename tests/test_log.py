@@ -15,7 +15,9 @@ def test_a_value_stays_on_its_line(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-@pytest.mark.parametrize("odd", ["\n", "\r", "\x0b", "\x1b[31m", "\x85", "\u2028", "\u202e", "\x00", "\udc80"])
+@pytest.mark.parametrize(
+    "odd", ["\n", "\r", "\x0b", "\x1b[31m", "\x85", "\u2028", "\u202e", "\x00", "\udc80"]
+)
 def test_no_character_from_outside_ends_a_line_or_changes_how_it_looks(
     caplog: pytest.LogCaptureFixture, odd: str
 ) -> None:

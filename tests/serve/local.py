@@ -51,8 +51,12 @@ class LocalServer:
             for name, model in config.models.items()
         }
         self.reports = Reports()
-        app = build(config, self.models, self.reports)
+        self.rollout = ""
+        app = build(config, self.models, self.reports, self._rollout)
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+
+    async def _rollout(self) -> str:
+        return self.rollout
 
     async def serve(self) -> None:
         for model in self.models.values():
