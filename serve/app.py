@@ -21,14 +21,19 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from starlette.middleware import Middleware
 
 from pipeline import log
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
 from serve.api import build
 from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
+from serve.dialects import native
+from serve.front.connection import guard_connections
+from serve.front.edge import Edge
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
+from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _ATTEMPTS = 3
@@ -55,6 +60,16 @@ _ROLLOUT_AGE_S = 5.0
 
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
+
+
+def guard() -> list[Middleware]:
+    """What Ray Serve calls in each process that will hold connections, where its environment says so:
+
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard
+    """
+    log.configure()
+    guard_connections()
+    return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of)]
 
 
 class ScoringReplica:

@@ -306,7 +306,9 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
 def declare(args: dict[str, Any]) -> None:
     """What `serve deploy` does with a file of these `args`."""
     application = {"name": "rerank", "route_prefix": "/", "import_path": "serve.app:build_app", "args": args}
-    _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
 
 
 def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_request(
@@ -319,7 +321,7 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
     right["api"] = {"keys": {"file": str(file)}, "num_cpus": 0}
     declare(right)
     with httpx2.Client(base_url=url, timeout=180) as client:
-        wait_for(lambda: client.get("/ready").status_code == 200)
+        wait_for(lambda: client.get("/ready").status_code == 200, 180)
 
         def told(text: str) -> bool:
             return text in client.get("/ready").json()["rollout"]
@@ -328,14 +330,14 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
             key = {"Authorization": "Bearer a-key-of-16-characters"}
             async with load(url, BODY, key) as answers:
                 declare(right | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
-                await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"))
+                await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"), 180)
                 gone = {"scorer": {"model": f"{tmp_path}/gone"}}
                 declare(right | {"models": {"tiny": gone}})
-                await asyncio.to_thread(wait_for, lambda: told("gone: no such directory"))
+                await asyncio.to_thread(wait_for, lambda: told("gone: no such directory"), 180)
                 before = {*descendants("ray::ServeReplica:rerank")}
                 declare(right | {"api": right["api"] | {"timeout_s": 59}})
                 await asyncio.to_thread(
-                    wait_for, lambda: not before & {*descendants("ray::ServeReplica:rerank")}
+                    wait_for, lambda: not before & {*descendants("ray::ServeReplica:rerank")}, 180
                 )
                 await more_answers(answers)
             return answers

@@ -185,7 +185,11 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
     """In the words of the dialect that the request speaks."""
     state = scope["state"]
     state["report"].problem = problem.kind
-    status, body = state["dialect"].error(problem, state["request_id"])
+    return response_to(problem, state["dialect"], state["request_id"])
+
+
+def response_to(problem: Problem, dialect: Dialect, request_id: str) -> Response:
+    status, body = dialect.error(problem, request_id)
     headers = {}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
