@@ -27,6 +27,7 @@ from serve.work import Scores
 _PUBLIC = {"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"}
 _STATIC = "/static-offline-docs/"
 _LINGER_S = 0.5
+_TOO_LATE = ("timeout", "late_body")
 
 
 @dataclass
@@ -98,12 +99,12 @@ class Front:
                 report.status = message["status"]
                 report.total_s = time.perf_counter() - begin
                 _add_timings(MutableHeaders(scope=message), report)
-                if not await rest.is_here(_LINGER_S if report.problem != "timeout" else 0):
+                if not await rest.is_here(0 if report.problem in _TOO_LATE else _LINGER_S):
                     MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
         try:
-            await self._admitted(scope, rest.receive, send_with_timings, headers)
+            await self._admitted(scope, rest, send_with_timings, headers)
         except Exception as error:  # a bug of ours; the client learns no more than that
             stack = "".join(traceback.format_tb(error.__traceback__))
             log.warning("request failed", id=state["request_id"], error=type(error).__name__, stack=stack)
@@ -113,30 +114,33 @@ class Front:
         finally:
             self._note(report, state)
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _admitted(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
         state = scope["state"]
         if scope["path"] in _PUBLIC or scope["path"].startswith(_STATIC):
             state["key"] = ""
-            await self._app(scope, receive, send)
+            await self._app(scope, rest.receive, send)
             return
         try:
             client = (scope.get("client") or (None,))[0]
             state["key"] = self._gate.admit(headers.get("authorization"), client)
             with self._room.request() as state["body"]:
-                await self._in_time(scope, receive, send, headers)
+                await self._in_time(scope, rest, send, headers)
         except Problem as problem:
-            await problem_response(scope, problem)(scope, receive, send)
+            await problem_response(scope, problem)(scope, rest.receive, send)
 
-    async def _in_time(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _in_time(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
         """The deadline holds for all of it: the rest of the body, the queue, the device. Raises Problem."""
         timeout_s = deadline_s(headers, self._timeout_s)
         scope["state"]["deadline"] = asyncio.get_running_loop().time() + timeout_s
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                await self._app(scope, receive, send)
+                await self._app(scope, rest.receive, send)
         except TimeoutError as error:
             if not limit.expired() or scope["state"]["report"].status:
                 raise
+            if not await rest.is_here(0):
+                message = f"the body was not here within the {timeout_s:.3g} s that the request may take"
+                raise Problem("late_body", message) from error
             raise Problem("timeout", f"not done within the {timeout_s:.3g} s that it may take") from error
 
     def _note(self, report: RequestReport, state: MutableMapping[str, Any]) -> None:

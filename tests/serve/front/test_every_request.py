@@ -167,8 +167,11 @@ def test_a_body_that_stops_is_answered_at_the_deadline_and_the_connection_closed
     answer, took_s = sent(small, HEAD + framing)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in answer
-    assert b'"error_type":"Backend"' in answer
+    assert b'"error_type":"Validation"' in answer
     assert 2 <= took_s < 6
+    for path in (b"/v1/rerank", b"/v2/rerank", b"/score", b"/rank"):
+        late = HEAD.replace(b"/rerank", path) + b"X-Request-Timeout-Seconds: 0.1\r\n" + framing
+        assert sent(small, late)[0].startswith(b"HTTP/1.1 408 ")
     asked_for_less, took_s = sent(small, HEAD + b"X-Request-Timeout-Seconds: 0.2\r\n" + framing)
     assert asked_for_less.startswith(b"HTTP/1.1 408 ")
     assert took_s < 2
