@@ -11,7 +11,7 @@ demo: .venv/installed
 
 # On http://127.0.0.1:8000, until Ctrl-C.
 serve: .venv/installed
-	$(BIN)/serve run configs/serve/rerank.yaml
+	RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard $(BIN)/serve run configs/serve/rerank.yaml
 
 test: check
 	$(MAKE) --jobs=2 tests-with-ray tests-without-ray

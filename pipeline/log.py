@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.redaction import redacted
 
 _LOGGER = logging.getLogger("rayrank")
+_QUOTED = set(" \"'")
+"""With one of these a bare value could pass for several, or for a quoted one."""
 
 
 def configure() -> None:
@@ -32,10 +34,12 @@ def warning(event: str, **fields: Any) -> None:
 
 
 def _line(event: str, fields: dict[str, Any]) -> str:
-    return " ".join([event, *(f"{name}={_quoted(value)}" for name, value in fields.items())])
+    """One line, whatever came from outside: no name or path in it can begin a line or a field of its own."""
+    told = event if event.isprintable() else repr(event)
+    return " ".join([told, *(f"{name}={_quoted(value)}" for name, value in fields.items())])
 
 
 def _quoted(value: Any) -> str:
     text = f"{value:.1f}" if isinstance(value, float) else redacted(str(value))
     # A line break in a name from outside would begin a line of its own.
-    return text if text.isprintable() and text and " " not in text else repr(text)
+    return text if text and text.isprintable() and not _QUOTED & set(text) else repr(text)

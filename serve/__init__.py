@@ -4,7 +4,7 @@
     metrics           what they tell Prometheus
     api               FastAPI's routes
     service  routes   from a request of any dialect to scores of the model that it names; the paths of all
-    front | replica   what every request passes; one model on one device
+    front | replica   what comes before the endpoints; one model on one device
     batcher  keys ... requests to batches; who may ask
     dialects          the HTTP APIs that are spoken, one file each; `dialect` says what a file holds
     fair_queue  work  problems  config   which pairs go next; what API and replicas hand each other

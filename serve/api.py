@@ -1,6 +1,6 @@
 """The HTTP API: the endpoints of all dialects over the models that are served."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -34,14 +34,20 @@ class Status(ResponseBody):
     status: str
     not_ready: list[str] = Field(default=[])
     """Models of which no replica is loaded."""
+    rollout: str = ""
+    """Why the config that was deployed last is not, or not everywhere, what serves. Empty: it is."""
 
 
 def build(
     config: ServeConfig,
     models: Mapping[str, Model],
     observer: Observer,
+    rollout: Callable[[], Awaitable[str]],
 ) -> FastAPI:
-    """models: one for each name in the config. Raises ConfigError where API keys can't be read."""
+    """models: one for each name in the config. rollout: what is wrong with the last one, or nothing.
+
+    Raises ConfigError where API keys can't be read.
+    """
     gate = Gate(config.api)
     service = Service(config, models, gate)
     routes = Routes(elsewhere=native)
@@ -52,15 +58,16 @@ def build(
         redoc_url=None,
         license_info={"name": "Apache-2.0"},
     )
-    app.state.max_body_bytes = config.api.max_body_bytes
     secured = [] if config.api.keys == "none" else [Depends(HTTPBearer(auto_error=False))]
     app.include_router(_dialects(routes, service), dependencies=secured)
-    app.include_router(_state(service))
+    app.include_router(_state(service, rollout))
     correct(app)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
     paths = app.openapi()["paths"]
-    app.add_middleware(Front, gate=gate, observer=observer, dialect_of=routes.dialect_of, paths=paths)
+    app.add_middleware(
+        Front, config=config.api, gate=gate, observer=observer, dialect_of=routes.dialect_of, paths=paths
+    )
     if config.api.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -140,7 +147,7 @@ def _parsed(model: type[BaseModel], body: Any) -> Any:
         raise invalid(error.errors()) from error
 
 
-def _state(service: Service) -> APIRouter:
+def _state(service: Service, rollout: Callable[[], Awaitable[str]]) -> APIRouter:
     """What is told to everyone."""
     routes = APIRouter()
 
@@ -151,10 +158,14 @@ def _state(service: Service) -> APIRouter:
 
     @routes.get("/ready", responses={503: {"model": Status}}, tags=["state"])
     async def ready(response: Response) -> Status:
-        """Every model has a replica that is loaded and scores. Models that scale to zero count as ready."""
+        """Every model has a replica that is loaded and scores. Models that scale to zero count as ready.
+
+        A rollout that failed leaves the version before at work, which is ready; `rollout` tells why.
+        """
         missing = await service.not_ready()
         response.status_code = 503 if missing else 200
-        return Status(status="not ready" if missing else "ok", not_ready=missing)
+        status = "not ready" if missing else "ok"
+        return Status(status=status, not_ready=missing, rollout=await rollout())
 
     @routes.get("/", include_in_schema=False)
     async def page() -> Response:

@@ -7,27 +7,33 @@ import asyncio
 import math
 import os
 import re
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, Literal
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from fastapi import FastAPI
 from pydantic import ValidationError
 from ray import serve as ray_serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
+from starlette.middleware import Middleware
 
 from pipeline import log
 from pipeline.config_problems import field_of, reason_of
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RayrankError
 from serve.api import build
-from serve.config import KeysConfig, ModelConfig, ServeConfig
-from serve.keys import Keyring
+from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
+from serve.dialects import native
+from serve.front.connection import guard_connections
+from serve.front.edge import Edge
+from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
+from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _ATTEMPTS = 3
@@ -37,9 +43,6 @@ _METRICS_INTERVAL_S = 1.0
 """Ray's 10 seconds would have a queue grow for as long before it is seen."""
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
-
-_API = "api"
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 """Ray Serve's: requests reach the API through HAProxy, which hides their addresses."""
@@ -52,8 +55,21 @@ _MALLOC = {
 """The device's thread shall keep its memory between batches, as glibc's main thread does. Otherwise every
 layer maps and clears its activations anew: thousands of page faults, 5 % of the time of a CPU's batch."""
 
+_ROLLOUT_AGE_S = 5.0
+"""Anyone may ask /ready, and the controller shall not be busy with it."""
+
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
+
+
+def guard() -> list[Middleware]:
+    """What Ray Serve calls in each process that will hold connections, where its environment says so:
+
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard
+    """
+    log.configure()
+    guard_connections()
+    return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of)]
 
 
 class ScoringReplica:
@@ -122,6 +138,7 @@ class RemoteModel:
         self._handle = handle
 
     async def score(self, work: Work) -> Scores | Refused:
+        begin = time.monotonic()
         for _ in range(_ATTEMPTS):
             response = self._handle.score.remote(work)
             try:
@@ -133,6 +150,8 @@ class RemoteModel:
                 return Refused("overloaded", str(error), 1.0)
             except RayActorError:
                 log.warning("replica died", retried=True)
+                left_s = None if work.timeout_s is None else work.timeout_s - (time.monotonic() - begin)
+                work = replace(work, accepted=True, timeout_s=left_s)
             else:
                 return outcome
         return Refused("unavailable", "replicas died while they worked on it", 1.0)
@@ -154,12 +173,55 @@ class HttpApi:
         self._config = config
         self._models = {name: RemoteModel(handle) for name, handle in models.items()}
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return build(self._config, self._models, ApiMetrics())
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        await until_readable(self._config.api.keys)
+        return build(self._config, self._models, ApiMetrics(), Rollout().problem)
+
+
+class Rollout:
+    """Whether the config that was deployed last is what serves."""
+
+    def __init__(self) -> None:
+        self._application = ray_serve.get_replica_context().app_name
+        self._problem = ""
+        self._asked_at = -math.inf
+
+    async def problem(self) -> str:
+        """Why it is not; empty where it is, or may be soon."""
+        if time.monotonic() - self._asked_at > _ROLLOUT_AGE_S:
+            self._asked_at = time.monotonic()
+            try:
+                self._problem = await asyncio.to_thread(self._ask)
+            except (RayError, TimeoutError) as error:  # no news of the rollout
+                log.warning("Serve's controller does not answer", error=type(error).__name__)
+        return self._problem
+
+    def _ask(self) -> str:
+        application = ray_serve.status().applications.get(self._application)
+        if application is None or application.status not in _FAILED:
+            return ""
+        return reason_told([application.message, *(one.message for one in application.deployments.values())])
+
+
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
+
+
+def reason_told(messages: Iterable[str]) -> str:
+    """Of Serve's messages the error of ours that they hold, without the stack; else their first line."""
+    messages = [message for message in messages if message]
+    reasons = [reason for message in messages for reason in _OUR_ERROR.findall(message)]
+    return (
+        str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
+    )
 
 
 def build_app(arguments: dict[str, Any]) -> Application:
-    """What `import_path: serve.app:build_app` calls with the config's `args`. Raises ConfigError."""
+    """What `import_path: serve.app:build_app` calls with the config's `args`. Raises ConfigError.
+
+    While it runs, and where it raises, the version before serves. Later Serve takes old replicas away before
+    it knows whether new ones start, so all that can be checked without weights is checked here.
+    """
     try:
         config = ServeConfig.model_validate(arguments)
     except ValidationError as error:
@@ -172,29 +234,21 @@ def build_app(arguments: dict[str, Any]) -> Application:
             f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
             " or set anyone"
         )
-    _check_keys(config.api.keys)
+    if config.api.keys != "none":
+        Keyring(config.api.keys)
+    for name, model in config.models.items():
+        _check_model(name, model)
     models = {name: _model(name, model) for name, model in config.models.items()}
     api = ray_serve.deployment(
-        name=_API,
+        name=API_DEPLOYMENT,
         num_replicas=config.api.replicas,
         ray_actor_options={"num_cpus": config.api.num_cpus},
+        max_surge_percent=100,  # an old API answers until a new one does
         max_ongoing_requests=_ONGOING_REQUESTS,
         logging_config=_LOGGING,
         graceful_shutdown_timeout_s=config.api.timeout_s,
     )
     return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
-
-
-def deployment_name(model: str) -> str:
-    """The deployment of a model: of the same name where that is plain, else of one made of it.
-
-    Serve puts the name into those of actors and log files, parts it at #, and makes it a label of its own
-    metrics, which is ASCII.
-    """
-    if _PLAIN_NAME.fullmatch(model) and model != _API:
-        return model
-    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", model)[:64]
-    return f"{plain}-{sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _model(name: str, config: ModelConfig) -> Application:
@@ -224,18 +278,21 @@ def _model(name: str, config: ModelConfig) -> Application:
         max_ongoing_requests=_ONGOING_REQUESTS,
         logging_config=_LOGGING,
         health_check_period_s=5,
+        max_surge_percent=replicas.max_surge_percent,
         graceful_shutdown_timeout_s=60,
     )
     return _bound(deployment(ScoringReplica), name, config)
 
 
-def _check_keys(keys: KeysConfig | Literal["none"]) -> None:
-    """Raises ConfigError for malformed keys where they can be seen from here.
+def _check_model(name: str, config: ModelConfig) -> None:
+    """Raises ConfigError."""
+    # Here and not above: it brings torch.
+    from serve.replica import check  # noqa: PLC0415
 
-    The API's processes read them, maybe on another machine. What they refuse Serve would try again and again.
-    """
-    if keys != "none" and ((keys.env or "") in os.environ or Path(keys.file or "").is_file()):
-        Keyring(keys)
+    try:
+        check(config.placed_scorer)
+    except RayrankError as error:
+        raise ConfigError(f"args.models.{name}.scorer: {error}") from error
 
 
 def _bound(deployment: Deployment, *arguments: Any) -> Application:

@@ -133,9 +133,12 @@ class Batcher:
         return max(0.0, self._on_device - read)
 
     @contextmanager
-    def announce(self, tokens: int) -> Iterator[None]:
-        """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError."""
-        if self.wait_s > self._max_wait_s:
+    def announce(self, tokens: int, accepted: bool = False) -> Iterator[None]:
+        """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError.
+
+        accepted: they were let in before, and are not refused.
+        """
+        if self.wait_s > self._max_wait_s and not accepted:
             raise OverloadedError(self.wait_s, self._max_wait_s)
         ahead = min(tokens, self._chunk_tokens)
         self._announced += tokens

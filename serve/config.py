@@ -1,5 +1,7 @@
 """The application as `serve deploy` gets it: the `args` of configs/serve/rerank.yaml."""
 
+import re
+from hashlib import sha256
 from typing import Literal, Self
 
 from pydantic import (
@@ -15,6 +17,9 @@ from pydantic import (
 from pipeline.placement import Placement
 from pipeline.scoring import ScorerConfig
 
+API_DEPLOYMENT = "api"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -29,6 +34,11 @@ class ReplicasConfig(Placement):
     """Replicas come and go so that the tokens waiting at each are what it scores in this time."""
     upscale_delay_s: float = Field(default=5, ge=0)
     downscale_delay_s: float = Field(default=300, ge=0)
+    max_surge_percent: int = Field(default=0, ge=0, le=100)
+    """Of a rolling update: so many new replicas load before old ones go, on devices that must be free.
+
+    0: old ones go first. Of one replica, requests wait while the new one loads.
+    """
 
 
 class ModelConfig(_Strict):
@@ -64,7 +74,10 @@ class KeysConfig(_Strict):
 
 
 class RateLimits(_Strict):
-    """Of one key, at each replica of the API for itself: with n of them up to n times as much. Null: none."""
+    """Of one key, over any minute, at each replica of the API for itself: n of them, n times as much.
+
+    Null: none. A request of more pairs than a minute's is refused with 413.
+    """
 
     requests_per_minute: PositiveInt | None = None
     pairs_per_minute: PositiveInt | None = None
@@ -84,8 +97,12 @@ class ApiConfig(_Strict):
     num_cpus: float = Field(default=0, ge=0)
     max_passages: PositiveInt = 1000
     max_body_bytes: PositiveInt = 8_000_000
+    max_requests: PositiveInt = 2000
+    """At once, those included of which the body is still on its way. More get 429."""
+    max_buffered_bytes: PositiveInt = 256_000_000
+    """The bodies of all these requests together. One for which there is no room gets 429."""
     timeout_s: PositiveFloat = 60
-    """Of a request whose X-Request-Timeout-Seconds asks for no less."""
+    """Of a request whose X-Request-Timeout-Seconds asks for no less, from its head to its answer."""
     cors_origins: tuple[str, ...] = Field(default=(), strict=False)
     """Pages of these origins may call the API from a browser. None by default."""
     log_texts: bool = False
@@ -111,3 +128,15 @@ class ServeConfig(_Strict):
             if name in ("", "default"):
                 raise ValueError(f"{name!r} can't be a model's name: requests mean the first model by it")
         return models
+
+
+def deployment_name(model: str) -> str:
+    """The deployment of a model: of the same name where that is plain, else of one made of it.
+
+    Serve puts the name into those of actors and log files, parts it at #, and makes it a label of its own
+    metrics, which is ASCII.
+    """
+    if _PLAIN_NAME.fullmatch(model) and model != API_DEPLOYMENT:
+        return model
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", model)[:64]
+    return f"{plain}-{sha256(model.encode()).hexdigest()[:8]}"

@@ -1,6 +1,7 @@
 """Reading the body of a request: JSON, of bounded size, with nothing that JSON does not have."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from email.message import Message
 from typing import Any
 
@@ -8,7 +9,59 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+from serve.config import ApiConfig
 from serve.problems import Problem
+
+
+class Room:
+    """What the requests of all clients together hold of this process: no number of them fills its memory."""
+
+    def __init__(self, config: ApiConfig) -> None:
+        self._config = config
+        self._requests = self._bytes = 0
+
+    @contextmanager
+    def request(self) -> Iterator["Body"]:
+        """For as long as a request is here. Raises Problem where there are too many."""
+        if self._requests >= self._config.max_requests:
+            raise Problem("overloaded", "too many requests at once", retry_after_s=1)
+        self._requests += 1
+        body = Body(self._config.max_body_bytes, self._take)
+        try:
+            yield body
+        finally:
+            self._requests -= 1
+            self._bytes -= body.size
+
+    def _take(self, size: int) -> None:
+        if self._bytes + size > self._config.max_buffered_bytes:
+            raise Problem("overloaded", "the bodies of all requests are too large together", retry_after_s=1)
+        self._bytes += size
+
+
+class Body:
+    """How much of a request's body is here."""
+
+    def __init__(self, max_bytes: int, take: Callable[[int], None]) -> None:
+        self.size = 0
+        self._max_bytes = max_bytes
+        self._take = take
+
+    def expect(self, declared: str) -> None:
+        """declared: Content-Length. Raises Problem."""
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise self._too_large
+
+    def add(self, size: int) -> None:
+        """Raises Problem."""
+        if self.size + size > self._max_bytes:
+            raise self._too_large
+        self._take(size)
+        self.size += size
+
+    @property
+    def _too_large(self) -> Problem:
+        return Problem("body_size", f"the body is larger than {self._max_bytes} bytes")
 
 
 class JsonRequest(Request):
@@ -17,7 +70,7 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             _check_media_type(self.headers.get("content-type"))
-            self._body = await self._read(self.app.state.max_body_bytes)
+            self._body = await self._read(self.state.body)
             if not self._body:
                 raise Problem("json", "EOF while parsing a value at line 1 column 0")
         return self._body
@@ -28,16 +81,11 @@ class JsonRequest(Request):
         except ValueError as error:
             raise Problem("json", str(error)) from error
 
-    async def _read(self, max_bytes: int) -> bytes:
-        declared = self.headers.get("content-length", "")
-        too_large = Problem("body_size", f"the body is larger than {max_bytes} bytes")
-        if declared.isdecimal() and int(declared) > max_bytes:
-            raise too_large
-        chunks, size = [], 0
+    async def _read(self, body: Body) -> bytes:
+        body.expect(self.headers.get("content-length", ""))
+        chunks = []
         async for chunk in self.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                raise too_large
+            body.add(len(chunk))
             chunks.append(chunk)
         return b"".join(chunks)
 

@@ -1,18 +1,25 @@
 """API keys: who asks, and how much they may."""
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+from pipeline import log
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig, RateLimits
-from serve.problems import Problem
+from serve.problems import Problem, TooManyPassages
 
 _SHORTEST = 16
+_MINUTE_S = 60.0
+_SLICE_S = 0.05
+_AGAIN_S = 5.0
 ANONYMOUS = "anonymous"
 
 
@@ -20,9 +27,9 @@ class Keyring:
     """The keys of a KeysConfig, by name."""
 
     def __init__(self, config: KeysConfig) -> None:
-        """Raises ConfigError where there are none, or one is malformed."""
+        """Raises ConfigError where there are none or one is malformed, and where they can't be read."""
         self._config = config
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, bytes] = {}
         self._read()
 
@@ -68,7 +75,12 @@ class Keyring:
     def _text(self) -> tuple[str, str]:
         if self._config.file is None:
             name = self._config.env or ""
-            return f"api.keys.env {name}", os.environ.get(name, "")
+            if name not in os.environ:
+                raise ConfigError(
+                    f"api.keys.env {name}: is not set here. Set it where Ray starts, on each machine, or in"
+                    f" the application's runtime_env: {{env_vars: {{{name}: ...}}}}"
+                )
+            return f"api.keys.env {name}", os.environ[name]
         path = Path(self._config.file)
         self._seen = _identity(path)
         try:
@@ -79,25 +91,52 @@ class Keyring:
             raise ConfigError(f"api.keys.file {path}: is no text in UTF-8") from error
 
 
-class Bucket:
-    """So many a minute: as many at once, and more as time goes by."""
+async def until_readable(config: KeysConfig | Literal["none"]) -> None:
+    """Wait for a file of keys that this machine lacks, while another version of the API serves.
+
+    Raises ConfigError for a variable. An API that ended for a file would be given up after some tries, and
+    the same config, deployed again when the file is mended, would change nothing.
+    """
+    while config != "none":
+        try:
+            Keyring(config)
+        except ConfigError as error:
+            if config.file is None:
+                raise
+            log.warning("waits for its API keys", reason=str(error))
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            return
+
+
+class Window:
+    """So many in any minute, wherever that begins."""
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = per_minute
+        self.per_minute = per_minute
         self._now = now
-        self._left = float(per_minute)
-        self._at = now()
+        self._taken: deque[tuple[float, int]] = deque()
+        """How many in each twentieth of a second, and when that ends: no more entries, however many ask."""
+        self._total = 0
 
     def wait_s(self, amount: int) -> float:
-        """How long until `amount` may be taken, 0 for now; more than a minute's waits for a whole one."""
+        """How long until `amount`, which is no more than a minute's, may be taken; 0 for now."""
         now = self._now()
-        self._left = min(self._per_minute, self._left + (now - self._at) * self._per_minute / 60)
-        self._at = now
-        missing = min(amount, self._per_minute) - self._left
-        return max(0.0, missing * 60 / self._per_minute)
+        while self._taken and self._taken[0][0] + _MINUTE_S <= now:
+            self._total -= self._taken.popleft()[1]
+        excess, wait_s = self._total + amount - self.per_minute, 0.0
+        for end, taken in self._taken:
+            if excess <= 0:
+                break
+            excess -= taken
+            wait_s = end + _MINUTE_S - now
+        return wait_s
 
     def take(self, amount: int) -> None:
-        self._left -= amount
+        end = (self._now() // _SLICE_S + 1) * _SLICE_S
+        before = self._taken.pop()[1] if self._taken and self._taken[-1][0] == end else 0
+        self._taken.append((end, before + amount))
+        self._total += amount
 
 
 class Gate:
@@ -107,7 +146,7 @@ class Gate:
         """Raises ConfigError for keys that can't be read."""
         self._config = config
         self._keyring = None if config.keys == "none" else Keyring(config.keys)
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._windows: dict[tuple[str, str], Window] = {}
 
     def admit(self, authorization: str | None, client: str | None) -> str:
         """The name of who asks. Raises Problem."""
@@ -130,20 +169,23 @@ class Gate:
         """Raises Problem where the key has had its share of this minute."""
         limits = self._config.limits_of.get(name, self._config.limits)
         wanted = [
-            (self._bucket(name, kind, limits), amount)
+            (self._window(name, kind, limits), amount)
             for kind, amount in (("requests_per_minute", 1), ("pairs_per_minute", pairs))
             if getattr(limits, kind) is not None
         ]
-        wait_s = max((bucket.wait_s(amount) for bucket, amount in wanted), default=0.0)
+        for window, amount in wanted:
+            if amount > window.per_minute:
+                raise TooManyPassages(amount, window.per_minute)
+        wait_s = max((window.wait_s(amount) for window, amount in wanted), default=0.0)
         if wait_s > 0:
             raise Problem("rate_limit", "this API key has had its share of the minute", retry_after_s=wait_s)
-        for bucket, amount in wanted:
-            bucket.take(amount)
+        for window, amount in wanted:
+            window.take(amount)
 
-    def _bucket(self, name: str, kind: str, limits: RateLimits) -> Bucket:
-        if (name, kind) not in self._buckets:
-            self._buckets[name, kind] = Bucket(getattr(limits, kind))
-        return self._buckets[name, kind]
+    def _window(self, name: str, kind: str, limits: RateLimits) -> Window:
+        if (name, kind) not in self._windows:
+            self._windows[name, kind] = Window(getattr(limits, kind))
+        return self._windows[name, kind]
 
 
 def _digest(key: str) -> bytes:
@@ -151,12 +193,13 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Its size, too: a file that was read half written may end with the time that it had then."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def _is_loopback(client: str | None) -> bool:

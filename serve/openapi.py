@@ -51,7 +51,15 @@ def _one_of(schema: dict[str, Any]) -> None:
         schema["oneOf"] = schema.pop("anyOf")
 
 
-WITHOUT_BODY: tuple[Kind, ...] = ("no_key", "unauthorized", "forbidden", "internal")
+WITHOUT_BODY: tuple[Kind, ...] = (
+    "no_key",
+    "unauthorized",
+    "forbidden",
+    "invalid",
+    "overloaded",
+    "timeout",
+    "internal",
+)
 """What can be wrong with a request that only reads."""
 
 

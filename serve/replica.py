@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,15 @@ class _Encoded(NamedTuple):
     get scores that differ in the last bit."""
     places: IndexArray
     """(pairs,): of each pair its place in `distinct`."""
+
+
+def check(config: ScorerConfig) -> None:
+    """Raises ConfigError or ModelError where model and options don't fit, as far as it shows without weights.
+
+    A hub's checkpoint is for the replicas to download: of it nothing is checked here.
+    """
+    if config.model.startswith((".", "/", "~", "package:")) or Path(config.model).is_dir():
+        _ = Scorer(config.model_copy(update={"normalize": False})).encoder
 
 
 class Replica:
@@ -69,7 +79,7 @@ class Replica:
             return Refused("timeout", "the queue is longer than the request may wait")
         characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
         try:
-            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN):
+            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN, work.accepted):
                 begin = time.perf_counter()
                 encoded = await asyncio.get_running_loop().run_in_executor(self._encoding, self._encode, work)
                 tokenization_s = time.perf_counter() - begin

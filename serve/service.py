@@ -8,7 +8,6 @@ from typing import Protocol
 from fastapi import Request
 
 from serve.config import ModelConfig, ServeConfig
-from serve.deadline import deadline_s
 from serve.dialect import Answer, Call
 from serve.keys import Gate
 from serve.problems import Problem, TooManyPassages
@@ -48,12 +47,8 @@ class Service:
         if self.config.api.log_texts:
             state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
         self._gate.count(state.key, pairs)
-        timeout_s = deadline_s(request.headers, self.config.api.timeout_s)
-        try:
-            async with asyncio.timeout(timeout_s):
-                outcome = await self._models[name].score(replace(call.work, timeout_s=timeout_s))
-        except TimeoutError as error:
-            raise Problem("timeout", f"not done within the {timeout_s:.3g} s that it may take") from error
+        left_s = state.deadline - asyncio.get_running_loop().time()
+        outcome = await self._models[name].score(replace(call.work, timeout_s=left_s))
         if isinstance(outcome, Refused):
             raise Problem(outcome.kind, outcome.message, retry_after_s=outcome.retry_after_s)
         state.report.scores = outcome

@@ -22,6 +22,8 @@ class Work:
     """Of those that the model is served with. Null: the last one named there."""
     timeout_s: float | None = None
     """Seconds after which nobody waits for it."""
+    accepted: bool = False
+    """A replica that died had it already: another must not refuse it for what waits there."""
     spans: bool = False
     """Tell which characters of the passages that were cut the model read."""
 

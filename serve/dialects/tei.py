@@ -38,6 +38,7 @@ _ERROR_TYPES: dict[Kind, str] = {
     "rate_limit": "Overloaded",
     "unavailable": "Unhealthy",
     "timeout": "Backend",
+    "late_body": "Validation",
     "forbidden": "Validation",
 }
 

@@ -22,6 +22,7 @@ _STATUS: dict[Kind, int] = {
     "forbidden": 403,
     "unknown_model": 404,
     "timeout": 408,
+    "late_body": 408,
     "too_many": 413,
     "body_size": 413,
     "overloaded": 429,

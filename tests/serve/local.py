@@ -11,8 +11,12 @@ import uvicorn
 
 from serve.api import build
 from serve.config import ServeConfig
+from serve.dialects import native
 from serve.front import RequestReport
+from serve.front.connection import Connection
+from serve.front.edge import Edge
 from serve.replica import Replica
+from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
 
@@ -51,8 +55,20 @@ class LocalServer:
             for name, model in config.models.items()
         }
         self.reports = Reports()
-        app = build(config, self.models, self.reports)
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        self.rollout = ""
+        app = build(config, self.models, self.reports, self._rollout)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                Edge(app, Routes(elsewhere=native).dialect_of),
+                http=Connection,
+                host="127.0.0.1",
+                port=0,
+                log_level="critical",  # of requests that are none
+            )
+        )
+
+    async def _rollout(self) -> str:
+        return self.rollout
 
     async def serve(self) -> None:
         for model in self.models.values():

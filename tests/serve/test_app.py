@@ -13,10 +13,12 @@ from typing import Any
 import httpx2
 import pytest
 from ray import serve as ray_serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 from pipeline.errors import ConfigError
-from serve.app import ScoringReplica, build_app, deployment_name
-from serve.config import ModelConfig, ReplicasConfig
+from serve.app import ScoringReplica, build_app, reason_told
+from serve.config import ModelConfig, ReplicasConfig, deployment_name
 from tests.conftest import TINY
 from tests.own_ray import descendants, free_port, own_ray
 
@@ -105,7 +107,9 @@ async def more_answers(answers: list[Any], count: int = 20) -> None:
 
 
 @asynccontextmanager
-async def load(url: str, body: dict[str, Any]) -> AsyncIterator[list[tuple[int, str]]]:
+async def load(
+    url: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> AsyncIterator[list[tuple[int, str]]]:
     """Four clients that ask again and again; the answers' status and body."""
     answers: list[tuple[int, str]] = []
     going = True
@@ -115,7 +119,7 @@ async def load(url: str, body: dict[str, Any]) -> AsyncIterator[list[tuple[int, 
             answer = await client.post("/rerank", json=body)
             answers.append((answer.status_code, answer.text))
 
-    async with httpx2.AsyncClient(base_url=url, timeout=180) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=180, headers=headers) as client:
         tasks = [asyncio.create_task(ask(client)) for _ in range(4)]
         try:
             yield answers
@@ -148,7 +152,7 @@ def test_a_model_of_any_name_has_a_deployment_that_serve_can_name() -> None:
             build_app({"models": {name: fields}, "api": {"keys": "none"}})
 
 
-def test_malformed_keys_are_refused_before_serve_would_try_them_again_and_again(
+def test_keys_that_cant_be_had_are_refused_before_what_serves_is_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").write_text("équipe:short")
@@ -156,7 +160,34 @@ def test_malformed_keys_are_refused_before_serve_would_try_them_again_and_again(
     for keys in ({"file": f"{tmp_path}/keys"}, {"env": "MY_KEYS"}):
         with pytest.raises(ConfigError, match=r"entry 1 is no `name:key`"):
             build_app(arguments() | {"api": {"keys": keys}})
-    build_app(arguments() | {"api": {"keys": {"env": "OF_THE_APIS_MACHINE"}}})
+    for keys, message in (
+        ({"file": f"{tmp_path}/none"}, r"api.keys.file .*/none: No such file"),
+        ({"env": "NOT_SET"}, r"api.keys.env NOT_SET: is not set here"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_app(arguments() | {"api": {"keys": keys}})
+
+
+def test_models_that_cant_be_had_are_refused_before_what_serves_is_touched(tmp_path: Path) -> None:
+    for scorer, message in (
+        ({"model": f"{tmp_path}/gone"}, r"args.models.tiny.scorer: .*/gone: no such directory"),
+        ({"model": "package:no_such_package/model"}, r"args.models.tiny.scorer: .* no Python package"),
+        ({"model": TINY, "cutoff_layers": [2]}, r"args.models.tiny.scorer: cutoff_layers"),
+        ({"model": TINY, "max_length": 100_000}, r"args.models.tiny.scorer: max_length 100000"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_app({"models": {"tiny": {"scorer": scorer}}, "api": {"keys": "none"}})
+    build_app({"models": {"hub": {"scorer": {"model": "an/id-of-a-hub"}}}, "api": {"keys": "none"}})
+
+
+def test_what_is_told_of_a_failed_rollout_is_the_error_without_its_stack() -> None:
+    stack = "Traceback:\n  File x\npipeline.errors.ModelError: /models/v3: no such directory\n"
+    assert (
+        reason_told(["Failed to update the deployments ['tiny'].", "", stack])
+        == "/models/v3: no such directory"
+    )
+    assert reason_told(["Failed to update\nTraceback: secrets", ""]) == "Failed to update"
+    assert reason_told(["", ""]) == "no reason is known"
 
 
 def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +290,7 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
     deploy(min=0, max=2, target_wait_s=0.2, upscale_delay_s=0, downscale_delay_s=2)
     with httpx2.Client(base_url=url, timeout=180) as client:
         assert client.post("/rerank", json=BODY).status_code == 200
-        assert client.get("/ready").json() == {"status": "ok", "not_ready": []}
+        assert client.get("/ready").json() == {"status": "ok", "not_ready": [], "rollout": ""}
 
         async def press() -> list[tuple[int, str]]:
             async with load(url, LARGE | {"texts": LARGE["texts"][:50]}) as answers:
@@ -270,3 +301,48 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
         wait_for(lambda: running() == 0)
         assert client.get("/health").status_code == 200
         assert client.post("/rerank", json=BODY).status_code == 200
+
+
+def declare(args: dict[str, Any]) -> None:
+    """What `serve deploy` does with a file of these `args`."""
+    application = {"name": "rerank", "route_prefix": "/", "import_path": "serve.app:build_app", "args": args}
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+
+
+def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_request(
+    url: str, tmp_path: Path
+) -> None:
+    ray_serve.delete("rerank")
+    file = tmp_path / "keys"
+    file.write_text("search:a-key-of-16-characters")
+    right = arguments(max_surge_percent=100)
+    right["api"] = {"keys": {"file": str(file)}, "num_cpus": 0}
+    declare(right)
+    with httpx2.Client(base_url=url, timeout=180) as client:
+        wait_for(lambda: client.get("/ready").status_code == 200, 180)
+
+        def told(text: str) -> bool:
+            return text in client.get("/ready").json()["rollout"]
+
+        async def rollouts() -> list[tuple[int, str]]:
+            key = {"Authorization": "Bearer a-key-of-16-characters"}
+            async with load(url, BODY, key) as answers:
+                declare(right | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
+                await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"), 180)
+                gone = {"scorer": {"model": f"{tmp_path}/gone"}}
+                declare(right | {"models": {"tiny": gone}})
+                await asyncio.to_thread(wait_for, lambda: told("gone: no such directory"), 180)
+                before = {*descendants("ray::ServeReplica:rerank")}
+                declare(right | {"api": right["api"] | {"timeout_s": 59}})
+                await asyncio.to_thread(
+                    wait_for, lambda: not before & {*descendants("ray::ServeReplica:rerank")}, 180
+                )
+                await more_answers(answers)
+            return answers
+
+        answers = asyncio.run(rollouts())
+        assert client.get("/ready").json() == {"status": "ok", "not_ready": [], "rollout": ""}
+    assert len(answers) > 50
+    assert {status for status, _ in answers} == {200}

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig
-from serve.keys import Bucket, Gate, Keyring
+from serve.keys import Gate, Keyring, Window
 from serve.problems import Problem
 from tests.conftest import TINY
 from tests.serve.local import eventually, serving
@@ -39,6 +39,11 @@ def test_malformed_keys_are_named_and_not_shown(
     with pytest.raises(ConfigError, match=message) as caught:
         Keyring(KeysConfig(env="KEYS"))
     assert SEARCH not in str(caught.value)
+
+
+def test_a_variable_that_is_not_set_is_named_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"api.keys.env NOWHERE_SET: is not set here. .* runtime_env"):
+        Keyring(KeysConfig(env="NOWHERE_SET"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -73,18 +78,41 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path:
     assert keyring.name_of(BATCH) == "batch"
 
 
-def test_a_bucket_fills_again_with_time() -> None:
+def test_no_minute_has_more_than_a_minutes_share() -> None:
     clock = [0.0]
-    bucket = Bucket(60, lambda: clock[0])
-    assert bucket.wait_s(60) == 0
-    bucket.take(60)
-    assert bucket.wait_s(3) == pytest.approx(3)
-    clock[0] = 2.0
-    assert bucket.wait_s(3) == pytest.approx(1)
-    clock[0] = 1000.0
-    assert bucket.wait_s(100) == 0  # more than a minute's share: when a whole one is there
-    bucket.take(100)
-    assert bucket.wait_s(60) == pytest.approx(100)
+    window = Window(60, lambda: clock[0])
+    allowed: list[float] = []
+    while clock[0] < 200:
+        if not window.wait_s(1):
+            window.take(1)
+            allowed.append(clock[0])
+        clock[0] += 0.125
+    most = max(sum(begin <= at < begin + 60 for at in allowed) for begin in allowed)
+    assert most == 60
+    assert len(allowed) >= 60 * 4 - 30  # and in the long run as much as it says
+
+
+def test_it_tells_when_there_is_room_again() -> None:
+    clock = [1000.0]
+    window = Window(60, lambda: clock[0])
+    window.take(50)
+    clock[0] = 1010.0
+    window.take(10)
+    assert window.wait_s(1) == pytest.approx(50, abs=0.1)
+    assert window.wait_s(50) == pytest.approx(50, abs=0.1)
+    assert window.wait_s(51) == pytest.approx(60, abs=0.1)
+    clock[0] += window.wait_s(51)
+    assert window.wait_s(60) == 0
+
+
+def test_a_window_stays_small_however_many_ask() -> None:
+    clock = [0.0]
+    window = Window(10**9, lambda: clock[0])
+    for _ in range(20_000):
+        window.take(1)
+        clock[0] += 0.001
+    assert len(window._taken) <= 401
+    assert window.wait_s(10**9 - 20_000) == 0
 
 
 def test_without_keys_only_this_machine_is_served_unless_the_config_says_so() -> None:
@@ -100,6 +128,7 @@ def test_without_keys_only_this_machine_is_served_unless_the_config_says_so() ->
 def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYS", f"search:{SEARCH},batch:{BATCH}")
     limits = {"batch": {"requests_per_minute": 2}, "search": {"pairs_per_minute": 3}}
+    long = {"query": "q", "texts": ["a"] * 4}
     with (
         serving({"tiny": {"model": TINY}}, keys={"env": "KEYS"}, limits_of=limits) as server,
         httpx2.Client(base_url=server.url) as client,
@@ -125,7 +154,8 @@ def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
         refused = client.post("/rerank", json=BODY, headers={"Authorization": f"bearer {SEARCH}"})
         since_s = time.monotonic() - begin
         assert refused.status_code == 429  # four pairs of three a minute
-        assert 20 - since_s <= int(refused.headers["Retry-After"]) <= 20
+        assert 60 - since_s <= int(refused.headers["Retry-After"]) <= 61
+        assert client.post("/rerank", json=long, headers=bearer(SEARCH)).status_code == 413
         statuses = [client.post("/rerank", json=BODY, headers=bearer(BATCH)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert {report.key for report in server.reports.seen} == {"", "search", "batch"}

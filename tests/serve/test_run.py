@@ -1,5 +1,6 @@
 """`serve run configs/serve/rerank.yaml`, as a user starts it."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,12 +17,14 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import httpx2
+import psutil
 import pytest
 import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import TINY
 from tests.own_ray import environment, folder_of_its_own, free_port
+from tests.serve.fuzz import fire, shots
 
 pytestmark = pytest.mark.ray
 
@@ -83,12 +87,14 @@ def serve_run(haproxy: bool) -> Iterator[Running]:
         }
         arguments = config["applications"][0]["args"]
         arguments["models"]["minilm"]["scorer"] = {"model": TINY}
-        arguments["api"]["anyone"] = haproxy
+        arguments["api"] |= {"anyone": haproxy, "timeout_s": 20}
         file = folder / "rerank.yaml"
         file.write_text(yaml.safe_dump(config))
         variables = environment(folder) | {
             "RAY_SERVE_ENABLE_HA_PROXY": str(int(haproxy)),
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(haproxy)),
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "10",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.app:guard",
             "RAY_metrics_report_interval_ms": "1000",
             "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
             "OTEL_EXPORTER_OTLP_ENDPOINT": traces,
@@ -169,6 +175,44 @@ def test_a_trace_follows_a_request_through_its_processes(running: Running) -> No
     wanted = {"POST /rerank", "route_to_replica minilm score", "replica_handle_request minilm score"}
     eventually(lambda: wanted <= {span.name for span in running.spans if span.trace_id.hex() == TRACE_ID})
     assert str(BODY["query"]) not in str(running.spans)
+
+
+def test_bytes_beyond_ascii_in_headers_are_served(running: Running) -> None:
+    for path, body in (("/rerank", BODY), ("/rank", {"query": "q", "passages": ["a"]})):
+        answer = httpx2.post(f"{running.url}{path}", json=body, headers=[(b"X-Request-ID", b"\xff\xe9 id")])
+        assert (answer.status_code, answer.headers["x-request-id"]) == (200, "%FF%E9 id")
+
+
+def test_an_offer_to_upgrade_is_passed_over(running: Running) -> None:
+    for protocol in ("h2c", "websocket"):
+        offer = {"Connection": "Upgrade", "Upgrade": protocol}
+        answer = httpx2.post(f"{running.url}/rerank", json=BODY, headers=offer, timeout=10)
+        assert (answer.status_code, len(answer.json())) == (200, 2)
+
+
+def test_nothing_that_is_sent_breaks_it_or_holds_a_connection(running: Running) -> None:
+    address = httpx2.URL(running.url)
+    outcome = asyncio.run(fire(address.host, address.port or 0, shots(2, 200), at_once=50, patience_s=40))
+    assert outcome.wrong == []
+    assert outcome.statuses["valid", 200] > 2
+    assert outcome.statuses["stopped body", 408] > 2
+
+
+def test_an_api_that_dies_is_a_503_in_the_dialects_words(both: dict[str, Running]) -> None:
+    running = both["proxy"]  # HAProxy says 500 in its own words
+    texts = [f"{number} " + "a" * 2000 for number in range(900)]
+    [api] = [
+        process
+        for process in psutil.Process(running.process.pid).children(recursive=True)
+        if (process.cmdline() or [""])[0].startswith("ray::ServeReplica:rerank:api")
+    ]
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(httpx2.post, f"{running.url}/rerank", json=BODY | {"texts": texts}, timeout=60)
+        time.sleep(2)
+        api.kill()
+        answer = asked.result()
+    assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
+    eventually(lambda: httpx2.post(f"{running.url}/rerank", json=BODY, timeout=70).status_code == 200)
 
 
 def test_an_interrupt_ends_it_gracefully(running: Running) -> None:

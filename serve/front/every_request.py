@@ -1,10 +1,12 @@
-"""What every request passes: its id and its key, and afterwards the log and the metrics."""
+"""What every request passes: its id, its key and its deadline, and afterwards the log and the metrics."""
 
+import asyncio
 import math
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,13 +16,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import log
+from serve.config import ApiConfig
+from serve.deadline import deadline_s
 from serve.dialect import Dialect
+from serve.json_request import Room
 from serve.keys import Gate
 from serve.problems import Problem
 from serve.work import Scores
 
 _PUBLIC = {"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"}
 _STATIC = "/static-offline-docs/"
+_LINGER_S = 0.5
+_TOO_LATE = ("timeout", "late_body")
 
 
 @dataclass
@@ -56,6 +63,7 @@ class Front:
     def __init__(
         self,
         app: ASGIApp,
+        config: ApiConfig,
         gate: Gate,
         observer: Observer,
         dialect_of: Callable[[str, Headers], Dialect],
@@ -63,6 +71,8 @@ class Front:
     ) -> None:
         """paths: of the API, as its document names them."""
         self._app = app
+        self._timeout_s = config.timeout_s
+        self._room = Room(config)
         self._gate = gate
         self._observer = observer
         self._dialect_of = dialect_of
@@ -82,34 +92,56 @@ class Front:
         state["dialect"] = self._dialect_of(path, headers)
         state["report"] = report
 
+        rest = _Rest(receive, headers)
+
         async def send_with_timings(message: Message) -> None:
             if message["type"] == "http.response.start":
                 report.status = message["status"]
                 report.total_s = time.perf_counter() - begin
                 _add_timings(MutableHeaders(scope=message), report)
+                if not await rest.is_here(0 if report.problem in _TOO_LATE else _LINGER_S):
+                    MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
         try:
-            await self._admitted(scope, receive, send_with_timings, headers)
+            await self._admitted(scope, rest, send_with_timings, headers)
         except Exception as error:  # a bug of ours; the client learns no more than that
-            log.warning("request failed", id=state["request_id"], error=type(error).__name__)
-            log.warning("".join(traceback.format_tb(error.__traceback__)))
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            log.warning("request failed", id=state["request_id"], error=type(error).__name__, stack=stack)
             if not report.status:
                 problem = Problem("internal", "an error of this server; its log tells more")
                 await problem_response(scope, problem)(scope, receive, send_with_timings)
         finally:
             self._note(report, state)
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        public = scope["path"] in _PUBLIC or scope["path"].startswith(_STATIC)
+    async def _admitted(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
+        state = scope["state"]
+        if scope["path"] in _PUBLIC or scope["path"].startswith(_STATIC):
+            state["key"] = ""
+            await self._app(scope, rest.receive, send)
+            return
         try:
             client = (scope.get("client") or (None,))[0]
-            authorization = headers.get("authorization")
-            scope["state"]["key"] = "" if public else self._gate.admit(authorization, client)
+            state["key"] = self._gate.admit(headers.get("authorization"), client)
+            with self._room.request() as state["body"]:
+                await self._in_time(scope, rest, send, headers)
         except Problem as problem:
-            await problem_response(scope, problem)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            await problem_response(scope, problem)(scope, rest.receive, send)
+
+    async def _in_time(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
+        """The deadline holds for all of it: the rest of the body, the queue, the device. Raises Problem."""
+        timeout_s = deadline_s(headers, self._timeout_s)
+        scope["state"]["deadline"] = asyncio.get_running_loop().time() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                await self._app(scope, rest.receive, send)
+        except TimeoutError as error:
+            if not limit.expired() or scope["state"]["report"].status:
+                raise
+            if not await rest.is_here(0):
+                message = f"the body was not here within the {timeout_s:.3g} s that the request may take"
+                raise Problem("late_body", message) from error
+            raise Problem("timeout", f"not done within the {timeout_s:.3g} s that it may take") from error
 
     def _note(self, report: RequestReport, state: MutableMapping[str, Any]) -> None:
         """A client that left has status 499, as nginx logs it."""
@@ -130,11 +162,38 @@ class Front:
         log.info("request", **fields, total_ms=report.total_s * 1000, **(report.texts or {}))
 
 
+class _Rest:
+    """What is still to come of a request's body when the answer is known."""
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        self._is_here = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._is_here = not message.get("more_body")
+        return message
+
+    async def is_here(self, linger_s: float) -> bool:
+        """Whether all came. What comes within `linger_s` is dropped: a client that is closed upon while it
+        sends may not see the answer.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(linger_s):
+                while not self._is_here:
+                    await self.receive()
+        return self._is_here
+
+
 def problem_response(scope: Scope, problem: Problem) -> Response:
     """In the words of the dialect that the request speaks."""
     state = scope["state"]
     state["report"].problem = problem.kind
-    status, body = state["dialect"].error(problem, state["request_id"])
+    return response_to(problem, state["dialect"], state["request_id"])
+
+
+def response_to(problem: Problem, dialect: Dialect, request_id: str) -> Response:
+    status, body = dialect.error(problem, request_id)
     headers = {}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))

@@ -1,17 +1,29 @@
 """What every request passes: ids, the log, timings, and what is told of errors."""
 
+import asyncio
 import logging
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
 import pytest
 
+from serve.work import ModelInfo
 from tests.conftest import TINY
 from tests.serve.local import LocalServer, eventually, serving
 
 SECRET = "the secret of the user"
 BODY = {"query": SECRET, "texts": [SECRET, "hi"]}
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[LocalServer]:
+    """Two seconds for a request, and room for four."""
+    with serving({"tiny": {"model": TINY}}, timeout_s=2, max_body_bytes=2000, max_requests=4) as made:
+        yield made
 
 
 @pytest.fixture
@@ -129,3 +141,78 @@ def test_the_deadline_header_must_be_a_positive_number(client: httpx2.Client) ->
         )
         assert answer.status_code == 422
         assert "positive number of seconds" in answer.json()["error"]
+
+
+def sent(server: LocalServer, request: bytes, timeout_s: float = 10) -> tuple[bytes, float]:
+    """What comes back until the server closes the connection, and after how long that is."""
+    address = httpx2.URL(server.url)
+    begin = time.monotonic()
+    with socket.create_connection((address.host, address.port or 0), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    return answer, time.monotonic() - begin
+
+
+HEAD = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 1000\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"]
+)
+def test_a_body_that_stops_is_answered_at_the_deadline_and_the_connection_closed(
+    small: LocalServer, framing: bytes
+) -> None:
+    answer, took_s = sent(small, HEAD + framing)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in answer
+    assert b'"error_type":"Validation"' in answer
+    assert 2 <= took_s < 6
+    for path in (b"/v1/rerank", b"/v2/rerank", b"/score", b"/rank"):
+        late = HEAD.replace(b"/rerank", path) + b"X-Request-Timeout-Seconds: 0.1\r\n" + framing
+        assert sent(small, late)[0].startswith(b"HTTP/1.1 408 ")
+    asked_for_less, took_s = sent(small, HEAD + b"X-Request-Timeout-Seconds: 0.2\r\n" + framing)
+    assert asked_for_less.startswith(b"HTTP/1.1 408 ")
+    assert took_s < 2
+
+
+def test_an_answer_before_the_body_ends_the_connection_and_one_after_it_does_not(small: LocalServer) -> None:
+    early, _ = sent(small, HEAD.replace(b"/rerank", b"/nowhere") + b"Content-Length: 1000\r\n\r\n{")
+    assert early.startswith(b"HTTP/1.1 404 ")
+    assert b"connection: close" in early
+    with httpx2.Client(base_url=small.url) as client:
+        assert "connection" not in client.post("/nowhere", json=BODY).headers
+        assert "connection" not in client.post("/rerank", json=BODY).headers
+
+
+def test_more_requests_than_there_is_room_for_are_refused_at_once(small: LocalServer) -> None:
+    """`small` has room for four."""
+    address = httpx2.URL(small.url)
+    with ExitStack() as open_ones, httpx2.Client(base_url=small.url) as client:
+        held = [
+            open_ones.enter_context(socket.create_connection((address.host, address.port or 0), timeout=10))
+            for _ in range(4)
+        ]
+        for connection in held:
+            connection.sendall(HEAD + b"Content-Length: 900\r\n\r\n ")
+        eventually(lambda: client.post("/rerank", json=BODY).status_code == 429)
+        assert client.get("/health").status_code == 200
+        assert [connection.recv(12) for connection in held] == [b"HTTP/1.1 408"] * 4
+        assert client.post("/rerank", json=BODY).status_code == 200
+
+
+def test_a_reading_endpoint_has_a_deadline_too(small: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> ModelInfo:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(small.models["tiny"], "info", never)
+    assert httpx2.get(f"{small.url}/info", timeout=10).status_code == 408
+
+
+def test_ready_tells_of_a_rollout_that_failed(small: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "rollout", "/models/v3: no such directory")
+    answer = httpx2.get(f"{small.url}/ready")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "not_ready": [], "rollout": "/models/v3: no such directory"}

@@ -1,0 +1,75 @@
+"""Around Ray Serve's proxy: what it stumbles over is kept from it, and its refusals are put in words."""
+
+from collections.abc import Callable
+from string import printable
+from urllib.parse import quote_from_bytes
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline import log
+from serve.dialect import Dialect
+from serve.front.every_request import response_to
+from serve.problems import Kind, Problem
+
+_RAYS_ANSWERS: dict[int, tuple[Kind, str]] = {
+    408: ("timeout", "not done within the time that it may take"),
+    429: ("overloaded", "too many requests at once"),
+    503: ("unavailable", "no process of the API is there to answer"),
+}
+"""The proxy's, in plain text. No dialect answers these so."""
+_RAYS_PATHS = "/-/"
+
+
+class Edge:
+    """ASGI middleware of the processes that hold the connections. It knows no config: that is the API's."""
+
+    def __init__(self, app: ASGIApp, dialect_of: Callable[[str, Headers], Dialect]) -> None:
+        self._app = app
+        self._dialect_of = dialect_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_RAYS_PATHS):
+            await self._app(scope, receive, send)
+            return
+        # Ray decodes headers as UTF-8, and answers 500 where they are none.
+        scope["headers"] = [(name, _in_ascii(value)) for name, value in scope["headers"]]
+        answer = _Answer(send)
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception as error:  # whatever the proxy raises, the client shall have an answer
+            log.warning("Serve's proxy failed", error=type(error).__name__)
+        if not answer.begun:
+            kind, message = answer.rays or _RAYS_ANSWERS[503]
+            headers = Headers(scope=scope)
+            dialect = self._dialect_of(scope["path"], headers)
+            retry_after_s = None if kind == "timeout" else 1.0
+            problem = Problem(kind, message, retry_after_s=retry_after_s)
+            response = response_to(problem, dialect, headers.get("x-request-id", ""))
+            response.headers["connection"] = "close"
+            await response(scope, receive, send)
+
+
+class _Answer:
+    """What the proxy sends, but for its own refusals, which are kept back."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+        self.rays: tuple[Kind, str] | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            plain = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+            self.rays = _RAYS_ANSWERS.get(message["status"]) if plain else None
+            self.begun = self.rays is None
+        if self.begun:
+            await self._send(message)
+
+
+def _in_ascii(value: bytes) -> bytes:
+    """Bytes beyond printable ASCII as %XX."""
+    return quote_from_bytes(value, safe=_SAFE).encode()
+
+
+_SAFE = printable.split()[0] + " \t"

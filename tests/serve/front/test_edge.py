@@ -1,0 +1,73 @@
+"""Around a proxy that stumbles, as Ray Serve's does."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from serve.dialects import native
+from serve.front.edge import Edge
+from serve.routes import Routes
+
+
+class Proxy:
+    """Decodes headers as Ray's does, and then does `what`."""
+
+    def __init__(self, what: Response | Exception | None) -> None:
+        self.what = what
+        self.headers: dict[str, str] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if isinstance(self.what, Exception):
+            raise self.what
+        if self.what is not None:
+            await self.what(scope, receive, send)
+
+
+def asked(proxy: Proxy, path: str = "/rerank", headers: Any = None) -> httpx2.Response:
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(Edge(proxy, Routes(elsewhere=native).dialect_of))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post(path, headers=headers, json={"query": "q", "texts": ["a"]})
+
+    return asyncio.run(ask())
+
+
+def test_bytes_beyond_ascii_reach_it_as_percent_signs_and_digits() -> None:
+    proxy = Proxy(PlainTextResponse("fine"))
+    headers = [(b"x-request-id", b"\xff\xfe id%20\t"), (b"accept", "é".encode())]
+    assert asked(proxy, headers=headers).text == "fine"
+    assert proxy.headers["x-request-id"] == "%FF%FE id%20\t"
+    assert proxy.headers["accept"] == "%C3%A9"
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "kind"),
+    [
+        (None, 503, "Unhealthy"),
+        (RuntimeError("of Ray's"), 503, "Unhealthy"),
+        (PlainTextResponse("unavailable", 503), 503, "Unhealthy"),
+        (PlainTextResponse("Request 1 timed out after 65s.", 408), 408, "Backend"),
+        (PlainTextResponse("backpressure", 429), 429, "Overloaded"),
+    ],
+)
+def test_where_it_refuses_or_has_no_answer_the_dialect_has(
+    what: Response | Exception | None, status: int, kind: str
+) -> None:
+    answer = asked(Proxy(what), headers={"x-request-id": "mine"})
+    assert (answer.status_code, answer.json()["error_type"]) == (status, kind)
+    assert answer.headers["connection"] == "close"
+    assert asked(Proxy(what), "/rank", {"x-request-id": "mine"}).json()["request_id"] == "mine"
+
+
+def test_its_other_answers_and_its_own_paths_are_left_alone() -> None:
+    for text, status in (("no such application", 404), ("fine", 200)):
+        answer = asked(Proxy(PlainTextResponse(text, status)))
+        assert (answer.status_code, answer.text) == (status, text)
+    unhealthy = asked(Proxy(PlainTextResponse("DRAINING", 503)), "/-/healthz")
+    assert (unhealthy.status_code, unhealthy.text) == (503, "DRAINING")
