@@ -1,0 +1,128 @@
+"""What `retrieve` reads, how it finds candidates, and where the table that it makes goes."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.retrieval.fusion import FusionConfig
+from pipeline.retrieval.tokens import TokensConfig
+from pipeline.tables.config import TextsConfig
+
+_OWN_COLUMNS = {"query_id", "query", "passage_id", "passage", "first_stage_rank", "first_stage_score"}
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Bm25Config(TokensConfig):
+    """Words that query and passage share, by Lucene's formula."""
+
+    k1: float = Field(default=0.9, ge=0)
+    """How much a word's further occurrences in a passage count."""
+    b: float = Field(default=0.4, ge=0, le=1)
+    """How much a passage's length counts against it."""
+
+
+class SourceConfig(BaseModel):
+    """One way to find candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    bm25: Bm25Config
+    top_k: PositiveInt | None = None
+    """Candidates a query that this source finds. Null: output.top_k."""
+
+
+class CandidatesConfig(BaseModel):
+    """Where the candidate table goes, and what it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    path: str = Field(min_length=1)
+    """A directory that is empty, new, or holds an earlier attempt at this very job."""
+    top_k: PositiveInt = 100
+    """Candidates a query."""
+    texts: bool = True
+    """Whether the table holds the texts, as `rerank` takes it, or ids alone."""
+    keep_columns: dict[str, str] = {}
+    """Columns of the passages to pass through: the table's name on the left, the passages' on the right."""
+    trec_run: bool = False
+    """Write run.trec beside the table."""
+
+    @field_validator("keep_columns")
+    @classmethod
+    def _leaves_the_table_its_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = sorted(value.keys() & _OWN_COLUMNS)
+        if taken:
+            raise ValueError(f"the table has a {taken[0]} of its own; keep the passages' under another name")
+        return value
+
+
+class RetrieveConfig(BaseModel):
+    """A whole first stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    passages: TextsConfig
+    queries: TextsConfig
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    """By names of your own, which the table's columns bear where there are several."""
+    fusion: FusionConfig = FusionConfig()
+    """How the lists of several sources become one."""
+    leave_out_self: bool = False
+    """Leave out the passage whose id is the query's own, where the queries are passages themselves."""
+    output: CandidatesConfig
+    shard_passages: PositiveInt = 50_000
+    """Passages a shard: the unit that is lost and done again when something dies."""
+    executor: Literal["here"] = "here"
+    """Where the work is done: in this process."""
+
+    @model_validator(mode="after")
+    def _sources_name_columns(self) -> Self:
+        for name in self.sources:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"sources.{name}: a name is made of a-z, 0-9 and _, and begins with a letter"
+                )
+        taken = sorted(self.output.keep_columns.keys() & set(self.source_columns))
+        if taken:
+            raise ValueError(
+                f"output.keep_columns: the table has a {taken[0]} of its own; keep yours under another name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_sources(self) -> Self:
+        unknown = sorted(self.fusion.weights.keys() - self.sources.keys())
+        if unknown:
+            raise ValueError(
+                f"fusion.weights: there is no source {unknown[0]}; there is {', '.join(self.sources)}"
+            )
+        return self
+
+    @property
+    def source_columns(self) -> list[str]:
+        """The table's columns of each source; none where there is one source."""
+        if len(self.sources) == 1:
+            return []
+        return [f"{name}_{column}" for name in self.sources for column in ("rank", "score")]
+
+    def depth(self, source: str) -> int:
+        """Candidates a query that a source finds."""
+        return self.sources[source].top_k or self.output.top_k
+
+    def determining_fields(self) -> dict[str, Any]:
+        """What decides the output, besides what lies at the paths."""
+        path = {"path"}
+        exclude: dict[str, Any] = {"passages": path, "queries": path, "output": path, "executor": True}
+        fields = self.model_dump(mode="json", exclude=exclude)
+        # Columns have an order, a mapping compares without one.
+        fields["sources"] |= {"order": list(self.sources)}
+        fields["output"] |= {"keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
+        return fields

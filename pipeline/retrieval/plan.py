@@ -1,0 +1,107 @@
+"""What a first stage will do: its tables, its sources, what makes two starts the same job. No Ray here."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from pipeline.config_file import flatten
+from pipeline.errors import InputError
+from pipeline.output import JobRecord
+from pipeline.retrieval.config import RetrieveConfig
+from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.layout import require_columns
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.sources import Source, scan
+
+Kind = Literal["passages", "queries"]
+KINDS: tuple[Kind, Kind] = ("passages", "queries")
+ID = {"passages": "passage_id", "queries": "query_id"}
+TEXT = {"passages": "passage", "queries": "query"}
+
+
+QUERIES_A_SHARD = 1024
+"""What is searched for at once: the matrix products of a GPU and of a CPU have reached their speed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs to know."""
+
+    config: RetrieveConfig
+    """Its paths absolute."""
+    passages: Source
+    queries: Source
+
+    @property
+    def output(self) -> Directory:
+        return Directory(self.config.output.path)
+
+    def table(self, kind: Kind) -> Source:
+        return self.passages if kind == "passages" else self.queries
+
+    def id_type(self, kind: Kind) -> pa.DataType:
+        source = self.table(kind)
+        return source.types[source.ids[0]]
+
+    def depth(self, source: str) -> int:
+        """Passages a query to search for: one more where one may be left out."""
+        return self.config.depth(source) + self.config.leave_out_self
+
+    @property
+    def kept(self) -> pa.StructType:
+        """The passages' columns that are passed through, by their names in the table."""
+        keep = self.config.output.keep_columns
+        return pa.struct([(name, self.passages.types[theirs]) for name, theirs in keep.items()])
+
+    def for_workers(self) -> "Job":
+        """Without what may be long and no task needs: its file range travels apart."""
+        passages, queries = (
+            replace(source, file_ranges=(), skipped={}) for source in (self.passages, self.queries)
+        )
+        return replace(self, passages=passages, queries=queries)
+
+
+def plan(config: RetrieveConfig) -> Job:
+    """Raises InputError, naming file and column, for tables that can't be read."""
+    passages, queries = (_scan(texts, field) for texts, field in _tables(config))
+    kept = list(config.output.keep_columns.values())
+    require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
+    if config.leave_out_self:
+        _check_same_ids(passages, queries)
+    output = config.output.model_copy(update={"path": Directory(config.output.path).url})
+    return Job(config.model_copy(update={"output": output}), passages, queries)
+
+
+def record_of(job: Job) -> JobRecord:
+    """What makes two starts the same first stage."""
+    return JobRecord(
+        format_version=FORMAT_VERSION,
+        command="retrieve",
+        config=flatten(job.config.determining_fields()),
+        models={},
+        files={file.url: file.identity for source in (job.passages, job.queries) for file in source.files},
+        shards=-(-job.queries.rows // QUERIES_A_SHARD),
+        pairs=job.queries.rows * job.config.output.top_k,
+    )
+
+
+def _check_same_ids(passages: Source, queries: Source) -> None:
+    theirs, ours = (source.types[source.ids[0]] for source in (passages, queries))
+    if theirs != ours:
+        raise InputError(
+            f"leave_out_self: ids of queries are {ours}, those of passages {theirs}: no query is a passage;"
+            " write both in one type, or set leave_out_self to false"
+        )
+
+
+def _tables(config: RetrieveConfig) -> tuple[tuple[TextsConfig, Kind], tuple[TextsConfig, Kind]]:
+    return (config.passages, "passages"), (config.queries, "queries")
+
+
+def _scan(config: TextsConfig, field: Kind) -> Source:
+    own = config.columns
+    # The default title is taken where there is one; one that was asked for must be there.
+    asked = [own.title] if own.title and own.optional_title is None else []
+    return scan(config, field, [own.id, own.text, *asked])

@@ -1,0 +1,61 @@
+"""The steps of a first stage: what a task of each does, wherever it runs. Data first, marker last.
+
+OUTPUT/_manifest/tasks/NAME.json   what a task gave, written when it was done
+"""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.retrieval import bm25, merging, reading
+from pipeline.retrieval.plan import Job
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.shards import write_table
+from pipeline.tables.output.directory import Directory
+
+MARKERS = "_manifest/tasks"
+_READ_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call of a step, by its arguments beside the job."""
+
+    name: str
+    step: str
+    arguments: dict[str, Any]
+
+
+def _search_bm25(job: Job, source: str, block: str, group: int, **corpus: Any) -> Result:
+    write_table(
+        job.output, merging.hits_file(source, block, group), bm25.search(job, source, block, **corpus)
+    )
+    return {}
+
+
+STEPS: dict[str, Callable[..., Result]] = {
+    "read": reading.read_file_range,
+    "drop": reading.drop_repeated,
+    "index": bm25.index,
+    "statistics": bm25.statistics,
+    "search": _search_bm25,
+    "merge": merging.merge,
+}
+
+
+def do(task: Task, job: Job) -> Result:
+    """Do a task and mark it done. Doing it twice writes the same bytes in the same places."""
+    result = STEPS[task.step](job, **task.arguments)
+    job.output.write(f"{MARKERS}/{task.name}.json", json.dumps(result).encode())
+    return result
+
+
+def results_before(output: Directory, tasks: list[Task]) -> dict[str, Result]:
+    """What the tasks gave that an earlier start has done, by name."""
+    there = output.names(MARKERS)
+    names = [task.name for task in tasks if f"{task.name}.json" in there]
+    with ThreadPoolExecutor(_READ_THREADS) as threads:
+        read = threads.map(lambda name: output.read(f"{MARKERS}/{name}.json"), names)
+        return {name: json.loads(data) for name, data in zip(names, read, strict=True) if data}
