@@ -153,4 +153,6 @@ def _best(values: ScoreArray, k: int, least: np.float32) -> npt.NDArray[np.int64
 
 
 def _config(job: Job, source: str) -> Bm25Config:
-    return job.config.sources[source].bm25
+    config = job.config.sources[source].bm25
+    assert config is not None
+    return config

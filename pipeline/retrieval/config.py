@@ -12,11 +12,16 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.config_file import flatten
+from pipeline.placement import ActorsConfig
 from pipeline.retrieval.fusion import FusionConfig
 from pipeline.retrieval.tokens import TokensConfig
+from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import TextsConfig
 
 _OWN_COLUMNS = {"query_id", "query", "passage_id", "passage", "first_stage_rank", "first_stage_score"}
+_COMPARED_BY_CONTENT = ("model", "revision", "local_files_only", "peft_path", "peft_revision")
+"""Where weights lie: what is found there is compared itself."""
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -29,14 +34,40 @@ class Bm25Config(TokensConfig):
     """How much a passage's length counts against it."""
 
 
-class SourceConfig(BaseModel):
-    """One way to find candidates."""
+class DenseConfig(BaseModel):
+    """Embeddings of query and passage that are alike, searched exactly."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    bm25: Bm25Config
+    scorer: ScorerConfig
+    """A checkpoint that embeds: bge-*-v1.5, MiniLM, ... With `long_passages` a passage has a vector a window,
+    and its best one counts."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the embeddings that are kept. float16 takes half the room and moves scores by some 0.0005."""
+
+    @model_validator(mode="after")
+    def _best_window_counts(self) -> Self:
+        windows = self.scorer.long_passages
+        if windows is not None and windows.strategy == "mean":
+            raise ValueError("scorer.long_passages.strategy mean: a search takes the best window; write max")
+        return self
+
+
+class SourceConfig(BaseModel):
+    """One way to find candidates: words or embeddings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    bm25: Bm25Config | None = None
+    dense: DenseConfig | None = None
     top_k: PositiveInt | None = None
     """Candidates a query that this source finds. Null: output.top_k."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.bm25 is None) == (self.dense is None):
+            raise ValueError("needs either bm25 or dense")
+        return self
 
 
 class CandidatesConfig(BaseModel):
@@ -80,8 +111,12 @@ class RetrieveConfig(BaseModel):
     output: CandidatesConfig
     shard_passages: PositiveInt = 50_000
     """Passages a shard: the unit that is lost and done again when something dies."""
+    actors: ActorsConfig = ActorsConfig()
+    """What embeds and what searches embeddings takes."""
     executor: Literal["here"] = "here"
-    """Where the work is done: in this process."""
+    """Where the work is done: in this process, with `actors.num_cpus` threads."""
+    reuse: str | None = Field(default=None, min_length=1)
+    """The output directory of a finished first stage, whose embeddings are taken for equal texts."""
 
     @model_validator(mode="after")
     def _sources_name_columns(self) -> Self:
@@ -95,6 +130,13 @@ class RetrieveConfig(BaseModel):
             raise ValueError(
                 f"output.keep_columns: the table has a {taken[0]} of its own; keep yours under another name"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _device_fits_the_actors(self) -> Self:
+        for source in self.sources.values():
+            if source.dense is not None:
+                self.actors.check_device(source.dense.scorer.device, "actors")
         return self
 
     @model_validator(mode="after")
@@ -118,11 +160,17 @@ class RetrieveConfig(BaseModel):
         return self.sources[source].top_k or self.output.top_k
 
     def determining_fields(self) -> dict[str, Any]:
-        """What decides the output, besides what lies at the paths."""
+        """Dotted field to value, of what decides the output besides what lies at the paths."""
         path = {"path"}
-        exclude: dict[str, Any] = {"passages": path, "queries": path, "output": path, "executor": True}
-        fields = self.model_dump(mode="json", exclude=exclude)
+        exclude: dict[str, Any] = {"passages": path, "queries": path, "output": path}
+        exclude |= dict.fromkeys(("actors", "executor", "reuse"), True)
+        fields = flatten(self.model_dump(mode="json", exclude=exclude))
+        for name, source in self.sources.items():
+            if source.dense is not None:
+                scorer = f"sources.{name}.dense.scorer."
+                for field in _COMPARED_BY_CONTENT:
+                    del fields[f"{scorer}{field}"]
+                fields[f"{scorer}device"] = self.actors.place(source.dense.scorer).device
         # Columns have an order, a mapping compares without one.
-        fields["sources"] |= {"order": list(self.sources)}
-        fields["output"] |= {"keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
-        return fields
+        fields |= {"order of sources": list(self.sources)}
+        return fields | {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}

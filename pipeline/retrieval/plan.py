@@ -5,10 +5,11 @@ from typing import Literal
 
 import pyarrow as pa
 
-from pipeline.config_file import flatten
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError, ModelError, fields_under
 from pipeline.output import JobRecord
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.saved_modules import Saved
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.layout import require_columns
 from pipeline.tables.output.directory import Directory
@@ -33,6 +34,10 @@ class Job:
     """Its paths absolute."""
     passages: Source
     queries: Source
+    models: tuple[tuple[str, str], ...] = ()
+    """The config's fields that name a model, each with the fingerprint of its weights and files."""
+    by_cosine: tuple[str, ...] = ()
+    """The dense sources that compare by the cosine; others do by the inner product."""
 
     @property
     def output(self) -> Directory:
@@ -71,7 +76,19 @@ def plan(config: RetrieveConfig) -> Job:
     if config.leave_out_self:
         _check_same_ids(passages, queries)
     output = config.output.model_copy(update={"path": Directory(config.output.path).url})
-    return Job(config.model_copy(update={"output": output}), passages, queries)
+    reuse = config.reuse and Directory(config.reuse).url
+    sources, models, by_cosine = dict(config.sources), [], []
+    for name, source in config.sources.items():
+        if source.dense is not None:
+            field = f"sources.{name}.dense.scorer"
+            with fields_under(field):
+                scorer = _scorer(config.actors.place(source.dense.scorer))
+            models.append((field, scorer.fingerprint))
+            by_cosine += [name] if Saved.of(scorer.checkpoint).similarity == "cosine" else []
+            dense = source.dense.model_copy(update={"scorer": _for_workers(scorer)})
+            sources[name] = source.model_copy(update={"dense": dense})
+    config = config.model_copy(update={"output": output, "reuse": reuse, "sources": sources})
+    return Job(config, passages, queries, tuple(models), tuple(by_cosine))
 
 
 def record_of(job: Job) -> JobRecord:
@@ -79,12 +96,40 @@ def record_of(job: Job) -> JobRecord:
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="retrieve",
-        config=flatten(job.config.determining_fields()),
-        models={},
+        config=job.config.determining_fields(),
+        models=dict(job.models),
         files={file.url: file.identity for source in (job.passages, job.queries) for file in source.files},
         shards=-(-job.queries.rows // QUERIES_A_SHARD),
         pairs=job.queries.rows * job.config.output.top_k,
     )
+
+
+def _scorer(config: ScorerConfig) -> Scorer:
+    """Raises ModelError or ConfigError where it embeds no texts, or compares them as no search here does."""
+    scorer = Scorer(config)
+    if not scorer.embeds:
+        raise ConfigError(
+            f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no texts",
+            field="model",
+        )
+    similarity = Saved.of(scorer.checkpoint).similarity
+    if similarity not in ("cosine", "dot"):
+        raise ModelError(
+            f"{scorer.checkpoint.name}: compares embeddings by {similarity}; cosine and dot are searched"
+        )
+    return scorer
+
+
+def _for_workers(scorer: Scorer) -> ScorerConfig:
+    """As processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
+    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, scorer.config
+    model = {
+        "model": given.model if given.model.startswith("package:") else checkpoint.address,
+        "revision": checkpoint.revision,
+        "peft_path": adapter and adapter.address,
+        "peft_revision": adapter and adapter.revision,
+    }
+    return given.model_copy(update=model)
 
 
 def _check_same_ids(passages: Source, queries: Source) -> None:

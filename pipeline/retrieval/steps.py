@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.retrieval import bm25, merging, reading
+from pipeline.retrieval import bm25, dense, embeddings, merging, reading
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.reading import Result
 from pipeline.retrieval.shards import write_table
@@ -28,10 +28,10 @@ class Task:
     arguments: dict[str, Any]
 
 
-def _search_bm25(job: Job, source: str, block: str, group: int, **corpus: Any) -> Result:
-    write_table(
-        job.output, merging.hits_file(source, block, group), bm25.search(job, source, block, **corpus)
-    )
+def _search(job: Job, source: str, block: str, group: int, **arguments: Any) -> Result:
+    search = dense.search if job.config.sources[source].dense is not None else bm25.search
+    found = search(job, source, block, **arguments)
+    write_table(job.output, merging.hits_file(source, block, group), found)
     return {}
 
 
@@ -40,7 +40,8 @@ STEPS: dict[str, Callable[..., Result]] = {
     "drop": reading.drop_repeated,
     "index": bm25.index,
     "statistics": bm25.statistics,
-    "search": _search_bm25,
+    "embed": embeddings.embed,
+    "search": _search,
     "merge": merging.merge,
 }
 

@@ -18,6 +18,12 @@ class Summary(BaseModel):
     unmatched: int
     """Queries for which no source found a passage."""
     candidates: int
+    embedded: int
+    """Texts of passages and queries, summed over the dense sources."""
+    reused: int
+    """Texts whose embedding was taken from an earlier first stage."""
+    tokens: int
+    """Real tokens that went through the models."""
     rejected: dict[str, int]
     files: int
     wall_s: float
@@ -33,6 +39,11 @@ class Summary(BaseModel):
             f" {self.passages} passages in {self.wall_s:.1f} s: {self.files} files in"
             f" {self.output}/candidates"
         )
+        if self.embedded or self.reused:
+            lines.append(
+                f"{self.embedded} texts embedded, {self.reused} taken from the earlier first stage;"
+                f" {self.output}/embeddings"
+            )
         if self.unmatched:
             lines.append(f"{self.unmatched} queries match no passage, see {self.output}/unmatched")
         if self.rejected:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from pipeline.interruption import raise_on_sigterm
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.reading import Result
 from pipeline.retrieval.steps import Task, do
 
 
-def connect(_job: Job) -> None:
+def connect(job: Job) -> None:
     raise_on_sigterm()
+    # As many as Ray gives a task, or sums would be made in another order.
+    torch.set_num_threads(max(1, int(job.config.actors.num_cpus)))
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 FORMAT_VERSION = 1
 _KEY = b"rayrank"
 
-Kind = Literal["run", "rejects", "scores", "candidates"]
+Kind = Literal["run", "rejects", "scores", "candidates", "embeddings"]
 
 
 def stamped(schema: pa.Schema, kind: Kind) -> pa.Schema:
