@@ -113,8 +113,9 @@ class RetrieveConfig(BaseModel):
     """Passages a shard: the unit that is lost and done again when something dies."""
     actors: ActorsConfig = ActorsConfig()
     """What embeds and what searches embeddings takes."""
-    executor: Literal["here"] = "here"
-    """Where the work is done: in this process, with `actors.num_cpus` threads."""
+    executor: Literal["ray_data", "here"] = "ray_data"
+    """Where the work is done: on a Ray cluster (started here where there is none), or in this process, one
+    task after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
     reuse: str | None = Field(default=None, min_length=1)
     """The output directory of a finished first stage, whose embeddings are taken for equal texts."""
 

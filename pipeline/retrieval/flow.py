@@ -13,6 +13,7 @@ from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.steps import MARKERS
 from pipeline.retrieval.summary import Summary
 from pipeline.tables.input.files import log_skipped
+from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
 
@@ -36,6 +37,7 @@ def run(config: RetrieveConfig) -> Summary:
         output.write_record(directory, record)
         results = Stages(job, held).run()
         summary = Summary(output=directory.url, **results, wall_s=round(time.monotonic() - start, 2))
+        forget_attempts(directory)  # the next start, of another day or machine, may do better
         parts = sorted(directory.names("candidates"))
         if config.output.trec_run:
             _write_trec_run(directory, parts)

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import OutputError
 from pipeline.retrieval import bm25, dense, embeddings, merging, reading
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.reading import Result
 from pipeline.retrieval.shards import write_table
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
 from pipeline.tables.output.directory import Directory
 
 MARKERS = "_manifest/tasks"
@@ -47,8 +49,21 @@ STEPS: dict[str, Callable[..., Result]] = {
 
 
 def do(task: Task, job: Job) -> Result:
-    """Do a task and mark it done. Doing it twice writes the same bytes in the same places."""
-    result = STEPS[task.step](job, **task.arguments)
+    """Do a task and mark it done. Doing it twice writes the same bytes in the same places.
+
+    Raises OutputError for a task that killed every process which tried it.
+    """
+    attempts = Attempts(job.output, task, "task")
+    made = attempts.made()
+    if made >= MAX_ATTEMPTS:
+        forget_attempts(job.output)  # the next start, on another machine perhaps, may do better
+        raise OutputError(
+            f"{job.output.url}: {task.name} was given up after {MAX_ATTEMPTS} processes died of it, out of"
+            f" memory perhaps: {json.dumps(task.arguments)[:300]}. Start again on a machine with more memory,"
+            " or lower shard_passages in another output.path"
+        )
+    with attempts.counted(made):
+        result = STEPS[task.step](job, **task.arguments)
     job.output.write(f"{MARKERS}/{task.name}.json", json.dumps(result).encode())
     return result
 

@@ -41,3 +41,10 @@ def make(retrieve: RetrieveConfig) -> Summary:
 def rows_of(folder: Path, part: str = "out/candidates") -> list[Row]:
     rows: list[Row] = pq.read_table(folder / part).to_pylist()
     return rows
+
+
+def bytes_of(output: Path) -> dict[str, bytes]:
+    """All that a reader sees."""
+    parts = ("candidates", "unmatched", "rejects", "embeddings")
+    files = [*(path for part in parts for path in (output / part).rglob("*.parquet")), output / "run.trec"]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files if path.exists()}
