@@ -37,7 +37,7 @@ class Job:
     models: tuple[tuple[str, str], ...] = ()
     """The config's fields that name a model, each with the fingerprint of its weights and files."""
     by_cosine: tuple[str, ...] = ()
-    """The dense sources that compare by the cosine; others do by the inner product."""
+    """The dense sources whose embeddings must be normalized before their inner product is what compares."""
 
     @property
     def output(self) -> Directory:
@@ -84,7 +84,7 @@ def plan(config: RetrieveConfig) -> Job:
             with fields_under(field):
                 scorer = _scorer(config.actors.place(source.dense.scorer))
             models.append((field, scorer.fingerprint))
-            by_cosine += [name] if Saved.of(scorer.checkpoint).similarity == "cosine" else []
+            by_cosine += [name] if _needs_cosine(scorer, source.dense.dtype) else []
             dense = source.dense.model_copy(update={"scorer": _for_workers(scorer)})
             sources[name] = source.model_copy(update={"dense": dense})
     config = config.model_copy(update={"output": output, "reuse": reuse, "sources": sources})
@@ -118,6 +118,13 @@ def _scorer(config: ScorerConfig) -> Scorer:
             f"{scorer.checkpoint.name}: compares embeddings by {similarity}; cosine and dot are searched"
         )
     return scorer
+
+
+def _needs_cosine(scorer: Scorer, dtype: str) -> bool:
+    """Not where the checkpoint gives normalized embeddings, and they are kept as they are."""
+    saved = Saved.of(scorer.checkpoint)
+    normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dtype == "float32"
+    return saved.similarity == "cosine" and not normalized
 
 
 def _for_workers(scorer: Scorer) -> ScorerConfig:

@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from pipeline.ranking import rank
 
-_MERGED_AT = 4
-"""Times the rows that are kept: what is held before all but the best are let go."""
+_MERGED_AT = 0.5
+"""Times the rows that are kept: what is new before all but the best are let go, and the floor rises."""
 
 IntArray = npt.NDArray[np.integer]
 ScoreArray = npt.NDArray[np.float32]
@@ -16,7 +16,7 @@ ScoreArray = npt.NDArray[np.float32]
 class Best:
     """The top k of each of `queries` queries, exact: by score, equal ones by passage id.
 
-    Memory is that of some times k rows a query, however many shards come.
+    Memory is that of some k rows a query, and of one shard's hits, however many shards come.
     """
 
     def __init__(self, queries: int, k: int, id_type: pa.DataType) -> None:
@@ -51,6 +51,20 @@ class Best:
         self._new, self._rows = [], 0
         full = self._held.filter(pa.compute.equal(self._held["rank"], self._k))
         self.floor[full["query_id"].to_numpy()] = full["score"].to_numpy()
+
+
+def largest(
+    queries: IntArray, scores: ScoreArray, k: int, number: int, room: ScoreArray
+) -> npt.NDArray[np.int64]:
+    """Where each query's k largest scores stand, and those less than its `room` below the least of them."""
+    if len(queries) <= k * number:
+        return np.arange(len(queries))
+    order = np.lexsort((-scores, queries))
+    counts = np.bincount(queries, minlength=number)
+    least = np.full(number, -np.inf, np.float32)
+    full = counts >= k
+    least[full] = scores[order[(np.cumsum(counts) - counts)[full] + k - 1]]
+    return np.flatnonzero(scores >= (least - room)[queries])
 
 
 def merged(parts: list[pa.Table], k: int) -> pa.Table:
