@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.reranking import shard, worker
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.scorer import Scored
+from pipeline.scoring.results import Scored
 from pipeline.scoring.truncation import Fit
 
 TOKENS_A_PAIR = 8

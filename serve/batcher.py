@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipeline import log
 from pipeline.errors import ScoringError
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.scorer import Scored
+from pipeline.scoring.results import Scored
 from serve.fair_queue import Chunk, FairQueue
 
 

@@ -23,7 +23,7 @@ from pipeline.ranking import original_ranks, rank, top
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.scorer import Scored
+from pipeline.scoring.results import Scored
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.scoring.config import Limits, LongPassages, ScorerConfig
 
 if TYPE_CHECKING:
-    from pipeline.scoring.scorer import RankedPassage, Scorer
+    from pipeline.scoring.results import RankedPassage
+    from pipeline.scoring.scorer import Scorer
 
 __all__ = ["Limits", "LongPassages", "RankedPassage", "Scorer", "ScorerConfig"]
 

@@ -14,7 +14,7 @@ from pipeline.scoring import engines, families
 from pipeline.scoring.batch_loop import Forwarded
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.encoding import EncodedPairs, IntArray, Role
 from pipeline.scoring.engine import Engine
 
 
@@ -34,8 +34,11 @@ class Encoder(Protocol):
 class EmbeddingEncoder(Encoder, Protocol):
     """The encoder of a family that embeds."""
 
-    def encode_texts(self, texts: Sequence[str], role: Role) -> pa.ListArray:
-        """Token ids, one sequence a text, as the texts of pairs get. Raises ScoringError as `encode` does."""
+    def encode_texts(self, texts: Sequence[str], role: Role) -> tuple[pa.ListArray, IntArray]:
+        """Token ids, one sequence a window of each text, as the texts of pairs get; and each text's windows.
+
+        A query has one window. Raises ScoringError as `encode` does.
+        """
 
 
 class Model(Protocol):

@@ -1,9 +1,8 @@
 """The scorer: pairs in, one score each out. The offline job and the endpoint run this same class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,43 +23,12 @@ from pipeline.scoring.family import (
     load_engine,
     load_family,
 )
+from pipeline.scoring.results import Embedded, RankedPassage, Scored
 from pipeline.scoring.truncation import best_windows
 from pipeline.scoring.weights import check_adapter
 
 _SAME_SCORE, _SAME_SCORE_IN_HALF = 0.001, 0.5
 """How far rounding moves a score from one batch to another, at most."""
-
-
-@dataclass(frozen=True)
-class RankedPassage:
-    rank: int
-    """1-based, by the raw score."""
-    score: float
-    """As the config shows it: with `normalize` a sigmoid, which can be equal where the raw score is not."""
-    index: int
-    """Position among the passages handed in."""
-    passage: str
-    query_cut: int
-    passage_cut: int
-    """Tokens of the query, of the passage, that the model did not see."""
-    window: int
-    """Which window of the passage scored best; 0 where it was not parted."""
-
-
-class Scored(NamedTuple):
-    """What became of encoded pairs. `pairs` below is their number, in their order."""
-
-    scores: npt.NDArray[np.float32]
-    """Raw: what passages are ranked by, whatever `normalize` says. All finite; (pairs,), or (pairs, cutoffs)
-    where several cutoff layers are asked for."""
-    windows: npt.NDArray[np.int32]
-    """The number of the passage's best window, 0 for the first; of the same shape."""
-    tokens: int
-    """Real tokens that went through the backbone."""
-    padded_tokens: int
-    """The same with padding."""
-    copies: int = 0
-    """Pairs of which nothing went through the model, since an equal pair of the call did."""
 
 
 class Scorer:
@@ -93,6 +61,11 @@ class Scorer:
     @property
     def family(self) -> str:
         return self._family.__name__.rpartition(".")[2]
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it embeds a text alone."""
+        return self._family.EMBEDS
 
     @property
     def normalizes(self) -> bool:
@@ -227,38 +200,47 @@ class Scorer:
         that the checkpoint names of its query's and its passage's embedding. Raises ConfigError where the
         family does not embed, ScoringError for what is not text, does not fit, or has no finite embedding.
         """
+        if self.config.long_passages is not None:
+            raise ConfigError(
+                "long_passages: a text has one embedding here; take embed_windows, or set it to null",
+                field="long_passages",
+            )
+        return self.embed_windows(texts, role).embeddings
+
+    def embed_windows(self, texts: Sequence[str], role: Role) -> Embedded:
+        """The same with `long_passages`: one embedding a window of a passage. A query has one window."""
         self._check_embeds(role)
         for index, text in enumerate(texts):
             if not _is_text(text):
                 raise ScoringError(index, f"not a text: {text!r:.80}", "text")
         try:
-            encoded = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
+            encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
         except ScoringError as error:
             raise ScoringError(error.index, error.reason, "text") from error
         sequences, places = distinct_sequences(encoded)
+
+        def error_of(sequence: int, reason: str) -> ScoringError:
+            return ScoringError(
+                int(np.searchsorted(np.cumsum(counts), sequence, side="right")), reason, "text"
+            )
+
         try:
-            embeddings = cast("EmbeddingModel", self.model).embed(sequences).scores
+            embeddings, tokens, _ = cast("EmbeddingModel", self.model).embed(sequences)
         except ScoringError as error:
-            first = int(np.flatnonzero(places == error.index)[0])
-            raise ScoringError(first, error.reason, "text") from error
+            raise error_of(int(np.flatnonzero(places == error.index)[0]), error.reason) from error
         embeddings = embeddings[places]
         broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
         if broken.size:
-            raise ScoringError(int(broken[0]), "its embedding is not finite", "text")
-        return embeddings
+            raise error_of(int(broken[0]), "its embedding is not finite")
+        return Embedded(embeddings, counts, tokens)
 
     def _check_embeds(self, role: Role) -> None:
-        if not self._family.EMBEDS:
+        if not self.embeds:
             raise ConfigError(
                 f"{self.checkpoint.name}: the family {self.family} scores pairs, it embeds no texts"
             )
         if role not in get_args(Role):
             raise ConfigError(f"role {role!r}: a text is a {' or a '.join(get_args(Role))}")
-        if self.config.long_passages is not None:
-            raise ConfigError(
-                "long_passages: a text has one embedding, not one a window; set it to null",
-                field="long_passages",
-            )
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first by their raw scores; equal ones keep the order they came in."""

@@ -28,6 +28,8 @@ REASONS = {
     "invalid_id": "id is of another type than the table's first",
     "invalid_text": "a text, an id or a column to keep is not valid Unicode text",
     "duplicate_pair": "the same query and passage id stand in an earlier row",
+    "duplicate_passage_id": "the same passage id stands in an earlier row",
+    "duplicate_query_id": "the same query id stands in an earlier row",
     "no_query_text": "the table of queries has no text for this id",
     "no_passage_text": "the table of passages has no text for this id",
 }

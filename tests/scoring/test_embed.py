@@ -50,3 +50,19 @@ def test_what_can_not_be_embedded_is_named(scorer: Scorer) -> None:
     windows = ScorerConfig.model_validate({"model": MINILM, "long_passages": {"strategy": "max"}})
     with pytest.raises(ConfigError, match="^long_passages: "):
         Scorer(windows).embed(TEXTS, "passage")
+
+
+def test_windows_are_embedded_as_texts_of_their_own() -> None:
+    options = {
+        "model": MINILM,
+        "device": "cpu",
+        "long_passages": {"strategy": "max", "window": 3, "stride": 2},
+    }
+    windows = Scorer(ScorerConfig.model_validate(options)).embed_windows(
+        ["one two three four", "one"], "passage"
+    )
+    assert windows.windows.tolist() == [2, 1]
+    parts = Scorer(ScorerConfig(model=MINILM, device="cpu")).embed(
+        ["one two three", "three four", "one"], "passage"
+    )
+    np.testing.assert_allclose(windows.embeddings, parts, atol=AGREES, rtol=0)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import ScoringError
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.scorer import Scored
+from pipeline.scoring.results import Scored
 from pipeline.scoring.truncation import Fit
 from serve.batcher import Batcher, BatchReport, OverloadedError
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring import Limits, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
-from pipeline.scoring.scorer import Scored
+from pipeline.scoring.results import Scored
 from serve.batcher import BatchReport
 from serve.replica import Replica
 from serve.work import Refused, Scores, Work

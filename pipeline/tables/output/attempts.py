@@ -6,6 +6,7 @@ OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard a
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -34,10 +35,17 @@ class Quarantined(BaseModel):
         return cls(name=shard.name, stage=stage, pairs=shard.pairs, places=shard.places)
 
 
+class Named(Protocol):
+    """A shard, or another piece of work with a name of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class Attempts:
     """Of one stage at one shard."""
 
-    def __init__(self, output: Directory, shard: Shard, stage: str) -> None:
+    def __init__(self, output: Directory, shard: Named, stage: str) -> None:
         self._output = output
         self._file = f"{_ATTEMPTS}/{shard.name}.{stage}.json"
 

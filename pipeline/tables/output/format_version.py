@@ -16,7 +16,7 @@ FORMAT_VERSION = 2
 """1: markers did not name the files that they vouch for."""
 _KEY = b"rayrank"
 
-Kind = Literal["run", "rejects", "scores", "candidates"]
+Kind = Literal["run", "rejects", "scores", "candidates", "embeddings"]
 
 
 def stamped(schema: pa.Schema, kind: Kind) -> pa.Schema:

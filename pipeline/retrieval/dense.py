@@ -1,0 +1,121 @@
+"""Exact search by embeddings: blocks of queries against shards of passages, on the device that actors hold.
+
+One matrix product tells which passages can be among a query's best, with room for what float32 rounds; the
+scores of those are then summed in float64. So equal vectors have equal scores, and no score depends on how
+passages were parted or on the product's kernel.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from pipeline.retrieval.embeddings import Vectors, directory_of, read_vectors
+from pipeline.retrieval.plan import Job, Kind
+from pipeline.retrieval.search import Best, ScoreArray, largest
+from pipeline.retrieval.shards import Shard, read_shard
+
+_CHUNK_VECTORS = 8192
+"""Vectors that are compared with all queries of a block at once."""
+_STRETCH = 128
+"""Products whose largest tells whether one of them is worth a look."""
+_EXACT_ROWS = 8192
+_ROUNDING = 1e-5
+"""Of the product of two lengths: more than float32 is off in a sum of some thousand terms."""
+
+IntArray = npt.NDArray[np.int64]
+
+
+def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
+    """The best of some shards for a shard of queries: `Best.table`."""
+    cosine = source in job.by_cosine
+    device = torch.device("cuda" if job.config.actors.num_gpus else "cpu")
+    queries = _matrix(_vectors(job, source, "queries", block), cosine, device)
+    best = Best(len(queries), job.depth(source), job.id_type("passages"))
+    for name in shards:
+        shard = Shard.named(name)
+        ids = read_shard(job.output, "passages", shard, ["passage_id"])["passage_id"].combine_chunks()
+        vectors = _vectors(job, source, "passages", name)
+        assert len(ids) == len(vectors.first), name
+        hits, scores, rows = best_of(queries, vectors, best.floor, job.depth(source), cosine=cosine)
+        best.add(shard.number, hits, scores, ids.take(pa.array(rows)), rows)
+    return best.table()
+
+
+def best_of(
+    queries: torch.Tensor, vectors: Vectors, floor: ScoreArray, k: int, *, cosine: bool
+) -> tuple[IntArray, ScoreArray, IntArray]:
+    """(queries, scores, passages): each query's best k of the vectors at least, but those below its floor.
+
+    queries: (queries, width), normalized where similarity is the cosine.
+    """
+    parts = []
+    least = torch.from_numpy(floor).to(queries.device)
+    lengths = queries.norm(dim=1)
+    rounding = torch.zeros_like(lengths)
+    for first in range(0, len(vectors.first), _CHUNK_VECTORS):
+        part = vectors.texts(first, first + _CHUNK_VECTORS)
+        matrix = _matrix(part, cosine, queries.device)
+        products = _products(queries, matrix, part)
+        rounding = torch.maximum(rounding, _ROUNDING * lengths * matrix.norm(dim=1).max())
+        if products.shape[1] >= k and bool(torch.isinf(least).any()):
+            least = torch.maximum(least, products.topk(k, dim=1, sorted=False).values.amin(dim=1))
+        hits, passages = _at_least(products, least - rounding)
+        parts.append((hits, passages + first, products[hits, passages]))
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
+    hits, passages, products = (torch.cat(column) for column in zip(*parts, strict=True))
+    at = largest(hits.cpu().numpy(), products.cpu().numpy(), k, len(queries), room=2 * rounding.cpu().numpy())
+    hits, passages = (column.cpu().numpy()[at] for column in (hits, passages))
+    return hits, _exact(queries, vectors, hits, passages, cosine=cosine), passages
+
+
+def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors) -> torch.Tensor:
+    """(queries, passages): of each passage its best window's."""
+    products = queries @ matrix.T
+    counts = part.counts
+    if len(counts) == len(matrix):
+        return products
+    of_vector = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(queries.device)
+    maxima = torch.full((len(products), len(counts)), -torch.inf, device=queries.device)
+    return maxima.scatter_reduce_(1, of_vector.expand(len(products), -1), products, "amax")
+
+
+def _at_least(products: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(queries, passages) of the products that are not below `least`: few, so that most are not looked at."""
+    missing = -products.shape[1] % _STRETCH
+    padded = torch.nn.functional.pad(products, (0, missing), value=-torch.inf) if missing else products
+    stretches = padded.view(len(products), -1, _STRETCH)
+    hits, stretch = (stretches.amax(dim=2) >= least[:, None]).nonzero(as_tuple=True)
+    some, column = (stretches[hits, stretch] >= least[hits, None]).nonzero(as_tuple=True)
+    passages = stretch[some] * _STRETCH + column
+    real = passages < products.shape[1]  # where `least` is -inf the padding is not below it
+    return hits[some][real], passages[real]
+
+
+def _exact(
+    queries: torch.Tensor, vectors: Vectors, hits: IntArray, passages: IntArray, *, cosine: bool
+) -> ScoreArray:
+    """Each hit's score, of the passage's best window: as long as the sums of some vectors take, no longer."""
+    counts = vectors.counts[passages]
+    ends = np.cumsum(counts)
+    of_hit = np.repeat(np.arange(len(hits)), counts)
+    at = vectors.first[passages][of_hit] + np.arange(len(of_hit)) - (ends - counts)[of_hit]
+    ours, sums = queries.cpu().numpy(), np.empty(len(of_hit))
+    for start in range(0, len(of_hit), _EXACT_ROWS):
+        some = slice(start, start + _EXACT_ROWS)
+        theirs = _matrix(vectors.rows(at[some]), cosine, torch.device("cpu")).numpy()
+        sums[some] = np.einsum("ij,ij->i", ours[hits[of_hit[some]]], theirs, dtype=np.float64)
+    best: ScoreArray = (
+        np.maximum.reduceat(sums, ends - counts).astype(np.float32) if len(hits) else sums.astype(np.float32)
+    )
+    return best
+
+
+def _matrix(vectors: Vectors, cosine: bool, device: torch.device) -> torch.Tensor:
+    matrix = torch.from_numpy(vectors.values.astype(np.float32)).to(device)
+    return torch.nn.functional.normalize(matrix, dim=1) if cosine else matrix
+
+
+def _vectors(job: Job, source: str, kind: Kind, shard: str) -> Vectors:
+    return read_vectors(f"{job.output.url}/{directory_of(source, kind)}/{shard}.parquet")

@@ -1,0 +1,232 @@
+"""Embeddings of passages and queries, kept as a product of their own: any Parquet reader reads them.
+
+OUTPUT/embeddings/SOURCE/passages/SHARD.parquet, a row a vector, ordered by passage id; queries likewise, in
+the order of the input:
+    passage_id (query_id): as it came; window: int32, from 0 (0 alone where passages are not parted); hash: 16
+    bytes, BLAKE2b of the text in UTF-8, without what the model's prompts add; embedding: fixed-size list of
+    float32 or float16, as the checkpoint gives it (normalized where the checkpoint says so)
+A later job takes from here, by `hash`, what it need not compute: `reuse`.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, ScoringError, fields_under
+from pipeline.retrieval.config import DenseConfig
+from pipeline.retrieval.plan import ID, TEXT, Job, Kind
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.shards import Shard, read_shard
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.encoding import Role
+from pipeline.tables.input.files import open_input
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import check_version, stamped
+
+ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
+_ARROW = {"float32": pa.float32(), "float16": pa.float16()}
+_ROW_GROUP_BYTES = 8 * 2**20
+_WAY_OUT = "leave reuse out to embed every text"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The embeddings of a shard."""
+
+    values: npt.NDArray[np.floating[Any]]
+    """(vectors, width), all finite; the windows of a text together."""
+    first: npt.NDArray[np.int64]
+    """(texts,): where each text's vectors begin."""
+    hashes: pa.Array
+    """(vectors,)"""
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(texts,): vectors of each."""
+        return np.diff(self.first, append=len(self.values))
+
+    def texts(self, start: int, stop: int) -> "Vectors":
+        """Those of some texts, one at least."""
+        first = self.first[start:stop]
+        end = self.first[stop] if stop < len(self.first) else len(self.values)
+        return Vectors(self.values[first[0] : end], first - first[0], self.hashes[first[0] : end])
+
+    def rows(self, at: npt.NDArray[np.int64]) -> "Vectors":
+        """Single vectors, as of a text each. Without hashes."""
+        return Vectors(self.values[at], np.arange(len(at)), self.hashes[:0])
+
+
+def directory_of(source: str, kind: Kind) -> str:
+    return f"embeddings/{source}/{kind}"
+
+
+def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
+    """Embed a shard, but for texts whose embeddings `reuse` has. Gives how many texts, and tokens."""
+    dense = dense_of(job, source)
+    rows = read_shard(job.output, kind, Shard.named(shard))
+    hashes = rows["hash"].combine_chunks()
+    known = _known(job, source, kind, hashes)
+    new = np.flatnonzero([digest not in known for digest in hashes.to_pylist()])
+    with fields_under(f"sources.{source}.dense.scorer"):
+        scorer = scorer_of(dense.scorer)
+    texts = rows[TEXT[kind]].take(pa.array(new)).to_pylist()
+    try:
+        made = scorer.embed_windows(texts, ROLE[kind])
+    except ScoringError as error:
+        raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
+    ends = np.cumsum(made.windows)
+    each = (
+        dict(zip(new.tolist(), np.split(made.embeddings.astype(dense.dtype), ends[:-1]), strict=True))
+        if len(new)
+        else {}
+    )
+    parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
+    write_vectors(
+        job.output,
+        f"{directory_of(source, kind)}/{shard}.parquet",
+        _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype),
+    )
+    return {"embedded": len(new), "reused": rows.num_rows - len(new), "tokens": made.tokens}
+
+
+def read_vectors(url: str) -> Vectors:
+    """Of the file that `embed` wrote. Raises InputError where it is damaged or a value is not finite."""
+    try:
+        with open_input(url) as stream:
+            table = pq.read_table(stream, columns=["window", "hash", "embedding"], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{url}: no readable embeddings: {error}") from error
+    check_version(table.schema, url, "embeddings", "Take another output.path", needed=True)
+    column = table["embedding"].combine_chunks()
+    width = column.type.list_size
+    values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    if not np.isfinite(values.sum(dtype=np.float64)):  # quicker than to ask each
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        raise InputError(
+            f"{url} row {int(broken[0]) + 1}: an embedding that is not finite; remove the output's directory"
+            " to embed again"
+        )
+    first = np.flatnonzero(table["window"].to_numpy() == 0)
+    return Vectors(values, first, table["hash"].combine_chunks())
+
+
+@lru_cache(maxsize=1)
+def scorer_of(config: ScorerConfig) -> Scorer:
+    """One model a process, however many shards it embeds."""
+    return Scorer(config)
+
+
+def dense_of(job: Job, source: str) -> DenseConfig:
+    dense = job.config.sources[source].dense
+    assert dense is not None
+    return dense
+
+
+def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width: int, dtype: str) -> pa.Table:
+    counts = [len(part) for part in parts]
+    at = np.repeat(np.arange(len(parts)), counts)
+    window = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values = pa.array(np.concatenate([np.zeros((0, width), dtype), *parts]).ravel(), _ARROW[dtype])
+    columns = {name: rows[name].take(pa.array(at)) for name in (ID[kind], "hash")}
+    return pa.table(
+        {
+            ID[kind]: columns[ID[kind]],
+            "window": pa.array(window, pa.int32()),
+            "hash": columns["hash"],
+            "embedding": pa.FixedSizeListArray.from_arrays(values, width),
+        }
+    )
+
+
+def write_vectors(output: Directory, name: str, table: pa.Table) -> None:
+    """Vectors are written as they are: they have nothing that a compression or a dictionary could save.
+
+    Without nulls and in row groups that a processor's cache holds they are read several times as fast.
+    """
+    column = table.schema.get_field_index("embedding")
+    kind = table.schema.field(column).type
+    element = pa.list_(pa.field("element", kind.value_type, nullable=False), kind.list_size)
+    field = pa.field("embedding", element, nullable=False)
+    table = table.set_column(column, field, table["embedding"].cast(element))
+    table = table.replace_schema_metadata(stamped(table.schema, "embeddings").metadata)
+    others = [name for name in table.schema.names if name != "embedding"]
+    stream = io.BytesIO()
+    pq.write_table(
+        table,
+        stream,
+        compression=dict.fromkeys(others, "zstd") | {"embedding.list.element": "none"},
+        use_dictionary=False,
+        row_group_size=max(1, _ROW_GROUP_BYTES // (kind.list_size * kind.value_type.bit_width // 8)),
+    )
+    output.write(name, stream.getvalue())
+
+
+def _named(error: ScoringError, job: Job, kind: Kind, row: pa.Table) -> InputError:
+    """The same error by the text's id and its place in the input, which the scorer does not know."""
+    (place,) = row.select([ID[kind], "file", "row"]).to_pylist()
+    url = job.table(kind).files[place["file"]].url
+    return InputError(f"{url} row {place['row']}: {ROLE[kind]} {place[ID[kind]]!r}: {error.reason}")
+
+
+@dataclass(frozen=True)
+class _Previous:
+    """Where an earlier job's embeddings stand: 12 bytes a text."""
+
+    url: str
+    names: tuple[str, ...]
+    hashes: npt.NDArray[np.uint64]
+    """The first 8 bytes of each hash, sorted."""
+    files: npt.NDArray[np.int32]
+    """For each of them the position in `names`."""
+
+
+@lru_cache(maxsize=2)
+def _previous(url: str, subdirectory: str) -> _Previous:
+    output = Directory(f"{url}/{subdirectory}")
+    names = tuple(sorted(name for name in output.names() if not name.startswith("_")))
+    hashes = [np.zeros(0, np.uint64), *(_prefixes(_read_hashes(f"{output.url}/{name}")) for name in names)]
+    files = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in hashes[1:]])
+    every = np.concatenate(hashes)
+    order = np.argsort(every, kind="stable")
+    return _Previous(output.url, names, every[order], files[order])
+
+
+def _known(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
+    """Content hash to vectors (windows, width), of those that the earlier job has."""
+    if job.config.reuse is None:
+        return {}
+    previous = _previous(job.config.reuse, directory_of(source, kind))
+    wanted = np.unique(_prefixes(hashes))
+    first, last = (np.searchsorted(previous.hashes, wanted, side) for side in ("left", "right"))
+    files = {
+        int(file) for start, stop in zip(first, last, strict=True) for file in previous.files[start:stop]
+    }
+    known: dict[bytes, npt.NDArray[Any]] = {}
+    every = set(hashes.to_pylist())
+    for file in sorted(files):
+        vectors = read_vectors(f"{previous.url}/{previous.names[file]}")
+        for start, count in zip(vectors.first.tolist(), vectors.counts.tolist(), strict=True):
+            digest = vectors.hashes[start].as_py()
+            if digest in every:
+                known[digest] = vectors.values[start : start + count]
+    return known
+
+
+def _read_hashes(url: str) -> pa.Array:
+    try:
+        with open_input(url) as stream:
+            return pq.read_table(stream, columns=["hash"])["hash"].combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"reuse: {url}: no readable embeddings: {error}; {_WAY_OUT}") from error
+
+
+def _prefixes(hashes: pa.Array) -> npt.NDArray[np.uint64]:
+    data = np.frombuffer(b"".join(hashes.to_pylist()), np.uint64)
+    return data[::2]

@@ -1,0 +1,21 @@
+"""Where tasks run: one module a place, which `RetrieveConfig.executor` names. All write the same bytes."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from pipeline.retrieval.plan import Job
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.steps import Task
+
+
+class Executor(Protocol):
+    """A module of this package."""
+
+    def connect(self, job: Job) -> None:
+        """Make ready. Raises ConfigError where there is no room."""
+
+    def work(self, job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
+        """The name of each task and what it gave, as they are done; tasks of one step, in any order.
+
+        Raises RayrankError for what a user can mend.
+        """

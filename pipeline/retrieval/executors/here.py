@@ -1,0 +1,21 @@
+"""The process at hand, one task after another: for small tables, a test, a debugger."""
+
+from collections.abc import Iterator
+
+import torch
+
+from pipeline.interruption import raise_on_sigterm
+from pipeline.retrieval.plan import Job
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.steps import Task, do
+
+
+def connect(job: Job) -> None:
+    raise_on_sigterm()
+    # As many as Ray gives a task, or sums would be made in another order.
+    torch.set_num_threads(max(1, int(job.config.actors.num_cpus)))
+
+
+def work(job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
+    for task in tasks:
+        yield task.name, do(task, job)

@@ -1,0 +1,72 @@
+"""A Ray cluster: the tasks of a step side by side, streamed by Ray Data. Actors embed, tasks do all else.
+
+A task travels as ONE row, what it gave comes back as one: the driver's memory does not grow with the corpus.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy
+
+from pipeline import cluster
+from pipeline.retrieval.plan import Job
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.steps import Task, do
+from pipeline.tables.output.attempts import forget_attempts
+
+
+def connect(job: Job) -> None:
+    cluster.connect(job.config.actors, job.config.shard_passages)
+    forget_attempts(job.output)  # of a driver that died: machines die with it, through no fault of a task
+
+
+def work(job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
+    try:
+        for row in _dataset(job, tasks).iter_rows():
+            yield row["name"], json.loads(row["result"])
+    except Exception as error:
+        if (ours := cluster.own_error(error)) is not None:
+            raise ours from error
+        raise
+
+
+def _dataset(job: Job, tasks: list[Task]) -> ray.data.Dataset:
+    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    (step,) = {task.step for task in tasks}
+    actors = job.config.actors
+    device: dict[str, Any] = {
+        "num_cpus": actors.num_cpus, "num_gpus": actors.num_gpus, "label_selector": actors.label_selector
+    }  # fmt: skip
+    if step == "embed":
+        most = min(actors.max, len(tasks))
+        pool = ActorPoolStrategy(min_size=min(actors.min, most), max_size=most)
+        options = {**device, "compute": pool, "fn_constructor_kwargs": {"job": job}}
+        return dataset.map_batches(Actor, batch_size=1, batch_format="pyarrow", **options)
+    searches_vectors = step == "search" and job.config.sources[tasks[0].arguments["source"]].dense is not None
+    return dataset.map_batches(
+        partial(_do, job=job),
+        batch_size=1,
+        batch_format="pyarrow",
+        **(device if searches_vectors else {"num_cpus": 1}),
+    )
+
+
+class Actor:
+    """A process that keeps its model from one task to the next."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        return _do(row, self._job)
+
+
+def _do(row: pa.Table, job: Job) -> pa.Table:
+    task = Task(**json.loads(row["task"][0].as_py()))
+    return pa.table({"name": [task.name], "result": [json.dumps(do(task, job))]})

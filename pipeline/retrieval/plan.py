@@ -1,0 +1,159 @@
+"""What a first stage will do: its tables, its sources, what makes two starts the same job. No Ray here."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from pipeline.errors import ConfigError, InputError, ModelError, fields_under
+from pipeline.output import JobRecord
+from pipeline.retrieval.config import RetrieveConfig
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.saved_modules import Saved
+from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.layout import require_columns
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.sources import Source, scan
+
+Kind = Literal["passages", "queries"]
+KINDS: tuple[Kind, Kind] = ("passages", "queries")
+ID = {"passages": "passage_id", "queries": "query_id"}
+TEXT = {"passages": "passage", "queries": "query"}
+
+
+QUERIES_A_SHARD = 1024
+"""What is searched for at once: the matrix products of a GPU and of a CPU have reached their speed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process needs to know."""
+
+    config: RetrieveConfig
+    """Its paths absolute."""
+    passages: Source
+    queries: Source
+    models: tuple[tuple[str, str], ...] = ()
+    """The config's fields that name a model, each with the fingerprint of its weights and files."""
+    by_cosine: tuple[str, ...] = ()
+    """The dense sources whose embeddings must be normalized before their inner product is what compares."""
+
+    @property
+    def output(self) -> Directory:
+        return Directory(self.config.output.path)
+
+    def table(self, kind: Kind) -> Source:
+        return self.passages if kind == "passages" else self.queries
+
+    def id_type(self, kind: Kind) -> pa.DataType:
+        source = self.table(kind)
+        return source.types[source.ids[0]]
+
+    def depth(self, source: str) -> int:
+        """Passages a query to search for: one more where one may be left out."""
+        return self.config.depth(source) + self.config.leave_out_self
+
+    @property
+    def kept(self) -> pa.StructType:
+        """The passages' columns that are passed through, by their names in the table."""
+        keep = self.config.output.keep_columns
+        return pa.struct([(name, self.passages.types[theirs]) for name, theirs in keep.items()])
+
+    def for_workers(self) -> "Job":
+        """Without what may be long and no task needs: its file range travels apart."""
+        passages, queries = (
+            replace(source, file_ranges=(), skipped={}) for source in (self.passages, self.queries)
+        )
+        return replace(self, passages=passages, queries=queries)
+
+
+def plan(config: RetrieveConfig) -> Job:
+    """Raises InputError, naming file and column, for tables that can't be read."""
+    passages, queries = (_scan(texts, field) for texts, field in _tables(config))
+    kept = list(config.output.keep_columns.values())
+    require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
+    if config.leave_out_self:
+        _check_same_ids(passages, queries)
+    output = config.output.model_copy(update={"path": Directory(config.output.path).url})
+    reuse = config.reuse and Directory(config.reuse).url
+    sources, models, by_cosine = dict(config.sources), [], []
+    for name, source in config.sources.items():
+        if source.dense is not None:
+            field = f"sources.{name}.dense.scorer"
+            with fields_under(field):
+                scorer = _scorer(config.actors.place(source.dense.scorer))
+            models.append((field, scorer.fingerprint))
+            by_cosine += [name] if _needs_cosine(scorer, source.dense.dtype) else []
+            dense = source.dense.model_copy(update={"scorer": _for_workers(scorer)})
+            sources[name] = source.model_copy(update={"dense": dense})
+    config = config.model_copy(update={"output": output, "reuse": reuse, "sources": sources})
+    return Job(config, passages, queries, tuple(models), tuple(by_cosine))
+
+
+def record_of(job: Job) -> JobRecord:
+    """What makes two starts the same first stage."""
+    return JobRecord(
+        format_version=FORMAT_VERSION,
+        command="retrieve",
+        config=job.config.determining_fields(),
+        models=dict(job.models),
+        files={file.url: file.identity for source in (job.passages, job.queries) for file in source.files},
+        shards=-(-job.queries.rows // QUERIES_A_SHARD),
+        pairs=job.queries.rows * job.config.output.top_k,
+    )
+
+
+def _scorer(config: ScorerConfig) -> Scorer:
+    """Raises ModelError or ConfigError where it embeds no texts, or compares them as no search here does."""
+    scorer = Scorer(config)
+    if not scorer.embeds:
+        raise ConfigError(
+            f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no texts",
+            field="model",
+        )
+    similarity = Saved.of(scorer.checkpoint).similarity
+    if similarity not in ("cosine", "dot"):
+        raise ModelError(
+            f"{scorer.checkpoint.name}: compares embeddings by {similarity}; cosine and dot are searched"
+        )
+    return scorer
+
+
+def _needs_cosine(scorer: Scorer, dtype: str) -> bool:
+    """Not where the checkpoint gives normalized embeddings, and they are kept as they are."""
+    saved = Saved.of(scorer.checkpoint)
+    normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dtype == "float32"
+    return saved.similarity == "cosine" and not normalized
+
+
+def _for_workers(scorer: Scorer) -> ScorerConfig:
+    """As processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
+    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, scorer.config
+    model = {
+        "model": given.model if given.model.startswith("package:") else checkpoint.address,
+        "revision": checkpoint.revision,
+        "peft_path": adapter and adapter.address,
+        "peft_revision": adapter and adapter.revision,
+    }
+    return given.model_copy(update=model)
+
+
+def _check_same_ids(passages: Source, queries: Source) -> None:
+    theirs, ours = (source.types[source.ids[0]] for source in (passages, queries))
+    if theirs != ours:
+        raise InputError(
+            f"leave_out_self: ids of queries are {ours}, those of passages {theirs}: no query is a passage;"
+            " write both in one type, or set leave_out_self to false"
+        )
+
+
+def _tables(config: RetrieveConfig) -> tuple[tuple[TextsConfig, Kind], tuple[TextsConfig, Kind]]:
+    return (config.passages, "passages"), (config.queries, "queries")
+
+
+def _scan(config: TextsConfig, field: Kind) -> Source:
+    own = config.columns
+    # The default title is taken where there is one; one that was asked for must be there.
+    asked = [own.title] if own.title and own.optional_title is None else []
+    return scan(config, field, [own.id, own.text, *asked])

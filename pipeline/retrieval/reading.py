@@ -1,0 +1,193 @@
+"""Texts as users have them to shards, with rejects: rows without an id or a text, and ids that come again."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
+from pipeline.retrieval.shards import Shard, read_shard, write_dropped, write_shard
+from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.beir import with_titles
+from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.shards import FileRange
+from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.schema import rejects_schema
+from pipeline.tables.sources import Source, read
+
+_SHARD_BYTES = 256 * 2**20
+"""Of texts, where they are long."""
+_HASHES_AT_ONCE = 16_000_000
+"""Of ids, among which the same one is looked for: bounds memory."""
+_FILE_RANGE = TypeAdapter(FileRange)
+
+Result = dict[str, Any]
+_Place = tuple[int, ...]
+"""Of a row: its file and row in the input, its shard and row there."""
+
+
+def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Result:
+    """Write the shards of one file range. Gives their names with their rows, and reason to rejects."""
+    at, shards, rejected = _FILE_RANGE.validate_json(file_range), dict[str, int](), Counter[str]()
+    rejects: list[pa.Table] = []
+    for block, rows in enumerate(_stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
+        shard = Shard(number, block)
+        write_shard(job.output, kind, shard, _sorted(rows, kind))
+        shards[shard.name] = rows.num_rows
+    if rejects:
+        refused = pa.concat_tables(rejects)
+        job.output.write(f"rejects/{kind}-{number:06d}.parquet", parquet_bytes(refused, "rejects"))
+        rejected.update(refused["reason"].to_pylist())
+    return {"shards": shards, "rejected": dict(rejected)}
+
+
+def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Result:
+    """Find the rows whose id stands in an earlier one: the first one counts, in the order of the input.
+
+    shards: names to rows.
+    """
+    first: dict[Any, _Place] = {}
+    again: list[tuple[_Place, Any]] = []
+    for rows in _of_equal_hashes(job, kind, shards):
+        for id_, *here in zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True):
+            place: _Place = tuple(here)
+            earlier, later = sorted([first.get(id_, place), place])
+            first[id_] = earlier
+            if earlier != later:
+                again.append((later, id_))
+    again.sort(key=lambda row: row[0])
+    if not again:
+        write_dropped(job.output, kind, pa.array([], pa.int64()), pa.array([], pa.int64()))
+        return {"rejected": {}}
+    columns = zip(*(place for place, _ in again), strict=True)
+    file, row, shard, at = (pa.array(column, pa.int64()) for column in columns)
+    write_dropped(job.output, kind, shard, at)
+    reason, ids = f"duplicate_{ID[kind]}", pa.array([id_ for _, id_ in again], job.id_type(kind))
+    refused = _rejects(job, kind, file, row, ids, pa.array([reason] * len(again)))
+    job.output.write(f"rejects/{kind}-duplicates.parquet", parquet_bytes(refused, "rejects"))
+    return {"rejected": {reason: len(again)}}
+
+
+def text_hashes(texts: pa.ChunkedArray) -> pa.Array:
+    """The content hash of each text."""
+    digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts.to_pylist()]
+    return pa.array(digests, pa.binary(16))
+
+
+def _shard_rows(job: Job, kind: Kind) -> int:
+    return job.config.shard_passages if kind == "passages" else QUERIES_A_SHARD
+
+
+def _cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Iterator[pa.Table]:
+    """The rows that can be used, with the columns of a shard; the others go to `rejects`."""
+    source, id_name, text_name = job.table(kind), ID[kind], TEXT[kind]
+    number = next(place for place, file in enumerate(source.files) if file.url == at.file)
+    for ids, texts, kept, row in _columns(job, kind, source, at):
+        reason = np.full(len(row), None, dtype=object)
+        for column, name in ((ids, id_name), (texts, text_name)):
+            null = pc.is_null(column).to_numpy(zero_copy_only=False)
+            reason[null & pd.isna(reason)] = f"null_{name}"
+            reason[~valid_text(column) & pd.isna(reason)] = "invalid_text"
+        good, bad = pa.array(pd.isna(reason)), pa.array(~pd.isna(reason))
+        file = pa.array(np.full(len(row), number, np.int32))
+        if pc.any(bad).as_py():
+            safe = pc.if_else(pa.array(valid_text(ids)), ids, pa.scalar(None, ids.type))
+            columns = [column.filter(bad) for column in (file, row, safe, pa.array(reason, pa.string()))]
+            rejects.append(_rejects(job, kind, *columns))
+        used = {id_name: ids.filter(good), text_name: texts.filter(good)}
+        yield pa.table(
+            {
+                **used,
+                "hash": text_hashes(used[text_name]),
+                "id_hash": pa.array(_hashes(used[id_name])),
+                "file": file.filter(good),
+                "row": row.filter(good),
+                **{f"kept.{name}": column.filter(good) for name, column in kept.items()},
+            }
+        )
+
+
+def _columns(
+    job: Job, kind: Kind, source: Source, at: FileRange
+) -> Iterator[tuple[pa.Array, pa.Array, dict[str, pa.Array], pa.Array]]:
+    """Ids, texts with their titles, kept columns, row numbers."""
+    assert isinstance(source.config, TextsConfig)
+    own = source.config.columns
+    title = own.title if own.title in source.types else None
+    keep = job.config.output.keep_columns if kind == "passages" else {}
+    wanted = dict.fromkeys([own.id, own.text, *([title] if title else []), *keep.values()])
+    for table, row in read(at, source, list(wanted)):
+        ids, texts = (table[name].combine_chunks() for name in (own.id, own.text))
+        if title:
+            texts = with_titles(table[title].combine_chunks(), texts)
+        yield ids, texts, {name: table[theirs].combine_chunks() for name, theirs in keep.items()}, row
+
+
+def _stretches(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `most` rows, or of less where texts are long."""
+    held: list[pa.Table] = []
+    rows = size_bytes = 0
+    for table in tables:
+        for start in range(0, table.num_rows, max(1, min(most, 4096))):
+            part = table.slice(start, max(1, min(most, 4096)))
+            if held and (rows + part.num_rows > most or size_bytes + part.nbytes > _SHARD_BYTES):
+                yield pa.concat_tables(held)
+                held, rows, size_bytes = [], 0, 0
+            held.append(part)
+            rows, size_bytes = rows + part.num_rows, size_bytes + part.nbytes
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _sorted(rows: pa.Table, kind: Kind) -> pa.Table:
+    """Passages by their ids; queries stay as they came."""
+    order = [("passage_id", "ascending"), ("file", "ascending"), ("row", "ascending")]
+    return rows.sort_by(order) if kind == "passages" else rows
+
+
+def _hashes(ids: pa.Array) -> npt.NDArray[np.uint64]:
+    plain = ids.cast(pa.int64(), safe=False) if pa.types.is_integer(ids.type) else ids.cast(pa.binary())
+    hashes: npt.NDArray[np.uint64] = pd.util.hash_array(
+        plain.to_numpy(zero_copy_only=False), categorize=False
+    )
+    return hashes
+
+
+def _of_equal_hashes(job: Job, kind: Kind, shards: dict[str, int]) -> Iterator[pa.Table]:
+    """Id, file, row, shard, place of the rows whose id hash several rows have.
+
+    One part of all hashes is held at a time, those with one remainder: equal ids come in the same part.
+    """
+    parts = 1 + sum(shards.values()) // _HASHES_AT_ONCE
+    every = [Shard.named(name) for name in shards]
+    for part in range(parts):
+        hashes = [np.zeros(0, np.uint64)]
+        for shard in every:
+            here = read_shard(job.output, kind, shard, ["id_hash"], dropped=True)["id_hash"].to_numpy()
+            hashes.append(here[here % parts == part])
+        values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+        repeated = values[counts > 1]
+        for shard in every if len(repeated) else ():
+            rows = read_shard(job.output, kind, shard, [ID[kind], "file", "row", "id_hash"], dropped=True)
+            at = np.flatnonzero(np.isin(rows["id_hash"].to_numpy(), repeated))
+            number = pa.array(np.full(len(at), shard.number))
+            found = rows.take(pa.array(at)).drop_columns("id_hash")
+            yield found.append_column("shard", number).append_column("at", pa.array(at))
+
+
+def _rejects(
+    job: Job, kind: Kind, file: pa.Array, row: pa.Array, ids: pa.Array, reasons: pa.Array
+) -> pa.Table:
+    """As `rerank` writes its own, so that one reader reads both."""
+    urls = [job.table(kind).files[number].url for number in file.to_pylist()]
+    schema = rejects_schema(job.id_type("queries"), job.id_type("passages"))
+    columns = {"file": pa.array(urls, pa.string()), "row": row, ID[kind]: ids, "reason": reasons}
+    nulls = {field.name: pa.nulls(len(urls), field.type) for field in schema if field.name not in columns}
+    return pa.table([(columns | nulls)[name] for name in schema.names], schema=schema)

@@ -1,0 +1,143 @@
+"""A first stage's steps, one after another; what an earlier start has done of each is not done again."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import cast
+
+from pipeline import log, output, registry
+from pipeline.retrieval import executors
+from pipeline.retrieval.executors import Executor
+from pipeline.retrieval.plan import KINDS, Job, Kind
+from pipeline.retrieval.reading import Result
+from pipeline.retrieval.steps import Task, results_before
+from pipeline.tables.output.lease import Lease
+
+_GROUP_PASSAGES = 1_000_000
+"""What one task searches: enough to be worth its start, little enough to be done again."""
+_LOG_EVERY_S = 60.0
+
+
+class Stages:
+    """Of one start."""
+
+    def __init__(self, job: Job, held: Lease) -> None:
+        """Raises ConfigError where the executor has no room."""
+        self._job, self._held = job, held
+        self._executor = cast("Executor", registry.load(executors, job.config.executor))
+        self._executor.connect(job)
+        self._rejected: Counter[str] = Counter()
+        self._embedded: Counter[str] = Counter()
+
+    def run(self) -> Result:
+        """The counts of the summary."""
+        passages, queries = (self._read(kind) for kind in KINDS)
+        counts = {"passages": self._drop("passages", passages), "queries": self._drop("queries", queries)}
+        log.info("read", **counts, shards=len(passages))
+        groups = list(_groups(passages))
+        for source in self._job.config.sources:
+            self._search(source, groups, list(passages), list(queries))
+        merged = self._merge(list(queries), len(groups))
+        assert merged.pop("matched") + merged["unmatched"] == counts["queries"]
+        embedded = {name: self._embedded[name] for name in ("embedded", "reused", "tokens")}
+        return {**counts, **merged, **embedded, "rejected": dict(sorted(self._rejected.items()))}
+
+    def _read(self, kind: Kind) -> dict[str, int]:
+        """The shards by name, each with its rows."""
+        tasks = [
+            Task(
+                f"read-{kind}-{number:06d}",
+                "read",
+                {"kind": kind, "number": number, "file_range": json.dumps(asdict(file_range))},
+            )
+            for number, file_range in enumerate(self._job.table(kind).file_ranges)
+        ]
+        shards: dict[str, int] = {}
+        for result in self._do("read", tasks).values():
+            shards |= result["shards"]
+            self._rejected.update(result["rejected"])
+        return shards
+
+    def _drop(self, kind: Kind, shards: dict[str, int]) -> int:
+        """How many rows there are of different ids."""
+        task = Task(f"drop-{kind}", "drop", {"kind": kind, "shards": shards})
+        dropped: dict[str, int] = self._do("drop", [task])[task.name]["rejected"]
+        self._rejected.update(dropped)
+        return sum(shards.values()) - sum(dropped.values())
+
+    def _merge(self, blocks: list[str], groups: int) -> Result:
+        tasks = [Task(f"merge-{block}", "merge", {"block": block, "groups": groups}) for block in blocks]
+        merged = dict(zip(blocks, self._do("merge", tasks).values(), strict=True))
+        written = [f"part-{block}.parquet" for block, result in merged.items() if result["candidates"]]
+        output.check_written(self._job.output, written, self._job.output.names("candidates"), "files")
+        totals = {
+            name: sum(result[name] for result in merged.values())
+            for name in ("candidates", "matched", "unmatched")
+        }
+        return {**totals, "files": len(written)}
+
+    def _search(self, source: str, groups: list[list[str]], shards: list[str], blocks: list[str]) -> None:
+        corpus = {}
+        if self._job.config.sources[source].dense is not None:
+            self._embed(source, {"passages": shards, "queries": blocks})
+        else:
+            corpus = self._index(source, shards, blocks)
+        searches = [
+            Task(
+                f"search-{source}-{block}-{number:06d}",
+                "search",
+                {"source": source, "block": block, "group": number, "shards": group, **corpus},
+            )
+            for block in blocks
+            for number, group in enumerate(groups)
+        ]
+        self._do("search", searches)
+
+    def _index(self, source: str, shards: list[str], blocks: list[str]) -> Result:
+        """What the search must know of the whole corpus."""
+        tasks = [
+            Task(f"index-{source}-{shard}", "index", {"source": source, "shard": shard}) for shard in shards
+        ]
+        counted = self._do("index", tasks).values()
+        words = {"source": source, "shards": shards, "queries": blocks}
+        self._do("statistics", [Task(f"statistics-{source}", "statistics", words)])
+        return {name: sum(result[name] for result in counted) for name in ("passages", "words")}
+
+    def _embed(self, source: str, shards: dict[Kind, list[str]]) -> None:
+        tasks = [
+            Task(f"embed-{source}-{kind}-{shard}", "embed", {"source": source, "kind": kind, "shard": shard})
+            for kind in KINDS
+            for shard in shards[kind]
+        ]
+        for result in self._do("embed", tasks).values():
+            self._embedded.update(result)
+
+    def _do(self, step: str, tasks: list[Task]) -> dict[str, Result]:
+        """What each task gave, by name, in the order of the tasks."""
+        results = results_before(self._job.output, tasks)
+        left, logged = [task for task in tasks if task.name not in results], time.monotonic()
+        if results:
+            log.info("resumed", step=step, done=f"{len(results)}/{len(tasks)}")
+        for name, result in self._executor.work(self._job.for_workers(), left) if left else ():
+            results[name] = result
+            if step == "merge":
+                self._held.add(result["candidates"])
+            if time.monotonic() - logged >= _LOG_EVERY_S:
+                log.info("progress", step=step, done=f"{len(results)}/{len(tasks)}")
+                logged = time.monotonic()
+        return {task.name: results[task.name] for task in tasks}
+
+
+def _groups(shards: dict[str, int]) -> Iterator[list[str]]:
+    """Shards, by name to rows, in stretches of some passages."""
+    group: list[str] = []
+    rows = 0
+    for name, more in shards.items():
+        if group and rows + more > _GROUP_PASSAGES:
+            yield group
+            group, rows = [], 0
+        group, rows = [*group, name], rows + more
+    if group:
+        yield group

@@ -1,0 +1,36 @@
+"""Find candidates, a table that `rerank` takes, in passages and queries:
+`python -m pipeline.retrieve --config configs/retrieve/demo.yaml`.
+
+Exit status: 0 all rows used; 3 finished, but some rows were rejected; 2 a mistake in the configuration or
+the input; 1 anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
+"""
+
+import argparse
+import sys
+
+from pipeline import command
+from pipeline.command import Status
+from pipeline.config_file import load
+from pipeline.retrieval import flow
+from pipeline.retrieval.config import RetrieveConfig
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = command.parser("retrieve", __doc__)
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    options = parser.parse_args(arguments)
+    return command.run(lambda: _retrieve(options), "the same command goes on where it stopped")
+
+
+def _retrieve(options: argparse.Namespace) -> Status:
+    config = load(RetrieveConfig, options.config, options.overrides)
+    if options.dry_run:
+        print(flow.describe(config))
+        return Status.FINISHED
+    summary = flow.run(config)
+    print(summary.as_text())
+    return Status.REJECTS if summary.rejected else Status.FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Dense search against faiss and sentence-transformers, and the embeddings that it keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import semantic_search
+
+from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.retrieval.dense import best_of
+from pipeline.retrieval.embeddings import Vectors, read_vectors
+from pipeline.retrieval.search import Best
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import MINILM, TINY
+from tests.retrieval.tables import config, make, rows_of, write_texts
+
+PASSAGES = {f"p{number}": f"{word} {other}" for number, (word, other) in enumerate(
+    (word, other) for word in ("panda", "bridge", "bread", "engine") for other in ("bear", "river", "oven")
+)}  # fmt: skip
+QUERIES = {"q1": "what eats bamboo?", "q2": "how to bake", "q3": ""}
+
+
+def dense(folder: Path, output: dict[str, Any] | None = None, dtype: str = "float32", **options: Any) -> Any:
+    sources = {"minilm": {"dense": {"scorer": {"model": MINILM, "device": "cpu"} | options, "dtype": dtype}}}
+    return config(folder, sources=sources, output=output or {}, shard_passages=5)
+
+
+def vectors(values: Any, windows: list[int] | None = None) -> Vectors:
+    counts = np.array(windows or [1] * len(values))
+    return Vectors(values, np.cumsum(counts) - counts, np.array([]))
+
+
+def best(queries: Any, parts: list[Vectors], ids: list[list[str]], k: int) -> list[list[tuple[str, float]]]:
+    """Each query's (passage, score), best first."""
+    found = Best(len(queries), k, pa.string())
+    for number, part in enumerate(parts):
+        hits, scores, rows = best_of(torch.from_numpy(queries), part, found.floor, k, cosine=False)
+        found.add(number, hits, scores, pa.array(ids[number]).take(pa.array(rows)), rows)
+    result: list[list[tuple[str, float]]] = [[] for _ in queries]
+    for row in found.table().to_pylist():
+        result[row["query"]].append((row["passage_id"], row["score"]))
+    return result
+
+
+def test_the_top_k_is_that_of_a_flat_index() -> None:
+    chance = np.random.default_rng(3)
+    queries, corpus = (chance.standard_normal((rows, 24)).astype(np.float32) for rows in (40, 3000))
+    index = faiss.IndexFlatIP(24)
+    index.add(corpus)
+    scores, places = index.search(queries, 30)
+    parts = [vectors(corpus[start : start + 700]) for start in range(0, 3000, 700)]
+    ids = [
+        [f"{place:04d}" for place in range(start, min(start + 700, 3000))] for start in range(0, 3000, 700)
+    ]
+    found = best(queries, parts, ids, 30)
+    assert [[int(passage) for passage, _ in row] for row in found] == places.tolist()
+    np.testing.assert_allclose([[score for _, score in row] for row in found], scores, rtol=1e-5, atol=1e-5)
+
+
+def test_equal_vectors_tie_wherever_they_stand() -> None:
+    chance = np.random.default_rng(4)
+    vector = chance.standard_normal(100).astype(np.float32)
+    corpus = np.concatenate([chance.standard_normal((50, 100)).astype(np.float32) * 0.01, vector[None]])
+    corpus = np.concatenate([corpus[[50]], corpus, corpus[[50]]])
+    ids = [f"{number:03d}" for number in range(len(corpus))]
+    (found,) = best(
+        vector[None] * 3, [vectors(corpus), vectors(corpus)], [ids, [f"a{one}" for one in ids]], 4
+    )
+    assert [passage for passage, _ in found] == ["000", "051", "052", "a000"]
+    assert len({score for _, score in found}) == 1
+
+
+def test_a_passages_best_window_counts() -> None:
+    corpus = np.array([[1, 0], [0, 3], [2, 0], [0, 0], [0, 1]], np.float32)
+    found = best(np.eye(2, dtype=np.float32), [vectors(corpus, [2, 2, 1])], [["a", "b", "c"]], 2)
+    assert found == [[("b", 2.0), ("a", 1.0)], [("a", 3.0), ("c", 1.0)]]
+
+
+def test_the_search_is_that_of_sentence_transformers(tmp_path: Path) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    summary = make(dense(tmp_path, {"top_k": 4}))
+    peer = SentenceTransformer(str(Scorer(ScorerConfig(model=MINILM)).checkpoint.path), device="cpu")
+    queries, corpus = (
+        peer.encode(list(texts.values()), convert_to_tensor=True) for texts in (QUERIES, PASSAGES)
+    )
+    expected = semantic_search(queries, corpus, top_k=4)
+    found = rows_of(tmp_path)
+    ids = list(PASSAGES)
+    assert [row["passage_id"] for row in found] == [
+        ids[int(hit["corpus_id"])] for row in expected for hit in row
+    ]
+    scores = [hit["score"] for row in expected for hit in row]
+    np.testing.assert_allclose([row["first_stage_score"] for row in found], scores, atol=1e-5)
+    assert (summary.embedded, summary.reused, summary.unmatched) == (15, 0, 0)
+
+
+def test_embeddings_are_a_product_and_are_reused(tmp_path: Path) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    make(dense(tmp_path))
+    kept = pq.read_table(tmp_path / "out/embeddings/minilm/passages")
+    assert kept.schema.field("embedding").type.list_size == 384
+    embeddings = np.array(kept["embedding"].to_pylist(), np.float32)
+    scorer = Scorer(ScorerConfig(model=MINILM, device="cpu"))
+    texts = [PASSAGES[passage] for passage in kept["passage_id"].to_pylist()]
+    np.testing.assert_allclose(embeddings, scorer.embed(texts, "passage"), atol=1e-6)
+    assert len(pq.read_table(tmp_path / "out/embeddings/minilm/queries")) == 3
+
+    write_texts(tmp_path, {"new": "a new one", "moved": PASSAGES["p3"], **PASSAGES}, QUERIES)
+    again = dense(tmp_path, {"path": str(tmp_path / "again")})
+    summary = make(again.model_copy(update={"reuse": str(tmp_path / "out")}))
+    assert (summary.embedded, summary.reused) == (1, 16)
+    make(dense(tmp_path, {"path": str(tmp_path / "fresh")}))
+    assert [row["passage_id"] for row in rows_of(tmp_path / "again", "candidates")] == [
+        row["passage_id"] for row in rows_of(tmp_path / "fresh", "candidates")
+    ]
+    other = dense(tmp_path, {"path": str(tmp_path / "other")}, max_length=9)
+    with pytest.raises(InputError, match=r"reuse: .*minilm.dense.scorer.max_length was None, is 9"):
+        make(other.model_copy(update={"reuse": str(tmp_path / "out")}))
+    with pytest.raises(InputError, match=r"reuse: .*nowhere: no finished first stage"):
+        make(other.model_copy(update={"reuse": str(tmp_path / "nowhere")}))
+
+
+def test_windows_and_float16(tmp_path: Path) -> None:
+    long = "word " * 60 + "the panda eats bamboo"
+    write_texts(tmp_path, {"long": long, "short": "a bridge"}, {"q": "the panda eats bamboo"})
+    windows = {"strategy": "max", "window": 20, "stride": 10}
+    make(dense(tmp_path, dtype="float16", long_passages=windows))
+    kept = pq.read_table(tmp_path / "out/embeddings/minilm/passages")
+    assert str(kept.schema.field("embedding").type.value_type) == "halffloat"
+    assert kept["window"].to_pylist() == [*range(len(kept) - 1), 0]
+    (first, second) = rows_of(tmp_path)
+    make(dense(tmp_path, {"path": str(tmp_path / "cut")}, max_length=22))
+    cut = {row["passage_id"]: row["first_stage_score"] for row in rows_of(tmp_path / "cut", "candidates")}
+    assert (first["passage_id"], second["passage_id"]) == ("long", "short")
+    assert first["first_stage_score"] > cut["long"] + 0.1
+    assert second["first_stage_score"] == pytest.approx(cut["short"], abs=1e-3)
+
+
+def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    make(dense(tmp_path))
+    file = next((tmp_path / "out/embeddings/minilm/passages").iterdir())
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    rows[1]["embedding"][7] = float("nan")
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), file)
+    with pytest.raises(InputError, match=r"row 2: an embedding that is not finite; remove"):
+        read_vectors(str(file))
+    write_texts(tmp_path, PASSAGES, {"q": "another"})
+    again = dense(tmp_path, {"path": str(tmp_path / "again")})
+    with pytest.raises(InputError, match=r"row 2: an embedding that is not finite"):
+        make(again.model_copy(update={"reuse": str(tmp_path / "out")}))
+
+
+def test_models_that_are_not_searched_are_refused(tmp_path: Path) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    with pytest.raises(ConfigError, match=r"^sources.minilm.dense.scorer.model .* it embeds no texts"):
+        make(dense(tmp_path, model=TINY))
+    with pytest.raises(ModelError, match="nowhere"):
+        make(dense(tmp_path, model=str(tmp_path / "nowhere")))
+    with pytest.raises(ValueError, match="strategy mean: a search takes the best window; write max"):
+        dense(tmp_path, long_passages={"strategy": "mean"})

@@ -1,0 +1,220 @@
+"""The first stage from texts to the table that `rerank` takes, in this process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config_file import load
+from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.reranking import flow as reranking
+from pipeline.reranking.config import RerankConfig
+from pipeline.retrieval import steps
+from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieve import main
+from pipeline.tables.candidates import plan_table
+from pipeline.tables.config import InputConfig
+from tests.conftest import MINILM, ROOT
+from tests.retrieval.tables import bytes_of, config, make, rows_of, write_jsonl, write_texts
+
+PASSAGES = {"p1": "the giant panda is a bear", "p2": "a bridge of stone", "p3": "", "p4": "panda bridge"}
+QUERIES = {"q1": "panda", "q2": "stone bridge", "q3": "unheard!"}
+BOTH = {"words": {"bm25": {}}, "minilm": {"dense": {"scorer": {"model": MINILM, "device": "cpu"}}}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    return tmp_path
+
+
+def found(rows: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+    return [(row["query_id"], row["passage_id"]) for row in rows]
+
+
+def test_rerank_takes_the_table(folder: Path) -> None:
+    summary = make(config(folder))
+    rows = rows_of(folder)
+    assert found(rows) == [("q1", "p4"), ("q1", "p1"), ("q2", "p2"), ("q2", "p4")]
+    assert [row["first_stage_rank"] for row in rows] == [1, 2, 1, 2]
+    assert (rows[0]["query"], rows[0]["passage"]) == ("panda", "panda bridge")
+    assert list(rows[0]) == [
+        "query_id", "query", "passage_id", "passage", "first_stage_rank", "first_stage_score"
+    ]  # fmt: skip
+    assert (summary.passages, summary.queries, summary.unmatched, summary.candidates) == (4, 3, 1, 4)
+    settings = {
+        "input": {"path": str(folder / "out/candidates")},
+        "output": {"path": str(folder / "run"), "keep_columns": {"before": "first_stage_rank"}},
+        "scorer": {"model": MINILM, "device": "cpu"},
+        "executor": "here",
+    }
+    assert reranking.run(RerankConfig.model_validate(settings)).pairs == 4
+
+
+def test_several_sources_are_fused(folder: Path) -> None:
+    make(config(folder, sources=BOTH, output={"top_k": 3, "trec_run": True}))
+    rows = rows_of(folder)
+    by_words = {(row["query_id"], row["passage_id"]): row["words_rank"] for row in rows}
+    assert len(rows) == 9  # embeddings have an answer to everything
+    assert (by_words["q1", "p4"], by_words["q2", "p2"]) == (1, 1)
+    best = next(row for row in rows if row["query_id"] == "q2")
+    assert best["passage_id"] == "p2"
+    assert best["first_stage_score"] == pytest.approx(2 / 61)
+    assert (best["words_rank"], best["minilm_rank"]) == (1, 1)
+    assert all(row["words_score"] is None for row in rows if row["query_id"] == "q3")
+    lines = (folder / "out/run.trec").read_text().splitlines()
+    assert lines[0].split()[:4] == ["q1", "Q0", rows[0]["passage_id"], "1"]
+    assert len(lines) == 9
+
+
+def test_ids_alone_and_kept_columns(folder: Path) -> None:
+    rows = [{"_id": key, "text": text, "year": len(text)} for key, text in PASSAGES.items()]
+    write_jsonl(folder / "corpus.jsonl", rows)
+    make(config(folder, output={"texts": False, "keep_columns": {"published": "year"}}))
+    assert rows_of(folder)[0] == {
+        "query_id": "q1", "passage_id": "p4", "first_stage_rank": 1,
+        "first_stage_score": pytest.approx(0.43, abs=0.3), "published": 12,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"no column 'color'.*output.keep_columns"):
+        make(config(folder, output={"path": str(folder / "b"), "keep_columns": {"hue": "color"}}))
+
+
+def test_rows_that_can_not_be_used_are_kept_apart(folder: Path) -> None:
+    ids = ["p1", "p2", None, "p1", "p4", "p2"]
+    texts = ["panda", "bridge", "lost", "other", None, "bridge"]
+    table = pa.table({"_id": pa.array(ids), "text": pa.array(texts)})
+    pq.write_table(table, folder / "corpus.parquet")
+    write_jsonl(folder / "queries.jsonl", [{"_id": "q1", "text": "panda"}, {"_id": "q1", "text": "again"}])
+    for size in (1, 100):
+        out = folder / str(size)
+        settings = {"passages": {"path": str(folder / "corpus.parquet")}, "output": {"path": str(out)}}
+        summary = make(config(folder, shard_passages=size, **settings))
+        expected = {
+            "duplicate_passage_id": 2, "duplicate_query_id": 1, "null_passage": 1, "null_passage_id": 1
+        }  # fmt: skip
+        assert summary.rejected == expected
+        assert (summary.passages, summary.queries) == (2, 1)
+        assert found(rows_of(out, "candidates")) == [("q1", "p1")]
+        rejects = sorted(rows_of(out, "rejects"), key=lambda row: (row["file"], row["row"]))
+        assert [(row["row"], row["passage_id"], row["query_id"], row["reason"]) for row in rejects] == [
+            (3, None, None, "null_passage_id"),
+            (4, "p1", None, "duplicate_passage_id"),
+            (5, "p4", None, "null_passage"),
+            (6, "p2", None, "duplicate_passage_id"),
+            (2, None, "q1", "duplicate_query_id"),
+        ]
+
+
+def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path) -> None:
+    write_jsonl(folder / "queries.jsonl", [{"_id": key, "text": text} for key, text in PASSAGES.items()])
+    make(config(folder, leave_out_self=True, output={"top_k": 1}))
+    assert found(rows_of(folder)) == [("p1", "p4"), ("p2", "p4"), ("p4", "p2")]
+    table = pa.table({"_id": [1], "text": ["panda"]})
+    pq.write_table(table, folder / "numbers.parquet")
+    with pytest.raises(
+        InputError, match="leave_out_self: ids of queries are int64, those of passages string"
+    ):
+        make(config(folder, leave_out_self=True, queries={"path": str(folder / "numbers.parquet")}))
+
+
+@pytest.mark.parametrize("ids", [[3, 1, 2], [b"\xff3", b"\xff1", b"\xff2"]])
+def test_ids_stay_what_they_are(folder: Path, ids: list[Any]) -> None:
+    pq.write_table(pa.table({"_id": ids, "text": ["panda"] * 3}), folder / "corpus.parquet")
+    make(config(folder, passages={"path": str(folder / "corpus.parquet")}))
+    assert [row["passage_id"] for row in rows_of(folder)] == sorted(ids)
+
+
+def test_a_start_goes_on_where_another_was_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"sources": BOTH, "shard_passages": 2}
+    make(config(folder, output={"path": str(folder / "whole")}, **settings))
+    done: list[str] = []
+
+    def counted(task: steps.Task, job: Any) -> Any:
+        done.append(task.name)
+        if len(done) % 4 == 0:
+            raise KeyboardInterrupt
+        return steps.do(task, job)
+
+    monkeypatch.setattr("pipeline.retrieval.executors.here.do", counted)
+    starts = 0
+    while not (folder / "out/_SUCCESS").exists():
+        starts += 1
+        try:
+            make(config(folder, **settings))
+        except KeyboardInterrupt:
+            continue
+    assert starts > 3
+    assert len(done) == len(set(done)) + starts - 1  # what was interrupted was done again, nothing else
+    assert bytes_of(folder / "out") == bytes_of(folder / "whole")
+    assert not (folder / "out/_work").exists()
+    done.clear()
+    assert make(config(folder, **settings)).as_text().startswith("Finished before, at 20")
+    assert not done
+
+
+def test_a_task_that_kills_every_process_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any, **__: Any) -> Any:
+        raise SystemExit
+
+    monkeypatch.setitem(steps.STEPS, "merge", killed)
+    monkeypatch.setattr("pipeline.tables.output.attempts.Directory.remove_file", lambda *_: None)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            make(config(folder))
+    with pytest.raises(OutputError, match=r"merge-000000-000000 was given up after 3 processes died of it"):
+        make(config(folder))
+
+
+def test_what_changed_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(steps.STEPS, "search", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(config(folder))
+    with pytest.raises(OutputError, match=r"sources.bm25.bm25.k1: was 0.9, is 1.2"):
+        make(config(folder, sources={"bm25": {"bm25": {"k1": 1.2}}}))
+    write_texts(folder, {**PASSAGES, "p5": "new"}, QUERIES)
+    with pytest.raises(OutputError, match=r"(?s)earlier state of this one.*corpus.jsonl: was .*Take another"):
+        make(config(folder))
+
+
+def test_a_query_may_be_long_and_passages_few(folder: Path) -> None:
+    write_texts(folder, {"p1": "panda"}, {"q1": "panda " * 20_000, "q2": "panda"})
+    make(config(folder, sources=BOTH))
+    assert found(rows_of(folder)) == [("q1", "p1"), ("q2", "p1")]
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command = ["--config", "configs/retrieve/demo.yaml", "--set", f"output.path={tmp_path}/out"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "sources    bm25, minilm" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    assert main(command) == 0
+    assert "640 candidates of 32 queries found among 349 passages" in capsys.readouterr().out
+    plan = plan_table(InputConfig(path=str(tmp_path / "out/candidates")), {}, 1000)
+    assert sum(shard.pairs for shard in plan.shards) == 640
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["embedded"], summary["queries"]) == (381, 32)
+    assert main([*command, "--set", "fusion.weights.colbert=2"]) == 2
+    assert "fusion.weights: there is no source colbert; there is bm25, minilm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("sources: {a: {}}", "sources.a: needs either bm25 or dense"),
+        ("sources: {}", "sources: "),
+        ("sources: {A-b: {bm25: {}}}", "sources.A-b: a name is made of a-z"),
+        ("sources: {a: {bm25: {k2: 1}}}", "sources.a.bm25.k2: there is no such field"),
+        ("sources: {a: {bm25: {stemming: x}}}", "sources.a.bm25.stemming: needs one of arabic"),
+    ],
+)
+def test_mistakes_in_the_config_are_named(tmp_path: Path, lines: str, message: str) -> None:
+    rest = "passages: {path: x}\nqueries: {path: y}\noutput: {path: z}\n"
+    (tmp_path / "a.yaml").write_text(f"{rest}{lines}\n")
+    with pytest.raises(ConfigError, match=message):
+        load(RetrieveConfig, tmp_path / "a.yaml", [])
