@@ -29,7 +29,7 @@ import torch
 from benchmarks.scorer import rows_of
 from pipeline.retrieval import dense, embeddings, flow
 from pipeline.retrieval.config import RetrieveConfig
-from pipeline.retrieval.plan import Job, plan
+from pipeline.retrieval.plan import ID, Job, plan
 from pipeline.retrieval.shards import Shard, write_dropped, write_shard
 from pipeline.retrieval.steps import STEPS
 
@@ -72,8 +72,8 @@ def quality(collections: list[Path]) -> None:
 def ndcg(collection: Path, sources: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as out:
         flow.run(config(collection, Path(out) / "out", sources))
-        run = list(ir_measures.read_trec_run(f"{out}/out/run.trec"))
-        qrels = list(ir_measures.read_trec_qrels(str(collection / "qrels.txt")))
+        run = list(ir_measures.read_trec_run(f"{out}/out/run.trec"))  # type: ignore[no-untyped-call]  # has no types
+        qrels = list(ir_measures.read_trec_qrels(str(collection / "qrels.txt")))  # type: ignore[no-untyped-call]
     judged = {qrel.query_id for qrel in qrels if qrel.relevance > 0}
     qrels = [qrel for qrel in qrels if qrel.query_id in judged]
     return float(ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10])
@@ -137,7 +137,7 @@ def vectors(rows: int, chance: np.random.Generator) -> Any:
 def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
     shard = Shard(0, number)
     ids = pa.array([f"{number:04d}-{row:06d}" for row in range(len(matrix))])
-    name = embeddings.ID[kind]
+    name = ID[kind]
     write_shard(job.output, kind, shard, pa.table({name: ids}))
     flat = pa.array(matrix.astype(dtype).ravel())
     columns = {

@@ -66,8 +66,8 @@ def best_of(
         return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
     hits, passages, products = (torch.cat(column) for column in zip(*parts, strict=True))
     at = largest(hits.cpu().numpy(), products.cpu().numpy(), k, len(queries), room=2 * rounding.cpu().numpy())
-    hits, passages = (column.cpu().numpy()[at] for column in (hits, passages))
-    return hits, _exact(queries, vectors, hits, passages, cosine=cosine), passages
+    best_hits, best = hits.cpu().numpy()[at], passages.cpu().numpy()[at]
+    return best_hits, _exact(queries, vectors, best_hits, best, cosine=cosine), best
 
 
 def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors) -> torch.Tensor:

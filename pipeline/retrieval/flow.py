@@ -69,11 +69,10 @@ def _plan(config: RetrieveConfig) -> tuple[Directory, Job, JobRecord]:
 
 
 def _finished(directory: Directory) -> Summary | None:
-    written = output.read_summary(directory) if output.is_complete(directory) else None
-    if written is None:
+    summary = output.read_summary(directory, Summary) if output.is_complete(directory) else None
+    if summary is None:
         return None
     directory.remove(WORK)  # of a start that was killed after its last word
-    summary = Summary.model_validate_json(written)
     return summary.model_copy(update={"finished_before": output.when_finished(directory)})
 
 
