@@ -1,4 +1,4 @@
-"""Whether an endpoint holds whatever is sent to it: benchmarks/edge.md. From the repository root:
+"""Whether an endpoint holds whatever is sent to it. Run it from the repository root:
 
 PYTHONPATH=. python benchmarks/edge.py --url http://127.0.0.1:8000 --requests 10000
 """
