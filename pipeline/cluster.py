@@ -45,7 +45,7 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
 def describe(actors: ActorsConfig) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
     try:
-        if not ray.is_initialized() and _address() is None:
+        if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
             return "none that runs now: one would be started on this machine"
         join(no_progress_s=1800)
     except ConfigError as error:  # the rest of a plan is worth reading where no cluster is at hand
@@ -53,7 +53,7 @@ def describe(actors: ActorsConfig) -> str:
     found = nodes()
     if lack := fit(found, actors).lack:
         return lack
-    return f"{described(found)}: {actors.min} to {actors.max} actors"
+    return f"{described(found)}, enough for actors.min"
 
 
 def join(no_progress_s: int) -> None:
@@ -80,18 +80,12 @@ class _Address(NamedTuple):
 
 
 def _address() -> _Address | None:
-    """Of the cluster that Ray joins; None where it starts one. Raises ConfigError where `auto` finds none."""
+    """Of the cluster that Ray joins; None where none is known, and Ray looks for one or starts one."""
     value = os.environ.get("RAY_ADDRESS", "")
-    if value == "local":
-        return None
-    if value not in ("", "auto"):
+    if value not in ("", "auto", "local"):
         return _Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
     made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    if not made_here.exists():
-        if value == "auto":
-            raise ConfigError(
-                "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
-            )
+    if value == "local" or not made_here.exists():
         return None
     return _Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
 
@@ -103,8 +97,15 @@ def _join_or_start() -> None:
         # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         return
-    with _quiet_backend():
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        with _quiet_backend():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    except ConnectionError as error:
+        if os.environ.get("RAY_ADDRESS") != "auto":
+            raise
+        raise ConfigError(
+            "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
+        ) from error
 
 
 def _check_that_it_answers(address: _Address) -> None:
