@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import ray
@@ -32,10 +33,10 @@ class Fit(NamedTuple):
 
 def nodes() -> list[Node]:
     """Those of the cluster that was joined."""
-    found: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    of_cluster: Callable[[], list[dict[str, Any]]] = ray.nodes  # Ray 2.60 gives it no types
     return [
         Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), node["Labels"])
-        for node in found
+        for node in of_cluster()
         if node["Alive"]
     ]
 
@@ -78,10 +79,13 @@ def wait_for_one(actors: ActorsConfig) -> None:
     Raises ConfigError when `actors.wait_s` are over.
     """
     found = fit(nodes(), actors)
-    if found.lack:
-        log.warning("waiting for the cluster to grow", why=found.lack, wait_s=actors.wait_s, fit=found.actors)
     if found.actors:
+        if found.lack:
+            log.warning(
+                "fewer actors than actors.min until the cluster grows", fit=found.actors, why=found.lack
+            )
         return
+    log.warning("waiting for the cluster to grow", wait_s=actors.wait_s, why=found.lack)
     asked = _ask(actors)
     try:
         deadline = time.monotonic() + actors.wait_s

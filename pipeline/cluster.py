@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError, RayrankError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
 
+_HERE = ("", "local")
+"""Values of RAY_ADDRESS with which Ray works on this machine."""
 _HTTP = ("http", "https")
 _PATIENCE_S = 15.0
 """For a head that has just been started."""
@@ -33,21 +35,25 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
         ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
-    if "RAY_ADDRESS" in os.environ:  # a cluster that scales may have no such node yet
+    # A cluster elsewhere may scale, and have no such node yet.
+    if os.environ.get("RAY_ADDRESS", "") not in _HERE:
         wait_for_one(actors)
     elif lack := fit(nodes(), actors).lack:
         raise ConfigError(lack)
 
 
 def describe(actors: ActorsConfig) -> str:
-    """The cluster that `connect` would join, and what it lacks. Starts none, waits for none."""
-    if not ray.is_initialized() and _address() is None:
-        return "none that runs now: one would be started on this machine"
-    join(no_progress_s=1800)
+    """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
+    try:
+        if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
+            return "none that runs now: one would be started on this machine"
+        join(no_progress_s=1800)
+    except ConfigError as error:  # the rest of a plan is worth reading where no cluster is at hand
+        return str(error)
     found = nodes()
     if lack := fit(found, actors).lack:
         return lack
-    return f"{described(found)}: {actors.min} to {actors.max} actors"
+    return f"{described(found)}, enough for actors.min"
 
 
 def join(no_progress_s: int) -> None:
@@ -74,11 +80,12 @@ class _Address(NamedTuple):
 
 
 def _address() -> _Address | None:
-    """Of the cluster that Ray joins; None where it starts one."""
-    if value := os.environ.get("RAY_ADDRESS"):
+    """Of the cluster that Ray joins; None where none is known, and Ray looks for one or starts one."""
+    value = os.environ.get("RAY_ADDRESS", "")
+    if value not in ("", "auto", "local"):
         return _Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
     made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    if not made_here.exists():
+    if value == "local" or not made_here.exists():
         return None
     return _Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
 
@@ -86,13 +93,19 @@ def _address() -> _Address | None:
 def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
     if (address := _address()) is not None:
-        if address.value not in ("auto", "local"):
-            _check_that_it_answers(address)
+        _check_that_it_answers(address)
         # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         return
-    with _quiet_backend():
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        with _quiet_backend():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+    except ConnectionError as error:
+        if os.environ.get("RAY_ADDRESS") != "auto":
+            raise
+        raise ConfigError(
+            "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
+        ) from error
 
 
 def _check_that_it_answers(address: _Address) -> None:

@@ -4,9 +4,11 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from pipeline import cluster
 from pipeline.errors import ConfigError
+from pipeline.placement import ActorsConfig
 from tests.own_ray import free_port
 
 
@@ -37,10 +39,32 @@ def test_a_port_where_nothing_listens_is_told_in_time(monkeypatch: pytest.Monkey
     assert time.monotonic() - start >= 1.5  # a head that has just been started was waited for
 
 
-def test_what_a_cluster_that_died_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["", "auto"])
+def test_what_a_cluster_that_died_left_is_named(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray/ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
     with pytest.raises(ConfigError, match="ray_current_cluster .* or remove that file"):
         cluster.join(no_progress_s=1800)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("", "none that runs now: one would be started on this machine"),
+        ("local", "none that runs now: one would be started on this machine"),
+        ("auto", "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"),
+        ("http://head:8265", "RAY_ADDRESS 'http://head:8265': is no address of a cluster"),
+    ],
+)
+def test_a_dry_run_tells_where_no_cluster_is(
+    address: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster.describe(ActorsConfig()).startswith(told)
+    assert not ray.is_initialized()
