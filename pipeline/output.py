@@ -9,6 +9,7 @@ OUTPUT/_SUCCESS                written last, empty, where nothing is missing; wi
 
 import json
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,8 @@ from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed,
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
+_FOLDERS = {"_manifest", "candidates", "rejects", "run", "scores"}
+"""Whose files readers of an output take for parts of it."""
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
 
@@ -54,15 +57,33 @@ class JobRecord(BaseModel):
 
 
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:
-    """The output directory. Raises OutputError where another start would take the output for input.
+    """The output directory. Raises OutputError where another start would take the output for input, or the
+    readers of another output for a part of that.
 
     inputs: what is read, where it is a place in storage.
     """
     output = Directory(url)
+    if (outer := _output_around(output.url)) is not None:
+        raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:
         if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
             raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
     return output
+
+
+def _output_around(url: str) -> Directory | None:
+    """The output in one of whose own folders a place lies, where there is one.
+
+    Its parents may be closed to this job: what can't be read counts as no output.
+    """
+    parts = url.split("/")
+    for at, part in enumerate(parts):
+        if part in _FOLDERS:
+            with suppress(OutputError):
+                outer = Directory("/".join(parts[:at]) or "/")
+                if outer.read(_RECORD) is not None:
+                    return outer
+    return None
 
 
 def read_record(output: Directory) -> JobRecord | None:
@@ -167,11 +188,9 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 
 def check_prepared(table: str) -> None:
     """Raises InputError where `prepare` made the table at this place, and it is not as it was left."""
-    parts = table.split("/")
-    if "candidates" not in parts:
-        return
-    output = Directory("/".join(parts[: parts.index("candidates")]))
-    if output.read(_RECORD) is None or (record := read_record(output)) is None or record.command != "prepare":
+    output = _output_around(f"{table}/")
+    record = None if output is None else read_record(output)
+    if output is None or record is None or record.command != "prepare":
         return
     if not is_complete(output):
         raise InputError(
@@ -209,10 +228,10 @@ def finish(
 ) -> None:
     """Write the summary, and _SUCCESS where nothing is missing.
 
-    written: the subdirectories from which leftovers of killed writers are removed; manifest: of all that was
-    written, but for the summary.
+    written: subdirectories from which, besides this module's own, leftovers of killed writers are removed;
+    manifest: of all that was written, but for the summary.
     """
-    for subdirectory in written:
+    for subdirectory in ("", "_manifest", *written):
         output.remove_leftovers(subdirectory)
     check_not_removed(output)
     stamp = output.write(SUMMARY, summary.model_dump_json(indent=2).encode())

@@ -188,6 +188,14 @@ def test_an_output_inside_of_the_input_is_refused(tmp_path: Path) -> None:
     assert open_directory(str(tmp_path / "in-2"), [f"{tmp_path}/in/"]).url == str(tmp_path / "in-2")
 
 
+def test_an_output_inside_of_another_is_refused(tmp_path: Path) -> None:
+    write_record(Directory(f"{tmp_path}/run/out"), RECORD)
+    with pytest.raises(OutputError, match=r"/run/out/run/mine: lies inside of the output .*/run/out;"):
+        open_directory(f"{tmp_path}/run/out/run/mine", [])
+    assert open_directory(f"{tmp_path}/run/out", []).url == f"{tmp_path}/run/out"
+    assert open_directory(f"{tmp_path}/run/other", []).url == f"{tmp_path}/run/other"
+
+
 def test_another_commands_output_is_refused_whatever_it_holds(output: Directory) -> None:
     prepare = RECORD.model_copy(update={"command": "prepare"})
     for mine, other in ((RECORD, prepare), (prepare, RECORD)):

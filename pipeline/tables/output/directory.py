@@ -94,12 +94,11 @@ class Directory:
         else:
             self._fs.makedirs(parent, exist_ok=True)
 
-    def remove_leftovers(self, subdirectory: str) -> None:
+    def remove_leftovers(self, subdirectory: str = "") -> None:
         """Remove what writers that were killed left in `subdirectory`."""
         for name in self.names(subdirectory):
-            if name.endswith(LEFTOVER):
-                with store_errors(OutputError, f"{self.url}/{subdirectory}/{name}: can't be removed"):
-                    self._fs.rm_file(f"{self._path}/{subdirectory}/{name}")
+            if name.startswith("_") and name.endswith(LEFTOVER):
+                self.remove_file(f"{subdirectory}/{name}" if subdirectory else name)
 
     def create(self, name: str, data: bytes) -> bool:
         """Make `name` hold `data` unless it is there already: False. Of several who try at once one succeeds.
