@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.requests import ClientDisconnect
 
 from serve.config import ApiConfig
 from serve.problems import Problem
@@ -84,9 +85,12 @@ class JsonRequest(Request):
     async def _read(self, body: Body) -> bytes:
         body.expect(self.headers.get("content-length", ""))
         chunks = []
-        async for chunk in self.stream():
-            body.add(len(chunk))
-            chunks.append(chunk)
+        try:
+            async for chunk in self.stream():
+                body.add(len(chunk))
+                chunks.append(chunk)
+        except ClientDisconnect as error:
+            raise Problem("late_body", "the connection ended before the body") from error
         return b"".join(chunks)
 
 

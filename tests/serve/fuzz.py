@@ -22,6 +22,8 @@ PATHS = [
     "/%C3%A9%0a%00",
 ]
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_KEPT_S = 3.0
+"""A connection that is silent for so long after an answer waits for the next request."""
 _CLOSED = (ConnectionError, BrokenPipeError)
 
 
@@ -155,8 +157,17 @@ async def fire(host: str, port: int, all_shots: Iterable[Shot], at_once: int, pa
     return outcome
 
 
+async def _read(reader: asyncio.StreamReader, silence_s: float) -> bytes:
+    """Empty at the end, or after so much silence."""
+    try:
+        async with asyncio.timeout(silence_s):
+            return await reader.read(65536)
+    except TimeoutError:
+        return b""
+
+
 async def _sent(host: str, port: int, shot: Shot, patience_s: float) -> tuple[bytes, bool]:
-    """What came back, and whether the server closed the connection in time."""
+    """What came back, and whether the server closed the connection in time, or keeps it after an answer."""
     reader, writer = await asyncio.open_connection(host, port)
     answer, closed = b"", True
     try:
@@ -165,11 +176,11 @@ async def _sent(host: str, port: int, shot: Shot, patience_s: float) -> tuple[by
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0.01)
-            while not shot.leaves and (piece := await reader.read(65536)):
+            while not shot.leaves and (piece := await _read(reader, _KEPT_S if answer else 2 * patience_s)):
                 answer += piece
     except _CLOSED:
         pass
     except TimeoutError:
-        closed = False
+        closed = bool(answer)
     writer.close()
     return answer, closed
