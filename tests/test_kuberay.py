@@ -107,7 +107,8 @@ def test_nothing_is_kept_that_costs_money() -> None:
     assert rayjob()["spec"]["shutdownAfterJobFinishes"] is True
 
 
-def test_the_service_is_one_that_serve_takes_and_the_cluster_holds() -> None:
+def test_the_service_is_one_that_serve_takes_and_the_cluster_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYRANK_API_KEYS", "search:a-key-of-16-characters")  # the secret, which each pod has
     schema = ServeDeploySchema.model_validate(yaml.safe_load(rayservice()["spec"]["serveConfigV2"]))
     [application] = schema.applications
     assert application.import_path == f"{build_app.__module__}:{build_app.__name__}"

@@ -40,7 +40,7 @@ class Connection(HttpToolsProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._refuse(b"400 Bad Request")
         if self._overhead > MAX_OVERHEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large")
         if self._late is None and not self._is_answering:
@@ -116,7 +116,11 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: bytes) -> None:
-        if not self._is_answering:
+        """End the connection, after the answers to what was asked before."""
+        if self._is_answering and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            return
+        if not self._is_answering or not self.cycle.response_started:
             self.transport.write(b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
         self.transport.close()
 

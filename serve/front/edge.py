@@ -38,7 +38,7 @@ class Edge:
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:  # whatever the proxy raises, the client shall have an answer
-            log.warning("Serve's proxy failed", error=type(error).__name__)
+            log.warning("Serve's proxy failed", error=repr(error)[:200])
         if not answer.begun:
             kind, message = answer.rays or _RAYS_ANSWERS[503]
             headers = Headers(scope=scope)

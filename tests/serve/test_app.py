@@ -8,17 +8,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
 from ray import serve as ray_serve
+from ray.exceptions import RayActorError
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from pipeline.errors import ConfigError
-from serve.app import ScoringReplica, build_app, reason_told
+from serve.app import RemoteModel, ScoringReplica, build_app, reason_told
 from serve.config import ModelConfig, ReplicasConfig, deployment_name
+from serve.work import Refused, Work
 from tests.conftest import TINY
 from tests.own_ray import descendants, free_port, own_ray
 
@@ -195,6 +197,30 @@ def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"args.api.keys: .* give keys, or set anyone"):
         build_app(arguments() | {"api": {"keys": "none"}})
     build_app(arguments() | {"api": {"keys": "none", "anyone": True}})
+
+
+def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> None:
+    asked: list[Work] = []
+    refused = Refused("unscorable", "the second answer")
+
+    class Handle:
+        """Of a deployment of which the first replica dies."""
+
+        @property
+        def score(self) -> "Handle":
+            return self
+
+        async def remote(self, work: Work) -> Refused:
+            asked.append(work)
+            if len(asked) == 1:
+                await asyncio.sleep(0.1)
+                raise RayActorError
+            return refused
+
+    work = Work(["q"], ["p"], timeout_s=10)
+    assert asyncio.run(RemoteModel(cast("Any", Handle())).score(work)) == refused
+    assert [one.accepted for one in asked] == [False, True]
+    assert 5 < (asked[1].timeout_s or 0) < 9.95
 
 
 def test_replicas_that_die_and_are_replaced_cost_no_request(two_replicas: str) -> None:

@@ -189,6 +189,8 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back()
             await send(1000)
         assert caught.value.retry_after_s >= 1
         assert 0 < len(tasks) < 1000
+        with batcher.announce(100, accepted=True):  # of a replica that died
+            pass
         device.open.set()
         await asyncio.gather(*tasks)
         assert batcher.waiting_tokens == 0

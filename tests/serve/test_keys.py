@@ -1,6 +1,8 @@
 """API keys and their limits."""
 
+import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig
-from serve.keys import Gate, Keyring, Window
+from serve.keys import Gate, Keyring, Window, until_readable
 from serve.problems import Problem
 from tests.conftest import TINY
 from tests.serve.local import eventually, serving
@@ -76,6 +78,48 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path:
     assert keyring.name_of(BATCH) == "batch"
     file.unlink()
     assert keyring.name_of(BATCH) == "batch"
+
+
+def test_a_key_that_stays_is_never_refused_while_the_file_is_written_again_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"search:{SEARCH}\n")
+    keyring = Keyring(KeysConfig(file=str(file)))
+    done = threading.Event()
+
+    def rotate() -> None:
+        for number in range(300):
+            new = f"batch:{BATCH}{number}\n" if number % 2 else ""
+            file.write_text(f"{new}search:{SEARCH}\n")  # empty for a moment
+        done.set()
+
+    writer = threading.Thread(target=rotate)
+    writer.start()
+    names = set()
+    while not done.is_set():
+        names.add(keyring.name_of(SEARCH))
+    writer.join()
+    assert names == {"search"}
+    assert keyring.name_of(f"{BATCH}299") == "batch"
+
+
+def test_an_api_without_its_file_of_keys_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.keys._AGAIN_S", 0.01)
+    file = tmp_path / "keys"
+
+    async def mended_later() -> None:
+        waiting = asyncio.create_task(until_readable(KeysConfig(file=str(file))))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        file.write_text(f"search:{SEARCH}")
+        async with asyncio.timeout(10):
+            await waiting
+        await until_readable("none")
+        with pytest.raises(ConfigError, match="is not set here"):
+            await until_readable(KeysConfig(env="NOWHERE_SET"))
+
+    asyncio.run(mended_later())
 
 
 def test_no_minute_has_more_than_a_minutes_share() -> None:

@@ -151,6 +151,15 @@ def test_requests_in_one_piece_are_answered_in_turn(hasty: LocalServer) -> None:
         assert received(made).count(b"HTTP/1.1 200 ") == 41
 
 
+def test_what_was_asked_before_nonsense_is_answered_first(hasty: LocalServer) -> None:
+    with connected(hasty) as made:
+        made.sendall(HEAD + b"\r\n" + BODY + b"nonsense\r\n\r\n")
+        answer = received(made)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        assert answer.endswith(b"]")
+
+
 @pytest.mark.parametrize(
     "sent",
     [

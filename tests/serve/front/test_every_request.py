@@ -115,6 +115,10 @@ def test_other_origins_are_let_in_only_where_configured(client: httpx2.Client) -
     with serving({"tiny": {"model": TINY}}, cors_origins=["https://app.example"]) as server:
         allowed = httpx2.options(f"{server.url}/rerank", headers=asking)
         assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+        for refused in ({"query": 1}, BODY | {"model": "none"}):  # a page may read why
+            answer = httpx2.post(f"{server.url}/rerank", json=refused, headers=asking)
+            assert answer.status_code in (404, 422)
+            assert answer.headers["access-control-allow-origin"] == "https://app.example"
         other = httpx2.options(f"{server.url}/rerank", headers=asking | {"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
 
