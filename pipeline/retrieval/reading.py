@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
+from pipeline.errors import InputError
 from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
 from pipeline.retrieval.shards import Shard, read_shard, write_dropped, write_shard
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
-from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.cleaning import is_utf8, valid_text
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
@@ -101,6 +102,8 @@ def _cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> It
             safe = pc.if_else(pa.array(valid_text(ids)), ids, pa.scalar(None, ids.type))
             columns = [column.filter(bad) for column in (file, row, safe, pa.array(reason, pa.string()))]
             rejects.append(_rejects(job, kind, *columns))
+        if job.config.output.trec_run:
+            _check_trec_ids(ids.filter(good), row.filter(good), at.file, id_name)
         used = {id_name: ids.filter(good), text_name: texts.filter(good)}
         yield pa.table(
             {
@@ -112,6 +115,17 @@ def _cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> It
                 **{f"kept.{name}": column.filter(good) for name, column in kept.items()},
             }
         )
+
+
+def _check_trec_ids(ids: pa.Array, row: pa.Array, file: str, name: str) -> None:
+    """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for."""
+    for number, value in enumerate(ids.to_pylist()):
+        data = value if isinstance(value, bytes) else str(value).encode()
+        if data.split() != [data] or not is_utf8(data):
+            raise InputError(
+                f"{file} row {row[number].as_py()}: {name} {value!r} is empty, has blanks or is no text,"
+                " which a TREC run can't hold; set output.trec_run to false"
+            )
 
 
 def _columns(

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import OutputError
+from pipeline.errors import InputError, OutputError
 from pipeline.retrieval.plan import Kind
+from pipeline.tables.input.files import open_input
 from pipeline.tables.output.directory import Directory
 
 WORK = "_work"
@@ -60,17 +61,13 @@ def write_table(output: Directory, name: str, table: pa.Table) -> None:
 
 def read_table(output: Directory, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Raises OutputError where it is gone or damaged: a start with the record there relies on it."""
-    data = output.read(name)
-    if data is None:
-        raise OutputError(
-            f"{output.url}/{name}: is gone, though its marker says that it was written; remove the directory"
-            " to begin afresh"
-        )
     try:
-        return pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
-    except (pa.ArrowException, OSError) as error:
+        with open_input(f"{output.url}/{name}") as stream:
+            return pq.read_table(stream, columns=None if columns is None else list(columns))
+    except (InputError, pa.ArrowException, OSError) as error:
         raise OutputError(
-            f"{output.url}/{name}: is damaged: {error}; remove the directory to begin afresh"
+            f"{output.url}/{name}: can't be read, though its marker says that it was written: {error}; remove"
+            " the directory to begin afresh"
         ) from error
 
 

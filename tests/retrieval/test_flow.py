@@ -108,6 +108,13 @@ def test_rows_that_can_not_be_used_are_kept_apart(folder: Path) -> None:
         ]
 
 
+def test_ids_that_a_trec_run_can_not_hold_are_named_before_any_work(folder: Path) -> None:
+    write_texts(folder, {"p1": "panda", "p 2": "panda"}, QUERIES)
+    make(config(folder, output={"path": str(folder / "other")}))
+    with pytest.raises(InputError, match=r"corpus.jsonl row 2: passage_id 'p 2' is empty, has blanks"):
+        make(config(folder, output={"trec_run": True}))
+
+
 def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path) -> None:
     write_jsonl(folder / "queries.jsonl", [{"_id": key, "text": text} for key, text in PASSAGES.items()])
     make(config(folder, leave_out_self=True, output={"top_k": 1}))

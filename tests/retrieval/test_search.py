@@ -1,0 +1,38 @@
+"""The top k that is gathered from shard after shard."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.retrieval.search import Best, largest, merged
+
+
+def table(shards: list[int], k: int, scores: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> pa.Table:
+    """Of (queries, passages) scores; passage n has id n, and stands in the shard n % 7."""
+    best = Best(len(scores), k, pa.int64())
+    for shard in shards:
+        passages = np.arange(shard, scores.shape[1], 7)
+        hits, rows = (scores[:, passages] >= best.floor[:, None]).nonzero()
+        best.add(shard, hits, scores[hits, passages[rows]], pa.array(passages[rows]), rows)
+    return best.table()
+
+
+@pytest.mark.parametrize("k", [1, 10, 500])
+def test_it_is_that_of_all_passages_whatever_the_order_of_shards(k: int) -> None:
+    scores = np.random.default_rng(5).integers(0, 40, (6, 200)).astype(np.float32)
+    found = table([3, 0, 6, 1, 5, 2, 4], k, scores)
+    for query, row in enumerate(scores):
+        order = np.lexsort((np.arange(len(row)), -row))[:k]
+        mine = found.filter(pa.compute.equal(found["query"], query))
+        assert mine["passage_id"].to_pylist() == order.tolist()
+        assert mine["score"].to_pylist() == row[order].tolist()
+        assert mine["rank"].to_pylist() == list(range(1, len(order) + 1))
+    parts = [table(shards, k, scores) for shards in ([6, 2], [0, 1, 3], [4, 5])]
+    assert merged(parts, k) == found
+
+
+def test_what_is_near_the_last_is_kept() -> None:
+    queries = np.array([0, 0, 0, 0, 1])
+    scores = np.array([1.0, 3.0, 2.0, 1.9, 5.0], np.float32)
+    assert largest(queries, scores, 2, 2, np.array([0.2, 0], np.float32)).tolist() == [1, 2, 3, 4]
+    assert largest(queries, scores, 2, 2, np.zeros(2, np.float32)).tolist() == [1, 2, 4]
