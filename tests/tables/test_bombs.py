@@ -33,12 +33,15 @@ def zstd(path: Path, begin: bytes, middle: bytes, times: int) -> None:
     path.write_bytes(begun + whole * times)
 
 
-def repeats(path: Path, column: str, size: int, rows: int) -> None:
-    """A Parquet file in which one long text stands in every row, by its number in a dictionary."""
+def repeats(path: Path, column: str, size: int, rows: int, *, typed: bool = True) -> None:
+    """A Parquet file in which one long text stands in every row, by its number in a dictionary.
+
+    typed: Arrow is told that it was one, and keeps it.
+    """
     short = pa.array([f"x{row}" for row in range(rows)])
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["a" * size]))
     columns = {name: texts if name == column else short for name in TEXTS}
-    pq.write_table(pa.table(columns), path, dictionary_pagesize_limit=2**30)
+    pq.write_table(pa.table(columns), path, dictionary_pagesize_limit=2**30, store_schema=typed)
 
 
 def page(path: Path, size: int) -> None:
@@ -57,6 +60,8 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
     "e.trec.gz": (lambda path: repeated(path, b"q Q0 ", b"p" * MIB, 1024), "max_expansion"),
     "f.parquet": (lambda path: repeats(path, "passage", 10 * MIB, 20_000), "max_expansion"),
     "g.parquet": (lambda path: repeats(path, "query_id", 10 * MIB, 20_000), "max_expansion"),
+    "h.parquet": (lambda path: repeats(path, "passage", 10 * MIB, 20_000, typed=False), "max_expansion"),
+    "i.parquet": (lambda path: repeats(path, "query_id", 10 * MIB, 20_000, typed=False), "max_expansion"),
 }
 MEASURED = """
 import resource, sys

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.input.arrow_rows import BATCH_ROWS
+from pipeline.tables.input.arrow_types import plain_bytes
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.layout import refuse_repeated
 from pipeline.tables.input.limits import Limits
@@ -21,7 +22,7 @@ from pipeline.tables.input.parquet_pages import pages
 from pipeline.tables.input.shards import FileRange
 
 _FREE_ROW_BYTES = 1024
-"""What a row may take: an id that a thousand rows share is held once in a file, and rightly so."""
+"""What a row, or a value, may take: an id that a thousand rows share is rightly held once in a file."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class OpenParquet:
         rows = max(1, int(values / self._values_a_row(groups)))
         size = 0
         for batch in self.file.iter_batches(rows, row_groups=groups, columns=columns):
-            size += max(0, batch.nbytes - _FREE_ROW_BYTES * batch.num_rows)
+            size += max(0, sum(map(plain_bytes, batch.columns)) - _FREE_ROW_BYTES * batch.num_rows)
             self.limits.check_expansion(f"{self.url}: columns {', '.join(columns)}", size, compressed)
             yield batch
 
@@ -86,7 +87,8 @@ class OpenParquet:
         """The bytes of a column's dictionary. Raises InputError where one of its pages is too large."""
         place = f"{self.url}: column {chunk.path_in_schema!r}, row group {group}"
         size_bytes = chunk.total_uncompressed_size
-        self.limits.check_expansion(place, size_bytes, chunk.total_compressed_size)
+        costly_bytes = size_bytes - _FREE_ROW_BYTES * chunk.num_values
+        self.limits.check_expansion(place, costly_bytes, chunk.total_compressed_size)
         looks_through = size_bytes > self.limits.max_page_bytes
         if not (looks_through or (chunk.has_dictionary_page and chunk.physical_type == "BYTE_ARRAY")):
             return 1
