@@ -2,20 +2,27 @@
 
 import logging
 import os
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import ray
 from ray.data import DataContext
 from ray.exceptions import RayError
 
-from pipeline import log
+from pipeline.capacity import described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
+
+_HTTP = ("http", "https")
+_PATIENCE_S = 15.0
+"""For a head that has just been started."""
 
 
 def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
@@ -26,8 +33,21 @@ def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
         ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
-    _check_resources(actors, [node for node in nodes if node["Alive"]])
+    if "RAY_ADDRESS" in os.environ:  # a cluster that scales may have no such node yet
+        wait_for_one(actors)
+    elif lack := fit(nodes(), actors).lack:
+        raise ConfigError(lack)
+
+
+def describe(actors: ActorsConfig) -> str:
+    """The cluster that `connect` would join, and what it lacks. Starts none, waits for none."""
+    if not ray.is_initialized() and _address() is None:
+        return "none that runs now: one would be started on this machine"
+    join(no_progress_s=1800)
+    found = nodes()
+    if lack := fit(found, actors).lack:
+        return lack
+    return f"{described(found)}: {actors.min} to {actors.max} actors"
 
 
 def join(no_progress_s: int) -> None:
@@ -45,15 +65,63 @@ def join(no_progress_s: int) -> None:
     raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
 
 
+class _Address(NamedTuple):
+    value: str
+    source: str
+    """Where it stands, for messages."""
+    without: str
+    """How to do without that cluster."""
+
+
+def _address() -> _Address | None:
+    """Of the cluster that Ray joins; None where it starts one."""
+    if value := os.environ.get("RAY_ADDRESS"):
+        return _Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
+    made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
+    if not made_here.exists():
+        return None
+    return _Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
+
+
 def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
-    made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    if os.environ.get("RAY_ADDRESS") or made_here.exists():
+    if (address := _address()) is not None:
+        if address.value not in ("auto", "local"):
+            _check_that_it_answers(address)
         # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         return
     with _quiet_backend():
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+
+
+def _check_that_it_answers(address: _Address) -> None:
+    """Raises ConfigError where nothing does: Ray itself would ask for half an hour, in silence."""
+    host, port = _host_and_port(address)
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise ConfigError(
+                    f"{address.source} {address.value}: no cluster answers there ({error}); start it, or"
+                    f" {address.without} to work on this machine alone"
+                ) from error
+            time.sleep(1)
+        else:
+            return
+
+
+def _host_and_port(address: _Address) -> tuple[str, int]:
+    split = urlsplit(address.value if "://" in address.value else f"//{address.value}")
+    with suppress(ValueError):  # no number
+        if split.hostname and split.port and split.scheme in ("", "ray"):
+            return split.hostname, split.port
+    of_jobs = "; a job is submitted to that one with `ray job submit`" if split.scheme in _HTTP else ""
+    raise ConfigError(
+        f"{address.source} {address.value!r}: is no address of a cluster, such as head:6379{of_jobs}"
+    )
 
 
 @contextmanager
@@ -75,39 +143,6 @@ def _quiet_backend() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-
-
-def _check_resources(actors: ActorsConfig, nodes: list[dict[str, Any]]) -> None:
-    """Refuse what would wait for ever."""
-    chosen = [node for node in nodes if _is_chosen(node["Labels"], actors.label_selector)]
-    all_cpus, (cpus, gpus) = _total(nodes, "CPU"), (_total(chosen, kind) for kind in ("CPU", "GPU"))
-    needed_cpus, encoding = actors.min * actors.num_cpus, 1 if actors.num_gpus else 0
-    if needed_cpus > cpus or needed_cpus + encoding > all_cpus or actors.min * actors.num_gpus > gpus:
-        where = f" on nodes with labels {actors.label_selector}" if actors.label_selector else ""
-        message = (
-            f"actors: {actors.min} actors of {actors.num_cpus:g} CPUs and {actors.num_gpus:g} GPUs{where}"
-            f"{' and a CPU for encoding' if encoding else ''} don't fit the cluster's {all_cpus:g} CPUs"
-            f" and {gpus:g} GPUs{' there' if where else ''}; lower actors.min, num_cpus or num_gpus"
-        )
-        if "RAY_ADDRESS" not in os.environ:
-            raise ConfigError(message)
-        # A cluster that scales may have no such node yet.
-        log.warning("waiting for the cluster to grow", why=message)
-
-
-def _total(nodes: list[dict[str, Any]], kind: str) -> float:
-    return float(sum(node["Resources"].get(kind, 0) for node in nodes))
-
-
-def _is_chosen(labels: dict[str, str], selector: dict[str, str]) -> bool:
-    """As Ray reads a selector: a value, in(one, other), and either with a "!" before it."""
-    return all(_holds(labels.get(key), wanted) for key, wanted in selector.items())
-
-
-def _holds(label: str | None, wanted: str) -> bool:
-    listed = wanted.removeprefix("!")
-    values = listed[3:-1].split(",") if listed.startswith("in(") else [listed]
-    return (label in values) != wanted.startswith("!")
 
 
 def own_error(error: BaseException | None) -> RayrankError | None:

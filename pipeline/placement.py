@@ -71,3 +71,5 @@ class ActorsConfig(Placement):
     """The offline job's pool: the actors that score."""
 
     min: PositiveInt = 1
+    wait_s: float = Field(default=900, ge=0)
+    """How long a cluster at RAY_ADDRESS may take to grow until it can hold one actor."""

@@ -1,11 +1,18 @@
-"""What a job would do: its plan, with the tokens estimated from a sample. Starts no Ray, loads no weights."""
+"""What a job would do: its plan, with the tokens estimated from a sample, and whether it fits the cluster.
+
+Loads no weights; looks at a cluster that is there, and starts none.
+"""
 
 import os
 import sys
+from typing import cast
 
 import numpy as np
 
+from pipeline import registry
+from pipeline.reranking import executors
 from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.executors import Executor
 from pipeline.reranking.flow import plan_job
 from pipeline.reranking.shard import Job, encode
 from pipeline.scoring import ScorerConfig
@@ -33,6 +40,7 @@ def describe(config: RerankConfig) -> str:
         f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {done} of them done",
         f"tokens   about {tokens_a_pair * pairs:,.0f} ({tokens_a_pair:.0f} a pair, from {sampled} pairs)",
         f"model    {config.scorer.model} in {scorer.checkpoint.path}",
+        f"cluster  {cast('Executor', registry.load(executors, config.executor)).describe(config.actors)}",
         f"output   {output.url}",
     ]
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])

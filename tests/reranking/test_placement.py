@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.stand_in import install
+from pipeline.capacity import wait_for_one
 from pipeline.errors import ConfigError
+from pipeline.placement import ActorsConfig
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import TINY
@@ -78,7 +81,15 @@ def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Pat
     assert {labels[node] for stage, node, _ in seen if stage == "score"} == {"large"}
     assert 1 < len([worker for stage, _, worker in seen if stage == "score"]) <= 4
 
-    settings["actors"] = {"num_gpus": 1, "label_selector": {"gpu": "huge"}}
+    huge: dict[str, Any] = {"num_gpus": 1, "label_selector": {"gpu": "huge"}}
+    settings["actors"] = huge
     settings["output"] = {"path": f"{tmp_path}/refused"}
-    with pytest.raises(ConfigError, match="0 GPUs there"):
+    with pytest.raises(ConfigError, match="with the labels 0 CPUs and 0 GPUs on 0 nodes"):
         flow.run(RerankConfig.model_validate(settings))
+
+    # A node that is added late, as an autoscaler does for work that waits.
+    actors = ActorsConfig.model_validate(huge | {"num_cpus": 0, "wait_s": 120.0})
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait_for_one, actors)
+        cluster.add_node(num_cpus=0, num_gpus=1, labels={"gpu": "huge"})
+        waiting.result()

@@ -21,5 +21,8 @@ class Executor(Protocol):
         Raises ConfigError where there is no room for the actors.
         """
 
+    def describe(self, actors: ActorsConfig) -> str:
+        """Where the work would be done, and whether the actors fit there: a line of the dry run."""
+
     def work(self, job: Job, shards: list[Shard]) -> Iterator[Outcome]:
         """What became of each shard, as they are done. Raises RayrankError for what a user can mend."""

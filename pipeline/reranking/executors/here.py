@@ -18,6 +18,10 @@ def connect(actors: ActorsConfig, _shards: list[Shard]) -> int:
     return 1
 
 
+def describe(_actors: ActorsConfig) -> str:
+    return "none: in this process (executor: here)"
+
+
 def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
     """A shard that kills the process is given up by the start after the third that it killed."""
     worker = Worker(job)

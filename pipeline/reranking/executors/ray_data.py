@@ -37,6 +37,10 @@ def connect(actors: ActorsConfig, shards: list[Shard]) -> int:
     return min(actors.max, len(shards))
 
 
+def describe(actors: ActorsConfig) -> str:
+    return cluster.describe(actors)
+
+
 def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
     """Ray must be joined: `connect`. Tells Prometheus what it tells the caller."""
     output = Directory(job.config.output.path)

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ConfigError, InputError, ModelError
-from pipeline.reranking import flow
+from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import TINY
 from tests.own_ray import own_ray
@@ -76,8 +77,19 @@ def test_what_goes_wrong_in_an_actor_arrives_as_itself(table: Path) -> None:
 
 
 def test_actors_that_have_no_room_are_refused(table: Path) -> None:
-    with pytest.raises(ConfigError, match=r"64 actors of 1 CPUs and 0 GPUs don't fit the cluster's 2 CPUs"):
+    with pytest.raises(ConfigError, match=r"64 actors of 1 CPU and 0 GPUs can't be held by .* has 2 CPUs"):
         flow.run(on_ray(table, "out", actors={"min": 64, "max": 64}))
-    with pytest.raises(ConfigError, match="1 GPUs and a CPU for encoding don't fit"):
+    with pytest.raises(ConfigError, match="1 GPU, beside a CPU for encoding, can't be held"):
         flow.run(on_ray(table, "out", actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
+    assert not (table.parent / "out/_manifest/plan.json").exists()
+
+
+def test_a_cluster_that_may_grow_is_waited_for_and_then_refused(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    settings = on_ray(table, "out", actors={"num_gpus": 1.0, "wait_s": 1.0}, scorer={"device": "auto"})
+    with pytest.raises(ConfigError, match=r"2 CPUs and 0 GPUs on 1 node\. .* had 1 s to grow"):
+        flow.run(settings)
+    assert "cluster  actors: 1 actor of 1 CPU and 1 GPU, beside" in dry_run.describe(settings)
     assert not (table.parent / "out/_manifest/plan.json").exists()

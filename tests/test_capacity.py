@@ -1,0 +1,45 @@
+"""What fits a cluster, told from its nodes. reranking/test_placement.py waits for a real one to grow."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.capacity import Node, fit
+from pipeline.placement import ActorsConfig
+
+CPUS, GPUS = Node(4, 0, {}), Node(8, 2, {"gpu": "large"})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "held"),
+    [
+        ([CPUS, CPUS], {"min": 2, "num_cpus": 4}, 2),
+        ([CPUS, CPUS], {"min": 1, "num_cpus": 8}, 0),  # no node has 8, though two together have
+        ([CPUS, CPUS], {"min": 5, "num_cpus": 2}, 4),
+        ([CPUS], {"min": 4, "num_cpus": 1}, 4),
+        ([GPUS], {"min": 3, "num_gpus": 1}, 2),
+        ([GPUS], {"min": 5, "num_gpus": 0.5}, 4),
+        ([GPUS], {"min": 7, "num_gpus": 0.3333}, 6),
+        ([Node(2, 2, {})], {"min": 2, "num_gpus": 1}, 1),  # the other CPU encodes
+        ([Node(1, 1, {})], {"min": 1, "num_gpus": 1}, 0),
+        ([Node(1, 1, {}), CPUS], {"min": 1, "num_gpus": 1}, 1),  # on another node
+        ([Node(0, 1, {})], {"min": 1, "num_gpus": 1, "num_cpus": 0}, 0),
+        ([CPUS, GPUS], {"min": 2, "num_gpus": 1, "label_selector": {"gpu": "!large"}}, 0),
+        ([CPUS, GPUS], {"min": 2, "num_gpus": 1, "label_selector": {"gpu": "in(large,small)"}}, 2),
+        ([], {"min": 1}, 0),
+    ],
+)
+def test_how_many_actors_fit(nodes: list[Node], actors: dict[str, Any], held: int) -> None:
+    found = fit(nodes, ActorsConfig.model_validate({"max": 64} | actors))
+    assert found.actors == held
+    assert bool(found.lack) == (held < actors["min"])
+
+
+def test_a_lack_says_what_the_cluster_has() -> None:
+    actors = ActorsConfig(min=4, max=4, num_gpus=1, label_selector={"gpu": "small"})
+    assert fit([CPUS, GPUS], actors).lack == (
+        "actors: 4 actors of 1 CPU and 1 GPU on nodes with labels {'gpu': 'small'}, beside a CPU for"
+        " encoding, can't be held by the cluster: it has 12 CPUs and 2 GPUs on 2 nodes, at most 8 CPUs each,"
+        " of these with the labels 0 CPUs and 0 GPUs on 0 nodes. Lower actors.min, num_cpus or num_gpus, or"
+        " add nodes"
+    )

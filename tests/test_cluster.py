@@ -1,0 +1,46 @@
+"""Joining a cluster; tests/reranking/executors/test_ray_data.py works on one."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import cluster
+from pipeline.errors import ConfigError
+from tests.own_ray import free_port
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://head:8265", r"no address of a cluster, such as head:6379; a job .* `ray job submit`"),
+        ("head", "no address of a cluster, such as head:6379$"),
+        ("head:port", "no address of a cluster, such as head:6379$"),
+        ("nowhere.invalid:6379", r"no cluster answers there \(.*\); start it, or unset RAY_ADDRESS"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_message(
+    address: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    with pytest.raises(ConfigError, match=message):
+        cluster.join(no_progress_s=1800)
+
+
+def test_a_port_where_nothing_listens_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setattr(cluster, "_PATIENCE_S", 1.5)
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match="Connection refused"):
+        cluster.join(no_progress_s=1800)
+    assert time.monotonic() - start >= 1.5  # a head that has just been started was waited for
+
+
+def test_what_a_cluster_that_died_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
+    with pytest.raises(ConfigError, match="ray_current_cluster .* or remove that file"):
+        cluster.join(no_progress_s=1800)
