@@ -12,6 +12,7 @@ import sys
 
 from pipeline import command
 from pipeline.command import Status
+from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
 from pipeline.verification.checks import Check, verify
 
@@ -28,7 +29,7 @@ def _verify(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
     print(f"{config.scorer.model} in {config.scorer.dtype}: largest difference from scores made here")
     for check in verify(config, options.service):
-        print(_line(check))
+        print(redacted(_line(check)))
         status = status if check.agrees else Status.DIFFERS
     return status
 

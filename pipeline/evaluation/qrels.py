@@ -3,7 +3,8 @@
 from ir_measures import Qrel
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import open_text
+from pipeline.tables.input.limits import DEFAULT_LIMITS
+from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line, relevance_of
 
@@ -22,8 +23,8 @@ def read_qrels(url: str) -> list[Qrel]:
     judgments: list[Qrel] = []
     lines: dict[tuple[str, str], int] = {}
     parse, form = _trec_qrel, QRELS_FORM
-    with open_text(url) as stream:
-        for _, number, line in numbered_lines(stream, 0, None, 1):
+    with open_text(url, DEFAULT_LIMITS) as text:
+        for _, number, line in numbered_lines(text, 0, None, 1):
             if not judgments and line.split() == _BEIR_HEADER:
                 parse, form = _beir_qrel, _BEIR_FORM
                 continue

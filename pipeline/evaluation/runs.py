@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.output import JobRecord, is_complete, read_record
-from pipeline.tables.input.files import open_text
+from pipeline.tables.input.limits import DEFAULT_LIMITS
+from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.output.damage import find_problems
@@ -56,8 +57,8 @@ def _each_once(placed: Iterator[_Placed]) -> list[RunRow]:
 
 
 def _trec_rows(url: str) -> Iterator[_Placed]:
-    with open_text(url) as stream:
-        for _, number, line in numbered_lines(stream, 0, None, 1):
+    with open_text(url, DEFAULT_LIMITS) as text:
+        for _, number, line in numbered_lines(text, 0, None, 1):
             candidate, place = run_line(line), f"{url} line {number}"
             if candidate is None:
                 raise InputError(f"{place}: not `{RUN_FORM}`, with a number for the score")

@@ -35,7 +35,7 @@ class PrepareConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
-        path = {"path"}
+        path = {"path", "limits"}
         exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
         exclude |= {"output": True, "executor": True, "max_outage_s": True}
         return self.model_dump(mode="json", exclude=exclude)

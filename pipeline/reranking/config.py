@@ -37,6 +37,13 @@ _COMPARED_BY_CONTENT = {
 }
 """Where things lie: the files and weights found there are compared themselves."""
 
+_NOT_COMPARED: dict[str, Any] = {
+    "actors": True,
+    "executor": True,
+    "max_outage_s": True,
+    "run_date": True,
+    "input": {"limits"},
+}
 _DATE = "{run_date}"
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 
@@ -124,9 +131,7 @@ class RerankConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
-        fields = flatten(
-            self.model_dump(mode="json", exclude={"actors", "executor", "max_outage_s", "run_date"})
-        )
+        fields = flatten(self.model_dump(mode="json", exclude=_NOT_COMPARED))
         # A run's columns have an order, a mapping compares without one.
         kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
         return {

@@ -162,8 +162,8 @@ class RetrieveConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""
-        path = {"path"}
-        exclude: dict[str, Any] = {"passages": path, "queries": path, "output": path}
+        place = {"path", "limits"}
+        exclude: dict[str, Any] = {"passages": place, "queries": place, "output": {"path"}}
         exclude |= dict.fromkeys(("actors", "executor", "reuse"), True)
         fields = flatten(self.model_dump(mode="json", exclude=exclude))
         for name, source in self.sources.items():

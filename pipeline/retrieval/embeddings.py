@@ -27,6 +27,7 @@ from pipeline.retrieval.shards import Shard, read_shard
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import Role
 from pipeline.tables.input.files import open_input
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import check_version, stamped
 
@@ -96,7 +97,7 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
 def read_vectors(url: str) -> Vectors:
     """Of the file that `embed` wrote. Raises InputError where it is damaged or a value is not finite."""
     try:
-        with open_input(url) as stream, pq.ParquetFile(stream) as file:
+        with open_input(url, DEFAULT_LIMITS) as stream, pq.ParquetFile(stream) as file:
             check_version(file.schema_arrow, url, "embeddings", "Take another output.path", needed=True)
             others = file.read(["window", "hash"])
             kind = file.schema_arrow.field("embedding").type
@@ -229,7 +230,7 @@ def _known(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, n
 
 def _read_hashes(url: str) -> pa.Array:
     try:
-        with open_input(url) as stream:
+        with open_input(url, DEFAULT_LIMITS) as stream:
             return pq.read_table(stream, columns=["hash"])["hash"].combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"reuse: {url}: no readable embeddings: {error}; {_WAY_OUT}") from error

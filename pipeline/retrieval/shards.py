@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError, OutputError
 from pipeline.retrieval.plan import Kind
 from pipeline.tables.input.files import open_input
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.output.directory import Directory
 
 WORK = "_work"
@@ -62,7 +63,7 @@ def write_table(output: Directory, name: str, table: pa.Table) -> None:
 def read_table(output: Directory, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Raises OutputError where it is gone or damaged: a start with the record there relies on it."""
     try:
-        with open_input(f"{output.url}/{name}") as stream:
+        with open_input(f"{output.url}/{name}", DEFAULT_LIMITS) as stream:
             return pq.read_table(stream, columns=None if columns is None else list(columns))
     except (InputError, pa.ArrowException, OSError) as error:
         raise OutputError(

@@ -97,7 +97,7 @@ def directory_of(config: InputConfig) -> str | None:
 
 
 def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None) -> Layout:
-    return Layout(config.columns, kept, declared, config.queries, config.passages)
+    return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits)
 
 
 def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:

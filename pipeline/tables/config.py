@@ -17,6 +17,7 @@ from pipeline.tables.format import (
     whole_formats,
 )
 from pipeline.tables.input.columns import ColumnNames, TextColumns
+from pipeline.tables.input.limits import Limits
 
 
 class InputConfig(BaseModel):
@@ -39,6 +40,8 @@ class InputConfig(BaseModel):
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
     passages: str | None = None
     """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
+    limits: Limits = Limits()
+    """How large a thing in a file may be."""
 
     @field_validator("format")
     @classmethod
@@ -80,6 +83,8 @@ class WholeTableConfig(BaseModel):
     them and with tabs where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
     header: tuple[str, ...] | None = Field(default=None, strict=False)
     """tsv only: the columns' names, for files that have no line with them."""
+    limits: Limits = Limits()
+    """How large a thing in a file may be."""
 
     @field_validator("format")
     @classmethod

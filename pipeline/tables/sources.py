@@ -103,7 +103,7 @@ def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[t
 
 
 def _layout(config: PairsConfig | TextsConfig) -> WholeLayout:
-    return WholeLayout(config.columns, config.header)
+    return WholeLayout(config.columns, config.header, config.limits)
 
 
 def _size_bytes(source: Source, scans: Sequence[TableScan]) -> int:

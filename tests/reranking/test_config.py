@@ -13,6 +13,7 @@ from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.family import load_family
 from pipeline.tables.config import InputConfig
+from pipeline.tables.input.limits import Limits
 from pipeline.tables.output.config import OutputConfig
 from pipeline.verification.published import PUBLISHED
 from tests.conftest import DATA, TINY
@@ -120,7 +121,7 @@ def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
 
 def test_one_config_shows_every_field() -> None:
     text = (CONFIGS[0].parent / "corpus.yaml").read_text()
-    for section in (RerankConfig, InputConfig, OutputConfig, ScorerConfig, ActorsConfig):
+    for section in (RerankConfig, InputConfig, Limits, OutputConfig, ScorerConfig, ActorsConfig):
         for field in section.model_fields:
             assert re.search(rf"\b{field}:", text), field
 

@@ -40,8 +40,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipeline.tables.input.files import open_input
 from pipeline.tables.input.layout import reading_schema, scan_schema
+from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import RunFinder, checked, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import joined_chars, read_rows, scan_rows, text_types
@@ -57,16 +57,16 @@ def is_like(first, id_name):
 
 def scan(file, layout):
     runs, stop = RunFinder(), 0
-    with open_input(file.url) as stream:
-        for start, number, line in numbered_lines(stream, 0, None, 1):
+    with open_text(file.url, layout.limits) as text:
+        for start, number, line in numbered_lines(text, 0, None, 1):
             stop = start + len(line)
             runs.add(line.decode().split("|")[0], start, number)
     return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), {}))
 
 
 def read(file_range, layout, schema):
-    with open_input(file_range.file) as stream:
-        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
+    with open_text(file_range.file, layout.limits) as text:
+        lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
         rows = [(number, line.decode().rstrip("\\n").split("|")) for _, number, line in lines]
     ids = (pa.string(), pa.string())
     table = [
@@ -76,13 +76,13 @@ def read(file_range, layout, schema):
     return pa.Table.from_pylist(table, schema=reading_schema(schema))
 
 
-def rows(stream, url):
-    for _, number, line in numbered_lines(stream, 0, None, 1):
+def rows(text):
+    for _, number, line in numbered_lines(text, 0, None, 1):
         yield number, dict(zip(COLUMNS, line.decode().rstrip("\\n").split("|")))
 
 
 def scan_table(file, layout):
-    return scan_rows(file, rows, text_types, joined_chars)
+    return scan_rows(file, rows, layout, text_types, joined_chars)
 
 
 def read_table(file_range, layout, schema):

@@ -7,13 +7,13 @@ import csv
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, open_text
+from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import (
     Layout,
     WholeLayout,
@@ -24,6 +24,7 @@ from pipeline.tables.input.layout import (
 )
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
+from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import (
     RunFinder,
     all_lines,
@@ -55,14 +56,12 @@ def is_like(first: bytes, id_name: str) -> bool:
 
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     query_id, runs = layout.columns.query_id, RunFinder()
-    with open_text(file.url) as stream:
-        header, body, first_row = _header(stream, file.url)
+    with open_text(file.url, layout.limits) as text:
+        header, body, first_row = _header(text)
         if header:  # alone it may be a row of a file without one
             _check_header(file, header, layout)
         stop = body
-        for start, number, following, fields in _records(
-            stream, file.url, body, None, first_row, len(header)
-        ):
+        for start, number, following, fields in _records(text, body, None, first_row, len(header)):
             if fields:
                 refuse_header(file.url, number, header, fields)
             runs.add(_values(header, fields, file.partitions).get(query_id) or None, start, number)
@@ -82,11 +81,9 @@ def _check_header(file: SourceFile, header: list[str], layout: Layout) -> None:
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_text(file_range.file) as stream:
-        header, _, _ = _header(stream, file_range.file)
-        records = _records(
-            stream, file_range.file, file_range.start, file_range.stop, file_range.first_row, len(header)
-        )
+    with open_text(file_range.file, layout.limits) as text:
+        header, _, _ = _header(text)
+        records = _records(text, file_range.start, file_range.stop, file_range.first_row, len(header))
         rows = [
             _row(_values(header, fields, file_range.partitions), number, layout)
             for _, number, _, fields in records
@@ -94,17 +91,17 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-def _header(stream: IO[bytes], url: str) -> tuple[list[str], int, int]:
+def _header(text: TextFile) -> tuple[list[str], int, int]:
     """The column names, and byte and line number of the first record; no names in a blank file."""
-    for _, number, stop, fields in _records(stream, url, 0, None, 1):
+    for _, number, stop, fields in _records(text, 0, None, 1):
         if not fields:
-            raise InputError(f"{url} line {number}: the line of column names is no CSV")
+            raise InputError(f"{text.url} line {number}: the line of column names is no CSV")
         return fields, stop, number + 1
     return [], 0, 1
 
 
 def _records(
-    stream: IO[bytes], url: str, start: int, stop: int | None, row: int, width: int = 0
+    text: TextFile, start: int, stop: int | None, row: int, width: int = 0
 ) -> Iterator[tuple[int, int, int, list[str]]]:
     """(byte, line number, byte of the next, fields) of the records that begin in [start, stop).
 
@@ -112,12 +109,12 @@ def _records(
     width than the header's, is one whose quote was never meant: its first line alone is refused, and reading
     goes on with the second. Undecodable bytes become lone surrogates, for `checked` to find.
     """
-    if is_tab_separated(url):
-        yield from tab_separated(stream, start, stop, row)
+    if is_tab_separated(text.url):
+        yield from tab_separated(text, start, stop, row)
         return
     place = start
     while stop is None or place < stop:
-        lines = _Lines(stream, place, row)
+        lines = _Lines(text, place, row)
         reader = csv.reader(lines, strict=True)
         while stop is None or lines.place < stop:
             place, row, lines.taken = lines.place, lines.row, 0
@@ -140,15 +137,18 @@ def _records(
 class _Lines:
     """The lines of a file as text, with the place of the next one and of the second one taken."""
 
-    def __init__(self, stream: IO[bytes], place: int, row: int) -> None:
-        self._lines = all_lines(stream, place, None, row)
+    def __init__(self, text: TextFile, place: int, row: int) -> None:
+        self._lines = all_lines(text, place, None, row)
         self.place, self.row, self.second, self.taken = place, row, place, 0
+        self._start, self._max_bytes = place, text.limits.max_line_bytes
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        if self.taken >= _MAX_LINES:
+        if self.taken == 0:
+            self._start = self.place
+        if self.taken >= _MAX_LINES or self.place - self._start > self._max_bytes:
             raise csv.Error
         start, number, line = next(self._lines)
         self.place, self.row, self.taken = start + len(line), number + 1, self.taken + 1
@@ -183,23 +183,25 @@ def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str
     return checked(row, (pa.string(), pa.string())) if values else {**row, "reason": "malformed_row"}
 
 
-def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(text: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, column to value) of every record. Raises InputError for one that is not as the header."""
-    header, body, first_row = _header(stream, url)
-    refuse_repeated(url, header)
-    for _, number, _, fields in _records(stream, url, body, None, first_row, len(header)):
+    header, body, first_row = _header(text)
+    refuse_repeated(text.url, header)
+    for _, number, _, fields in _records(text, body, None, first_row, len(header)):
         if len(fields) != len(header):
-            raise InputError(f"{url} line {number}: not a record of {len(header)} fields, as the header has")
-        refuse_header(url, number, header, fields)
+            raise InputError(
+                f"{text.url} line {number}: not a record of {len(header)} fields, as the header has"
+            )
+        refuse_header(text.url, number, header, fields)
         yield number, {name: value or None for name, value in zip(header, fields, strict=True)}
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
-    with open_text(file.url) as stream:
-        header, _, _ = _header(stream, file.url)
+    with open_text(file.url, layout.limits) as text:
+        header, _, _ = _header(text)
     if header:
         require_columns(file.url, layout.ids, [*header, *file.partitions], "the field columns")
-    return scan_rows(file, rows, text_types, joined_chars)
+    return scan_rows(file, rows, layout, text_types, joined_chars)
 
 
 def read_table(

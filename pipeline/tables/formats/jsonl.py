@@ -8,18 +8,19 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, open_text
-from pipeline.tables.input.json_values import as_type, common_type, common_types, parse, type_of
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.json_values import as_type, check_depth, common_type, common_types, parse, type_of
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
+from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
@@ -38,10 +39,10 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     passage_id: pa.DataType = pa.null()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
     checked, lines = False, 0
-    with open_text(file.url) as stream:
-        for start, number, line in numbered_lines(stream, 0, None, 1):
+    with open_text(file.url, layout.limits) as text:
+        for start, number, line in numbered_lines(text, 0, None, 1):
             lines += 1
-            row = _parse(line, file.partitions)
+            row = _parse(line, number, text, file.partitions)
             if isinstance(row, str):
                 runs.add(None, start, number)
                 continue
@@ -55,7 +56,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
                     passage_id = type_of(value)
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
-        stop = stream.tell()
+        stop = text.tell()
     if not lines:
         return None
     if not checked:
@@ -64,20 +65,23 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-    target = reading_schema(schema)
-    with open_text(file_range.file) as stream:
-        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
-        rows = [row for _, number, line in lines for row in _rows(line, number, file_range, layout, schema)]
-    return pa.Table.from_pylist(rows, schema=target)
+    rows: list[Row] = []
+    with open_text(file_range.file, layout.limits) as text:
+        lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
+        for _, number, line in lines:
+            parsed = _parse(line, number, text, file_range.partitions)
+            rows += _rows(parsed, number, file_range, layout, schema)
+    return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-def _parse(line: bytes, partitions: Partitions) -> dict[str, Any] | str:
+def _parse(line: bytes, number: int, text: TextFile, partitions: Partitions) -> dict[str, Any] | str:
     """The object on the line with what its path adds, or the reason why there is none."""
+    check_depth(line, f"{text.url} line {number}", text.limits)
     try:
         value = parse(line)
     except UnicodeDecodeError:
         return "invalid_text"
-    except (ValueError, RecursionError):  # also a key that stands twice, an integer of thousands of digits
+    except ValueError:  # also a key that stands twice, an integer of thousands of digits
         return "malformed_row"
     return partitions | value if isinstance(value, dict) else "malformed_row"
 
@@ -105,12 +109,11 @@ def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
 
 
 def _rows(
-    line: bytes, number: int, file_range: FileRange, layout: Layout, schema: pa.Schema
+    parsed: dict[str, Any] | str, number: int, file_range: FileRange, layout: Layout, schema: pa.Schema
 ) -> Iterator[dict[str, Any]]:
     names = layout.columns
     empty = {"query_id": None, "query": None, "passage_id": None, "passage": None, "kept": None, "item": None}
     id_types = (schema.field("query_id").type, schema.field("passage_id").type)
-    parsed = _parse(line, file_range.partitions)
     if isinstance(parsed, str):
         yield {**empty, "row": number, "reason": parsed}
         return
@@ -145,18 +148,18 @@ def _kept(
     return kept
 
 
-def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(text: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line. Raises InputError for one that holds none."""
-    for _, number, line in numbered_lines(stream, 0, None, 1):
-        parsed = _parse(line, {})
+    for _, number, line in numbered_lines(text, 0, None, 1):
+        parsed = _parse(line, number, text, {})
         if isinstance(parsed, str):
-            raise InputError(f"{url} line {number}: not a JSON object")
+            raise InputError(f"{text.url} line {number}: not a JSON object")
         yield number, parsed
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     """Reads every line of candidates, whose types no single line tells."""
-    return scan_rows(file, rows, partial(_types, layout=layout), lambda row: len(str(row)))
+    return scan_rows(file, rows, layout, partial(_types, layout=layout), lambda row: len(str(row)))
 
 
 def read_table(

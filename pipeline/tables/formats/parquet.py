@@ -6,16 +6,12 @@ Delta and Iceberg tables are read here too.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import InputError
 from pipeline.tables.input.arrow_rows import (
-    BATCH_ROWS,
     Runs,
     candidate_rows,
     checked_schema,
@@ -25,9 +21,10 @@ from pipeline.tables.input.arrow_rows import (
 )
 from pipeline.tables.input.arrow_types import as_type, plain, plain_type
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, open_input
-from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, refuse_repeated
+from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
 from pipeline.tables.input.parquet_footer import typed_by_values
+from pipeline.tables.input.parquet_rows import opened
 from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
@@ -46,7 +43,8 @@ def is_like(first: bytes, _id_name: str) -> bool:
 
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     query_id, runs = layout.columns.query_id, Runs()
-    with _opened(file.url) as parquet:
+    with opened(file.url, layout.limits) as table:
+        parquet = table.file
         if parquet.metadata.num_rows == 0:
             return None
         rows = _columns(file, parquet, layout)
@@ -55,20 +53,19 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         nested = is_nested(rows, layout)
         columns = [query_id] if query_id in parquet.schema_arrow.names else []
         columns += [_leaf(parquet, layout)] if nested else []
-        for group in range(parquet.num_row_groups):
-            table = parquet.read_row_group(group, columns=columns)
-            table = add_partitions(table, [query_id], file.partitions)
-            runs.add(table[query_id], _lengths(table[layout.columns.candidates]) if nested else None)
+        for batch in table.batches(range(parquet.num_row_groups), columns):
+            part = add_partitions(pa.Table.from_batches([batch]), [query_id], file.partitions)
+            runs.add(part[query_id], _lengths(part[layout.columns.candidates]) if nested else None)
     return runs.scan(file, schema, untold)
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
-    with _opened(file_range.file) as parquet:
-        held = parquet.schema_arrow
+    with opened(file_range.file, layout.limits) as table:
+        held = table.file.schema_arrow
         wanted = wanted_columns(layout.declared or partition_schema(file_range.partitions, held), layout)
         parts = []
-        for first, batch in _rows(parquet, file_range, [name for name in wanted if name in held.names]):
+        for first, batch in table.rows(file_range, [name for name in wanted if name in held.names]):
             rows = add_partitions(batch, wanted, file_range.partitions)
             parts.append(candidate_rows(rows, file_range.file, first, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
@@ -83,19 +80,6 @@ def _columns(file: SourceFile, parquet: pq.ParquetFile, layout: Layout) -> pa.Sc
     return declared_columns(file.url, parquet.schema_arrow, file.partitions, wanted, layout.declared)
 
 
-@contextmanager
-def _opened(url: str) -> Iterator[pq.ParquetFile]:
-    with open_input(url) as stream:
-        try:
-            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-            refuse_repeated(url, parquet.schema_arrow.names)
-            yield parquet
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{url}: not a readable Parquet file (is input.format right?): {error}"
-            ) from error
-
-
 def _lengths(lists: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.list_value_length(lists.cast(pa.list_(pa.null())) if pa.types.is_null(lists.type) else lists)
 
@@ -108,39 +92,9 @@ def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
     return next(inside, layout.columns.candidates)  # whole where it holds no candidate
 
 
-def _rows(
-    parquet: pq.ParquetFile, file_range: FileRange, columns: list[str]
-) -> Iterator[tuple[int, pa.Table]]:
-    """The rows [start, stop), in batches with the number (0-based) of the first."""
-    counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-    ends = np.cumsum(counts)
-    groups = [g for g, end in enumerate(ends) if end > file_range.start and end - counts[g] < file_range.stop]
-    row = int(ends[groups[0]] - counts[groups[0]]) if groups else 0
-    for batch in parquet.iter_batches(_batch_rows(parquet), row_groups=groups, columns=columns):
-        first, last = max(row, file_range.start), min(row + batch.num_rows, file_range.stop)
-        if first < last:
-            yield first, pa.Table.from_batches([batch.slice(first - row, last - first)])
-        row += batch.num_rows
-        if row >= file_range.stop:
-            return
-
-
-def _batch_rows(parquet: pq.ParquetFile) -> int:
-    """Rows a batch: fewer where a row holds many candidates, since an Arrow text array ends at 2 GiB."""
-    metadata = parquet.metadata
-    most = max(
-        (
-            metadata.row_group(group).column(column).num_values / max(1, metadata.row_group(group).num_rows)
-            for group in range(metadata.num_row_groups)
-            for column in range(metadata.num_columns)
-        ),
-        default=1.0,
-    )
-    return max(1, int(BATCH_ROWS / max(1.0, most)))
-
-
-def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
-    with _opened(file.url) as parquet:
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
+    with opened(file.url, layout.limits) as table:
+        parquet = table.file
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
         given = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
         typed = typed_by_values(parquet, given) if groups else parquet.schema_arrow
@@ -167,11 +121,11 @@ def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[F
 
 
 def read_table(
-    file_range: FileRange, _layout: WholeLayout, schema: pa.Schema
+    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
 ) -> Iterator[tuple[pa.Table, pa.Array]]:
-    with _opened(file_range.file) as parquet:
-        held = [name for name in schema.names if name in parquet.schema_arrow.names]
-        for first, batch in _rows(parquet, file_range, held):
+    with opened(file_range.file, layout.limits) as opened_table:
+        held = [name for name in schema.names if name in opened_table.names]
+        for first, batch in opened_table.rows(file_range, held):
             rows = add_partitions(batch, schema.names, file_range.partitions)
             columns = [
                 as_type(plain(rows[each.name]), each.type, f"{file_range.file}: column {each.name!r}")

@@ -6,16 +6,18 @@ corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.beir import json_texts
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, open_text
+from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.limits import Limits
 from pipeline.tables.input.shards import FileRange, FileScan
+from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import (
     RunFinder,
     checked,
@@ -44,13 +46,13 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     columns = dict.fromkeys(file.partitions, pa.string()) | _COLUMNS
     require_columns(file.url, list(layout.kept.values()), list(columns), "output.keep_columns")
     runs, lines, good = RunFinder(), 0, 0
-    with open_text(file.url) as stream:
-        for start, number, line in numbered_lines(stream, 0, None, 1):
+    with open_text(file.url, layout.limits) as text:
+        for start, number, line in numbered_lines(text, 0, None, 1):
             entry = _entry(line)
             lines += 1
             good += entry is not None
             runs.add(entry and entry["query_id"], start, number)
-        stop = stream.tell()
+        stop = text.tell()
     if not lines:
         return None
     if not good:
@@ -60,14 +62,14 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
-    with open_text(file_range.file) as stream:
-        lines = numbered_lines(stream, file_range.start, file_range.stop, file_range.first_row)
+    with open_text(file_range.file, layout.limits) as text:
+        lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
         entries = [(number, _entry(line)) for _, number, line in lines]
     present = [entry for _, entry in entries if entry is not None]
     assert layout.queries is not None
     assert layout.passages is not None
-    queries = _texts(layout.queries, {entry["query_id"] for entry in present})
-    passages = _texts(layout.passages, {entry["passage_id"] for entry in present})
+    queries = _texts(layout.queries, layout.limits, {entry["query_id"] for entry in present})
+    passages = _texts(layout.passages, layout.limits, {entry["passage_id"] for entry in present})
     rows = [
         _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
@@ -75,9 +77,9 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     types = {"query_id": pa.string(), "passage_id": pa.string(), **_COLUMNS}
-    return scan_rows(file, rows, lambda _sample, _others: types, joined_chars)
+    return scan_rows(file, rows, layout, lambda _sample, _others: types, joined_chars)
 
 
 def read_table(
@@ -86,12 +88,12 @@ def read_table(
     return read_rows(file_range, rows, layout, schema)
 
 
-def rows(stream: IO[bytes], url: str) -> Iterator[tuple[int, Row]]:
+def rows(text: TextFile) -> Iterator[tuple[int, Row]]:
     """(line number, entry) of every line. Raises InputError for one of another form."""
-    for _, number, line in numbered_lines(stream, 0, None, 1):
+    for _, number, line in numbered_lines(text, 0, None, 1):
         entry = _entry(line)
         if entry is None:
-            raise InputError(f"{url} line {number}: not `{RUN_FORM}`")
+            raise InputError(f"{text.url} line {number}: not `{RUN_FORM}`")
         yield number, entry
 
 
@@ -134,11 +136,11 @@ def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout
     return checked(row, (pa.string(), pa.string())) if entry else {**row, "reason": "malformed_row"}
 
 
-def _texts(url: str, wanted: set[str]) -> Texts:
+def _texts(url: str, limits: Limits, wanted: set[str]) -> Texts:
     texts: Texts = {}
-    with open_text(url) as stream:
+    with open_text(url, limits) as file:
         read_texts = _tsv_texts if is_tab_separated(url) else _json_texts
-        for number, text_id, text in read_texts(stream, url):
+        for number, text_id, text in read_texts(file):
             if text_id in wanted:
                 if text_id in texts:
                     raise InputError(f"{url} line {number}: id {text_id!r} stands there a second time")
@@ -146,12 +148,13 @@ def _texts(url: str, wanted: set[str]) -> Texts:
     return texts
 
 
-def _json_texts(stream: IO[bytes], url: str) -> Iterator[tuple[int, str, Any]]:
-    return json_texts(((number, line) for _, number, line in numbered_lines(stream, 0, None, 1)), url)
+def _json_texts(file: TextFile) -> Iterator[tuple[int, str, Any]]:
+    lines = ((number, line) for _, number, line in numbered_lines(file, 0, None, 1))
+    return json_texts(lines, file.url, file.limits)
 
 
-def _tsv_texts(stream: IO[bytes], url: str) -> Iterator[tuple[int, str, str]]:
-    for _, number, _, (text_id, *text) in tab_separated(stream, 0, None, 1):
+def _tsv_texts(file: TextFile) -> Iterator[tuple[int, str, str]]:
+    for _, number, _, (text_id, *text) in tab_separated(file, 0, None, 1):
         if not text:
-            raise InputError(f"{url} line {number}: not an id, a tab and a text")
+            raise InputError(f"{file.url} line {number}: not an id, a tab and a text")
         yield number, text_id.removeprefix("\ufeff"), "\t".join(text)  # a mark where files were joined

@@ -5,15 +5,15 @@ An empty field is null. Where the file has no header line, the config names the 
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import IO
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, open_text
+from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import WholeLayout, refuse_repeated, require_columns
 from pipeline.tables.input.shards import FileRange
+from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import first_line, refuse_header, tab_separated
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
@@ -28,11 +28,11 @@ def is_like(first: bytes, id_name: str) -> bool:
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     if layout.header is None:
-        with open_text(file.url) as stream:
-            first = next(tab_separated(stream, 0, None, 1), None)
+        with open_text(file.url, layout.limits) as text:
+            first = next(tab_separated(text, 0, None, 1), None)
         if first is not None:
             require_columns(file.url, layout.ids, [*first[3], *file.partitions], "the field columns")
-    return scan_rows(file, partial(rows, header=layout.header), text_types, joined_chars)
+    return scan_rows(file, partial(rows, header=layout.header), layout, text_types, joined_chars)
 
 
 def read_table(
@@ -41,16 +41,16 @@ def read_table(
     return read_rows(file_range, partial(rows, header=layout.header), layout, schema)
 
 
-def rows(stream: IO[bytes], url: str, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
+def rows(text: TextFile, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
     """(line number, column to value) of every line. Raises InputError for one of another width."""
-    for _, number, _, fields in tab_separated(stream, 0, None, 1):
+    for _, number, _, fields in tab_separated(text, 0, None, 1):
         if header is None:
             header = fields
-            refuse_repeated(url, header)
+            refuse_repeated(text.url, header)
         elif len(fields) != len(header):
             raise InputError(
-                f"{url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"
+                f"{text.url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"
             )
         else:
-            refuse_header(url, number, header, fields)
+            refuse_header(text.url, number, header, fields)
             yield number, {name: value or None for name, value in zip(header, fields, strict=True)}

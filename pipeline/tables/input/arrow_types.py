@@ -12,6 +12,18 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return whole.cast(plain_type(whole.type), safe=False)
 
 
+def plain_bytes(column: pa.Array) -> int:
+    """What a column takes once it is `plain`: a dictionary's texts as often as they stand there."""
+    if pa.types.is_dictionary(column.type) and plain_type(column.type) in (pa.string(), pa.binary()):
+        lengths = pc.binary_length(column.dictionary)
+        return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    if is_list(column.type):
+        return plain_bytes(pc.list_flatten(column)) + 4 * len(column)
+    if pa.types.is_struct(column.type):
+        return sum(map(plain_bytes, column.flatten()))
+    return int(column.nbytes)
+
+
 def plain_type(data_type: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(data_type):
         return plain_type(data_type.value_type)

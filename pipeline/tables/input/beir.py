@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.input.json_values import parse
+from pipeline.tables.input.json_values import check_depth, parse
+from pipeline.tables.input.limits import Limits
 
 
 def with_title(title: Any, text: Any) -> Any:
@@ -27,16 +28,19 @@ def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
     return pc.if_else(pc.fill_null(pc.equal(titles, ""), True), texts, both)
 
 
-def json_texts(numbered: Iterable[tuple[int, bytes]], url: str) -> Iterator[tuple[int, str, Any]]:
+def json_texts(
+    numbered: Iterable[tuple[int, bytes]], url: str, limits: Limits
+) -> Iterator[tuple[int, str, Any]]:
     """(line number, id, title and text) of each line. Raises InputError for one of another form.
 
     An id that is an integer is found by its digits: a run's ids are text.
     """
     for number, line in numbered:
+        check_depth(line, f"{url} line {number}", limits)
         try:
             row = parse(line)
             text_id, text = row["_id"], with_title(row.get("title"), row["text"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{url} line {number}: not an object with _id and text: {error!r}") from error
         if isinstance(text_id, bool) or not isinstance(text_id, str | int):
             raise InputError(f"{url} line {number}: _id is {text_id!r}; a text or an integer is needed")

@@ -14,13 +14,16 @@ from typing import IO, Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.limits import Limits
 from pipeline.tables.storage import named_by
 
 _BLOCK_BYTES = 1 << 16
+_WINDOW_BYTES = 1 << 28
+"""What a file may ask a reader to hold; the most that xz itself asks for is a quarter of it."""
 _PARTS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),
     ".bz2": bz2.BZ2Decompressor,
-    ".xz": lzma.LZMADecompressor,
+    ".xz": lambda: lzma.LZMADecompressor(memlimit=_WINDOW_BYTES),
 }
 READ = (*_PARTS, ".zst")
 _NOT_READ = (
@@ -77,29 +80,35 @@ def kind_of(first: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), None)
 
 
-def decompressed(stream: IO[bytes], name: str) -> IO[bytes]:
+def decompressed(stream: IO[bytes], name: str, limits: Limits) -> IO[bytes]:
     """What `stream` holds, decompressed as the ending of its name says. Places are those of the content.
 
-    Reading raises one of ERRORS where it is cut off or corrupt.
+    Reading raises one of ERRORS where it is cut off or corrupt, InputError where it expands beyond `limits`.
     """
     if not is_packed(name):
         return stream
     ending = f".{named_by(name).lower().rpartition('.')[2]}"
-    return io.BufferedReader(_Decompressed(stream, ending), _BLOCK_BYTES)
+    return io.BufferedReader(_Decompressed(stream, name, ending, limits), _BLOCK_BYTES)
 
 
 class _Decompressed(io.RawIOBase):
-    """Seeks by reading: forward from where it is, backward from the start."""
+    """Seeks by reading: forward from where it is, backward from the start. Holds a block at a time."""
 
-    def __init__(self, stream: IO[bytes], ending: str) -> None:
-        self._stream, self._ending = stream, ending
+    def __init__(self, stream: IO[bytes], name: str, ending: str, limits: Limits) -> None:
+        self._stream, self._name, self._ending, self._limits = stream, name, ending, limits
         self._rewind()
 
     def _rewind(self) -> None:
         self._stream.seek(0)
         self._place, self._left = 0, memoryview(b"")
+        self._taken = self._made = 0
         make = _PARTS.get(self._ending)
-        self._blocks = _zstd_blocks(self._stream) if make is None else _blocks(self._stream, make)
+        self._blocks = _zstd_blocks(self._take) if make is None else _blocks(self._take, make)
+
+    def _take(self, size: int = -1) -> bytes:
+        taken = self._stream.read(size)
+        self._taken += len(taken)
+        return taken
 
     def readable(self) -> bool:
         return True
@@ -115,6 +124,8 @@ class _Decompressed(io.RawIOBase):
     def _next(self, size: int) -> memoryview:
         if not self._left:
             self._left = memoryview(next((block for block in self._blocks if block), b""))
+            self._made += len(self._left)
+            self._limits.check_expansion(self._name, self._made, self._taken)
         taken, self._left = self._left[:size], self._left[size:]
         self._place += len(taken)
         return taken
@@ -138,19 +149,29 @@ class _Decompressed(io.RawIOBase):
         super().close()
 
 
-def _blocks(stream: IO[bytes], make: Callable[[], Any]) -> Iterator[bytes]:
+def _blocks(take: Callable[[int], bytes], make: Callable[[], Any]) -> Iterator[bytes]:
     part = None
-    while block := stream.read(_BLOCK_BYTES):
+    while block := take(_BLOCK_BYTES):
         while block:
             if part is None:
                 block = block.lstrip(b"\0")  # parts may be padded
                 if not block:
                     break
                 part = make()
-            yield part.decompress(block)
+            yield from _pieces(part, block)
             block, part = (part.unused_data, None) if part.eof else (b"", part)
     if part is not None:
         raise EOFError("it is cut off")
+
+
+def _pieces(part: Any, block: bytes) -> Iterator[bytes]:
+    """What comes of a block, which may be thousands of times as much, a piece at a time."""
+    while not part.eof:
+        piece = part.decompress(block, _BLOCK_BYTES)
+        yield piece
+        block = getattr(part, "unconsumed_tail", b"")  # zlib hands back what the others keep
+        if not block and len(piece) < _BLOCK_BYTES:
+            return
 
 
 class _LeftOpen:
@@ -158,14 +179,14 @@ class _LeftOpen:
 
     closed = False
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.read = stream.read
+    def __init__(self, take: Callable[[int], bytes]) -> None:
+        self.read = take
 
     def close(self) -> None:
         pass
 
 
-def _zstd_blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    frames = pa.CompressedInputStream(pa.PythonFile(_LeftOpen(stream), "r"), "zstd")
+def _zstd_blocks(take: Callable[[int], bytes]) -> Iterator[bytes]:
+    frames = pa.CompressedInputStream(pa.PythonFile(_LeftOpen(take), "r"), "zstd")
     while block := frames.read(_BLOCK_BYTES):
         yield block

@@ -2,10 +2,16 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+
+from pipeline.tables.input.limits import Limits
+
+_BRACKETS = re.compile(rb'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""And texts, whose brackets are none."""
 
 
 def parse(line: bytes) -> Any:
@@ -14,6 +20,18 @@ def parse(line: bytes) -> Any:
     Raises ValueError for what is no JSON, an object with one key twice, and a number that no float64 holds.
     """
     return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object, parse_float=_float)
+
+
+def check_depth(line: bytes, place: str, limits: Limits) -> None:
+    """Raises InputError where its lists and objects nest deeper than `limits` allow."""
+    deepest = limits.max_json_depth
+    if line.count(b"[") + line.count(b"{") <= deepest:
+        return
+    depth = 0
+    for token in _BRACKETS.finditer(line):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token.group(), 0)
+        if depth > deepest:
+            raise limits.exceeded(place, "it nests too deep", "max_json_depth")
 
 
 def type_of(value: object) -> pa.DataType:

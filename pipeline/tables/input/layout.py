@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.columns import ColumnNames, TextColumns
+from pipeline.tables.input.limits import DEFAULT_LIMITS, Limits
 from pipeline.tables.schema import candidates_schema
 
 
@@ -22,6 +23,7 @@ class Layout:
     queries: str | None = None
     """Where the queries' texts lie, for a format that holds ids alone; `passages` likewise."""
     passages: str | None = None
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class WholeLayout:
     columns: ColumnNames | TextColumns
     header: tuple[str, ...] | None = None
     """The columns' names, where the files do not tell them."""
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def exact(self) -> list[str]:

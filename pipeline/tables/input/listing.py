@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.links import CIRCLE, NOWHERE, Info, LinksFollowed, is_marker, located, what_lacks
 from pipeline.tables.storage import is_web_address, named_by, place_of, store_errors
 
@@ -133,7 +134,7 @@ def _reason_by_ending(place: str, suffixes: tuple[str, ...], is_like: Likeness) 
     reason = f"{_ENDING} {', '.join(suffixes)}"
     if is_packed_otherwise(name):
         return reason
-    with open_input(place) as stream:
+    with open_input(place, DEFAULT_LIMITS) as stream:
         holds_rows = is_like(stream.read(_LOOKED_AT_BYTES))
     if "." not in stem:
         return None if holds_rows else f"has no ending, and does not look like {suffixes[0]}"

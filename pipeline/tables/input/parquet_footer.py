@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.tables.input.arrow_types import is_list
+from pipeline.tables.input.arrow_types import is_list, plain_type
 
 
 def typed_by_values(parquet: pq.ParquetFile, columns: Iterable[str]) -> pa.Schema:
@@ -26,6 +26,8 @@ def _type(
     parquet: pq.ParquetFile, leaves: dict[str, int], path: str, data_type: pa.DataType, wanted: set[str]
 ) -> pa.DataType:
     if path in leaves:
+        if plain_type(data_type) in (pa.string(), pa.binary(), pa.null()):  # which tells enough
+            return data_type
         return pa.null() if _is_without_value(parquet, leaves[path]) else data_type
     if not (is_list(data_type) and pa.types.is_struct(data_type.value_type)):
         return data_type

@@ -2,7 +2,7 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
+from pipeline.tables.input.text_file import TextFile
 from pipeline.tables.storage import named_by
 
 
@@ -67,13 +68,13 @@ class RunFinder:
 
 
 def numbered_lines(
-    stream: IO[bytes], start: int, stop: int | None, row: int
+    file: TextFile, start: int, stop: int | None, row: int
 ) -> Iterator[tuple[int, int, bytes]]:
     """(byte, number, line) of the lines that begin in [start, stop); `row` is the number of the first.
 
     Blank lines are passed over, and byte order marks.
     """
-    for place, number, line in all_lines(stream, start, stop, row):
+    for place, number, line in all_lines(file, start, stop, row):
         content = without_mark(line)
         if content.strip():
             yield place, number, content
@@ -89,13 +90,13 @@ def is_tab_separated(url: str) -> bool:
 
 
 def tab_separated(
-    stream: IO[bytes], start: int, stop: int | None, row: int
+    file: TextFile, start: int, stop: int | None, row: int
 ) -> Iterator[tuple[int, int, int, list[str]]]:
     """(byte, number, byte of the next, fields) of such lines. There are no quotes: a text is as it stands.
 
     Undecodable bytes become lone surrogates, for `checked` to find.
     """
-    for place, number, line in all_lines(stream, start, stop, row):
+    for place, number, line in all_lines(file, start, stop, row):
         text = (line if place else without_mark(line)).rstrip(b"\r\n")
         if text.strip(b" "):  # tabs alone are a row of nulls
             yield place, number, place + len(line), text.decode(errors="surrogateescape").split("\t")
@@ -120,12 +121,12 @@ def without_mark(line: bytes) -> bytes:
     return line.removeprefix(BOM_UTF8)
 
 
-def all_lines(stream: IO[bytes], start: int, stop: int | None, row: int) -> Iterator[tuple[int, int, bytes]]:
+def all_lines(file: TextFile, start: int, stop: int | None, row: int) -> Iterator[tuple[int, int, bytes]]:
     """As `numbered_lines`, with the blank ones, line ends and marks."""
-    stream.seek(start)
+    file.seek(start)
     place = start
     while stop is None or place < stop:
-        line = stream.readline()
+        line = file.line(row)
         if not line:
             return
         yield place, row, line

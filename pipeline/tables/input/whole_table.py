@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import is_packed
-from pipeline.tables.input.files import SourceFile, open_text
+from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.json_values import as_type
 from pipeline.tables.input.layout import WholeLayout
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange
+from pipeline.tables.input.text_file import TextFile, open_text
 
 _SAMPLED_ROWS = 1000
 _BATCH_ROWS = 4096
@@ -22,8 +23,8 @@ _COMPRESSION = 4
 
 Types = dict[str, pa.DataType]
 Row = dict[str, Any]
-Rows = Callable[[IO[bytes], str], Iterator[tuple[int, Row]]]
-"""Of a stream and its URL: (line number, column to value) of every row. Raises InputError for no row."""
+Rows = Callable[[TextFile], Iterator[tuple[int, Row]]]
+"""Of a text file: (line number, column to value) of every row. Raises InputError for no row."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ def stretch(file: SourceFile, start: int, stop: int) -> FileRange:
 def scan_rows(
     file: SourceFile,
     rows: Rows,
+    layout: WholeLayout,
     types_of: Callable[[list[Row], Iterator[Row]], Types],
     chars_of: Callable[[Row], int],
 ) -> TableScan:
     """Of a text file. types_of: from the first rows, and the others for who needs them; chars_of: a row's."""
-    with open_text(file.url) as stream:
-        others = (row for _, row in rows(stream, file.url))
+    with open_text(file.url, layout.limits) as text:
+        others = (row for _, row in rows(text))
         sample = list(islice(others, _SAMPLED_ROWS))
         types = with_partitions(types_of(sample, others), file.partitions) if sample else {}
     size_bytes = file.size * (_COMPRESSION if is_packed(file.url) else 1)
@@ -84,8 +86,8 @@ def read_rows(
     file_range: FileRange, rows: Rows, layout: WholeLayout, schema: pa.Schema
 ) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Of a text file: `WholeFormat.read_table`."""
-    with open_text(file_range.file) as stream:
-        numbered = rows(stream, file_range.file)
+    with open_text(file_range.file, layout.limits) as text:
+        numbered = rows(text)
         while batch := list(islice(numbered, _BATCH_ROWS)):
             values = [
                 _values({**file_range.partitions, **row}, schema, layout, f"{file_range.file} line {number}")

@@ -71,7 +71,7 @@ def test_broken_bytes_in_the_middle_are_named(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:2000] = b"\xff" * 1996
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"t.parquet: not a readable Parquet file"):
+    with pytest.raises(InputError, match=r"t.parquet: .*not a readable Parquet file"):
         read_all(path, "parquet")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import open_input
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -25,7 +26,7 @@ every_compression = pytest.mark.parametrize("ending", PACKERS)
 def test_several_parts_are_one_file_with_places(tmp_path: Path, ending: str) -> None:
     pack, path = PACKERS[ending], tmp_path / f"t{ending}"
     path.write_bytes(pack(CONTENT[:100_000]) + pack(b"") + pack(CONTENT[100_000:]))
-    with open_input(str(path)) as stream:
+    with open_input(str(path), DEFAULT_LIMITS) as stream:
         assert stream.read() == CONTENT
         for place in (200_000, 5, 99_999, len(CONTENT) + 1):
             stream.seek(place)
@@ -49,5 +50,8 @@ def test_cut_and_corrupt_files_are_named(
 ) -> None:
     path = tmp_path / f"t{ending}"
     path.write_bytes(spoil(PACKERS[ending](CONTENT)))
-    with pytest.raises(InputError, match=rf"t{ending}: can't be read: \w"), open_input(str(path)) as stream:
+    with (
+        pytest.raises(InputError, match=rf"t{ending}: can't be read: \w"),
+        open_input(str(path), DEFAULT_LIMITS) as stream,
+    ):
         stream.read()

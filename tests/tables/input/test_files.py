@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import check_unchanged, find_file, open_text
+from pipeline.tables.input.files import check_unchanged, find_file
+from pipeline.tables.input.limits import DEFAULT_LIMITS
+from pipeline.tables.input.text_file import open_text
 
 
 def test_a_link_is_changed_when_its_target_is(tmp_path: Path) -> None:
@@ -32,7 +34,10 @@ def test_a_link_is_changed_when_its_target_is(tmp_path: Path) -> None:
 def test_what_is_no_utf8_text_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
     for name, content in {"t.csv": data, "t.csv.gz": gzip.compress(data)}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}: .*{message}"), open_text(str(tmp_path / name)):
+        with (
+            pytest.raises(InputError, match=f"{name}: .*{message}"),
+            open_text(str(tmp_path / name), DEFAULT_LIMITS),
+        ):
             pass
 
 
@@ -41,5 +46,5 @@ def test_what_is_no_utf8_text_is_refused(tmp_path: Path, data: bytes, message: s
 )
 def test_other_texts_are_opened(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t").write_bytes(data)
-    with open_text(str(tmp_path / "t")) as stream:
+    with open_text(str(tmp_path / "t"), DEFAULT_LIMITS) as stream:
         assert stream.read() == data

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.input.files import find_file, open_input
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.listing import find_files, log_skipped
 
 MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
@@ -72,7 +73,7 @@ def test_nothing_to_read_is_an_error(
     with pytest.raises(InputError, match=message):
         find_files(url, (".csv",), is_like)
     if "*" not in url and url != "sub":
-        with pytest.raises(InputError, match="no such file|nosuch"), open_input(url):
+        with pytest.raises(InputError, match="no such file|nosuch"), open_input(url, DEFAULT_LIMITS):
             pass
 
 
@@ -137,7 +138,7 @@ def test_compressions_that_are_not_read_are_refused_by_name(tmp_path: Path, endi
     message = f"part-1.json{ending}: files compressed as {ending.lower()} are not read"
     with pytest.raises(InputError, match=message):
         find_files(str(tmp_path), (".json",), is_like)
-    with pytest.raises(InputError, match=message), open_input(str(packed)):
+    with pytest.raises(InputError, match=message), open_input(str(packed), DEFAULT_LIMITS):
         pass
 
 
