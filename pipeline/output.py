@@ -26,7 +26,7 @@ from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed,
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
-_FOLDERS = {"_manifest", "candidates", "rejects", "run", "scores"}
+_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "unmatched"}
 """Whose files readers of an output take for parts of it."""
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
@@ -41,7 +41,7 @@ class JobRecord(BaseModel):
 
     format_version: int
     command: str
-    """Which one writes here: `rerank`, `prepare`."""
+    """Which one writes here: `prepare`, `rerank`, `retrieve`."""
     config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
     """Dotted field to value: all that the output depends on."""
     models: dict[str, str]
@@ -61,12 +61,14 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input, or the
     readers of another output for a part of that.
 
-    inputs: what is read, where it is a place in storage.
+    inputs: what is read, where it is a place in storage. Raises InputError for a table that `prepare` or
+    `retrieve` makes, and that is not as they left it.
     """
     output = Directory(url)
     if (outer := _output_around(output.url)) is not None:
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:
+        _check_table(path)
         if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
             raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
     return output
@@ -187,18 +189,20 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
     return not found
 
 
-def check_prepared(table: str) -> None:
-    """Raises InputError where `prepare` made the table at this place, and it is not as it was left."""
-    output = _output_around(f"{table}/")
+def _check_table(table: str) -> None:
+    output = _output_around(f"{absolute(table)}/")
     record = None if output is None else read_record(output)
-    if output is None or record is None or record.command != "prepare":
+    if output is None or record is None or record.command == "rerank":
         return
     if not is_complete(output):
         raise InputError(
-            f"{table}: is not finished (no _SUCCESS in {output.url}); run its preparation to the end"
+            f"{table}: is not finished (no _SUCCESS in {output.url}); run pipeline.{record.command} for it to"
+            " the end"
         )
     for problem in find_problems(output):
-        way_out = "remove it" if problem.strange else "run its preparation again, which makes the table anew"
+        way_out = (
+            "remove it" if problem.strange else f"run pipeline.{record.command} for it again, which mends it"
+        )
         raise InputError(f"{output.url}/{problem}; {way_out}")
 
 

@@ -11,6 +11,7 @@ import sys
 from pipeline import command
 from pipeline.command import Status
 from pipeline.config_file import load
+from pipeline.redaction import redacted
 from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig
 
@@ -18,6 +19,7 @@ from pipeline.retrieval.config import RetrieveConfig
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("retrieve", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
     options = parser.parse_args(arguments)
     return command.run(lambda: _retrieve(options), "the same command goes on where it stopped")
 
@@ -25,10 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _retrieve(options: argparse.Namespace) -> Status:
     config = load(RetrieveConfig, options.config, options.overrides)
     if options.dry_run:
-        print(flow.describe(config))
+        print(redacted(flow.describe(config)))
         return Status.FINISHED
-    summary = flow.run(config)
-    print(summary.as_text())
+    summary = flow.run(config, check_bytes=options.check_bytes)
+    print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 
 

@@ -111,8 +111,6 @@ def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
 
 def _open(config: RerankConfig) -> Directory:
     table = directory_of(config.input)
-    if table is not None:
-        output.check_prepared(table)
     return output.open_directory(config.output.path, [] if table is None else [table])
 
 

@@ -22,27 +22,27 @@ from scipy.sparse import csr_array
 
 from pipeline.retrieval.config import Bm25Config
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.reading import Result
 from pipeline.retrieval.search import Best, IntArray, ScoreArray
-from pipeline.retrieval.shards import WORK, Shard, read_shard, read_table, write_table
+from pipeline.retrieval.shards import WORK, Done, Shard, read_shard, read_table, write_table
 from pipeline.retrieval.tokens import tokenize
 
 
-def index(job: Job, source: str, shard: str) -> Result:
+def index(job: Job, source: str, shard: str) -> Done:
     """Count the words of a shard of passages. Gives the passages that have any, and the words in all."""
     passages = read_shard(job.output, "passages", Shard.named(shard), ["passage"])["passage"]
     postings = count_words([text.as_py() for text in passages], _config(job, source))
-    write_table(job.output, f"{WORK}/{source}/postings-{shard}.parquet", postings)
+    files = write_table(job.output, f"{WORK}/{source}/postings-{shard}.parquet", postings)
     numbers = postings.group_by("word", use_threads=False).aggregate([([], "count_all")])
     words = pa.table({"word": numbers["word"], "passages": numbers["count_all"]})
-    write_table(job.output, f"{WORK}/{source}/words-{shard}.parquet", words)
-    return {
+    files |= write_table(job.output, f"{WORK}/{source}/words-{shard}.parquet", words)
+    counts = {
         "passages": len(postings["row"].unique()),
         "words": pc.sum(postings["count"]).as_py() or 0,
     }
+    return Done(counts, files)
 
 
-def statistics(job: Job, source: str, shards: list[str], queries: list[str]) -> Result:
+def statistics(job: Job, source: str, shards: list[str], queries: list[str]) -> Done:
     """In how many passages each word of the queries stands."""
     config, wanted = _config(job, source), set[str]()
     for block in queries:
@@ -56,8 +56,7 @@ def statistics(job: Job, source: str, shards: list[str], queries: list[str]) -> 
         known = at.is_valid()
         numbers[at.drop_null().to_numpy()] += here["passages"].filter(known).to_numpy()
     table = pa.table({"word": words, "passages": numbers}).filter(pa.array(numbers > 0))
-    write_table(job.output, f"{WORK}/{source}/statistics.parquet", table)
-    return {}
+    return Done({}, write_table(job.output, f"{WORK}/{source}/statistics.parquet", table))
 
 
 def search(job: Job, source: str, block: str, shards: list[str], passages: int, words: int) -> pa.Table:

@@ -116,6 +116,8 @@ class RetrieveConfig(BaseModel):
     executor: Literal["ray_data", "here"] = "ray_data"
     """Where the work is done: on a Ray cluster (started here where there is none), or in this process, one
     task after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
+    max_outage_s: float = Field(default=300, ge=0, le=1200)
+    """How long a store that does not answer is waited for, by each request."""
     reuse: str | None = Field(default=None, min_length=1)
     """The output directory of a finished first stage, whose embeddings are taken for equal texts."""
 
@@ -164,7 +166,7 @@ class RetrieveConfig(BaseModel):
         """Dotted field to value, of what decides the output besides what lies at the paths."""
         place = {"path", "limits"}
         exclude: dict[str, Any] = {"passages": place, "queries": place, "output": {"path"}}
-        exclude |= dict.fromkeys(("actors", "executor", "reuse"), True)
+        exclude |= dict.fromkeys(("actors", "executor", "max_outage_s", "reuse"), True)
         fields = flatten(self.model_dump(mode="json", exclude=exclude))
         for name, source in self.sources.items():
             if source.dense is not None:

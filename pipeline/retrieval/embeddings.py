@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError, ScoringError, fields_under
 from pipeline.retrieval.config import DenseConfig
 from pipeline.retrieval.plan import ID, TEXT, Job, Kind
-from pipeline.retrieval.reading import Result
-from pipeline.retrieval.shards import Shard, read_shard
+from pipeline.retrieval.shards import Done, Files, Shard, read_shard
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import Role
 from pipeline.tables.input.files import open_input
@@ -68,7 +67,7 @@ def directory_of(source: str, kind: Kind) -> str:
     return f"embeddings/{source}/{kind}"
 
 
-def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
+def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
     """Embed a shard, but for texts whose embeddings `reuse` has. Gives how many texts, and tokens."""
     dense = dense_of(job, source)
     rows = read_shard(job.output, kind, Shard.named(shard))
@@ -86,18 +85,22 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Result:
     vectors = made.embeddings.astype(dense.dtype)
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
-    write_vectors(
+    files = write_vectors(
         job.output,
         f"{directory_of(source, kind)}/{shard}.parquet",
         _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype),
     )
-    return {"embedded": len(new), "reused": rows.num_rows - len(new), "tokens": made.tokens}
+    counts = {"embedded": len(new), "reused": rows.num_rows - len(new), "tokens": made.tokens}
+    return Done(counts, files)
 
 
 def read_vectors(url: str) -> Vectors:
     """Of the file that `embed` wrote. Raises InputError where it is damaged or a value is not finite."""
     try:
-        with open_input(url, DEFAULT_LIMITS) as stream, pq.ParquetFile(stream) as file:
+        with (
+            open_input(url, DEFAULT_LIMITS) as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        ):
             check_version(file.schema_arrow, url, "embeddings", "Take another output.path", needed=True)
             others = file.read(["window", "hash"])
             kind = file.schema_arrow.field("embedding").type
@@ -154,7 +157,7 @@ def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width:
     )
 
 
-def write_vectors(output: Directory, name: str, table: pa.Table) -> None:
+def write_vectors(output: Directory, name: str, table: pa.Table) -> Files:
     """Vectors are written as they are: they have nothing that a compression or a dictionary could save.
 
     Without nulls and in row groups that a processor's cache holds they are read several times as fast.
@@ -172,9 +175,10 @@ def write_vectors(output: Directory, name: str, table: pa.Table) -> None:
         stream,
         compression=dict.fromkeys(others, "zstd") | {"embedding.list.element": "none"},
         use_dictionary=False,
+        write_page_checksum=True,
         row_group_size=max(1, _ROW_GROUP_BYTES // (kind.list_size * kind.value_type.bit_width // 8)),
     )
-    output.write(name, stream.getvalue())
+    return {name: output.write(name, stream.getvalue())}
 
 
 def _named(error: ScoringError, job: Job, kind: Kind, row: pa.Table) -> InputError:
@@ -231,7 +235,8 @@ def _known(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, n
 def _read_hashes(url: str) -> pa.Array:
     try:
         with open_input(url, DEFAULT_LIMITS) as stream:
-            return pq.read_table(stream, columns=["hash"])["hash"].combine_chunks()
+            hashes = pq.read_table(stream, columns=["hash"], page_checksum_verification=True)
+            return hashes["hash"].combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"reuse: {url}: no readable embeddings: {error}; {_WAY_OUT}") from error
 

@@ -1,6 +1,7 @@
 """The first stage: plan, refuse or resume, read, index, search, merge, finish."""
 
 import time
+from dataclasses import replace
 
 from pipeline import log, output
 from pipeline.output import JobRecord
@@ -10,39 +11,58 @@ from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import check_previous
 from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
-from pipeline.retrieval.steps import MARKERS
 from pipeline.retrieval.summary import Summary
+from pipeline.retrieval.tasks import MARKERS
 from pipeline.tables.input.listing import log_skipped
+from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
+from pipeline.tables.output.manifest import Manifest, volumes
+from pipeline.tables.output.sealed import Stamp
 
-RESULTS = ("candidates", "unmatched", "rejects", "embeddings", WORK, MARKERS)
+_SHOWN = ("candidates", "unmatched", "rejects")
+_RESULTS = (*_SHOWN, "embeddings", WORK, MARKERS)
 """The subdirectories that hold results; without any another job may have the directory."""
+_TREC_RUN = "run.trec"
 
 
-def run(config: RetrieveConfig) -> Summary:
+def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
     """Find the candidates of all queries, or what an earlier start left of them.
 
-    A finished job is not touched: its summary comes back. Raises RayrankError for what a user can mend.
+    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
+    is made again.
+
+    check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
+    user can mend.
     """
     start = time.monotonic()
     directory, job, record = _plan(config)
     for source in (job.passages, job.queries):
         log_skipped(source.skipped, of=source.field)
-    if (finished := _finished(directory)) is not None:
+    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
+        directory.remove(WORK)  # of a start that was killed after its last word
         log.info("already finished", output=directory.url)
         return finished
     done = sum(name.startswith("merge-") for name in directory.names(MARKERS))
     with lease(directory, record.shards, done) as held:
+        if (
+            finished := _finished(directory, check_bytes=check_bytes)
+        ) is not None:  # by another start, just now
+            return finished
+        output.withdraw_success(directory)
         output.write_record(directory, record)
-        results = Stages(job, held).run()
+        stages = Stages(job, held, check_bytes=check_bytes)
+        results = stages.run()
         summary = Summary(output=directory.url, **results, wall_s=round(time.monotonic() - start, 2))
         forget_attempts(directory)  # the next start, of another day or machine, may do better
-        parts = sorted(directory.names("candidates"))
+        files = dict(stages.files)
         if config.output.trec_run:
-            _write_trec_run(directory, parts)
-        output.finish(directory, summary, ("candidates", "unmatched", "rejects"), complete=True)
+            parts = sorted(name for name in files if name.startswith("candidates/"))
+            files[_TREC_RUN] = _write_trec_run(directory, parts)
+        folders = {*_SHOWN, *(name.rpartition("/")[0] for name in files)} - {""}
+        manifest = Manifest(folders=volumes(files, sorted(folders)), files=files)
+        output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
         directory.remove(WORK)
     return summary
 
@@ -50,7 +70,7 @@ def run(config: RetrieveConfig) -> Summary:
 def describe(config: RetrieveConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
     directory, job, _ = _plan(config)
-    done = output.is_complete(directory)
+    done = _finished(directory, check_bytes=False) is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
     lines.append(f"{'output':<10} {directory.url}{', finished' if done else ''}")
@@ -60,25 +80,29 @@ def describe(config: RetrieveConfig) -> str:
 
 
 def _plan(config: RetrieveConfig) -> tuple[Directory, Job, JobRecord]:
+    wait_out(config.max_outage_s)
     directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
     job = plan(config)
     record = record_of(job)
-    output.check_output(directory, record, RESULTS, resumes=True)
+    output.check_output(directory, record, _RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return directory, job, record
+    return directory, replace(job, identity=record.identity), record
 
 
-def _finished(directory: Directory) -> Summary | None:
-    summary = output.read_summary(directory, Summary) if output.is_complete(directory) else None
+def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
+    """The summary of a finished output, whole; None where there is something to do."""
+    if not output.is_complete(directory) or not output.is_intact(directory, check_bytes=check_bytes):
+        return None
+    summary = output.read_summary(directory, Summary)
     if summary is None:
         return None
-    directory.remove(WORK)  # of a start that was killed after its last word
     return summary.model_copy(update={"finished_before": output.when_finished(directory)})
 
 
-def _write_trec_run(directory: Directory, parts: list[str]) -> None:
-    with directory.writing("run.trec") as stream:
+def _write_trec_run(directory: Directory, parts: list[str]) -> Stamp:
+    with directory.writing(_TREC_RUN) as stream:
         for part in parts:
-            for line in trec_lines(read_table(directory, f"candidates/{part}")):
+            for line in trec_lines(read_table(directory, part)):
                 stream.write(line.encode())
+    return stream.stamp

@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 from pipeline.ranking import rank
 from pipeline.retrieval.fusion import fuse
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.reading import Result
 from pipeline.retrieval.search import merged
-from pipeline.retrieval.shards import WORK, Shard, read_shard, read_table
+from pipeline.retrieval.shards import WORK, Done, Files, Shard, read_shard, read_table
 from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.run import RUN_TAG, id_text, parquet_bytes
 
@@ -32,27 +31,31 @@ def hits_file(source: str, block: str, group: int) -> str:
     return f"{WORK}/{source}/hits-{block}-{group:06d}.parquet"
 
 
-def merge(job: Job, block: str, groups: int) -> Result:
+def merge(job: Job, block: str, groups: int) -> Done:
     """Write a part of the candidate table. Gives its rows, and the queries with and without any."""
     queries = read_shard(job.output, "queries", Shard.named(block))
     found = ranked(job, block, groups, queries["query_id"])
     part = f"part-{block}.parquet"
     with_any = np.zeros(queries.num_rows, bool)
     with_any[found["query"].to_numpy()] = True
+    files: Files = {}
     if found.num_rows:
         with job.output.writing(f"candidates/{part}") as stream:
             schema = stamped(candidate_schema(job), "candidates")
-            with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            with pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer:
                 for rows in _with_texts(job, found, queries):
                     writer.write_table(rows.select(schema.names).cast(schema))
+        files[f"candidates/{part}"] = stream.stamp
     if not with_any.all():
         missing = queries.select(["query_id"]).filter(pa.array(~with_any))
-        job.output.write(f"unmatched/{part}", parquet_bytes(missing, "rejects"))
-    return {
+        file = f"unmatched/{part}"
+        files[file] = job.output.write(file, parquet_bytes(missing, "rejects"))
+    counts = {
         "candidates": found.num_rows,
         "matched": int(with_any.sum()),
         "unmatched": int((~with_any).sum()),
     }
+    return Done(counts, files)
 
 
 def ranked(job: Job, block: str, groups: int, query_ids: pa.ChunkedArray) -> pa.Table:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import InputError
 from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
-from pipeline.retrieval.shards import Shard, read_shard, write_dropped, write_shard
+from pipeline.retrieval.shards import Done, Files, Shard, read_shard, write_dropped, write_shard
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
 from pipeline.tables.input.cleaning import is_utf8, valid_text
@@ -29,27 +29,27 @@ _HASHES_AT_ONCE = 16_000_000
 """Of ids, among which the same one is looked for: bounds memory."""
 _FILE_RANGE = TypeAdapter(FileRange)
 
-Result = dict[str, Any]
 _Place = tuple[int, ...]
 """Of a row: its file and row in the input, its shard and row there."""
 
 
-def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Result:
+def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Done:
     """Write the shards of one file range. Gives their names with their rows, and reason to rejects."""
     at, shards, rejected = _FILE_RANGE.validate_json(file_range), dict[str, int](), Counter[str]()
     rejects: list[pa.Table] = []
+    files: Files = {}
     for block, rows in enumerate(_stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
         shard = Shard(number, block)
-        write_shard(job.output, kind, shard, _sorted(rows, kind))
+        files |= write_shard(job.output, kind, shard, _sorted(rows, kind))
         shards[shard.name] = rows.num_rows
     if rejects:
         refused = pa.concat_tables(rejects)
-        job.output.write(f"rejects/{kind}-{number:06d}.parquet", parquet_bytes(refused, "rejects"))
+        files |= _write_rejects(job, f"{kind}-{number:06d}", refused)
         rejected.update(refused["reason"].to_pylist())
-    return {"shards": shards, "rejected": dict(rejected)}
+    return Done({"shards": shards, "rejected": dict(rejected)}, files)
 
 
-def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Result:
+def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Done:
     """Find the rows whose id stands in an earlier one: the first one counts, in the order of the input.
 
     shards: names to rows.
@@ -65,15 +65,15 @@ def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Result:
                 again.append((later, id_))
     again.sort(key=lambda row: row[0])
     if not again:
-        write_dropped(job.output, kind, pa.array([], pa.int64()), pa.array([], pa.int64()))
-        return {"rejected": {}}
+        none = pa.array([], pa.int64())
+        return Done({"rejected": {}}, write_dropped(job.output, kind, none, none))
     columns = zip(*(place for place, _ in again), strict=True)
     file, row, shard, at = (pa.array(column, pa.int64()) for column in columns)
-    write_dropped(job.output, kind, shard, at)
+    files = write_dropped(job.output, kind, shard, at)
     reason, ids = f"duplicate_{ID[kind]}", pa.array([id_ for _, id_ in again], job.id_type(kind))
     refused = _rejects(job, kind, file, row, ids, pa.array([reason] * len(again)))
-    job.output.write(f"rejects/{kind}-duplicates.parquet", parquet_bytes(refused, "rejects"))
-    return {"rejected": {reason: len(again)}}
+    files |= _write_rejects(job, f"{kind}-duplicates", refused)
+    return Done({"rejected": {reason: len(again)}}, files)
 
 
 def text_hashes(texts: pa.ChunkedArray) -> pa.Array:
@@ -194,6 +194,11 @@ def _of_equal_hashes(job: Job, kind: Kind, shards: dict[str, int]) -> Iterator[p
             number = pa.array(np.full(len(at), shard.number))
             found = rows.take(pa.array(at)).drop_columns("id_hash")
             yield found.append_column("shard", number).append_column("at", pa.array(at))
+
+
+def _write_rejects(job: Job, name: str, rows: pa.Table) -> Files:
+    file = f"rejects/{name}.parquet"
+    return {file: job.output.write(file, parquet_bytes(rows, "rejects"))}
 
 
 def _rejects(

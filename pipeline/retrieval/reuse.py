@@ -2,6 +2,7 @@
 
 from pipeline.errors import InputError
 from pipeline.output import JobRecord, is_complete, read_record
+from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
 
 _SAME_EMBEDDINGS = {"device", "max_batch_tokens"}
@@ -17,6 +18,8 @@ def check_previous(url: str, now: JobRecord) -> None:
             f"reuse: {output.url}: no finished first stage (no _SUCCESS of one in it); leave reuse out to"
             " embed every text"
         )
+    for problem in find_problems(output):
+        raise InputError(f"reuse: {output.url}/{problem}; run that first stage again, which mends it")
     if not now.models:
         raise InputError(
             "reuse: no source of this config is dense, and only embeddings are reused; leave it out"

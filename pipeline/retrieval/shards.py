@@ -12,6 +12,7 @@ Everything after reading takes a shard's rows without the dropped ones; `row` be
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +23,22 @@ from pipeline.retrieval.plan import Kind
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.sealed import Stamp
 
 WORK = "_work"
 _BLOCKS = 1_000_000
+
+Files = dict[str, Stamp]
+"""What was written, by the names in the output."""
+
+
+class Done(NamedTuple):
+    """What a task gives."""
+
+    result: dict[str, Any]
+    """What the driver hears."""
+    files: Files
+    """What its marker vouches for."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,27 +67,29 @@ class Shard:
         return cls(int(file_range), int(block))
 
 
-def write_table(output: Directory, name: str, table: pa.Table) -> None:
+def write_table(output: Directory, name: str, table: pa.Table) -> Files:
     """A table of the work, which no other version of this program reads."""
     stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd")
-    output.write(name, stream.getvalue())
+    pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+    return {name: output.write(name, stream.getvalue())}
 
 
 def read_table(output: Directory, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Raises OutputError where it is gone or damaged: a start with the record there relies on it."""
     try:
         with open_input(f"{output.url}/{name}", DEFAULT_LIMITS) as stream:
-            return pq.read_table(stream, columns=None if columns is None else list(columns))
+            return pq.read_table(
+                stream, columns=None if columns is None else list(columns), page_checksum_verification=True
+            )
     except (InputError, pa.ArrowException, OSError) as error:
         raise OutputError(
-            f"{output.url}/{name}: can't be read, though its marker says that it was written: {error}; remove"
-            " the directory to begin afresh"
+            f"{output.url}/{name}: can't be read, though its marker says that it was written: {error}; start"
+            " again with --check-bytes, which makes it again"
         ) from error
 
 
-def write_shard(output: Directory, kind: Kind, shard: Shard, rows: pa.Table) -> None:
-    write_table(output, f"{WORK}/{kind}/{shard.name}.parquet", rows)
+def write_shard(output: Directory, kind: Kind, shard: Shard, rows: pa.Table) -> Files:
+    return write_table(output, f"{WORK}/{kind}/{shard.name}.parquet", rows)
 
 
 def read_shard(
@@ -89,9 +105,9 @@ def read_shard(
     return rows if dropped else _without_dropped(output, kind, shard, rows)
 
 
-def write_dropped(output: Directory, kind: Kind, shards: pa.Array, rows: pa.Array) -> None:
+def write_dropped(output: Directory, kind: Kind, shards: pa.Array, rows: pa.Array) -> Files:
     """The numbers of shards, and the places in them."""
-    write_table(output, f"{WORK}/{kind}/dropped.parquet", pa.table({"shard": shards, "row": rows}))
+    return write_table(output, f"{WORK}/{kind}/dropped.parquet", pa.table({"shard": shards, "row": rows}))
 
 
 def _without_dropped(output: Directory, kind: Kind, shard: Shard, rows: pa.Table) -> pa.Table:

@@ -11,9 +11,11 @@ from pipeline import log, output, registry
 from pipeline.retrieval import executors
 from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import KINDS, Job, Kind
-from pipeline.retrieval.reading import Result
-from pipeline.retrieval.steps import Task, results_before
+from pipeline.retrieval.shards import WORK
+from pipeline.retrieval.tasks import Result, Task, TaskReport, done_before
 from pipeline.tables.output.lease import Lease
+from pipeline.tables.output.manifest import Stamps
+from pipeline.tables.output.sealed import Stamp
 
 _GROUP_PASSAGES = 1_000_000
 """What one task searches: enough to be worth its start, little enough to be done again."""
@@ -23,13 +25,21 @@ _LOG_EVERY_S = 60.0
 class Stages:
     """Of one start."""
 
-    def __init__(self, job: Job, held: Lease) -> None:
-        """Raises ConfigError where the executor has no room."""
-        self._job, self._held = job, held
+    def __init__(self, job: Job, held: Lease, *, check_bytes: bool) -> None:
+        """check_bytes: read all files of what is done, to see that they are as they were written. Raises
+        ConfigError where the executor has no room.
+        """
+        self._job, self._held, self._check_bytes = job, held, check_bytes
         self._executor = cast("Executor", registry.load(executors, job.config.executor))
         self._executor.connect(job)
         self._rejected: Counter[str] = Counter()
         self._embedded: Counter[str] = Counter()
+        self._files: dict[str, Stamp] = {}
+
+    @property
+    def files(self) -> Stamps:
+        """All that the tasks wrote and readers may see."""
+        return self._files
 
     def run(self) -> Result:
         """The counts of the summary."""
@@ -116,18 +126,25 @@ class Stages:
 
     def _do(self, step: str, tasks: list[Task]) -> dict[str, Result]:
         """What each task gave, by name, in the order of the tasks."""
-        results = results_before(self._job.output, tasks)
+        results: dict[str, Result] = {}
+        for report in done_before(self._job.output, self._job.identity, tasks, check_bytes=self._check_bytes):
+            results[report.name] = self._heard(report)
         left, logged = [task for task in tasks if task.name not in results], time.monotonic()
         if results:
             log.info("resumed", step=step, done=f"{len(results)}/{len(tasks)}")
-        for name, result in self._executor.work(self._job.for_workers(), left) if left else ():
-            results[name] = result
+        for report in self._executor.work(self._job.for_workers(), left) if left else ():
+            results[report.name] = self._heard(report)
             if step == "merge":
-                self._held.add(result["candidates"])
+                self._held.add(report.result["candidates"])
             if time.monotonic() - logged >= _LOG_EVERY_S:
                 log.info("progress", step=step, done=f"{len(results)}/{len(tasks)}")
                 logged = time.monotonic()
         return {task.name: results[task.name] for task in tasks}
+
+    def _heard(self, report: TaskReport) -> Result:
+        shown = {name: stamp for name, stamp in report.files.items() if not name.startswith(f"{WORK}/")}
+        self._files.update(shown)
+        return report.result
 
 
 def _groups(shards: dict[str, int]) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config_file import load
 from pipeline.errors import ConfigError, InputError, OutputError
-from pipeline.output import check_prepared
+from pipeline.output import open_directory
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.prepare import main
@@ -296,7 +296,7 @@ def test_a_damaged_table_is_named_to_its_reader_and_made_again(folder: Path, nam
         file.write_bytes({"truncate": data[:4], "empty": b"", "flip": flipped}[way])
     told = f"more-{file.name}" if way == "add" else file.name
     try:
-        check_prepared(f"{folder}/out/candidates")
+        open_directory(f"{folder}/next", [f"{folder}/out/candidates"])
     except InputError as error:
         assert told in str(error)  # noqa: PT017  (no error is right as well, for what no reader sees)
         assert way != "flip" or file.name == name.rpartition("/")[2]
@@ -308,11 +308,11 @@ def test_a_damaged_table_is_named_to_its_reader_and_made_again(folder: Path, nam
         assert (way, told in str(error)) == ("add", True)  # noqa: PT017  (as above)
     else:
         assert bytes_of(folder / "out") == right
-        check_prepared(f"{folder}/out/candidates")
+        open_directory(f"{folder}/next", [f"{folder}/out/candidates"])
 
 
 def test_an_unfinished_table_is_not_read(folder: Path) -> None:
     flow.run(trec(folder))
     (folder / "out/_SUCCESS").unlink()
-    with pytest.raises(InputError, match=r"out/candidates: is not finished .*; run its preparation"):
-        check_prepared(f"{folder}/out/candidates")
+    with pytest.raises(InputError, match=r"out/candidates: is not finished .*; run pipeline.prepare for it"):
+        open_directory(f"{folder}/next", [f"{folder}/out/candidates"])

@@ -34,8 +34,8 @@ def config(folder: Path, **sections: Any) -> RetrieveConfig:
     return RetrieveConfig.model_validate(settings | sections | {"output": output})
 
 
-def make(retrieve: RetrieveConfig) -> Summary:
-    return flow.run(retrieve)
+def make(retrieve: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
+    return flow.run(retrieve, check_bytes=check_bytes)
 
 
 def rows_of(folder: Path, part: str = "out/candidates") -> list[Row]:

@@ -14,6 +14,7 @@ from pipeline.reranking import flow as reranking
 from pipeline.reranking.config import RerankConfig
 from pipeline.retrieval import steps
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieval.tasks import Task
 from pipeline.retrieve import main
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig
@@ -139,7 +140,7 @@ def test_a_start_goes_on_where_another_was_killed(folder: Path, monkeypatch: pyt
     make(config(folder, output={"path": str(folder / "whole")}, **settings))
     done: list[str] = []
 
-    def counted(task: steps.Task, job: Any) -> Any:
+    def counted(task: Task, job: Any) -> Any:
         done.append(task.name)
         if len(done) % 4 == 0:
             raise KeyboardInterrupt

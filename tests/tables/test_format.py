@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from pipeline import output
 from pipeline.errors import InputError
 from pipeline.preparation.config import PrepareConfig
-from pipeline.preparation.plan import Preparation
+from pipeline.preparation.plan import Preparation, record_of
 from pipeline.preparation.plan import plan as plan_preparation
 from pipeline.preparation.tasks import read_file_range, write_part
 from pipeline.tables import formats
@@ -105,13 +106,14 @@ def new_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
 def prepared(settings: dict[str, Any]) -> Preparation:
     """A whole preparation in one partition, without Ray."""
     config = PrepareConfig.model_validate(settings)
-    preparation, output = plan_preparation(config), config.output.path
+    preparation, path = plan_preparation(config), config.output.path
+    output.write_record(output.open_directory(path, []), record_of(config, preparation))
     parts = [
         part
         for file_range in preparation.file_ranges()
-        for part in read_file_range(pa.Table.from_pylist([file_range]), output, preparation)
+        for part in read_file_range(pa.Table.from_pylist([file_range]), path, preparation)
     ]
-    write_part(pa.concat_tables(parts), output, preparation)
+    write_part(pa.concat_tables(parts), path, preparation)
     return preparation
 
 
@@ -124,10 +126,10 @@ def test_a_new_format_is_one_new_file(tmp_path: Path, new_format: str) -> None:
         ("one", "a", 1), ("one", "b", 2), ("two", "a", 3),
     ]  # fmt: skip
     assert bad == []
-    output = tmp_path / "prepared"
-    prepared({"candidates": {"path": str(table), "format": new_format}, "output": {"path": str(output)}})
-    (part,) = (output / "candidates").iterdir()
-    assert pq.read_schema(part).metadata == {b"rayrank": b'{"kind": "candidates", "format_version": 1}'}
+    made = tmp_path / "prepared"
+    prepared({"candidates": {"path": str(table), "format": new_format}, "output": {"path": str(made)}})
+    (part,) = (made / "candidates").iterdir()
+    assert pq.read_schema(part).metadata == {b"rayrank": b'{"kind": "candidates", "format_version": 2}'}
     assert pq.read_table(part)["passage_id"].to_pylist() == ["p1", "p2", "p1"]
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.reading import Result
-from pipeline.retrieval.steps import Task
+from pipeline.retrieval.tasks import Task, TaskReport
 
 
 class Executor(Protocol):
@@ -14,8 +13,8 @@ class Executor(Protocol):
     def connect(self, job: Job) -> None:
         """Make ready. Raises ConfigError where there is no room."""
 
-    def work(self, job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
-        """The name of each task and what it gave, as they are done; tasks of one step, in any order.
+    def work(self, job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
+        """What became of each task, as they are done; tasks of one step, in any order.
 
         Raises RayrankError for what a user can mend.
         """

@@ -6,8 +6,8 @@ import torch
 
 from pipeline.interruption import raise_on_sigterm
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.reading import Result
-from pipeline.retrieval.steps import Task, do
+from pipeline.retrieval.steps import do
+from pipeline.retrieval.tasks import Task, TaskReport
 
 
 def connect(job: Job) -> None:
@@ -16,6 +16,6 @@ def connect(job: Job) -> None:
     torch.set_num_threads(max(1, int(job.config.actors.num_cpus)))
 
 
-def work(job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
+def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
     for task in tasks:
-        yield task.name, do(task, job)
+        yield do(task, job)

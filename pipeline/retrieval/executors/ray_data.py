@@ -15,8 +15,8 @@ from ray.data import ActorPoolStrategy
 
 from pipeline import cluster
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.reading import Result
-from pipeline.retrieval.steps import Task, do
+from pipeline.retrieval.steps import do
+from pipeline.retrieval.tasks import Task, TaskReport
 from pipeline.tables.output.attempts import forget_attempts
 
 
@@ -25,10 +25,10 @@ def connect(job: Job) -> None:
     forget_attempts(job.output)  # of a driver that died: machines die with it, through no fault of a task
 
 
-def work(job: Job, tasks: list[Task]) -> Iterator[tuple[str, Result]]:
+def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
     try:
         for row in _dataset(job, tasks).iter_rows():
-            yield row["name"], json.loads(row["result"])
+            yield TaskReport.model_validate_json(row["report"])
     except Exception as error:
         if (ours := cluster.own_error(error)) is not None:
             raise ours from error
@@ -69,4 +69,4 @@ class Actor:
 
 def _do(row: pa.Table, job: Job) -> pa.Table:
     task = Task(**json.loads(row["task"][0].as_py()))
-    return pa.table({"name": [task.name], "result": [json.dumps(do(task, job))]})
+    return pa.table({"report": [do(task, job).model_dump_json()]})
