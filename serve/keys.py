@@ -20,6 +20,7 @@ _SHORTEST = 16
 _MINUTE_S = 60.0
 _SLICE_S = 0.05
 _AGAIN_S = 5.0
+_SETTLES_NS = 1_000_000_000
 ANONYMOUS = "anonymous"
 
 
@@ -49,7 +50,7 @@ class Keyring:
             try:
                 self._read()
             except ConfigError:
-                self._seen = _identity(Path(self._config.file))
+                self._seen = _settled(Path(self._config.file))
 
     def _read(self) -> None:
         place, text = self._text()
@@ -82,7 +83,7 @@ class Keyring:
                 )
             return f"api.keys.env {name}", os.environ[name]
         path = Path(self._config.file)
-        self._seen = _identity(path)
+        self._seen = _settled(path)
         try:
             return f"api.keys.file {path}", path.read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -200,6 +201,14 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _settled(path: Path) -> tuple[int, int, int] | None:
+    """Its identity; None where it was written just now: a clock's tick has room for another write."""
+    identity = _identity(path)
+    if identity is None or abs(time.time_ns() - identity[0]) < _SETTLES_NS:
+        return None
+    return identity
 
 
 def _is_loopback(client: str | None) -> bool:

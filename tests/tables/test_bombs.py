@@ -56,7 +56,7 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a.jsonl.gz": (lambda path: repeated(path, b'{"query_id": "', b"a" * MIB, 1024), "max_expansion"),
     "b.jsonl.zst": (lambda path: zstd(path, b'{"query_id": "', b"a" * MIB, 4096), "max_expansion"),
     "c.csv.gz": (lambda path: repeated(path, HEADER + b'q,q,p,"', b"a," * MIB, 1024), "max_expansion"),
-    "d.csv.gz": (lambda path: repeated(path, HEADER, b"\n" * MIB, 1024), "max_expansion"),
+    "d.csv.gz": (lambda path: repeated(path, HEADER, (b"a" * 1023 + b"\n") * 1024, 1024), "max_expansion"),
     "e.trec.gz": (lambda path: repeated(path, b"q Q0 ", b"p" * MIB, 1024), "max_expansion"),
     "f.parquet": (lambda path: repeats(path, "passage", 10 * MIB, 20_000), "max_expansion"),
     "g.parquet": (lambda path: repeats(path, "query_id", 10 * MIB, 20_000), "max_expansion"),
@@ -99,7 +99,7 @@ def test_bombs_are_refused_in_little_memory(tmp_path: Path) -> None:
     for (name, (_, option)), message in zip(BOMBS.items(), told, strict=True):
         assert f"{name}" in message
         assert f"for limits.{option}, which is 200. If it is meant, raise that field" in message
-    assert int(peak_mib) < 1200  # a few times limits.max_page_bytes, of 256 MiB
+    assert int(peak_mib) < 2000  # a few times limits.max_page_bytes, of 256 MiB
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.tsv"])
