@@ -6,8 +6,10 @@ BIN := .venv/bin
 .PHONY: demo serve test tests-with-ray tests-without-ray check lock clean
 
 demo: .venv/installed
-	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml
-	$(BIN)/python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt --baseline examples/run.bm25.trec
+	$(BIN)/python -m pipeline.retrieve --config configs/retrieve/demo.yaml
+	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml --set input.path=out/retrieved/candidates/
+	$(BIN)/python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt --baseline out/retrieved/run.trec
+	$(BIN)/python examples/show_best.py out/demo q02 q25
 
 # On http://127.0.0.1:8000, until Ctrl-C.
 serve: .venv/installed

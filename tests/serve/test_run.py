@@ -219,6 +219,7 @@ def test_an_api_that_dies_is_a_503_in_the_dialects_words(both: dict[str, Running
 
 
 def test_an_interrupt_ends_it_gracefully(running: Running) -> None:
+    before = len((running.folder / "output").read_text())  # Ray tells of clients that left in a traceback
     running.process.send_signal(signal.SIGINT)
     running.process.wait(timeout=60)
-    assert "Traceback" not in (running.folder / "output").read_text()
+    assert "Traceback" not in (running.folder / "output").read_text()[before:]

@@ -1,0 +1,35 @@
+"""Print the best passages of some queries of a run: `python examples/show_best.py out/demo q02 q27`.
+
+Texts come from passages.jsonl and queries.jsonl beside this file.
+"""
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+TOP_K = 3
+
+
+def main(output: str, query_ids: list[str]) -> None:
+    queries, passages = (texts(HERE / f"{name}.jsonl") for name in ("queries", "passages"))
+    for query_id in query_ids:
+        best = pq.read_table(
+            Path(output) / "run", filters=[("query_id", "==", query_id), ("rank", "<=", TOP_K)]
+        )
+        print(f"\n{query_id}: {queries[query_id]}")
+        for row in best.sort_by("rank").to_pylist():
+            text = textwrap.shorten(passages[row["passage_id"]], 90, placeholder=" ...")
+            print(f"  {row['rank']}. {row['score']:.3f}  {text}")
+
+
+def texts(path: Path) -> dict[str, str]:
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row["_id"]: row["text"] for row in rows}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
