@@ -31,6 +31,7 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
         raise ConfigError(f"{path}: needs the fields {', '.join(needed[:-1])} and {needed[-1]}; see configs/")
     for override in overrides:
         _apply(model, tree, override, lines)
+    _check_texts(path, tree, "")
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -63,7 +64,23 @@ def _read(path: Path, lines: dict[str, int]) -> Any:
     return tree
 
 
-def _note_lines(path: Path, node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+def _check_texts(path: Path, value: Any, field: str) -> None:
+    """Raises ConfigError for a text that is none: libraries below fail over it, each in its way."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            _check_texts(path, str(key), field)
+            _check_texts(path, below, f"{field}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for below in value:
+            _check_texts(path, below, field)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{path}: {field}: {value[:_SHOWN_CHARS]!a} is no text in Unicode") from error
+
+
+def _note_lines(path: Path | str, node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             name = f"{prefix}{key.value}"
@@ -80,9 +97,10 @@ def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: d
     if not equals or not leaf:
         raise ConfigError(f"--set {override}: write it as field.subfield=value")
     try:
-        value = _text(text, annotation) if _is_text(annotation) else yaml_text.parse(text)[1]
+        node, value = (None, _text(text, annotation)) if _is_text(annotation) else yaml_text.parse(text)
     except YamlError as error:
         raise ConfigError(f"--set {override[:_SHOWN_CHARS]}: {error}") from error
+    _note_lines("--set", node, f"{name.strip()}.", {})
     for depth, parent in enumerate(parents, start=1):
         if tree.get(parent) is None:
             tree[parent] = {}

@@ -65,6 +65,8 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     `retrieve` makes, and that is not as they left it.
     """
     output = Directory(url)
+    if output.url.startswith("memory://"):
+        raise OutputError(f"{output.url}: ends with the process that writes it; take another output.path")
     if (outer := _output_around(output.url)) is not None:
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:

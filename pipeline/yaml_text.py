@@ -19,8 +19,9 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     Raises YamlError for what is no YAML, what nests too deep, refers to itself or multiplies by references,
     and for numbers beyond 64 bits or that are none.
     """
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, None
@@ -33,7 +34,8 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that no calendar has
         raise YamlError(f"not YAML: {error}") from error
     finally:
-        loader.dispose()
+        if loader is not None:  # which refuses control characters
+            loader.dispose()
     _check_numbers(value, "")
     return node, value
 

@@ -137,6 +137,12 @@ def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
             "--set: scorer.dtype: Input should be 'float32', 'bfloat16' or 'float16', not 'on'",
         ),
         ("shard_pairs=[", "--set shard_pairs=[: not YAML"),
+        ("shard_pairs=\x07", "not YAML: unacceptable character #x0007"),
+        ("scorer.model=a\udc80", r"scorer.model: 'a\udc80' is no text in Unicode"),
+        (
+            "output.keep_columns={a: b, a: c}",
+            "--set line 1: output.keep_columns.a stands there a second time",
+        ),
         ("shard_pairs=many", "shard_pairs: Input should be a valid integer, not 'many'"),
     ],
 )
@@ -162,6 +168,9 @@ BOMBS = {
     GOOD + "actors: {num_cpus: 1.0e+400}\n": "actors.num_cpus: inf is no number that a config can hold",
     GOOD + "actors: {num_cpus: .nan}\n": "actors.num_cpus: nan is no number that a config can hold",
     GOOD + "run_date: 2026-13-45\n": "not YAML: month must be in 1..12",
+    GOOD + "reuse: a\0b\n": "not YAML: unacceptable character #x0000",
+    GOOD + 'reuse: "a\\ud800"\n': r"reuse: 'a\ud800' is no text in Unicode",
+    GOOD + 'actors: {label_selector: {"\\ud800": a}}\n': r"actors.label_selector: '\ud800' is no text",
 }
 
 

@@ -188,6 +188,11 @@ def test_an_output_inside_of_the_input_is_refused(tmp_path: Path) -> None:
     assert open_directory(str(tmp_path / "in-2"), [f"{tmp_path}/in/"]).url == str(tmp_path / "in-2")
 
 
+def test_an_output_in_memory_is_refused() -> None:
+    with pytest.raises(OutputError, match=r"memory://.*/out: ends with the process that writes it"):
+        open_directory("memory://out", [])
+
+
 def test_an_output_inside_of_another_is_refused(tmp_path: Path) -> None:
     write_record(Directory(f"{tmp_path}/run/out"), RECORD)
     with pytest.raises(OutputError, match=r"/run/out/run/mine: lies inside of the output .*/run/out;"):

@@ -94,6 +94,10 @@ def _parse_measures(names: str) -> list[Measure]:
         parsed = [ir_measures.parse_measure(name) for name in names.split()]
     except (ValueError, NameError, SyntaxError) as error:
         raise ConfigError(f"measures {names!r}: {error}; write them as in `{DEFAULT_MEASURES}`") from error
+    for measure in parsed:
+        for name, parameter in measure.SUPPORTED_PARAMS.items():
+            if parameter.required and name not in measure.params:
+                raise ConfigError(f"measures {names!r}: {measure} needs a {name}: write it as in `R@10`")
     if not parsed:
         raise ConfigError(f"measures: none given; write them as in `{DEFAULT_MEASURES}`")
     return parsed

@@ -42,7 +42,8 @@ def read_qrels(url: str) -> list[Qrel]:
                     f"{url} line {number}: judges passage {passage_id!r} of query {query_id!r} a second time,"
                     f" after line {first}; keep one of them"
                 )
-            judgments.append(judgment)
+            # Any below 0 means the same. Below -1 pytrec_eval reads memory that is not its own.
+            judgments.append(judgment._replace(relevance=max(relevance, -1)))
     if not judgments:
         raise InputError(f"{url}: no judgments in it")
     return judgments
@@ -58,6 +59,8 @@ def _trec_qrel(line: bytes) -> Qrel | None:
 def _beir_qrel(line: bytes) -> Qrel | None:
     try:
         query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
+        if not (query_id.strip() and passage_id.strip()):
+            return None
         return Qrel(query_id, passage_id, relevance_of(relevance.strip()), "0")
     except ValueError:
         return None

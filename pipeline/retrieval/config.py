@@ -28,7 +28,7 @@ _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 class Bm25Config(TokensConfig):
     """Words that query and passage share, by Lucene's formula."""
 
-    k1: float = Field(default=0.9, ge=0)
+    k1: float = Field(default=0.9, ge=0, le=1e6)
     """How much a word's further occurrences in a passage count."""
     b: float = Field(default=0.4, ge=0, le=1)
     """How much a passage's length counts against it."""

@@ -111,7 +111,10 @@ def read_vectors(url: str) -> Vectors:
                 values[start : start + len(part)] = part
                 start += len(part)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{url}: no readable embeddings: {error}") from error
+        raise InputError(
+            f"{url}: no readable embeddings: {error}; the command that made them makes them again with"
+            " --check-bytes"
+        ) from error
     first = np.flatnonzero(others["window"].to_numpy() == 0)
     return Vectors(values, first, others["hash"].combine_chunks())
 

@@ -1,14 +1,23 @@
 """Pure: the lists that several sources found for a query become one."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def _counts(weight: float) -> float:
+    if weight and not 1e-6 <= abs(weight) <= 1e6:
+        raise ValueError("needs 0, or a size from 0.000001 to 1000000: scores are float32")
+    return weight
+
+
+Weight = Annotated[float, AfterValidator(_counts)]
 
 
 class FusionConfig(BaseModel):
@@ -24,7 +33,7 @@ class FusionConfig(BaseModel):
     source did not find gets nothing from it."""
     k: PositiveInt = 60
     """rrf: how little the first ranks stand out."""
-    weights: dict[str, float] = Field(default={})
+    weights: dict[str, Weight] = Field(default={})
     """By the sources' names. Where nothing is said: 1."""
 
 

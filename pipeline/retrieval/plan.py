@@ -72,8 +72,8 @@ class Job:
 
 def plan(config: RetrieveConfig) -> Job:
     """Raises InputError, naming file and column, for tables that can't be read."""
-    passages, queries = (_scan(texts, field) for texts, field in _tables(config))
     kept = list(config.output.keep_columns.values())
+    passages, queries = _scan(config.passages, "passages", kept), _scan(config.queries, "queries", [])
     require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
     if config.leave_out_self:
         _check_same_ids(passages, queries)
@@ -150,12 +150,8 @@ def _check_same_ids(passages: Source, queries: Source) -> None:
         )
 
 
-def _tables(config: RetrieveConfig) -> tuple[tuple[TextsConfig, Kind], tuple[TextsConfig, Kind]]:
-    return (config.passages, "passages"), (config.queries, "queries")
-
-
-def _scan(config: TextsConfig, field: Kind) -> Source:
+def _scan(config: TextsConfig, field: Kind, kept: list[str]) -> Source:
     own = config.columns
     # The default title is taken where there is one; one that was asked for must be there.
     asked = [own.title] if own.title and own.optional_title is None else []
-    return scan(config, field, [own.id, own.text, *asked])
+    return scan(config, field, [own.id, own.text, *asked], kept)

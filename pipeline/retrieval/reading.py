@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from pipeline.errors import InputError
+from pipeline.redaction import redacted
 from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
 from pipeline.retrieval.shards import Done, Files, Shard, read_shard, write_dropped, write_shard
 from pipeline.tables.config import TextsConfig
@@ -205,7 +206,7 @@ def _rejects(
     job: Job, kind: Kind, file: pa.Array, row: pa.Array, ids: pa.Array, reasons: pa.Array
 ) -> pa.Table:
     """As `rerank` writes its own, so that one reader reads both."""
-    urls = [job.table(kind).files[number].url for number in file.to_pylist()]
+    urls = [redacted(job.table(kind).files[number].url) for number in file.to_pylist()]
     schema = rejects_schema(job.id_type("queries"), job.id_type("passages"))
     columns = {"file": pa.array(urls, pa.string()), "row": row, ID[kind]: ids, "reason": reasons}
     nulls = {field.name: pa.nulls(len(urls), field.type) for field in schema if field.name not in columns}

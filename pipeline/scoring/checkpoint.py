@@ -215,7 +215,7 @@ def find_adapter(config: ScorerConfig) -> Checkpoint | None:
 def _find(name: str, revision: str | None, config: ScorerConfig) -> Checkpoint:
     path = Path(name).expanduser()
     package = name.startswith("package:")
-    if not package and not path.is_dir():
+    if not package and not _is_directory(path):
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError(f"{name}: no such directory")
         path, commit = _on_hub(name, revision, config)
@@ -223,6 +223,13 @@ def _find(name: str, revision: str | None, config: ScorerConfig) -> Checkpoint:
     if revision is not None:
         raise ModelError(f"{name}: is no hub id, and has no revision {revision!r}")
     return Checkpoint(name, _in_package(name) if package else path, None, config.trust_remote_code)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # of a name that is too long for one
+        return False
 
 
 def _in_package(model: str) -> Path:
@@ -233,7 +240,7 @@ def _in_package(model: str) -> Path:
     if subdirectory.startswith("/") or ".." in Path(subdirectory).parts:
         raise ModelError(f"{model}: leads out of the package; write package:NAME/SUBDIR")
     path = Path(spec.submodule_search_locations[0]) / subdirectory
-    if not path.is_dir():
+    if not _is_directory(path):
         raise ModelError(f"{model}: the package has no directory {subdirectory!r}")
     return path
 

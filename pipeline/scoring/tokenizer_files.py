@@ -7,7 +7,7 @@ every text). For these classes tokenizer.json is taken as published, and tokeniz
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import transformers
 from tokenizers import Tokenizer
@@ -32,6 +32,8 @@ def load_tokenizer(directory: Path, model_type: str | None, *, trust_remote_code
         tokenizer = published
     else:
         tokenizer = _as_in_transformers(directory, trust_remote_code=trust_remote_code)
+        if published is not None and not _knows(tokenizer, published):
+            raise settings.wrong("tokenizer_class", f"makes a tokenizer of other words than {_TOKENIZER} has")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if not _has_words(tokenizer):
@@ -67,6 +69,17 @@ def check_tokenizer_files(directory: Path) -> JsonObject:
             " AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
     return settings
+
+
+def side_of(directory: Path, what: Literal["truncation", "padding"]) -> str:
+    """`left` or `right`: the side on which its tokenizer cuts, or pads. tokenizer_config.json has the first
+    word, as in transformers, and tokenizer.json the second.
+    """
+    settings = JsonObject.read_optional(directory / _CONFIG)
+    told = settings.text(f"{what}_side")
+    if told is None and (directory / _TOKENIZER).is_file():
+        told = JsonObject.read(directory / _TOKENIZER).object(what).get("direction")
+    return str(told or "right").lower()
 
 
 def auto_tokenizer(directory: Path, *, trust_remote_code: bool) -> Any:
@@ -147,6 +160,12 @@ def token_text(settings: JsonObject, name: str, token: Any) -> str | None:
 def _class_name(settings: JsonObject, model_type: str | None) -> str:
     by_type = transformers.models.auto.tokenization_auto.TOKENIZER_MAPPING_NAMES
     return (settings.text("tokenizer_class") or by_type.get(model_type or "") or "").removesuffix("Fast")
+
+
+def _knows(tokenizer: Tokenizer, published: Tokenizer) -> bool:
+    """Whether it has the words of the published one, and parts a text into them in its way."""
+    same_kind = type(tokenizer.model) is type(published.model)
+    return same_kind and published.get_vocab().items() <= tokenizer.get_vocab().items()
 
 
 def _prepends(node: Any) -> bool:

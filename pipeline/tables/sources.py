@@ -4,7 +4,7 @@ A scan reads what tells a table's types and size, as its format can; a read take
 scan gave.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -60,15 +60,19 @@ class Source:
         return self.layout.ids
 
 
-def scan(config: PairsConfig | TextsConfig, field: str, needed: list[str]) -> Source:
-    """needed: the columns it must have. Raises InputError, naming file and column, where it can't be read."""
+def scan(
+    config: PairsConfig | TextsConfig, field: str, needed: list[str], kept: Iterable[str] = ()
+) -> Source:
+    """needed: the columns it must have; kept: those that are passed through. Raises InputError, naming file
+    and column, where it can't be read.
+    """
     table_format = whole_format(config.format)
     id_name = _layout(config).ids[0]
     files, skipped = find_files(
         config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
     )
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
-        scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config))))
+        scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config, kept))))
     skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
     merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
@@ -102,8 +106,8 @@ def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[t
     yield from whole_format(source.config.format).read_table(file_range, source.layout, schema)
 
 
-def _layout(config: PairsConfig | TextsConfig) -> WholeLayout:
-    return WholeLayout(config.columns, config.header, config.limits)
+def _layout(config: PairsConfig | TextsConfig, kept: Iterable[str] = ()) -> WholeLayout:
+    return WholeLayout(config.columns, config.header, config.limits, tuple(kept))
 
 
 def _size_bytes(source: Source, scans: Sequence[TableScan]) -> int:

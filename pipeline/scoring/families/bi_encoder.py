@@ -181,7 +181,9 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "each text is cut on its own")
     _ = checkpoint.architecture_config
     saved = Saved.of(checkpoint)
-    if saved.model_type not in ("SentenceTransformer", "CrossEncoder") or "LogitScore" in saved.kinds:
+    of_another = saved.model_type not in ("SentenceTransformer", "CrossEncoder")
+    pooled_pairs = saved.model_type == "CrossEncoder" and saved.pools
+    if of_another or pooled_pairs or "LogitScore" in saved.kinds:
         raise ModelError(
             f"{checkpoint.name}: is a {saved.model_type}; bi_encoder runs embedding models of one vector"
         )

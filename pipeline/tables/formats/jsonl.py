@@ -173,6 +173,10 @@ def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Typ
         types = common_types(sample)
         if title := layout.columns.optional_title:
             types.setdefault(title, pa.string())  # which later lines may have
+        kept = set(layout.kept).difference(layout.exact)
+        if kept:
+            every = common_types(chain(sample, others))
+            types |= {name: every[name] for name in kept & every.keys()}
         return types
     types = common_types(chain(sample, others))
     # An id has the type of the first: `read_table` names the row where another comes.

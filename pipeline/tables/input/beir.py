@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import valid_text
 from pipeline.tables.input.json_values import check_depth, parse
 from pipeline.tables.input.limits import Limits
 
@@ -24,7 +25,12 @@ def with_title(title: Any, text: Any) -> Any:
 
 def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
     """A column of them; a null title is empty, a null text stays null."""
-    both = pc.utf8_trim_whitespace(pc.binary_join_element_wise(titles, texts, " "))
+    both = pc.binary_join_element_wise(titles, texts, " ")
+    try:
+        both = pc.utf8_trim_whitespace(both)
+    except pa.ArrowInvalid:  # of what is no text, which is refused by its row where rows are cleaned
+        good = pa.array(valid_text(both))
+        both = pc.if_else(good, pc.utf8_trim_whitespace(pc.if_else(good, both, "")), both)
     return pc.if_else(pc.fill_null(pc.equal(titles, ""), True), texts, both)
 
 

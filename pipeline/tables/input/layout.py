@@ -34,6 +34,8 @@ class WholeLayout:
     header: tuple[str, ...] | None = None
     """The columns' names, where the files do not tell them."""
     limits: Limits = DEFAULT_LIMITS
+    kept: tuple[str, ...] = ()
+    """Columns beside ids and texts that are passed through: their types are those of all rows."""
 
     @property
     def exact(self) -> list[str]:

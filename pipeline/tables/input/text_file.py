@@ -12,6 +12,7 @@ from pipeline.tables.input.compression import kind_of
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import Limits
 
+_ZEROS = 4
 _BUFFER_BYTES = _LOOKED_AT_BYTES = 1 << 16
 
 
@@ -72,7 +73,8 @@ def _check_text(first: bytes, url: str) -> None:
         )
     # Zeros: UTF-16 without its mark. A text may hold one, and does not begin with it.
     marked = first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
-    if marked or b"\0" in first[:4] or first.count(b"\0") * 20 > len(first):
+    zeros = first.count(b"\0")
+    if marked or b"\0" in first[:4] or (zeros >= _ZEROS and zeros * 20 > len(first)):
         wide = first[:4] in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE) or b"\0\0" in first[:4]
         encoding = "UTF-32" if wide else "UTF-16"
         raise InputError(

@@ -24,6 +24,12 @@ def test_a_title_goes_before_its_text(title: str | None, expected: str) -> None:
     assert list(json_texts(lines, "corpus.jsonl", DEFAULT_LIMITS)) == [(1, "7", expected)]
 
 
+def test_a_text_that_is_no_utf8_stays_as_it_is_for_cleaning() -> None:
+    texts = pa.array([b"\xff", b"b ", None], pa.binary()).view(pa.string())
+    joined = with_titles(pa.array(["a", "a", "a"]), texts)
+    assert joined.view(pa.binary()).to_pylist() == [b"a \xff", b"a b", None]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | texts, texts), max_size=5))
 def test_a_column_of_texts_gets_what_each_gets(rows: list[tuple[str | None, str]]) -> None:
