@@ -6,6 +6,8 @@ the order of the input:
     bytes, BLAKE2b of the text in UTF-8, without what the model's prompts add; embedding: fixed-size list of
     float32 or float16, as the checkpoint gives it (normalized where the checkpoint says so)
 A later job takes from here, by `hash`, what it need not compute: `reuse`.
+
+OUTPUT/_work/SOURCE/shared/passages/NNNNNN.parquet, of the same form: texts that stand in several shards
 """
 
 import io
@@ -22,7 +24,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError, ScoringError, fields_under
 from pipeline.retrieval.config import DenseConfig
 from pipeline.retrieval.plan import ID, TEXT, Job, Kind
-from pipeline.retrieval.shards import Done, Files, Shard, read_shard
+from pipeline.retrieval.shards import WORK, Done, Files, Shard, read_shard
+from pipeline.retrieval.shared_texts import prefixes, read_shared
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import Role
 from pipeline.tables.input.files import open_input
@@ -33,7 +36,7 @@ from pipeline.tables.output.format_version import check_version, stamped
 ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
 _ROW_GROUP_BYTES = 8 * 2**20
-_WAY_OUT = "leave reuse out to embed every text"
+_WAY_OUT = "the command that made them makes them again with --check-bytes"
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,38 @@ def directory_of(source: str, kind: Kind) -> str:
 
 
 def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
-    """Embed a shard, but for texts whose embeddings `reuse` has. Gives how many texts, and tokens."""
-    dense = dense_of(job, source)
+    """Embed a shard, but for texts whose embeddings `reuse` has, and those that other shards share. Gives
+    how many texts, and tokens.
+    """
     rows = read_shard(job.output, kind, Shard.named(shard))
     hashes = rows["hash"].combine_chunks()
-    known = _known(job, source, kind, hashes)
+    reused = _reused(job, source, kind, hashes)
+    shared = _known(job.output.url, _shared_directory(source, kind), job.identity, hashes)
+    table, tokens = _embedded(job, source, kind, rows, reused | shared)
+    files = write_vectors(job.output, f"{directory_of(source, kind)}/{shard}.parquet", table)
+    again = sum(digest in reused for digest in hashes.to_pylist())
+    return Done({"embedded": rows.num_rows - again, "reused": again, "tokens": tokens}, files)
+
+
+def embed_shared(job: Job, source: str, kind: Kind, number: int) -> Done:
+    """Embed texts that several shards share. Gives the tokens; `embed` counts the texts."""
+    rows = read_shared(job, kind, number)
+    reused = _reused(job, source, kind, rows["hash"].combine_chunks())
+    table, tokens = _embedded(job, source, kind, rows, reused)
+    files = write_vectors(job.output, f"{_shared_directory(source, kind)}/{number:06d}.parquet", table)
+    return Done({"embedded": 0, "reused": 0, "tokens": tokens}, files)
+
+
+def _shared_directory(source: str, kind: Kind) -> str:
+    return f"{WORK}/{source}/shared/{kind}"
+
+
+def _embedded(
+    job: Job, source: str, kind: Kind, rows: pa.Table, known: dict[bytes, npt.NDArray[Any]]
+) -> tuple[pa.Table, int]:
+    """The rows' embeddings, and the tokens that those not `known` took."""
+    dense = dense_of(job, source)
+    hashes = rows["hash"].combine_chunks()
     new = np.flatnonzero([digest not in known for digest in hashes.to_pylist()])
     with fields_under(f"sources.{source}.dense.scorer"):
         scorer = scorer_of(dense.scorer)
@@ -85,13 +115,7 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
     vectors = made.embeddings.astype(dense.dtype)
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
-    files = write_vectors(
-        job.output,
-        f"{directory_of(source, kind)}/{shard}.parquet",
-        _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype),
-    )
-    counts = {"embedded": len(new), "reused": rows.num_rows - len(new), "tokens": made.tokens}
-    return Done(counts, files)
+    return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made.tokens
 
 
 def read_vectors(url: str) -> Vectors:
@@ -111,10 +135,7 @@ def read_vectors(url: str) -> Vectors:
                 values[start : start + len(part)] = part
                 start += len(part)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{url}: no readable embeddings: {error}; the command that made them makes them again with"
-            " --check-bytes"
-        ) from error
+        raise InputError(f"{url}: no readable embeddings: {error}; {_WAY_OUT}") from error
     first = np.flatnonzero(others["window"].to_numpy() == 0)
     return Vectors(values, first, others["hash"].combine_chunks())
 
@@ -192,8 +213,8 @@ def _named(error: ScoringError, job: Job, kind: Kind, row: pa.Table) -> InputErr
 
 
 @dataclass(frozen=True)
-class _Previous:
-    """Where an earlier job's embeddings stand: 12 bytes a text."""
+class _Kept:
+    """Where embeddings stand that were made before: 12 bytes a text."""
 
     url: str
     names: tuple[str, ...]
@@ -203,31 +224,35 @@ class _Previous:
     """For each of them the position in `names`."""
 
 
-@lru_cache(maxsize=2)
-def _previous(url: str, subdirectory: str) -> _Previous:
+@lru_cache(maxsize=4)
+def _kept(url: str, subdirectory: str, _job: str) -> _Kept:
+    """_job: for whom; another one may find others in the same place."""
     output = Directory(f"{url}/{subdirectory}")
     names = tuple(sorted(name for name in output.names() if not name.startswith("_")))
-    hashes = [np.zeros(0, np.uint64), *(_prefixes(_read_hashes(f"{output.url}/{name}")) for name in names)]
+    hashes = [np.zeros(0, np.uint64), *(prefixes(_read_hashes(f"{output.url}/{name}")) for name in names)]
     files = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in hashes[1:]])
     every = np.concatenate(hashes)
     order = np.argsort(every, kind="stable")
-    return _Previous(output.url, names, every[order], files[order])
+    return _Kept(output.url, names, every[order], files[order])
 
 
-def _known(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
+def _reused(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
     """Content hash to vectors (windows, width), of those that the earlier job has."""
     if job.config.reuse is None:
         return {}
-    previous = _previous(job.config.reuse, directory_of(source, kind))
-    wanted = np.unique(_prefixes(hashes))
-    first, last = (np.searchsorted(previous.hashes, wanted, side) for side in ("left", "right"))
-    files = {
-        int(file) for start, stop in zip(first, last, strict=True) for file in previous.files[start:stop]
-    }
+    return _known(job.config.reuse, directory_of(source, kind), job.identity, hashes)
+
+
+def _known(url: str, subdirectory: str, job: str, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
+    """Content hash to vectors (windows, width), of those that stand there."""
+    kept = _kept(url, subdirectory, job)
+    wanted = np.unique(prefixes(hashes))
+    first, last = (np.searchsorted(kept.hashes, wanted, side) for side in ("left", "right"))
+    files = {int(file) for start, stop in zip(first, last, strict=True) for file in kept.files[start:stop]}
     known: dict[bytes, npt.NDArray[Any]] = {}
     every = set(hashes.to_pylist())
     for file in sorted(files):
-        vectors = read_vectors(f"{previous.url}/{previous.names[file]}")
+        vectors = read_vectors(f"{kept.url}/{kept.names[file]}")
         for start, count in zip(vectors.first.tolist(), vectors.counts.tolist(), strict=True):
             digest = vectors.hashes[start].as_py()
             if digest in every:
@@ -241,9 +266,4 @@ def _read_hashes(url: str) -> pa.Array:
             hashes = pq.read_table(stream, columns=["hash"], page_checksum_verification=True)
             return hashes["hash"].combine_chunks()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"reuse: {url}: no readable embeddings: {error}; {_WAY_OUT}") from error
-
-
-def _prefixes(hashes: pa.Array) -> npt.NDArray[np.uint64]:
-    data = np.frombuffer(b"".join(hashes.to_pylist()), np.uint64)
-    return data[::2]
+        raise InputError(f"{url}: no readable embeddings: {error}; {_WAY_OUT}") from error

@@ -26,7 +26,7 @@ from pipeline.tables.sources import Source, read
 
 _SHARD_BYTES = 256 * 2**20
 """Of texts, where they are long."""
-_HASHES_AT_ONCE = 16_000_000
+HASHES_AT_ONCE = 16_000_000
 """Of ids, among which the same one is looked for: bounds memory."""
 _FILE_RANGE = TypeAdapter(FileRange)
 
@@ -39,7 +39,7 @@ def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Done:
     at, shards, rejected = _FILE_RANGE.validate_json(file_range), dict[str, int](), Counter[str]()
     rejects: list[pa.Table] = []
     files: Files = {}
-    for block, rows in enumerate(_stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
+    for block, rows in enumerate(stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
         shard = Shard(number, block)
         files |= write_shard(job.output, kind, shard, _sorted(rows, kind))
         shards[shard.name] = rows.num_rows
@@ -145,7 +145,7 @@ def _columns(
         yield ids, texts, {name: table[theirs].combine_chunks() for name, theirs in keep.items()}, row
 
 
-def _stretches(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
+def stretches(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
     """The same rows in tables of `most` rows, or of less where texts are long."""
     held: list[pa.Table] = []
     rows = size_bytes = 0
@@ -180,7 +180,7 @@ def _of_equal_hashes(job: Job, kind: Kind, shards: dict[str, int]) -> Iterator[p
 
     One part of all hashes is held at a time, those with one remainder: equal ids come in the same part.
     """
-    parts = 1 + sum(shards.values()) // _HASHES_AT_ONCE
+    parts = 1 + sum(shards.values()) // HASHES_AT_ONCE
     every = [Shard.named(name) for name in shards]
     for part in range(parts):
         hashes = [np.zeros(0, np.uint64)]

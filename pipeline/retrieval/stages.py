@@ -48,7 +48,7 @@ class Stages:
         log.info("read", **counts, shards=len(passages))
         groups = list(_groups(passages))
         for source in self._job.config.sources:
-            self._search(source, groups, list(passages), list(queries))
+            self._search(source, groups, {"passages": passages, "queries": queries})
         merged = self._merge(list(queries), len(groups))
         assert merged.pop("matched") + merged["unmatched"] == counts["queries"]
         embedded = {name: self._embedded[name] for name in ("embedded", "reused", "tokens")}
@@ -88,12 +88,12 @@ class Stages:
         }
         return {**totals, "files": len(written)}
 
-    def _search(self, source: str, groups: list[list[str]], shards: list[str], blocks: list[str]) -> None:
-        corpus = {}
+    def _search(self, source: str, groups: list[list[str]], shards: dict[Kind, dict[str, int]]) -> None:
+        corpus, blocks = {}, list(shards["queries"])
         if self._job.config.sources[source].dense is not None:
-            self._embed(source, {"passages": shards, "queries": blocks})
+            self._embed(source, shards)
         else:
-            corpus = self._index(source, shards, blocks)
+            corpus = self._index(source, list(shards["passages"]), blocks)
         searches = [
             Task(
                 f"search-{source}-{block}-{number:06d}",
@@ -115,14 +115,28 @@ class Stages:
         self._do("statistics", [Task(f"statistics-{source}", "statistics", words)])
         return {name: sum(result[name] for result in counted) for name in ("passages", "words")}
 
-    def _embed(self, source: str, shards: dict[Kind, list[str]]) -> None:
+    def _embed(self, source: str, shards: dict[Kind, dict[str, int]]) -> None:
+        share = [
+            Task(f"share-{kind}", "share", {"kind": kind, "shards": its}) for kind, its in shards.items()
+        ]
+        files = zip(shards, self._do("share", share).values(), strict=True)
+        shared = [
+            Task(
+                f"embed-shared-{source}-{kind}-{number:06d}",
+                "embed_shared",
+                {"source": source, "kind": kind, "number": number},
+            )
+            for kind, result in files
+            for number in range(result["files"])
+        ]
         tasks = [
             Task(f"embed-{source}-{kind}-{shard}", "embed", {"source": source, "kind": kind, "shard": shard})
-            for kind in KINDS
-            for shard in shards[kind]
+            for kind, its in shards.items()
+            for shard in its
         ]
-        for result in self._do("embed", tasks).values():
-            self._embedded.update(result)
+        for step, its_tasks in (("embed_shared", shared), ("embed", tasks)):
+            for result in self._do(step, its_tasks).values():
+                self._embedded.update(result)
 
     def _do(self, step: str, tasks: list[Task]) -> dict[str, Result]:
         """What each task gave, by name, in the order of the tasks."""

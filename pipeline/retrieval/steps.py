@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import OutputError
-from pipeline.retrieval import bm25, dense, embeddings, merging, reading
+from pipeline.retrieval import bm25, dense, embeddings, merging, reading, shared_texts
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.shards import Done, write_table
 from pipeline.retrieval.tasks import Task, TaskReport, mark_done
@@ -25,6 +25,8 @@ STEPS: dict[str, Callable[..., Done]] = {
     "drop": reading.drop_repeated,
     "index": bm25.index,
     "statistics": bm25.statistics,
+    "share": shared_texts.share,
+    "embed_shared": embeddings.embed_shared,
     "embed": embeddings.embed,
     "search": _search,
     "merge": merging.merge,

@@ -142,6 +142,25 @@ def test_windows_and_float16(tmp_path: Path) -> None:
     assert second["first_stage_score"] == pytest.approx(cut["short"], abs=1e-3)
 
 
+def test_equal_texts_have_one_embedding_whatever_their_shards(tmp_path: Path) -> None:
+    same = {"a": "rain", "k": "rain", "z": "rain", "m": "", "n": "", "y": ""}
+    others = {f"b{number}": f"the bridge over river {number} " * (1 + number % 7) for number in range(40)}
+    write_texts(tmp_path, others | same, {"q1": "what falls from the sky?", "q2": "rain", "q3": "rain"})
+    found = {}
+    for size in (3, 7, 100):
+        source = {"dense": {"scorer": {"model": MINILM, "device": "cpu"}}}
+        output = {"path": str(tmp_path / str(size)), "top_k": 46}
+        summary = make(config(tmp_path, sources={"minilm": source}, output=output, shard_passages=size))
+        assert (summary.embedded, summary.reused) == (49, 0)
+        rows = rows_of(tmp_path / str(size), "candidates")
+        for query in ("q1", "q2"):
+            scores = {row["passage_id"]: row["first_stage_score"] for row in rows if row["query_id"] == query}
+            assert scores["a"] == scores["k"] == scores["z"]
+            assert scores["m"] == scores["n"] == scores["y"]
+        found[size] = [row["passage_id"] for row in rows if row["query_id"] == "q1"]
+    assert found[3] == found[7] == found[100]
+
+
 def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     write_texts(tmp_path, PASSAGES, QUERIES)
     make(dense(tmp_path))

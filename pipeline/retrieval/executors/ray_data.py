@@ -43,7 +43,7 @@ def _dataset(job: Job, tasks: list[Task]) -> ray.data.Dataset:
     device: dict[str, Any] = {
         "num_cpus": actors.num_cpus, "num_gpus": actors.num_gpus, "label_selector": actors.label_selector
     }  # fmt: skip
-    if step == "embed":
+    if step in ("embed", "embed_shared"):
         most = min(actors.max, len(tasks))
         pool = ActorPoolStrategy(min_size=min(actors.min, most), max_size=most)
         options = {**device, "compute": pool, "fn_constructor_kwargs": {"job": job}}
