@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
@@ -12,6 +13,8 @@ from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
 
 _EVERY_S = 1.0
+_UNIT = 10_000
+"""Ray counts in ten-thousandths: three times 0.3333 fit in 1."""
 
 
 class Node(NamedTuple):
@@ -26,7 +29,7 @@ class Fit(NamedTuple):
     """What of a job's actors the cluster can hold."""
 
     actors: int
-    """How many, up to `actors.min`; where they hold GPUs, with a CPU left for encoding."""
+    """How many of each pool, up to `actors.min`; where they hold GPUs, with a CPU left for encoding."""
     lack: str
     """Why fewer than `actors.min` fit, in a sentence; empty where they all do."""
 
@@ -41,8 +44,22 @@ def nodes() -> list[Node]:
     ]
 
 
-def fit(nodes: list[Node], actors: ActorsConfig) -> Fit:
-    """Whoever else uses the cluster now is not looked at: work that waits for others ends."""
+def fit(nodes: list[Node], *pools: ActorsConfig) -> Fit:
+    """What of the pools fits beside each other.
+
+    Whoever else uses the cluster now is not looked at: work that waits for others ends.
+    """
+    alone = [_fit(nodes, actors) for actors in pools]
+    if len(pools) == 1:
+        return alone[0]
+    lacks = [found.lack for found in alone if found.lack]
+    if not lacks and not _hold(nodes, [(actors, actors.min) for actors in pools]):
+        lacks = [_lack_together(nodes, pools)]
+    one_of_each = _hold(nodes, [(actors, 1) for actors in pools])
+    return Fit(min(found.actors for found in alone) if one_of_each else 0, lacks[0] if lacks else "")
+
+
+def _fit(nodes: list[Node], actors: ActorsConfig) -> Fit:
     chosen = [node for node in nodes if _is_chosen(node.labels, actors.label_selector)]
     held = sum(min(actors.min, _held(node, actors)) for node in chosen)
     if actors.num_gpus:  # a CPU somewhere is left for encoding
@@ -73,29 +90,29 @@ def _count(number: float, what: str) -> str:
     return f"{number:g} {what}{'s' * (number != 1)}"
 
 
-def wait_for_one(actors: ActorsConfig) -> None:
-    """Wait until the cluster could hold one actor: the job can start, and more join as nodes are added.
+def wait_for_one(*pools: ActorsConfig) -> None:
+    """Wait until the cluster could hold an actor of each pool: the job can start, and more join as nodes are
+    added.
 
-    Raises ConfigError when `actors.wait_s` are over.
+    Raises ConfigError when the longest `wait_s` of them is over.
     """
-    found = fit(nodes(), actors)
+    found = fit(nodes(), *pools)
     if found.actors:
         if found.lack:
             log.warning(
                 "fewer actors than actors.min until the cluster grows", fit=found.actors, why=found.lack
             )
         return
-    log.warning("waiting for the cluster to grow", wait_s=actors.wait_s, why=found.lack)
-    asked = _ask(actors)
+    wait_s = max(actors.wait_s for actors in pools)
+    log.warning("waiting for the cluster to grow", wait_s=wait_s, why=found.lack)
+    asked = [task for actors in pools for task in _ask(actors)]
     try:
-        deadline = time.monotonic() + actors.wait_s
+        deadline = time.monotonic() + wait_s
         while not found.actors:
             if time.monotonic() >= deadline:
-                raise ConfigError(
-                    f"{found.lack}. The cluster had {actors.wait_s:g} s to grow (actors.wait_s)"
-                )
+                raise ConfigError(f"{found.lack}. The cluster had {wait_s:g} s to grow (actors.wait_s)")
             time.sleep(min(_EVERY_S, max(0, deadline - time.monotonic())))
-            found = fit(nodes(), actors)
+            found = fit(nodes(), *pools)
     finally:
         for task in asked:
             ray.cancel(task, force=True)
@@ -124,8 +141,67 @@ def _held(node: Node, actors: ActorsConfig) -> float:
 
 
 def _times(has: float, needs: float) -> float:
-    """Ray counts in ten-thousandths: three times 0.3333 fit in 1."""
-    return math.inf if not needs else (round(has * 10_000) // max(1, round(needs * 10_000)))
+    return math.inf if not needs else (round(has * _UNIT) // max(1, round(needs * _UNIT)))
+
+
+@dataclass
+class _Room:
+    """What of a node is left, in Ray's units."""
+
+    cpus: int
+    gpus: list[int]
+    """Of each."""
+    labels: dict[str, str]
+
+    def take(self, actors: ActorsConfig, wanted: int) -> int:
+        """Hold up to `wanted` actors, and say how many."""
+        cpus, gpus = round(actors.num_cpus * _UNIT), round(actors.num_gpus * _UNIT)
+        most = min(wanted, self.cpus // cpus) if cpus else wanted
+        held = self._take_gpus(gpus, most) if gpus else most
+        self.cpus -= held * cpus
+        return held
+
+    def _take_gpus(self, gpus: int, most: int) -> int:
+        if gpus >= _UNIT:  # whole ones
+            each = gpus // _UNIT
+            held = min(most, self.gpus.count(_UNIT) // each)
+            for _ in range(held * each):
+                self.gpus[self.gpus.index(_UNIT)] = 0
+            return held
+        held = 0
+        for at, left in enumerate(self.gpus):
+            here = min(most - held, left // gpus)
+            self.gpus[at] -= here * gpus
+            held += here
+        return held
+
+
+def _hold(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]]) -> bool:
+    """Whether so many actors of several pools fit at once; the largest are placed first."""
+    rooms = [_Room(round(node.cpus * _UNIT), [_UNIT] * int(node.gpus), node.labels) for node in nodes]
+    rooms.sort(key=lambda room: len(room.gpus))  # who needs no GPU leaves their CPUs to those who do
+    for actors, count in sorted(wanted, key=lambda one: (-one[0].num_gpus, -one[0].num_cpus)):
+        left = count
+        for room in rooms:
+            if left and _is_chosen(room.labels, actors.label_selector):
+                left -= room.take(actors, left)
+        if left:
+            return False
+    encodes = any(actors.num_gpus for actors, _ in wanted)
+    return not encodes or sum(room.cpus for room in rooms) >= _UNIT
+
+
+def _lack_together(nodes: list[Node], pools: Sequence[ActorsConfig]) -> str:
+    each = [
+        f"{_count(actors.min, 'actor')} of {_count(actors.num_cpus, 'CPU')} and"
+        f" {_count(actors.num_gpus, 'GPU')}"
+        for actors in pools
+    ]
+    encoding = ", beside a CPU for encoding," if any(actors.num_gpus for actors in pools) else ""
+    return (
+        f"actors: those of all levels together, {' + '.join(each)}{encoding} can't be held by the cluster: it"
+        f" has {described(nodes)}. Lower min, num_cpus or num_gpus of the levels' actors, or add nodes"
+    )
 
 
 def _is_chosen(labels: dict[str, str], selector: dict[str, str]) -> bool:

@@ -5,7 +5,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,22 +27,23 @@ _PATIENCE_S = 15.0
 """For a head that has just been started."""
 
 
-def connect(actors: ActorsConfig, largest_shard_pairs: int) -> None:
-    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors."""
+def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
+    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools."""
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
     try:  # Ray checks a selector's form as soon as something carries it
-        ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
+        for actors in pools:
+            ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
     # A cluster elsewhere may scale, and have no such node yet.
     if os.environ.get("RAY_ADDRESS", "") not in _HERE:
-        wait_for_one(actors)
-    elif lack := fit(nodes(), actors).lack:
+        wait_for_one(*pools)
+    elif lack := fit(nodes(), *pools).lack:
         raise ConfigError(lack)
 
 
-def describe(actors: ActorsConfig) -> str:
+def describe(pools: Sequence[ActorsConfig]) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
     try:
         if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
@@ -51,7 +52,7 @@ def describe(actors: ActorsConfig) -> str:
     except ConfigError as error:  # the rest of a plan is worth reading where no cluster is at hand
         return str(error)
     found = nodes()
-    if lack := fit(found, actors).lack:
+    if lack := fit(found, *pools).lack:
         return lack
     return f"{described(found)}, enough for actors.min"
 

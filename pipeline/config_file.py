@@ -89,6 +89,10 @@ def _note_lines(path: Path | str, node: yaml.Node | None, prefix: str, lines: di
                 raise ConfigError(f"{path} line {line}: {name} stands there a second time")
             lines[name] = key.start_mark.line + 1
             _note_lines(path, value, f"{name}.", lines)
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            lines[f"{prefix}{number}"] = item.start_mark.line + 1
+            _note_lines(path, item, f"{prefix}{number}.", lines)
 
 
 def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: dict[str, int]) -> None:
@@ -101,16 +105,27 @@ def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: d
     except YamlError as error:
         raise ConfigError(f"--set {override[:_SHOWN_CHARS]}: {error}") from error
     _note_lines("--set", node, f"{name.strip()}.", {})
+    section: Any = tree
     for depth, parent in enumerate(parents, start=1):
-        if tree.get(parent) is None:
-            tree[parent] = {}
+        if isinstance(section, dict) and section.get(parent) is None:
+            section[parent] = {}
             lines[".".join(parents[:depth])] = 0
-        below = tree[parent]
-        if not isinstance(below, dict):
+        section = section[_key(section, parent, override)]
+        if not isinstance(section, dict | list):
             raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
-        tree = below
-    tree[leaf] = value
+    section[_key(section, leaf, override)] = value
     lines[name.strip()] = 0
+
+
+def _key(section: dict[str, Any] | list[Any], name: str, override: str) -> Any:
+    """By which a mapping holds the field, or a list its entry; those are numbered from 0."""
+    if isinstance(section, dict):
+        return name
+    if not name.isdecimal() or int(name) >= len(section):
+        raise ConfigError(
+            f"--set {override}: there is no {name} in the list, which has {len(section)} entries"
+        )
+    return int(name)
 
 
 def _field(annotation: Any, names: list[str]) -> tuple[list[str], Any]:
@@ -125,6 +140,9 @@ def _field(annotation: Any, names: list[str]) -> tuple[list[str], Any]:
             return [names[0], *keys], found
         if get_origin(kind) is dict and _is_text(get_args(kind)[1]):
             return [".".join(names)], get_args(kind)[1]
+        if get_origin(kind) is tuple:
+            keys, found = _field(get_args(kind)[0], names[1:])
+            return [names[0], *keys], found
     return names, None if names else annotation
 
 

@@ -68,8 +68,8 @@ def _model_at(annotation: Any, parents: list[Any]) -> type[BaseModel] | None:
         field = annotation.model_fields.get(str(parents[0]))
         return None if field is None else _model_at(field.annotation, parents[1:])
     members = [member for member in get_args(annotation) if member is not type(None)]
-    is_mapping = getattr(annotation, "__origin__", None) is dict
-    below = parents[1:] if is_mapping else parents
+    has_keys = getattr(annotation, "__origin__", None) in (dict, tuple)
+    below = parents[1:] if has_keys else parents
     return next((found for member in members if (found := _model_at(member, below)) is not None), None)
 
 

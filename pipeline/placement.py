@@ -47,17 +47,20 @@ class Placement(BaseModel):
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
 
-    def check_device(self, device: str, field: str) -> None:
-        """Raises ValueError where a scorer's device does not fit. field: what the config calls this pool."""
+    def check_device(self, device: str, field: str, scorer: str = "scorer") -> None:
+        """Raises ValueError where a scorer's device does not fit.
+
+        field, scorer: what the config calls this pool, and the scorer.
+        """
         if self.num_gpus and device in ("cpu", "mps"):
             raise ValueError(
-                f"{field}.num_gpus {self.num_gpus:g} holds GPUs that scorer.device {device} leaves idle"
+                f"{field}.num_gpus {self.num_gpus:g} holds GPUs that {scorer}.device {device} leaves idle"
             )
         if not self.num_gpus and device.startswith("cuda"):
-            raise ValueError(f"scorer.device {device} needs {field} that hold a GPU: set {field}.num_gpus")
+            raise ValueError(f"{scorer}.device {device} needs {field} that hold a GPU: set {field}.num_gpus")
         if device.startswith("cuda:"):
             raise ValueError(
-                f"scorer.device {device}: Ray deals the GPUs out to the {field}; write cuda or auto"
+                f"{scorer}.device {device}: Ray deals the GPUs out to the {field}; write cuda or auto"
             )
 
     def place(self, scorer: ScorerConfig) -> ScorerConfig:

@@ -3,7 +3,7 @@
 The scores to order by are raw ones: in float32 the sigmoid of every logit above 17 is 1.0, and of every one
 below -104 it is 0.0.
 
-`rank`, the job's: by passage id, so that a run never depends on the order of its input.
+`rank` and `ranks`, the job's: by passage id, so that a run never depends on the order of its input.
 `trec_eval_order`: by passage id, descending, as trec_eval does before it measures.
 `input_order`: as they came, for a list of passages that a caller gave.
 `reversed_input_order`: the last of them first, as text-embeddings-inference answers.
@@ -46,6 +46,20 @@ def rank(candidates: pa.Table, scores: npt.NDArray[np.float32], top_k: int | Non
     return top(candidates.take(order).append_column("rank", ranks), top_k)
 
 
+def ranks(query_ids: pa.ChunkedArray, passage_ids: pa.ChunkedArray, scores: pa.Array) -> pa.Array:
+    """The rank (int32, from 1) that `rank` gives each row, for rows that stay where they are."""
+    places = pa.array(np.arange(len(query_ids)))
+    rows = pa.table({"query_id": query_ids, "passage_id": passage_ids, "place": places})
+    ranked = rank(rows, scores.to_numpy(), None)
+    return ranked["rank"].combine_chunks().take(pc.sort_indices(ranked["place"]))
+
+
+def in_rank_order(query_ids: pa.ChunkedArray, ranks: pa.Array) -> pa.Array:
+    """The positions of the rows, each query's by their ranks, queries in the order they came in."""
+    keys = pa.table({"query_number": _run_numbers(query_ids), "rank": ranks})
+    return pc.sort_indices(keys, [("query_number", "ascending"), ("rank", "ascending")])
+
+
 def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
     """The best top_k of each query; all where it is None."""
     return ranked if top_k is None else ranked.filter(pc.less_equal(ranked["rank"], top_k))
@@ -53,7 +67,12 @@ def top(ranked: pa.Table, top_k: int | None) -> pa.Table:
 
 def original_ranks(query_ids: pa.ChunkedArray) -> Int64Array:
     """1-based place of each row within its query, whose rows stand together."""
-    return _places(_run_numbers(query_ids).to_numpy())
+    return _places(query_numbers(query_ids))
+
+
+def query_numbers(query_ids: pa.ChunkedArray) -> Int64Array:
+    """0 for the rows of the first query, 1 for those of the second, ..."""
+    return np.asarray(_run_numbers(query_ids).to_numpy(), np.int64)
 
 
 def trec_eval_order(passage_ids: Sequence[str], scores: Sequence[float]) -> Int64Array:

@@ -14,7 +14,7 @@ from pipeline import command
 from pipeline.command import Status
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
-from pipeline.verification.checks import Check, verify
+from pipeline.verification.checks import Check, single_scorer, verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _verify(options: argparse.Namespace) -> Status:
     status = Status.FINISHED
     config = load_config(options.config, options.overrides)
-    print(f"{config.scorer.model} in {config.scorer.dtype}: largest difference from scores made here")
+    scorer = single_scorer(config)
+    print(f"{scorer.model} in {scorer.dtype}: largest difference from scores made here")
     for check in verify(config, options.service):
         print(redacted(_line(check)))
         status = status if check.agrees else Status.DIFFERS

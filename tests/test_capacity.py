@@ -35,6 +35,31 @@ def test_how_many_actors_fit(nodes: list[Node], actors: dict[str, Any], held: in
     assert bool(found.lack) == (held < actors["min"])
 
 
+@pytest.mark.parametrize(
+    ("nodes", "pools", "held"),
+    [
+        ([CPUS], [{"num_cpus": 2}, {"num_cpus": 2}], True),
+        ([CPUS], [{"num_cpus": 3}, {"num_cpus": 2}], False),
+        ([CPUS, CPUS], [{"num_cpus": 3}, {"num_cpus": 3}, {"num_cpus": 1, "min": 2}], True),
+        ([Node(4, 1, {})], [{"num_gpus": 0.5}, {"num_gpus": 0.5}], True),  # two levels share a GPU
+        ([Node(4, 1, {})], [{"num_gpus": 0.6}, {"num_gpus": 0.5}], False),
+        ([Node(2, 1, {})], [{"num_gpus": 0.5}, {"num_gpus": 0.5}], False),  # no CPU is left to encode
+        ([GPUS], [{"num_gpus": 1}, {"num_gpus": 0.5, "min": 2}], True),
+        ([GPUS], [{"num_gpus": 2}, {"num_gpus": 0.5}], False),
+        ([GPUS, CPUS], [{"num_gpus": 1, "num_cpus": 8}, {"num_cpus": 3}], True),
+        ([CPUS, GPUS], [{"label_selector": {"gpu": "large"}, "num_cpus": 8}, {"num_cpus": 4}], True),
+        ([CPUS, GPUS], [{"label_selector": {"gpu": "large"}, "num_cpus": 8}, {"num_cpus": 5}], False),
+    ],
+)
+def test_whether_the_pools_of_several_levels_fit_together(
+    nodes: list[Node], pools: list[dict[str, Any]], held: bool
+) -> None:
+    found = fit(nodes, *(ActorsConfig.model_validate({"max": 64} | actors) for actors in pools))
+    assert bool(found.actors) == held
+    assert bool(found.lack) == (not held)
+    assert held or found.lack.startswith("actors: those of all levels together, ")
+
+
 def test_a_lack_says_what_the_cluster_has() -> None:
     actors = ActorsConfig(min=4, max=4, num_gpus=1, label_selector={"gpu": "small"})
     assert fit([CPUS, GPUS], actors).lack == (

@@ -66,5 +66,5 @@ def test_a_dry_run_tells_where_no_cluster_is(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert cluster.describe(ActorsConfig()).startswith(told)
+    assert cluster.describe([ActorsConfig()]).startswith(told)
     assert not ray.is_initialized()

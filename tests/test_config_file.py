@@ -34,7 +34,7 @@ from tests.reranking.test_config import GOOD, load, refuse
             GOOD.replace("path: out/", "path: out/\n  keep_columns: {rank: rank}"),
             "the run has a rank of its own",
         ),
-        ("", "job.yaml: needs the fields input, output and scorer"),
+        ("", "job.yaml: needs the fields input and output; see configs/"),
         ("- a\n", "job.yaml: needs the fields"),
         ("a: [", "job.yaml: not YAML"),
     ],
@@ -65,7 +65,7 @@ def test_overrides_replace_one_field(tmp_path: Path) -> None:
         "input.columns.query=q",
     )
     config = load(tmp_path, GOOD, *overrides)
-    assert config.scorer.model == "other/model"
+    assert config.cascade[0].scorer.model == "other/model"
     assert config.actors.num_gpus == 0.5
     assert config.input.columns.query == "q"
 
@@ -81,7 +81,9 @@ def test_a_text_is_taken_as_typed(tmp_path: Path, text: str) -> None:
     fields = ("output.path", "scorer.model", "input.columns.query_id", "output.keep_columns.mine")
     config = load(tmp_path, GOOD, *(f"{field}={text}" for field in fields))
     kept = config.output.keep_columns["mine"]
-    assert [config.output.path, config.scorer.model, config.input.columns.query_id, kept] == [text] * 4
+    assert [config.output.path, config.cascade[0].scorer.model, config.input.columns.query_id, kept] == [
+        text
+    ] * 4
 
 
 @settings(max_examples=100, deadline=None)
@@ -92,13 +94,20 @@ def test_any_text_is_taken_as_typed(text: str) -> None:
             Path(folder), GOOD, f"scorer.query_instruction_for_rerank={text}", f"scorer.model={text}"
         )
     null = None if text == "null" else text
-    assert (config.scorer.query_instruction_for_rerank, config.scorer.model) == (null, text)
+    assert (config.cascade[0].scorer.query_instruction_for_rerank, config.cascade[0].scorer.model) == (
+        null,
+        text,
+    )
 
 
 def test_null_is_a_word_where_a_text_may_be_null(tmp_path: Path) -> None:
     text = GOOD + "  revision: main\n  prompt: p\n"
     config = load(tmp_path, text, "scorer.revision=null", "scorer.prompt=Null", "scorer.family=")
-    assert (config.scorer.revision, config.scorer.prompt, config.scorer.family) == (None, "Null", "")
+    assert (
+        config.cascade[0].scorer.revision,
+        config.cascade[0].scorer.prompt,
+        config.cascade[0].scorer.family,
+    ) == (None, "Null", "")
 
 
 def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
@@ -115,7 +124,7 @@ def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
         "scorer.long_passages.window=7",
     )
     config = load(tmp_path, GOOD, *overrides)
-    scorer = config.scorer
+    scorer = config.cascade[0].scorer
     assert (scorer.cutoff_layers, scorer.dtype, scorer.compress_ratio) == ((2, 4), "float16", 2)
     assert (scorer.local_files_only, config.output.top_k) == (True, 16)
     assert config.output.keep_columns == {"a": "b", "a.b": "on"}
@@ -190,3 +199,15 @@ def test_values_of_set_have_the_same_bounds(tmp_path: Path) -> None:
 
 def test_a_long_value_is_not_repeated_in_full(tmp_path: Path) -> None:
     assert len(refuse(tmp_path, GOOD + f"shard_pairs: [{'1, ' * 5000}]\n")) < 400
+
+
+def test_overrides_reach_the_entries_of_lists(tmp_path: Path) -> None:
+    text = GOOD.split("scorer:")[0] + "levels:\n  - {scorer: {model: a}, keep: 9}\n  - {scorer: {model: b}}\n"
+    config = load(tmp_path, text, "levels.0.keep=5", "levels.1.scorer.model=c #1", "levels.1.actors.max=2")
+    assert [level.keep for level in config.cascade] == [5, None]
+    assert (config.cascade[1].scorer.model, config.cascade[1].actors.max) == ("c #1", 2)
+    for wrong in ("levels.2.keep=5", "levels.first.keep=5"):
+        assert f"--set {wrong}: there is no {wrong.split('.')[1]} in the list, which has 2 entries" in refuse(
+            tmp_path, text, wrong
+        )
+    assert "--set: levels.0.keep: Input should be" in refuse(tmp_path, text, "levels.0.keep=few")

@@ -11,7 +11,16 @@ from pipeline.reporting import metrics
 from serve import metrics as serve_metrics
 
 METRICS = {
-    "rerank": ("output", {metrics.SHARD_SECONDS, *metrics.COUNTERS, metrics.REJECTED, *metrics.GAUGES}),
+    "rerank": (
+        "output",
+        {
+            *metrics.COUNTERS,
+            *metrics.LEVEL_COUNTERS,
+            *metrics.GAUGES,
+            metrics.SHARD_SECONDS,
+            metrics.REJECTED,
+        },
+    ),
     "serve": ("model", {*serve_metrics.COUNTERS, *serve_metrics.HISTOGRAMS}),
 }
 """Of each dashboard: the label by which it chooses, and what it is to show."""

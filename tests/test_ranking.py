@@ -6,12 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ranking import input_order, original_ranks, rank, reversed_input_order, trec_eval_order
+from pipeline.ranking import (
+    in_rank_order,
+    input_order,
+    original_ranks,
+    rank,
+    ranks,
+    reversed_input_order,
+    trec_eval_order,
+)
 
 groups = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=8), max_size=5)
 
 
-def table(query_ids: Sequence[object], passage_ids: Sequence[object]) -> pa.Table:
+def table(query_ids: Sequence[object] | pa.Array, passage_ids: Sequence[object] | pa.Array) -> pa.Table:
     return pa.table({"query_id": query_ids, "passage_id": passage_ids})
 
 
@@ -90,3 +98,13 @@ def test_no_scores_have_an_order() -> None:
     none = np.zeros(0, np.float32)
     orders = (input_order(none), reversed_input_order(none), trec_eval_order([], []))
     assert [order.tolist() for order in orders] == [[], [], []]
+
+
+@given(groups)
+def test_rows_that_stay_where_they_are_get_the_same_ranks(scores: list[list[int]]) -> None:
+    ids = [query for query, group in enumerate(scores) for _ in group]
+    flat = np.array([score for group in scores for score in group], np.float32)
+    candidates = table(pa.array(ids, pa.int64()), pa.array(range(len(ids)), pa.int64()))
+    own = ranks(candidates["query_id"], candidates["passage_id"], pa.array(flat))
+    ordered = candidates.append_column("rank", own).take(in_rank_order(candidates["query_id"], own))
+    assert ordered.equals(rank(candidates, flat, top_k=None))

@@ -79,7 +79,18 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     for problem in find_problems(output):
         raise InputError(f"{output.url}/{problem}; {'remove it' if problem.strange else MENDED}")
-    return _each_once(_ranked_rows(output, record)), record.config["output.top_k"]
+    return _each_once(_ranked_rows(output, record)), _depth(record)
+
+
+def _depth(record: JobRecord) -> int | None:
+    """How many candidates of each query stayed in the run: a cascade's levels cut as well as top_k."""
+    config, cuts, number = record.config, [record.config["output.top_k"]], 0
+    while (keep := f"levels.{number}.keep") in config:
+        number += 1
+        is_last = f"levels.{number}.keep" not in config
+        if is_last or config[f"levels.{number - 1}.drop"]:
+            cuts.append(config[keep])
+    return min((cut for cut in cuts if cut is not None), default=None)
 
 
 def _ranked_rows(output: Directory, record: JobRecord) -> Iterator[_Placed]:

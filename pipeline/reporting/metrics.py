@@ -12,7 +12,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from pipeline.labels import label
 from pipeline.redaction import redacted
 from pipeline.tables.output.attempts import Quarantined
-from pipeline.tables.output.markers import Counts, ShardReport
+from pipeline.tables.output.markers import Counts, LevelCounts, ShardReport
 
 COUNTERS: dict[str, tuple[str, Callable[[Counts], float]]] = {
     "rayrank_pairs_total": ("Pairs scored", lambda counts: counts.pairs - counts.reused),
@@ -27,6 +27,18 @@ COUNTERS: dict[str, tuple[str, Callable[[Counts], float]]] = {
     "rayrank_scoring_seconds_total": ("Seconds in which actors scored", lambda counts: counts.score_s),
 }
 """Name to what it counts, in words and of a shard's counts."""
+LEVEL_COUNTERS: dict[str, tuple[str, Callable[[LevelCounts], float]]] = {
+    "rayrank_level_pairs_total": (
+        "Pairs scored by a level of a cascade",
+        lambda level: level.pairs - level.reused,
+    ),
+    "rayrank_level_tokens_total": ("Tokens that a level's model read", lambda level: level.tokens),
+    "rayrank_level_scoring_seconds_total": (
+        "Seconds in which a level's actors scored",
+        lambda level: level.score_s,
+    ),
+}
+"""The same of each level of a cascade, by its number; without samples for a job with one scorer."""
 REJECTED = "rayrank_rejected_rows_total"
 GAUGES = {
     "rayrank_shards_planned": "Shards of the job",
@@ -45,6 +57,9 @@ class Metrics:
     def __init__(self, output: str, shards: int, done: int, pairs: int, actors: int) -> None:
         self._tags = {"output": label(redacted(output))}
         self._counters = {name: Counter(name, text, ("output",)) for name, (text, _) in COUNTERS.items()}
+        self._level_counters = {
+            name: Counter(name, text, ("output", "level")) for name, (text, _) in LEVEL_COUNTERS.items()
+        }
         self._rejected = Counter(
             REJECTED, "Input rows that could not be scored, by reason", ("output", "reason")
         )
@@ -71,6 +86,10 @@ class Metrics:
     def _count(self, counts: Counts) -> None:
         for name, (_, value) in COUNTERS.items():
             _increase(self._counters[name], value(counts), self._tags)
+        for number, level in enumerate(counts.levels):
+            for name, (_, of_level) in LEVEL_COUNTERS.items():
+                tags = self._tags | {"level": str(number)}
+                _increase(self._level_counters[name], of_level(level), tags)
         for reason, rows in counts.rejected.items():
             _increase(self._rejected, rows, self._tags | {"reason": reason})
         self._shard_seconds.observe(counts.score_s, self._tags)

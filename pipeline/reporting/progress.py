@@ -74,7 +74,13 @@ class Progress:
             "reused": counts.reused,
             "rejected": rejected,
             "quarantined": self._quarantined,
+            **self._level_fields(),
         }
+
+    def _level_fields(self) -> dict[str, object]:
+        """Of a cascade: how many pairs each level has scored."""
+        levels = self._counts.levels
+        return {"level_pairs": "/".join(str(level.pairs) for level in levels)} if levels else {}
 
     def _line(self, wall_s: float) -> str:
         now = self._fields(wall_s)
@@ -87,6 +93,7 @@ class Progress:
             f"device {now['device_share']}",
         ]
         parts += [f"{now[name]} {name}" for name in ("reused", "rejected") if now[name]]
+        parts += [f"levels {now['level_pairs']}"] if "level_pairs" in now else []
         parts += [f"{self._quarantined} shards given up"] if self._quarantined else []
         return "  ".join(parts)
 

@@ -2,24 +2,50 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
-from pipeline.tables.output.markers import Counts
+from pipeline.tables.output.markers import Counts, LevelCounts, is_empty
 from pipeline.tables.output.statistics import Distribution, RankChanges
 from pipeline.tables.schema import REASONS
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
 
 
+class LevelSummary(LevelCounts):
+    """One level of a cascade."""
+
+    model: str
+    model_fingerprint: str
+    keep: int | None
+    """How many candidates of each query went on, or stayed in the run; None: all."""
+    scores: dict[str, float]
+    """As in the Summary."""
+
+    @classmethod
+    def of(
+        cls, model: str, fingerprint: str, keep: int | None, counts: LevelCounts, scores: Distribution
+    ) -> Self:
+        return cls(
+            **counts.model_dump(),
+            model=model,
+            model_fingerprint=fingerprint,
+            keep=keep,
+            scores=_quantiles(scores),
+        )
+
+
 class Summary(Counts):
     """Counts are of the whole run, however many starts it took; `wall_s` is of the last one."""
 
+    levels: tuple[LevelSummary, ...] = Field(default=(), exclude_if=is_empty)
+    """Of a cascade, from the first scorer to the last."""
     output: str
     model: str
+    """Of a cascade, all of them, with ` > ` between."""
     model_fingerprint: str
     config_fingerprint: str
     shards: int
@@ -35,7 +61,8 @@ class Summary(Counts):
     """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
     versions: dict[str, str]
     scores: dict[str, float]
-    """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none."""
+    """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none. Of a
+    cascade, of the last level's."""
     best_scores: dict[str, float]
     """The same of each query's first rank."""
     rank_changes: dict[str, float]
@@ -60,10 +87,11 @@ class Summary(Counts):
                 else ""
             ),
         ]
-        if self.reused:
+        lines += [f"  levels.{number}: {_level_line(level)}" for number, level in enumerate(self.levels)]
+        if self.reused and not self.levels:
             share = self.reused / self.pairs
             lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
-        if self.copies:
+        if self.copies and not self.levels:
             lines.append(f"{self.copies} pairs took their score from an equal pair of their shard")
         if self.files_skipped:
             lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
@@ -87,12 +115,20 @@ def totalled(totals: Totals) -> dict[str, Any]:
     counts = totals.counts
     padding_share = 1 - counts.tokens / counts.padded_tokens if counts.padded_tokens else 0.0
     return {
-        **counts.model_dump(),
+        **counts.model_dump(exclude={"levels"}),
         "padding_share": round(padding_share, 4),
         "scores": _quantiles(totals.scores),
         "best_scores": _quantiles(totals.best_scores),
         "rank_changes": _shares(totals.rank_changes),
     }
+
+
+def _level_line(level: LevelSummary) -> str:
+    """What a level did, for people."""
+    parts = [f"{level.pairs} pairs by {level.model}, {level.tokens} tokens in {level.score_s:.1f} s"]
+    parts += [f"{level.reused} scores of the previous run"] if level.reused else []
+    parts += [f"{level.copies} of an equal pair"] if level.copies else []
+    return ", ".join(parts)
 
 
 def _quantiles(scores: Distribution) -> dict[str, float]:

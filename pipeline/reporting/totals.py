@@ -21,6 +21,8 @@ class Totals:
         self.done: set[str] = set()
         self.counts = Counts()
         self.scores, self.best_scores, self.rank_changes = Distribution(), Distribution(), RankChanges()
+        self.level_scores: tuple[Distribution, ...] = ()
+        """Of a cascade, each level's."""
         self.timeline = Timeline()
         self.folders = {folder: Volume() for folder in FOLDERS}
         """What the shards wrote."""
@@ -32,6 +34,9 @@ class Totals:
         self.scores = self.scores.plus(report.scores)
         self.best_scores = self.best_scores.plus(report.best_scores)
         self.rank_changes = self.rank_changes.plus(report.rank_changes)
+        before = self.level_scores or [Distribution()] * len(report.level_scores)
+        pairs = zip(before, report.level_scores, strict=True)
+        self.level_scores = tuple(sum_.plus(more) for sum_, more in pairs)
         self.timeline.add(report)
         for folder, volume in volumes(report.files, FOLDERS).items():
             self.folders[folder] = self.folders[folder].plus(volume)

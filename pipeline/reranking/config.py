@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,10 +19,10 @@ from pydantic import (
 
 from pipeline.config_file import flatten, load
 from pipeline.placement import ActorsConfig
+from pipeline.reranking.cascade import Level, LevelConfig
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
-from pipeline.tables.schema import score_columns
 
 _COMPARED_BY_CONTENT = {
     "input.path",
@@ -44,6 +45,7 @@ _NOT_COMPARED: dict[str, Any] = {
     "run_date": True,
     "input": {"limits"},
 }
+_LEVEL = re.compile(r"^levels\.\d+\.")
 _DATE = "{run_date}"
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 
@@ -55,7 +57,10 @@ class RerankConfig(BaseModel):
 
     input: InputConfig
     output: OutputConfig
-    scorer: ScorerConfig
+    scorer: ScorerConfig | None = None
+    """What scores every candidate: this, or `levels`."""
+    levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
+    """Scorers one after another, each for the best candidates of the one before: a cascade."""
     actors: ActorsConfig = ActorsConfig()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
@@ -101,13 +106,27 @@ class RerankConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _has_one_way_to_score(self) -> Self:
+        if (self.scorer is None) == (self.levels is None):
+            given = "give one of them" if self.scorer is None else "a cascade has its scorers in its levels"
+            raise ValueError(f"scorer (one for all candidates) or levels (a cascade): {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _levels_lead_on(self) -> Self:
+        check_levels(self.levels or ())
+        return self
+
+    @model_validator(mode="after")
     def _names_each_column_once(self) -> Self:
-        layers = self.scorer.cutoff_layers or ()
-        if len(set(layers)) < len(layers):
-            raise ValueError(
-                f"scorer.cutoff_layers {list(layers)}: a run has a column a layer; name each once"
-            )
-        taken = sorted(set(self.score_columns) & self.output.keep_columns.keys())
+        for level in self.cascade:
+            layers = level.scorer.cutoff_layers or ()
+            if len(set(layers)) < len(layers):
+                raise ValueError(
+                    f"{level.under}scorer.cutoff_layers {list(layers)}: a run has a column a layer; name each"
+                    " once"
+                )
+        taken = sorted(set(self.run_columns) & self.output.keep_columns.keys())
         if taken:
             raise ValueError(
                 f"output.keep_columns: the run has a {taken[0]} of its own; keep yours under another name"
@@ -115,29 +134,63 @@ class RerankConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _device_fits_the_actors(self) -> Self:
-        self.actors.check_device(self.scorer.device, "actors")
+    def _devices_fit_the_actors(self) -> Self:
+        for number, level in enumerate(self.levels or ()):
+            field = "actors" if level.actors is None else f"levels.{number}.actors"
+            (level.actors or self.actors).check_device(level.scorer.device, field, f"levels.{number}.scorer")
+        if self.scorer is not None:
+            self.actors.check_device(self.scorer.device, "actors")
         return self
 
     @property
-    def score_columns(self) -> list[str]:
-        """The run's columns of scores beside `score`."""
-        return score_columns(self.scorer.cutoff_layers or (), normalized=self.scorer.normalize)
+    def cascade(self) -> tuple[Level, ...]:
+        """The levels, each scorer on the device that its actors hold; `scorer` alone is one level."""
+        if self.scorer is not None:
+            return (Level(0, "", self.actors.place(self.scorer), self.actors, None, None, None),)
+        levels, sees = [], None
+        for number, level in enumerate(self.levels or ()):
+            actors = level.actors or self.actors
+            scorer = actors.place(level.scorer)
+            levels.append(Level(number, f"levels.{number}.", scorer, actors, sees, level.keep, level.fuse))
+            sees = level.keep
+        return tuple(levels)
 
     @property
-    def placed_scorer(self) -> ScorerConfig:
-        """The scorer on the device that its actors hold."""
-        return self.actors.place(self.scorer)
+    def run_columns(self) -> list[str]:
+        """The run's columns beside those that every run has and the kept ones."""
+        return [name for level in self.cascade for name in level.run_columns]
+
+    @property
+    def depth(self) -> int | None:
+        """How many candidates of each query stay in the run; None: all."""
+        levels = self.levels or ()
+        cuts = [level.keep for level in levels if level.drop] + [level.keep for level in levels[-1:]]
+        return min((cut for cut in (self.output.top_k, *cuts) if cut is not None), default=None)
+
+    def with_scorers(self, scorers: Sequence[ScorerConfig]) -> Self:
+        """The same job with other scorers, one a level."""
+        if self.levels is None:
+            return self.model_copy(update={"scorer": scorers[0]})
+        pairs = zip(self.levels, scorers, strict=True)
+        levels = [level.model_copy(update={"scorer": scorer}) for level, scorer in pairs]
+        return self.model_copy(update={"levels": tuple(levels)})
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
-        fields = flatten(self.model_dump(mode="json", exclude=_NOT_COMPARED))
+        tree = self.model_dump(mode="json", exclude=_NOT_COMPARED)
+        levels = _numbered(tree.pop("levels"))
+        for level in levels.values():
+            del level["actors"]
+        # Of scorer and levels the one that is not given is no field.
+        tree = {name: value for name, value in tree.items() if name != "scorer" or value is not None}
+        fields = flatten(tree) | flatten(levels, "levels.")
         # A run's columns have an order, a mapping compares without one.
-        kept = {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
+        fields["output.keep_columns"] = [list(pair) for pair in self.output.keep_columns.items()]
+        fields |= {f"{level.under}scorer.device": level.scorer.device for level in self.cascade}
         return {
             name: value
-            for name, value in (fields | kept | {"scorer.device": self.placed_scorer.device}).items()
-            if name not in _COMPARED_BY_CONTENT and not name.startswith("output.keep_columns.")
+            for name, value in fields.items()
+            if not _is_compared_by_content(name) and not name.startswith("output.keep_columns.")
         }
 
     @property
@@ -151,12 +204,46 @@ def load_config(path: Path, overrides: list[str]) -> RerankConfig:
     return load(RerankConfig, path, overrides)
 
 
+def check_levels(levels: Sequence[LevelConfig]) -> None:
+    """Raises ValueError where a level cuts nothing, or speaks of levels that there are not."""
+    later_fuses = [any(level.fuse for level in levels[number:]) for number in range(len(levels))]
+    for number, level in enumerate(levels):
+        here, is_last = f"levels.{number}", number == len(levels) - 1
+        sees = levels[number - 1].keep if number else None
+        if level.keep is None and not is_last:
+            raise ValueError(f"{here}.keep: say how many candidates of each query go on to the next level")
+        if level.keep is not None and sees is not None:
+            # The last level orders what came to it, and so may any that a later one fuses.
+            may_be_equal = is_last or later_fuses[number]
+            if level.keep > sees or (level.keep == sees and not may_be_equal):
+                raise ValueError(
+                    f"{here}.keep {level.keep}: only {sees} candidates of each query come to this level"
+                    f" (levels.{number - 1}.keep); keep fewer at each level"
+                )
+        if level.fuse is not None and number == 0:
+            raise ValueError(f"{here}.fuse: there is no level before to fuse with; set it at a later one")
+        if level.fuse is not None and len(level.fuse.weights or ()) not in (0, number + 1):
+            raise ValueError(
+                f"{here}.fuse.weights: needs {number + 1} numbers, one a level from the first to this one"
+            )
+
+
+def _is_compared_by_content(name: str) -> bool:
+    return _LEVEL.sub("", name) in _COMPARED_BY_CONTENT
+
+
+def _numbered(levels: Any) -> dict[str, Any]:
+    """A list's entries by their numbers, as dotted names have them; nobody has checked the config yet."""
+    return {str(at): level for at, level in enumerate(levels)} if isinstance(levels, list | tuple) else {}
+
+
 def _places(tree: dict[str, Any]) -> dict[str, str]:
     """Dotted field to text, of the fields that say where things lie."""
+    fields = flatten(tree) | flatten(_numbered(tree.get("levels")), "levels.")
     return {
         name: value
-        for name, value in flatten(tree).items()
-        if name in _COMPARED_BY_CONTENT and isinstance(value, str)
+        for name, value in fields.items()
+        if _is_compared_by_content(name) and isinstance(value, str)
     }
 
 
@@ -167,6 +254,9 @@ def _fill_in(tree: dict[str, Any], run_date: str, prefix: str = "") -> dict[str,
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             filled[key] = _fill_in(value, run_date, f"{name}.")
-        elif name in _COMPARED_BY_CONTENT and isinstance(value, str):
+        elif name == "levels" and isinstance(value, list):
+            numbered = _fill_in(_numbered(value), run_date, f"{name}.")
+            filled[key] = list(numbered.values())
+        elif _is_compared_by_content(name) and isinstance(value, str):
             filled[key] = value.replace(_DATE, run_date)
     return filled

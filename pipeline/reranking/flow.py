@@ -4,21 +4,23 @@ A shard's data is written first, its marker last; a start takes only the shards 
 """
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from pipeline import log, output, registry
-from pipeline.errors import fields_under
 from pipeline.output import JobRecord
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import render
-from pipeline.reporting.summary import Summary, totalled, versions
+from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
+from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
-from pipeline.reranking.reuse import check_previous, previous_scores
+from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -27,8 +29,9 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease, lease
 from pipeline.tables.output.manifest import Manifest
-from pipeline.tables.output.markers import DONE, FOLDERS, done_shards, names_done, run_files
+from pipeline.tables.output.markers import DONE, FOLDERS, LevelCounts, done_shards, names_done, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
+from pipeline.tables.output.statistics import Distribution
 from pipeline.tables.storage import absolute
 
 _REPORT = "report.html"
@@ -45,7 +48,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
     RayrankError for what a user can mend.
     """
     start = time.monotonic()
-    directory, scorer, plan, record = plan_job(config)
+    directory, scorers, plan, record = plan_job(config)
     log_skipped(plan.skipped)
     if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
         log.info("already finished", output=directory.url)
@@ -59,22 +62,23 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
             totals.add(report)
         done_before, pairs_before = len(totals.done), totals.counts.pairs
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-        quarantined = _work(config, scorer, plan, record, totals, held)
+        quarantined = _work(config, scorers, plan, record, totals, held)
         wall_s = time.monotonic() - start
         summary = Summary(
             output=directory.url,
-            model=config.scorer.model,
-            model_fingerprint=scorer.fingerprint,
+            model=" > ".join(level.scorer.model for level in config.cascade),
+            model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
             config_fingerprint=config.fingerprint,
             shards=len(plan.shards),
             shards_done_before=done_before,
-            top_k=config.output.top_k,
+            top_k=config.depth,
             files_skipped=len(plan.skipped),
             wall_s=round(wall_s, 2),
             pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
             versions=versions(),
             quarantined=quarantined,
             **totalled(totals),
+            levels=_level_summaries(config, scorers, totals),
         )
         _finish(config, directory, plan, record, summary, totals)
     return summary
@@ -87,18 +91,22 @@ def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
     return None
 
 
-def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
-    """All that is known before work begins. Raises RayrankError for what the job would refuse."""
+def plan_job(config: RerankConfig) -> tuple[Directory, list[Scorer], Plan, JobRecord]:
+    """All that is known before work begins; a scorer a level. Raises RayrankError for what the job would
+    refuse.
+    """
     wait_out(config.max_outage_s)
     directory = _open(config)
-    with fields_under("scorer"):
-        scorer = Scorer(config.placed_scorer)
+    levels = config.cascade
+    scorers = [_scorer(level) for level in levels]
     plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
         config=config.determining_fields(),
-        models={"scorer": scorer.fingerprint},
+        models={
+            f"{level.under}scorer": scorer.fingerprint for level, scorer in zip(levels, scorers, strict=True)
+        },
         files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
@@ -106,7 +114,12 @@ def plan_job(config: RerankConfig) -> tuple[Directory, Scorer, Plan, JobRecord]:
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return directory, scorer, plan, record
+    return directory, scorers, plan, record
+
+
+def _scorer(level: Level) -> Scorer:
+    with named(level):
+        return Scorer(level.scorer)
 
 
 def _open(config: RerankConfig) -> Directory:
@@ -115,19 +128,22 @@ def _open(config: RerankConfig) -> Directory:
 
 
 def _work(
-    config: RerankConfig, scorer: Scorer, plan: Plan, record: JobRecord, totals: Totals, held: Lease
+    config: RerankConfig,
+    scorers: Sequence[Scorer],
+    plan: Plan,
+    record: JobRecord,
+    totals: Totals,
+    held: Lease,
 ) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
     directory = Directory(config.output.path)
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
-    actors = executor.connect(config.actors, shards) if shards else 0
+    actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
     output.write_record(directory, record)
     if not shards:
         return []
-    previous = previous_scores(config.reuse, record) if config.reuse else None
-    known = None if previous is None else lambda: previous
-    job = Job(_for_workers(config, scorer), plan, record.identity, known)
+    job = with_previous(Job(for_workers(config, scorers), plan, record.identity), record)
     progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
     quarantined = []
     try:
@@ -169,21 +185,48 @@ def _finish(
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
 
 
-def _for_workers(config: RerankConfig, scorer: Scorer) -> RerankConfig:
+def with_previous(job: Job, record: JobRecord) -> Job:
+    """The job with the scores that it reuses, where it reuses any."""
+    if job.config.reuse is None:
+        return job
+    previous = previous_scores(job.config.reuse, record)
+    return replace(
+        job, previous=lambda: previous, previous_prefixes=previous_prefixes(job.config.reuse, record)
+    )
+
+
+def for_workers(config: RerankConfig, scorers: Sequence[Scorer]) -> RerankConfig:
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, config.placed_scorer
+    texts = {"queries": config.input.queries, "passages": config.input.passages}
+    texts = {name: path and absolute(path) for name, path in texts.items()}
+    return config.with_scorers([_pinned(scorer) for scorer in scorers]).model_copy(
+        update={
+            "input": config.input.model_copy(update=texts),
+            "output": config.output.model_copy(update={"path": Directory(config.output.path).url}),
+        }
+    )
+
+
+def _pinned(scorer: Scorer) -> ScorerConfig:
+    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, scorer.config
     model = {
         "model": given.model if given.model.startswith("package:") else checkpoint.address,
         "revision": checkpoint.revision,
         "peft_path": adapter and adapter.address,
         "peft_revision": adapter and adapter.revision,
     }
-    texts = {"queries": config.input.queries, "passages": config.input.passages}
-    texts = {name: path and absolute(path) for name, path in texts.items()}
-    return config.model_copy(
-        update={
-            "input": config.input.model_copy(update=texts),
-            "output": config.output.model_copy(update={"path": Directory(config.output.path).url}),
-            "scorer": given.model_copy(update=model),
-        }
+    return given.model_copy(update=model)
+
+
+def _level_summaries(
+    config: RerankConfig, scorers: Sequence[Scorer], totals: Totals
+) -> tuple[LevelSummary, ...]:
+    """Of a cascade; none of a job with one scorer."""
+    if config.levels is None:
+        return ()
+    counts = totals.counts.levels or [LevelCounts()] * len(scorers)
+    scores = totals.level_scores or [Distribution()] * len(scorers)
+    return tuple(
+        LevelSummary.of(level.scorer.model, scorer.fingerprint, level.keep, count, score)
+        for level, scorer, count, score in zip(config.levels, scorers, counts, scores, strict=True)
     )

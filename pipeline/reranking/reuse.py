@@ -1,4 +1,7 @@
-"""Whether the scores of a previous run may be taken for this job's pairs."""
+"""Whether the scores of a previous run may be taken for this job's pairs, level by level."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.output import JobRecord, read_record, read_summary
@@ -7,22 +10,61 @@ from pipeline.tables.output.damage import SUMMARY
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import shard_names
 from pipeline.tables.output.score_table import WAY_OUT, PreviousScores
+from pipeline.tables.schema import level_prefix
 
-_SAME_SCORES = {"scorer.device", "scorer.max_batch_tokens"}
+_SAME_SCORES = {"device", "max_batch_tokens"}
 """Options that move a score by no more than rounding does."""
 
 
 def check_previous(url: str, now: JobRecord) -> None:
-    """Raises InputError where no finished run lies at `url`, or one with another scorer than `now` has."""
-    output = Directory(url)
+    """Raises InputError where no finished run lies at `url`, or one without a scorer that `now` has."""
     before, _ = _finished(url)
-    fields = {name for record in (before, now) for name in record.config if name.startswith("scorer.")}
-    for name in sorted(fields - _SAME_SCORES):
-        old, new = before.config.get(name), now.config.get(name)
-        if old != new:
-            raise InputError(_other_scorer(output, f"{name} was {old!r}, is {new!r}"))
-    if before.models != now.models:
-        raise InputError(_other_scorer(output, "the model's weights or files differ"))
+    if any(prefix is not None for prefix in _prefixes(before, now)):
+        return
+    difference = next(_differences(before, now, next(iter(before.models)), next(iter(now.models))))
+    raise InputError(
+        f"reuse: {Directory(url).url}: its scores are another scorer's ({difference}); leave reuse out to"
+        " score every pair"
+    )
+
+
+def previous_prefixes(url: str, now: JobRecord) -> list[str | None]:
+    """Of each level of `now`, the columns in the score table of the run at `url` that are the same scorer's.
+
+    None where no scorer of that run is the same: the level scores every pair.
+    """
+    before, _ = _finished(url)
+    return _prefixes(before, now)
+
+
+def _prefixes(before: JobRecord, now: JobRecord) -> list[str | None]:
+    found = []
+    for name in now.models:
+        same = (old for old in before.models if next(_differences(before, now, old, name), None) is None)
+        found.append(next((_prefix(old) for old in same), None))
+    return found
+
+
+def _prefix(scorer: str) -> str:
+    """scorer: `scorer`, or `levels.N.scorer`."""
+    return level_prefix(int(scorer.split(".")[1])) if "." in scorer else ""
+
+
+def _differences(before: JobRecord, now: JobRecord, old: str, new: str) -> Iterator[str]:
+    """Between scorer `old` of the one and scorer `new` of the other, in words."""
+    was, is_now = _options(before, old), _options(now, new)
+    for name in sorted((was.keys() | is_now.keys()) - _SAME_SCORES):
+        if was.get(name) != is_now.get(name):
+            yield f"{new}.{name} was {was.get(name)!r}, is {is_now.get(name)!r}"
+    if before.models[old] != now.models[new]:
+        yield "the model's weights or files differ"
+
+
+def _options(record: JobRecord, scorer: str) -> dict[str, Any]:
+    begin = f"{scorer}."
+    return {
+        name.removeprefix(begin): value for name, value in record.config.items() if name.startswith(begin)
+    }
 
 
 def previous_scores(url: str, now: JobRecord) -> PreviousScores:
@@ -46,10 +88,3 @@ def _finished(url: str) -> tuple[JobRecord, Summary]:
     if summary is None:
         raise InputError(f"reuse: {output.url}/{SUMMARY}: is damaged; {WAY_OUT}")
     return record, summary
-
-
-def _other_scorer(output: Directory, difference: str) -> str:
-    return (
-        f"reuse: {output.url}: its scores are another scorer's ({difference}); leave reuse out to score every"
-        " pair"
-    )

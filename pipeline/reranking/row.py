@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.reranking.shard import EncodedShard
+from pipeline.reranking.shard import EncodedShard, OpenShard
 from pipeline.reranking.worker import Outcome
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import Quarantined
-from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.markers import LevelCounts, ShardReport
 
-_TABLES = ("candidates", "hashes", "results", "rejects")
+_TABLES = ("candidates", "texts", "hashes", "results", "rejects")
 
 
 def shard_to_row(shard: Shard) -> dict[str, str]:
@@ -27,31 +27,57 @@ def shard_of_row(row: pa.Table) -> Shard:
     return Shard.model_validate_json(row["shard"][0].as_py())
 
 
-def encoded_to_row(encoded: EncodedShard) -> pa.Table:
-    pairs = encoded.pairs
+def open_to_row(shard: OpenShard) -> pa.Table:
     return pa.table(
         {
-            "shard": [encoded.shard.model_dump_json()],
-            "sequences": _fold(pairs.sequences),
-            "inputs": _fold(pairs.inputs.to_struct_array()),
-            "pairs": _fold(pairs.pairs.to_struct_array()),
-            **{name: _fold(getattr(encoded, name).to_struct_array()) for name in _TABLES},
-            "encode_s": [encoded.encode_s],
+            "shard": [shard.shard.model_dump_json()],
+            **{name: _fold(getattr(shard, name).to_struct_array()) for name in _TABLES},
+            "counts": [[counts.model_dump_json() for counts in shard.counts]],
         }
     )
 
 
+def open_of_row(row: pa.Table) -> OpenShard:
+    return OpenShard(
+        shard=shard_of_row(row),
+        **{name: _table(row[name]) for name in _TABLES},
+        counts=tuple(map(LevelCounts.model_validate_json, row["counts"][0].as_py())),
+    )
+
+
+def encoded_to_row(encoded: EncodedShard) -> pa.Table:
+    pairs = encoded.pairs
+    columns = {
+        "sequences": _fold(pairs.sequences),
+        "inputs": _fold(pairs.inputs.to_struct_array()),
+        "pairs": _fold(pairs.pairs.to_struct_array()),
+        "level_results": _fold(encoded.results.to_struct_array()),
+        "encode_s": [encoded.encode_s],
+    }
+    row = open_to_row(encoded.open)
+    return pa.table({**{name: row[name] for name in row.column_names}, **columns})
+
+
 def encoded_of_row(row: pa.Table) -> EncodedShard:
     return EncodedShard(
-        shard=shard_of_row(row),
+        open=open_of_row(row),
         pairs=EncodedPairs(_unfold(row["sequences"]), _table(row["inputs"]), _table(row["pairs"])),
-        **{name: _table(row[name]) for name in _TABLES},
+        results=_table(row["level_results"]),
         encode_s=row["encode_s"][0].as_py(),
     )
 
 
-def is_encoded(row: pa.Table) -> bool:
-    return "sequences" in row.column_names
+def of_row(row: pa.Table) -> Shard | OpenShard | EncodedShard:
+    """The shard, as far as the stages before have come with it."""
+    if "sequences" in row.column_names:
+        return encoded_of_row(row)
+    return open_of_row(row) if "counts" in row.column_names else shard_of_row(row)
+
+
+def to_row(shard: Outcome | OpenShard | EncodedShard) -> pa.Table:
+    if isinstance(shard, EncodedShard):
+        return encoded_to_row(shard)
+    return open_to_row(shard) if isinstance(shard, OpenShard) else outcome_to_row(shard)
 
 
 def outcome_to_row(outcome: Outcome) -> pa.Table:

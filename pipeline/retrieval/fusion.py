@@ -1,23 +1,12 @@
 """Pure: the lists that several sources found for a query become one."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-FloatArray = npt.NDArray[np.float64]
-
-
-def _counts(weight: float) -> float:
-    if weight and not 1e-6 <= abs(weight) <= 1e6:
-        raise ValueError("needs 0, or a size from 0.000001 to 1000000: scores are float32")
-    return weight
-
-
-Weight = Annotated[float, AfterValidator(_counts)]
+from pipeline.fusion import FloatArray, Method, Weight, reciprocal_ranks, spread_scores
 
 
 class FusionConfig(BaseModel):
@@ -27,7 +16,7 @@ class FusionConfig(BaseModel):
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
-    method: Literal["rrf", "weighted"] = "rrf"
+    method: Method = "rrf"
     """rrf: reciprocal ranks, the sum over the sources of weight / (k + rank). weighted: scores, each source's
     put between 0 (its last one of the query) and 1 (its first), the sum of weight * score. A passage that a
     source did not find gets nothing from it."""
@@ -64,21 +53,8 @@ def fuse(lists: Mapping[str, pa.Table], config: FusionConfig) -> pa.Table:
 def _parts(found: pa.Table, config: FusionConfig) -> FloatArray:
     """What each row adds to its passage's score, before weights."""
     if config.method == "rrf":
-        ranks: FloatArray = 1.0 / (config.k + found["rank"].to_numpy())
-        return ranks
-    queries = found["query"].to_numpy()
-    scores: FloatArray = found["score"].to_numpy().astype(np.float64)
-    if not len(scores):
-        return np.zeros(0)
-    places = np.unique(queries, return_inverse=True)[1]
-    highest, lowest = np.full(places.max() + 1, -np.inf), np.full(places.max() + 1, np.inf)
-    np.maximum.at(highest, places, scores)
-    np.minimum.at(lowest, places, scores)
-    spread = (highest - lowest)[places]
-    # A list of equal scores, or of one: all of them are its first.
-    scores[spread == 0], lowest[places[spread == 0]], spread[spread == 0] = 1.0, 0.0, 1.0
-    between: FloatArray = (scores - lowest[places]) / spread
-    return between
+        return reciprocal_ranks(found["rank"].to_numpy(), config.k)
+    return spread_scores(found["query"].to_numpy(), found["score"].to_numpy())
 
 
 def _summed(fused: pa.Table, names: list[str]) -> pa.Table:

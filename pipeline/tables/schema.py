@@ -6,6 +6,9 @@ run (a row a kept candidate, a query's rows together in rank order):
     passage's window that scored best, from 0; score_N: float32, the score after layer N, where several cutoff
     layers are asked for (`score` is the last one's); raw_score: float32, what `score` is the sigmoid of and
     what ranks, where scores are normalized; kept columns
+    of a cascade: score is 1 / rank; the cuts and the window are of the last level that saw the candidate;
+    level_N_score, level_N_rank, and level_N_ before score_N, raw_score and fused (float32, what ranks at a
+    level that fuses): level N's own, from 0, null where it did not see the candidate
 rejects (a row a candidate that could not be scored):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
     nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-RAW_SCORE = "raw_score"
+RAW_SCORE, FUSED = "raw_score", "fused"
 RUN_COLUMNS = ("query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window")
 
 REASONS = {
@@ -64,11 +67,12 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
 
 
 def run_schema(
-    query_id: pa.DataType, passage_id: pa.DataType, more_scores: Sequence[str], kept: pa.StructType
+    query_id: pa.DataType, passage_id: pa.DataType, more: Sequence[pa.Field], kept: pa.StructType
 ) -> pa.Schema:
-    results = {field.name: field.type for field in result_schema(more_scores)}
+    """more: the columns that this run has beside RUN_COLUMNS and the kept ones."""
+    results = {field.name: field.type for field in result_schema(())}
     types = results | {"query_id": query_id, "passage_id": passage_id, "rank": pa.int32()}
-    return pa.schema([*((name, types[name]) for name in (*RUN_COLUMNS, *more_scores)), *kept])
+    return pa.schema([*((name, types[name]) for name in RUN_COLUMNS), *more, *kept])
 
 
 def result_schema(more_scores: Sequence[str]) -> pa.Schema:
@@ -85,6 +89,11 @@ def layer_columns(cutoff_layers: Sequence[int]) -> list[str]:
 def score_columns(cutoff_layers: Sequence[int], *, normalized: bool) -> list[str]:
     """All columns of scores that a run has beside `score`."""
     return [*layer_columns(cutoff_layers), *([RAW_SCORE] if normalized else [])]
+
+
+def level_prefix(level: int) -> str:
+    """Of the columns that are one level's of a cascade. Levels are numbered from 0, as in the config."""
+    return f"level_{level}_"
 
 
 def is_id(data_type: pa.DataType) -> bool:

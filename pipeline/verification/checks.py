@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.errors import InputError, fields_under
+from pipeline.errors import ConfigError, InputError, fields_under
 from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
@@ -68,16 +68,27 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
     service: the URL of a server that speaks text-embeddings-inference's /rerank. Raises RayrankError for what
     a user can mend.
     """
-    pairs = PAIRS if config.scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
-    direct = _score(config.placed_scorer, pairs)
-    tolerance = _TOLERANCE[config.scorer.dtype]
+    scorer = single_scorer(config)
+    pairs = PAIRS if scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
+    direct = _score(scorer, pairs)
+    tolerance = _TOLERANCE[scorer.dtype]
     yield Check("job", len(pairs), _largest(_through_the_job(config, pairs), direct), tolerance)
     if service is None:
         yield Check("service", 0, None, tolerance, "not asked for: --service URL")
     else:
-        served = _through_a_service(service, pairs, raw=not config.scorer.normalize)
+        served = _through_a_service(service, pairs, raw=not scorer.normalize)
         yield Check("service", len(pairs), _largest(served, direct[:, -1:]), tolerance, service)
-    yield _as_published(config.placed_scorer)
+    yield _as_published(scorer)
+
+
+def single_scorer(config: RerankConfig) -> ScorerConfig:
+    """On the device that its actors hold. Raises ConfigError for a cascade, which has several."""
+    if config.levels is not None:
+        raise ConfigError(
+            "levels: scores of one scorer are certified; give a config with the scorer of one level",
+            field="levels",
+        )
+    return config.cascade[0].scorer
 
 
 def _through_the_job(config: RerankConfig, pairs: list[tuple[str, str]]) -> Scores:
@@ -105,7 +116,7 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
     )
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
     flow.run(config.model_copy(update={"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS}))
-    columns = layer_columns(config.scorer.cutoff_layers or ()) or ["score"]
+    columns = layer_columns(single_scorer(config).cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)
     written = Directory(output.path)
     record = read_record(written)

@@ -33,7 +33,7 @@ def scrape(endpoint: str) -> Samples:
         for line in answer.read().decode().splitlines():
             if found := re.match(r"(ray_rayrank_\w+)\{(.*)\} (\S+)$", line):
                 name, labels, value = found.groups()
-                ours = re.findall(r'\b(?:output|reason|le)="[^"]*"', labels)
+                ours = re.findall(r'\b(?:output|reason|level|le)="[^"]*"', labels)
                 samples[f"{name}{{{','.join(sorted(ours))}}}"] = float(value)
     return samples
 
@@ -75,6 +75,20 @@ def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
         },
     )
     assert len({name for name in seen if "le=" not in name}) == 12
+
+
+def test_levels_of_a_cascade_are_told_apart(endpoint: str) -> None:
+    levels = [{"pairs": 20, "reused": 5, "tokens": 900, "score_s": 1.5}, {"pairs": 6, "score_s": 2.5}]
+    Metrics("cascade", shards=1, done=0, pairs=20, actors=2).add(report(levels=levels))
+    wait_for(
+        endpoint,
+        {
+            'ray_rayrank_level_pairs_total{level="0",output="cascade"}': 15,
+            'ray_rayrank_level_pairs_total{level="1",output="cascade"}': 6,
+            'ray_rayrank_level_tokens_total{level="0",output="cascade"}': 900,
+            'ray_rayrank_level_scoring_seconds_total{level="1",output="cascade"}': 2.5,
+        },
+    )
 
 
 def test_an_output_of_any_name_is_a_label(endpoint: str) -> None:

@@ -28,6 +28,15 @@ def test_a_terminal_sees_how_far_the_job_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert terminal.getvalue().endswith("\n")
 
 
+def test_levels_of_a_cascade_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    terminal = Terminal()
+    progress = Progress(shards=2, pairs=40, actors=2, stream=terminal)
+    for index in range(2):
+        progress.add(report(index, levels=[{"pairs": 20}, {"pairs": 6}]))
+    assert terminal.getvalue().endswith("  levels 40/12\033[K")
+
+
 def test_a_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     terminal = Terminal()

@@ -2,7 +2,8 @@ from datetime import timedelta
 from itertools import islice, permutations
 
 from pipeline.reporting.totals import SLOWEST, Timeline, Totals
-from tests.reporting.reports import START, report
+from pipeline.tables.output.statistics import Distribution
+from tests.reporting.reports import SCORES, START, report
 
 
 def test_reports_add_up_in_any_order() -> None:
@@ -23,6 +24,26 @@ def test_reports_add_up_in_any_order() -> None:
         )
         assert (totals.scores.total, totals.best_scores.total, totals.rank_changes.total) == (60, 6, 60)
         assert [one.name for one in totals.slowest] == ["shard-000002", "shard-000001", "shard-000000"]
+
+
+def test_levels_of_a_cascade_add_up_each_for_itself() -> None:
+    levels = [{"pairs": 20, "tokens": 900}, {"pairs": 6, "tokens": 300, "reused": 1}]
+    scores = [Distribution.of(SCORES), Distribution.of(SCORES[:6])]
+    totals = Totals()
+    for index in range(3):
+        totals.add(report(index, levels=levels, level_scores=scores))
+    assert [(level.pairs, level.tokens, level.reused) for level in totals.counts.levels] == [
+        (60, 2700, 0),
+        (18, 900, 3),
+    ]
+    assert [each.total for each in totals.level_scores] == [60, 18]
+
+
+def test_a_job_with_one_scorer_says_nothing_of_levels() -> None:
+    totals = Totals()
+    totals.add(report())
+    assert "level" not in report().model_dump_json() + totals.counts.model_dump_json()
+    assert totals.level_scores == ()
 
 
 def test_only_the_slowest_are_remembered() -> None:

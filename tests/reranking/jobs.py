@@ -10,10 +10,11 @@ from tests.conftest import TINY
 def config(table: Path, out: str = "out", **sections: Any) -> RerankConfig:
     output = {"path": str(table.parent / out), **sections.pop("output", {})}
     scorer = {"model": TINY, "device": "cpu", **sections.pop("scorer", {})}
+    scored_by = {} if "levels" in sections else {"scorer": scorer}
     settings = {
         "input": {"path": str(table)},
         "output": output,
-        "scorer": scorer,
+        **scored_by,
         "shard_pairs": 8,
         "executor": "here",
         **sections,

@@ -3,11 +3,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ray._private.label_utils import validate_label_selector
 
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
+from pipeline.reranking.cascade import FuseConfig, LevelConfig
 from pipeline.reranking.config import RerankConfig, load_config
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint
@@ -44,7 +45,7 @@ def refuse(tmp_path: Path, text: str, *overrides: str) -> str:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_configs_of_the_repository_load(path: Path) -> None:
     dated = ["run_date=2026-11-20"] if "{run_date}" in path.read_text() else []
-    assert load_config(path, dated).scorer.model
+    assert load_config(path, dated).cascade[0].scorer.model
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -91,8 +92,8 @@ def test_what_does_not_go_together_is_named(tmp_path: Path, override: tuple[str,
 
 
 def test_auto_means_the_gpu_that_ray_gave(tmp_path: Path) -> None:
-    assert load(tmp_path, GOOD).placed_scorer.device == "cpu"
-    assert load(tmp_path, GOOD, "actors.num_gpus=0.5").placed_scorer.device == "cuda"
+    assert load(tmp_path, GOOD).cascade[0].scorer.device == "cpu"
+    assert load(tmp_path, GOOD, "actors.num_gpus=0.5").cascade[0].scorer.device == "cuda"
 
 
 def test_the_order_of_kept_columns_is_part_of_the_output(tmp_path: Path) -> None:
@@ -109,6 +110,7 @@ OF_A_MODEL = [file for file in CONFIGS if file.stem.startswith("bge-reranker")]
 @pytest.mark.parametrize("file", OF_A_MODEL, ids=lambda file: file.stem)
 def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
     config = load_config(file, [])
+    assert config.scorer is not None
     assert (config.scorer.model, config.output.path) == (f"BAAI/{file.stem}", f"out/{file.stem}/")
     stand_in = DATA / f"tiny-{file.stem}"
     checkpoint = Checkpoint("tiny", stand_in if stand_in.is_dir() else Path(TINY))
@@ -121,7 +123,9 @@ def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
 
 def test_one_config_shows_every_field() -> None:
     text = (CONFIGS[0].parent / "corpus.yaml").read_text()
-    for section in (RerankConfig, InputConfig, Limits, OutputConfig, ScorerConfig, ActorsConfig):
+    sections: list[type[BaseModel]] = [RerankConfig, InputConfig, Limits, OutputConfig, ScorerConfig]
+    sections += [LevelConfig, FuseConfig, ActorsConfig]
+    for section in sections:
         for field in section.model_fields:
             assert re.search(rf"\b{field}:", text), field
 
@@ -135,6 +139,7 @@ def test_the_date_stands_in_every_field_that_says_where_things_lie(tmp_path: Pat
     config = load(tmp_path, text, "run_date=2026-11-20", "scorer.peft_path=lora/{run_date}")
     assert (config.input.path, config.output.path) == ("in/2026-11-20/", "s3://b/2026-11-20/v1/2026-11-20")
     assert (config.input.queries, config.input.passages) == ("q-2026-11-20.tsv", "p-2026-11-20.tsv")
+    assert config.scorer is not None
     assert (config.scorer.model, config.scorer.peft_path) == ("models/2026-11-20", "lora/2026-11-20")
     assert RerankConfig.model_validate(config.model_dump()) == config
 
@@ -196,3 +201,94 @@ def test_label_selectors_are_refused_where_ray_would() -> None:
         except ValidationError:
             taken = False
         assert taken == is_rays, (key, value)
+
+
+LEVELS = """\
+input:
+  path: in/
+output:
+  path: out/
+levels:
+  - scorer: {model: small/model}
+    keep: 100
+  - scorer:
+      model: large/model
+    actors: {num_gpus: 0.5}
+"""
+
+
+def test_levels_take_the_jobs_actors_or_their_own(tmp_path: Path) -> None:
+    config = load(tmp_path, LEVELS, "actors.max=4")
+    assert config.scorer is None
+    assert [level.scorer.device for level in config.cascade] == ["cpu", "cuda"]
+    assert [level.actors.max for level in config.cascade] == [4, 1]
+    assert [(level.sees, level.keep) for level in config.cascade] == [(None, 100), (100, None)]
+    assert config.run_columns == ["level_0_score", "level_0_rank", "level_1_score", "level_1_rank"]
+    fields = config.determining_fields()
+    assert fields["levels.0.keep"] == 100
+    assert not [name for name in fields if "actors" in name or "model" in name or name.startswith("scorer")]
+
+
+def test_a_scorer_alone_says_nothing_of_levels(tmp_path: Path) -> None:
+    assert not [name for name in load(tmp_path, GOOD).determining_fields() if "level" in name]
+
+
+def test_a_date_is_put_into_the_models_of_levels(tmp_path: Path) -> None:
+    text = LEVELS.replace("large/model", "models/{run_date}")
+    config = load(tmp_path, text, "run_date=2026-11-20")
+    assert config.cascade[1].scorer.model == "models/2026-11-20"
+    assert "levels.1.scorer.model models/{run_date} needs the date" in refuse(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("levels:", "scorer: {model: some/model}\nlevels:", "scorer (one for all candidates) or levels (a"),
+        ("path: out/\n", "path: out/\n  top_k: 5\nlevels: []\nother:\n", "levels: needs one value or more"),
+        ("    keep: 100\n", "", "levels.0.keep: say how many candidates of each query go on"),
+        ("keep: 100", "keep: 0", "job.yaml line 7: levels.0.keep: "),
+        (
+            "    actors:",
+            "    keep: 200\n    actors:",
+            "levels.1.keep 200: only 100 candidates of each query come",
+        ),
+        ("    actors:", "    drop: true\n    actors:", "levels.1: drop leaves out what keep cuts"),
+        ("keep: 100", "keep: 100\n    fuse: {}", "levels.0.fuse: there is no level before to fuse with"),
+        ("    actors:", "    fuse: {weights: [1]}\n    actors:", "levels.1.fuse.weights: needs 2 numbers"),
+        (
+            "      model: large/model",
+            "      model: m\n      use_fp16: true",
+            "no such field; here it is dtype",
+        ),
+        (
+            "model: large/model",
+            "model: large/model\n      device: cpu",
+            "that levels.1.scorer.device cpu leaves",
+        ),
+        (
+            "path: out/",
+            "path: out/\n  keep_columns: {level_1_rank: x}",
+            "the run has a level_1_rank of its own",
+        ),
+        ("model: small/model", "model: small/model, device: cuda", "set actors.num_gpus"),
+    ],
+)
+def test_levels_that_lead_nowhere_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = LEVELS.replace(old, new)
+    assert text != LEVELS
+    text = text.split("other:")[0]
+    assert message in refuse(tmp_path, text)
+
+
+def test_equal_keeps_are_taken_where_a_later_level_makes_use_of_all(tmp_path: Path) -> None:
+    three = LEVELS.replace("  - scorer:\n", "  - {scorer: {model: m}, keep: 100}\n  - scorer:\n")
+    assert "levels.1.keep 100: only 100 candidates" in refuse(tmp_path, three)
+    fused = three + "    fuse: {method: rrf}\n"
+    assert load(tmp_path, fused).levels
+
+
+def test_a_job_says_how_it_scores(tmp_path: Path) -> None:
+    neither = GOOD.replace("scorer:\n  model: some/model\n", "")
+    assert "scorer (one for all candidates) or levels (a cascade): give one of them" in refuse(
+        tmp_path, neither
+    )

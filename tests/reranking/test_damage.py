@@ -15,7 +15,7 @@ import pytest
 from pipeline import status
 from pipeline.errors import RayrankError
 from pipeline.evaluation.runs import RunRow, read_whole_run
-from pipeline.reranking import flow, shard, worker
+from pipeline.reranking import commit, flow, worker
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import golden_cases
 from tests.reranking.jobs import config, data_of
@@ -164,7 +164,7 @@ def test_an_output_that_is_removed_while_the_job_runs(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """The job says so, and the next start goes on or says how."""
-    module = worker if moment == "score" else shard
+    module = worker if moment == "score" else commit
     work, calls = getattr(module, moment), []
 
     def removing(*arguments: Any) -> Any:

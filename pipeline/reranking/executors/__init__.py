@@ -3,7 +3,7 @@
 What becomes of a shard is the same in each of them, to the byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pipeline.placement import ActorsConfig
@@ -15,13 +15,13 @@ from pipeline.tables.input.shards import Shard
 class Executor(Protocol):
     """A module of this package."""
 
-    def connect(self, actors: ActorsConfig, shards: list[Shard]) -> int:
+    def connect(self, pools: Sequence[ActorsConfig], shards: list[Shard]) -> int:
         """Make ready, before anything is written: how many shards will be scored at once, at most.
 
-        Raises ConfigError where there is no room for the actors.
+        pools: a level's actors each. Raises ConfigError where there is no room for them.
         """
 
-    def describe(self, actors: ActorsConfig) -> str:
+    def describe(self, pools: Sequence[ActorsConfig]) -> str:
         """Where the work would be done, and whether the actors fit there: a line of the dry run."""
 
     def work(self, job: Job, shards: list[Shard]) -> Iterator[Outcome]:

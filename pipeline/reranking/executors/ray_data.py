@@ -1,9 +1,10 @@
 """A Ray cluster: encode (CPU) -> score, rank, commit (one replica an actor), streamed by Ray Data.
 
-A shard travels as ONE row from stage to stage, so that nothing is shuffled and no query is split.
+A shard travels as ONE row from stage to stage, so that nothing is shuffled and no query is split. A cascade
+is more such stages: encode and score once a level, each with a pool of actors, no table in between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,31 +15,23 @@ from ray.data import ActorPoolStrategy
 from pipeline import cluster
 from pipeline.placement import ActorsConfig
 from pipeline.reporting.metrics import Metrics
-from pipeline.reranking.row import (
-    encoded_of_row,
-    encoded_to_row,
-    is_encoded,
-    is_outcome,
-    outcome_of_row,
-    outcome_to_row,
-    shard_of_row,
-    shard_to_row,
-)
-from pipeline.reranking.shard import Job
+from pipeline.reranking.cascade import Level
+from pipeline.reranking.row import is_outcome, of_row, outcome_of_row, shard_to_row, to_row
+from pipeline.reranking.shard import EncodedShard, Job
 from pipeline.reranking.worker import Outcome, Worker, encode_once
 from pipeline.tables.input.shards import Shard
-from pipeline.tables.output.attempts import Quarantined, forget_attempts
+from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.score_table import PreviousScores
 
 
-def connect(actors: ActorsConfig, shards: list[Shard]) -> int:
-    cluster.connect(actors, max(shard.pairs for shard in shards))
-    return min(actors.max, len(shards))
+def connect(pools: Sequence[ActorsConfig], shards: list[Shard]) -> int:
+    cluster.connect(pools, max(shard.pairs for shard in shards))
+    return sum(min(actors.max, len(shards)) for actors in pools)
 
 
-def describe(actors: ActorsConfig) -> str:
-    return cluster.describe(actors)
+def describe(pools: Sequence[ActorsConfig]) -> str:
+    return cluster.describe(pools)
 
 
 def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
@@ -50,7 +43,7 @@ def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
         shards=len(job.plan.shards),
         done=len(job.plan.shards) - len(shards),
         pairs=sum(shard.pairs for shard in shards),
-        actors=min(job.config.actors.max, len(shards)),
+        actors=sum(min(level.actors.max, len(shards)) for level in job.config.cascade),
     )
     try:
         for row in _dataset(_for_workers(job), shards).iter_rows():
@@ -75,9 +68,15 @@ def _fetch(scores: "ray.ObjectRef[PreviousScores]") -> PreviousScores:
 
 
 def _dataset(job: Job, shards: list[Shard]) -> ray.data.Dataset:
-    actors, most = job.config.actors, min(job.config.actors.max, len(shards))
     rows = [shard_to_row(shard) for shard in shards]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    for level in job.config.cascade:
+        dataset = _through(level, dataset, job, len(shards))
+    return dataset
+
+
+def _through(level: Level, dataset: ray.data.Dataset, job: Job, shards: int) -> ray.data.Dataset:
+    actors, most = level.actors, min(level.actors.max, shards)
     if actors.num_gpus:
         # On CPUs of its own, on any node: no GPU waits for texts. On CPUs the actors encode for themselves.
         encode = partial(_encode, job=job)
@@ -97,23 +96,23 @@ def _dataset(job: Job, shards: list[Shard]) -> ray.data.Dataset:
             enable_true_multi_threading=True,
             max_tasks_in_flight_per_actor=2 * threads,
         ),
-        fn_constructor_kwargs={"job": job},
+        fn_constructor_kwargs={"job": job, "level": level.number},
     )
 
 
 def _encode(row: pa.Table, job: Job) -> pa.Table:
-    encoded = encode_once(shard_of_row(row), job)
-    return outcome_to_row(encoded) if isinstance(encoded, Quarantined) else encoded_to_row(encoded)
+    if is_outcome(row):
+        return row
+    shard = of_row(row)
+    assert not isinstance(shard, EncodedShard)
+    return to_row(encode_once(shard, job))
 
 
 class Actor:
-    """A worker to which shards come as rows."""
+    """A worker of a level, to which shards come as rows."""
 
-    def __init__(self, job: Job) -> None:
-        self._worker = Worker(job)
+    def __init__(self, job: Job, level: int) -> None:
+        self._worker = Worker(job, level)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        if is_outcome(row):
-            return row
-        shard = encoded_of_row(row) if is_encoded(row) else shard_of_row(row)
-        return outcome_to_row(self._worker(shard))
+        return row if is_outcome(row) else to_row(self._worker(of_row(row)))

@@ -21,7 +21,7 @@ from pipeline.tables.output.attempts import forget_attempts
 
 
 def connect(job: Job) -> None:
-    cluster.connect(job.config.actors, job.config.shard_passages)
+    cluster.connect([job.config.actors], job.config.shard_passages)
     forget_attempts(job.output)  # of a driver that died: machines die with it, through no fault of a task
 
 

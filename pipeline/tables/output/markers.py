@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import log
 from pipeline.errors import InputError, OutputError
@@ -27,6 +28,30 @@ FOLDERS = ("run", "rejects", "scores")
 _NAMED_IN_LOG = 10
 
 
+def is_empty(levels: Sequence[object]) -> bool:
+    """Jobs with one scorer say nothing of levels."""
+    return not levels
+
+
+class LevelCounts(BaseModel):
+    """What one level of a cascade did for a shard, or for several; a job with one scorer has one level."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pairs: int = 0
+    """That it saw."""
+    reused: int = 0
+    copies: int = 0
+    truncated: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    encode_s: float = 0
+    score_s: float = 0
+
+    def plus(self, other: "LevelCounts") -> "LevelCounts":
+        return LevelCounts(**_sums(self, other, LevelCounts.model_fields))
+
+
 class Counts(BaseModel):
     """What was done for one shard, or for several: all of it adds up."""
 
@@ -36,26 +61,32 @@ class Counts(BaseModel):
     pairs: int = 0
     """Scored. pairs + rejected = the rows of the input."""
     reused: int = 0
-    """Of `pairs`, those whose score was taken from a previous run."""
+    """Of `pairs`, those whose score was taken from a previous run; of a cascade, at its first level."""
     copies: int = 0
-    """Of `pairs`, those whose score was taken from an equal pair of their shard."""
+    """Of `pairs`, those whose score was taken from an equal pair of their shard; likewise."""
     kept: int = 0
     """Rows of the run, after top_k."""
     rejected: dict[str, int] = {}
     """Reason to rows."""
     truncated: int = 0
-    """Pairs of which the model did not see all tokens."""
+    """Pairs of which a model did not see all tokens."""
     tokens: int = 0
-    """Real tokens that went through the model."""
+    """Real tokens that went through a model."""
     padded_tokens: int = 0
     """The same with padding."""
     encode_s: float = 0
     score_s: float = 0
+    levels: tuple[LevelCounts, ...] = Field(default=(), exclude_if=is_empty)
+    """Of a cascade, each level's own; then tokens and seconds above are those of all levels."""
 
     def plus(self, other: "Counts") -> "Counts":
-        sums = {name: getattr(self, name) + getattr(other, name) for name in _NUMBERS}
         rejected = Counter(self.rejected) + Counter(other.rejected)
-        return Counts(**sums, rejected=dict(sorted(rejected.items())))
+        levels = (
+            tuple(mine.plus(theirs) for mine, theirs in zip(self.levels, other.levels, strict=True))
+            if self.levels and other.levels
+            else self.levels or other.levels
+        )
+        return Counts(**_sums(self, other, _NUMBERS), rejected=dict(sorted(rejected.items())), levels=levels)
 
     @property
     def rows(self) -> int:
@@ -63,7 +94,11 @@ class Counts(BaseModel):
         return self.pairs + sum(self.rejected.values())
 
 
-_NUMBERS = tuple(name for name in Counts.model_fields if name != "rejected")
+_NUMBERS = tuple(name for name in Counts.model_fields if name not in ("rejected", "levels"))
+
+
+def _sums(one: BaseModel, other: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(one, name) + getattr(other, name) for name in names}
 
 
 class ShardReport(BaseModel):
@@ -80,7 +115,9 @@ class ShardReport(BaseModel):
     finished: datetime
     scores: Distribution
     best_scores: Distribution
-    """Of the first rank of each query."""
+    """Of the first rank of each query. Of a cascade, both are of the last level's scores."""
+    level_scores: tuple[Distribution, ...] = Field(default=(), exclude_if=is_empty)
+    """Of a cascade, each level's."""
     rank_changes: RankChanges
     files: dict[str, Stamp]
     """What the shard wrote, by the names in the output."""

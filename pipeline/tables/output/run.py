@@ -18,20 +18,21 @@ MENDED = "start its job again with --check-bytes, which does what is damaged aga
 
 
 def write_shard(
-    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, more_scores: Sequence[str] = ()
+    output: Directory, name: str, ranked: pa.Table, rejects: pa.Table, more_columns: Sequence[str] = ()
 ) -> dict[str, Stamp]:
     """Write run/NAME.parquet and, where there are any, rejects/NAME.parquet. Same tables, same bytes.
 
     Gives what was written.
 
-    ranked: RUN_COLUMNS, the columns of scores named by more_scores, and kept (a struct), rows as they shall
-    stand.
+    ranked: RUN_COLUMNS, the columns of scores and ranks named by more_columns, and kept (a struct), rows as
+    they shall stand.
     """
     ids_and_kept = (ranked.schema.field(column).type for column in ("query_id", "passage_id", "kept"))
     query_id, passage_id, kept_type = ids_and_kept
-    schema = run_schema(query_id, passage_id, more_scores, kept_type)
+    more = [ranked.schema.field(column) for column in more_columns]
+    schema = run_schema(query_id, passage_id, more, kept_type)
     kept = ranked["kept"].combine_chunks().flatten()
-    columns = [ranked[column] for column in (*RUN_COLUMNS, *more_scores)]
+    columns = [ranked[column] for column in (*RUN_COLUMNS, *more_columns)]
     data = parquet_bytes(pa.table([*columns, *kept], schema=schema), "run")
     written = {run_file(name): output.write(run_file(name), data)}
     if rejects.num_rows:
@@ -48,8 +49,8 @@ def run_file(name: str) -> str:
 def write_trec_run(output: Directory, shards: Iterable[tuple[str, Stamp]]) -> Stamp:
     """Join the run's files to run.trec: query Q0 passage rank score tag, a line a candidate.
 
-    The score is the raw one: readers of such files, trec_eval first of all, order by it alone. Raises
-    InputError for a file that is not as it was written.
+    The score is the raw one, of a cascade 1 / rank: readers of such files, trec_eval first of all, order by
+    it alone. Raises InputError for a file that is not as it was written.
     """
     with output.writing(TREC_RUN) as stream:
         for file, stamp in shards:

@@ -3,7 +3,8 @@
 OUTPUT/scores/NAME.parquet, a row a scored pair, also those that top_k cut off, in no order to rely on:
     query: uint64, the first 8 bytes of BLAKE2b of the query; pair: 16 bytes, BLAKE2b of the query's length in
     bytes (8 bytes, little-endian), the query and the passage, in UTF-8 as the model was given them;
-    score, query_cut, passage_cut, window, score_N, raw_score: as in the run
+    score, query_cut, passage_cut, window, score_N, raw_score: as in the run; of a cascade, each of these once
+    a level, level_N_score and so on, null where the level did not see the pair
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,7 +48,7 @@ def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
 
 
 def write_scores(output: Directory, name: str, hashes: pa.Table, results: pa.Table) -> dict[str, Stamp]:
-    """hashes: `hash_pairs`; results: a `result_schema` row each. Gives what was written."""
+    """hashes: `hash_pairs`; results: `result_schema`'s columns, once a level. Gives what was written."""
     table = pa.table([*hashes.columns, *results.columns], schema=pa.schema([*hashes.schema, *results.schema]))
     return {_file(name): output.write(_file(name), parquet_bytes(table, "scores"))}
 
@@ -83,19 +84,23 @@ class PreviousScores:
         order = np.argsort(every, kind="stable")
         return cls(output.url, tuple(files), every[order], places[order])
 
-    def find(self, hashes: pa.Table, more_scores: Sequence[str]) -> pa.Table:
+    def find(self, hashes: pa.Table, more_scores: Sequence[str], prefix: str = "") -> pa.Table:
         """What each pair scored there.
 
-        hashes: `hash_pairs`. Gives a `result_schema` row for each of them, null where unknown.
+        hashes: `hash_pairs`; prefix: of a level's columns there. Gives a `result_schema` row for each,
+        null where unknown.
         """
         schema = result_schema(more_scores)
+        names = {"pair": "pair"} | {f"{prefix}{name}": name for name in schema.names}
         wanted = np.unique(hashes["query"].to_numpy())
         first, last = (np.searchsorted(self.queries, wanted, side) for side in ("left", "right"))
         places = [self.shards[start:stop] for start, stop in zip(first, last, strict=True)]
         found = sorted({int(shard) for shard in np.concatenate([np.zeros(0, np.int32), *places])})
         output = Directory(self.url)
         tables = [pa.schema([("pair", pa.binary(16)), *schema]).empty_table()]
-        tables += [_read(output, *self.files[shard], tables[0].column_names) for shard in found]
+        for shard in found:
+            table = _read(output, *self.files[shard], list(names)).rename_columns(list(names.values()))
+            tables.append(table.filter(table["score"].is_valid()))  # a level sees some pairs alone
         previous = pa.concat_tables(tables).combine_chunks()
         at = pc.index_in(hashes["pair"].combine_chunks(), value_set=previous["pair"].combine_chunks())
         return previous.select(schema.names).take(at)

@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
-from tests.conftest import TINY
+from tests.conftest import DATA, TINY
 from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
+
+MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
 
 pytestmark = pytest.mark.ray
 
@@ -63,6 +65,19 @@ def test_scores_of_a_previous_run_reach_the_actors(table: Path) -> None:
     assert data_of(table.parent / "out") == data_of(table.parent / "previous")
 
 
+def test_a_cascade_writes_the_bytes_of_one_in_this_process(table: Path) -> None:
+    """Two pools; the shards go from one to the other without a table between them."""
+    part = {"min": 1, "max": 1, "num_cpus": 0.5}
+    levels: list[dict[str, Any]] = [
+        {"scorer": {"model": TINY, "device": "cpu"}, "keep": 3, "actors": part},
+        {"scorer": {"model": MINICPM, "cutoff_layers": [2, 4]}, "keep": 2, "fuse": {"k": 3}},
+    ]
+    summary = flow.run(on_ray(table, "ray", levels=levels, output={"trec_run": True}))
+    alone = flow.run(config(table, "here", levels=levels, output={"trec_run": True}))
+    assert [level.pairs for level in summary.levels] == [level.pairs for level in alone.levels] == [32, 24]
+    assert data_of(table.parent / "ray") == data_of(table.parent / "here")
+
+
 def test_what_goes_wrong_in_an_actor_arrives_as_itself(table: Path) -> None:
     with pytest.raises(InputError) as caught:
         flow.run(on_ray(table, "pair", scorer={"query_max_length": 512}))
@@ -79,6 +94,10 @@ def test_what_goes_wrong_in_an_actor_arrives_as_itself(table: Path) -> None:
 def test_actors_that_have_no_room_are_refused(table: Path) -> None:
     with pytest.raises(ConfigError, match=r"64 actors of 1 CPU and 0 GPUs can't be held by .* has 2 CPUs"):
         flow.run(on_ray(table, "out", actors={"min": 64, "max": 64}))
+    one = {"scorer": {"model": TINY, "device": "cpu"}, "keep": 3}
+    levels = [one | {"actors": {"min": 2, "max": 2}}, one | {"keep": 2}]
+    with pytest.raises(ConfigError, match=r"all levels together, 2 actors of 1 CPU and 0 GPUs \+ 1 actor"):
+        flow.run(on_ray(table, "out", levels=levels))
     with pytest.raises(ConfigError, match="1 GPU, beside a CPU for encoding, can't be held"):
         flow.run(on_ray(table, "out", actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
     assert not (table.parent / "out/_manifest/plan.json").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.markers import mark_done
 from pipeline.tables.output.score_table import (
     PreviousScores,
@@ -66,6 +67,23 @@ def test_known_pairs_are_found_in_all_shards_and_others_are_null(previous: Direc
     assert scores.find(hash_pairs("", ""), ()).num_rows == 0
 
 
+def test_scores_of_one_level_are_found_by_its_columns(previous: Directory) -> None:
+    hashes = hash_pairs("a", "z")
+    level = results([0.7]).rename_columns([f"level_1_{name}" for name in results([]).column_names])
+    rewrite(
+        previous, pa.table([*hashes.columns, *level.columns], [*hashes.column_names, *level.column_names])
+    )
+    scores = PreviousScores.of(previous.url, "job", ["shard-000001"])
+    assert scores.find(hashes, (), "level_1_")["score"].to_pylist() == [np.float32(0.7)]
+    unseen = pa.table(
+        [*hashes.columns, *(pa.nulls(1, field.type) for field in level.schema)],
+        [*hashes.column_names, *level.column_names],
+    )
+    rewrite(previous, unseen)
+    scores = PreviousScores.of(previous.url, "job", ["shard-000001"])
+    assert scores.find(hashes, (), "level_1_")["score"].to_pylist() == [None]
+
+
 @pytest.mark.parametrize("file", ["scores/shard-000001.parquet", "_manifest/done/shard-000001.json"])
 def test_scores_that_are_gone_or_cut_are_named_before_work_begins(previous: Directory, file: str) -> None:
     data = previous.read(file) or b""
@@ -75,14 +93,16 @@ def test_scores_that_are_gone_or_cut_are_named_before_work_begins(previous: Dire
             PreviousScores.of(previous.url, "job", SHARDS)
 
 
-def rewrite(previous: Directory, table: pa.Table, *, marked: bool) -> None:
-    """The second shard's scores, known to its marker or not."""
+def rewrite(previous: Directory, table: pa.Table, *, stamp: bool = True) -> None:
+    """The second shard's scores, known to its marker; `stamp`: as a file of this format."""
     file = "scores/shard-000001.parquet"
-    pq.write_table(table, f"{previous.url}/{file}")
-    if marked:
-        hashes = hash_pairs("a", "z")
-        files = {file: Stamp.of(previous.read(file) or b"")}
-        mark_done(previous, report(1, query_hashes=distinct_queries(hashes), files=files))
+    pq.write_table(
+        table.replace_schema_metadata(stamped(table.schema, "scores").metadata) if stamp else table,
+        f"{previous.url}/{file}",
+    )
+    hashes = hash_pairs("a", "z")
+    files = {file: Stamp.of(previous.read(file) or b"")}
+    mark_done(previous, report(1, query_hashes=distinct_queries(hashes), files=files))
 
 
 def test_scores_of_another_format_are_refused_in_words(previous: Directory) -> None:
@@ -93,7 +113,7 @@ def test_scores_of_another_format_are_refused_in_words(previous: Directory) -> N
         (table.replace_schema_metadata(None), "has no format version, so an older version"),
         (table.drop_columns("window"), "has no column 'window'; .*leave reuse out"),
     ):
-        rewrite(previous, written, marked=True)
+        rewrite(previous, written, stamp=False)
         with pytest.raises(InputError, match=f"scores/shard-000001.parquet: {told}"):
             PreviousScores.of(previous.url, "job", SHARDS).find(hash_pairs("a", "x"), ())
 

@@ -1,0 +1,90 @@
+"""What a shard leaves behind after its last level: its part of the run, its scores, its marker."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.output import check_not_removed
+from pipeline.ranking import in_rank_order, original_ranks, top
+from pipeline.reranking.cascade import Level, with_run_columns
+from pipeline.reranking.shard import Job, OpenShard
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.markers import Counts, ShardReport, mark_done
+from pipeline.tables.output.run import write_shard
+from pipeline.tables.output.score_table import distinct_queries, write_scores
+from pipeline.tables.output.statistics import Distribution, RankChanges
+
+
+def commit(done: OpenShard, job: Job) -> ShardReport:
+    """Write a shard that all levels have scored: its data first, its marker last.
+
+    Raises OutputError where the output was removed meanwhile, instead of making half of another.
+    """
+    config, name = job.config, done.shard.name
+    levels = config.cascade
+    output = Directory(config.output.path)
+    check_not_removed(output)
+    ranked = _ranked(done, levels)
+    kept = top(ranked, config.depth)
+    columns = [column for level in levels for column in level.score_table_columns]
+    files = write_scores(output, name, done.hashes, done.results.select(columns))
+    files |= write_shard(output, name, kept, done.rejects, config.run_columns)
+    last = f"{levels[-1].prefix}score"
+    report = ShardReport(
+        format_version=FORMAT_VERSION,
+        job=job.identity,
+        name=name,
+        fingerprint=done.shard.fingerprint,
+        counts=_counts(done, kept, levels),
+        finished=datetime.now(UTC),
+        scores=_distribution(ranked, last),
+        best_scores=_distribution(top(ranked, 1), last),
+        level_scores=tuple(_distribution(ranked, f"{level.prefix}score") for level in levels if level.under),
+        rank_changes=RankChanges.of(ranked["original_rank"].to_numpy(), ranked["rank"].to_numpy()),
+        files=files,
+        query_hashes=distinct_queries(done.hashes),
+    )
+    mark_done(output, report)
+    return report
+
+
+def _counts(done: OpenShard, kept: pa.Table, levels: Sequence[Level]) -> Counts:
+    cuts = [
+        pc.greater(done.results[f"{level.prefix}{name}"], 0).fill_null(fill_value=False)
+        for level in levels
+        for name in ("query_cut", "passage_cut")
+    ]
+    first = done.counts[0]
+    return Counts(
+        queries=len(done.candidates["query_id"].unique()),
+        pairs=done.candidates.num_rows,
+        reused=first.reused,
+        copies=first.copies,
+        kept=kept.num_rows,
+        rejected=dict(Counter(done.rejects["reason"].to_pylist())),
+        truncated=pc.sum(reduce(pc.or_, cuts)).as_py() or 0,
+        tokens=sum(counts.tokens for counts in done.counts),
+        padded_tokens=sum(counts.padded_tokens for counts in done.counts),
+        encode_s=sum(counts.encode_s for counts in done.counts),
+        score_s=sum(counts.score_s for counts in done.counts),
+        levels=done.counts if levels[0].under else (),
+    )
+
+
+def _distribution(ranked: pa.Table, column: str) -> Distribution:
+    return Distribution.of(ranked[column].drop_null().to_numpy())
+
+
+def _ranked(done: OpenShard, levels: Sequence[Level]) -> pa.Table:
+    """Every candidate with its results and its rank, best first."""
+    candidates, results = done.candidates, with_run_columns(levels, done.results)
+    columns = {"original_rank": pa.array(original_ranks(candidates["query_id"]))}
+    columns |= {name: results[name] for name in results.column_names}
+    for name, column in columns.items():
+        candidates = candidates.append_column(name, column)
+    return candidates.take(in_rank_order(candidates["query_id"], candidates["rank"]))
