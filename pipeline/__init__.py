@@ -8,6 +8,7 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     reporting | output | cluster                   what a job tells; an output's life; joining Ray
     config_file | placement                        YAML; where processes with a model run
     scoring | tables                               models; files
-    config_problems | ranking                      what is wrong with a config; scores to ranks
+    levels                                         what cascades share, offline and online
+    config_problems | fusion | ranking             what is wrong with a config; lists to one; scores to ranks
     errors | log | labels | interruption | registry
 """

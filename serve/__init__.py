@@ -2,7 +2,7 @@
 
     app               the deployments: one of the API, one for each model
     metrics           what they tell Prometheus
-    api               FastAPI's routes
+    api  cascade      FastAPI's routes; a model of several scorers
     service  routes   from a request of any dialect to scores of the model that it names; the paths of all
     front | replica   what comes before the endpoints; one model on one device
     batcher  keys ... requests to batches; who may ask

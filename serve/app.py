@@ -27,6 +27,7 @@ from pipeline import log
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
 from serve.api import build
+from serve.cascade import assembled
 from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
 from serve.dialects import native
 from serve.front.connection import guard_connections
@@ -171,7 +172,7 @@ class HttpApi:
     def __init__(self, config: ServeConfig, models: dict[str, DeploymentHandle[Any]]) -> None:
         log.configure()
         self._config = config
-        self._models = {name: RemoteModel(handle) for name, handle in models.items()}
+        self._models = assembled(config, {name: RemoteModel(handle) for name, handle in models.items()})
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
@@ -238,7 +239,8 @@ def build_app(arguments: dict[str, Any]) -> Application:
         Keyring(config.api.keys)
     for name, model in config.models.items():
         _check_model(name, model)
-    models = {name: _model(name, model) for name, model in config.models.items()}
+    singles = [single for name, model in config.models.items() for single in model.singles(name).items()]
+    models = {name: _model(name, single) for name, single in singles}
     api = ray_serve.deployment(
         name=API_DEPLOYMENT,
         num_replicas=config.api.replicas,
@@ -289,10 +291,12 @@ def _check_model(name: str, config: ModelConfig) -> None:
     # Here and not above: it brings torch.
     from serve.replica import check  # noqa: PLC0415
 
-    try:
-        check(config.placed_scorer)
-    except RayrankError as error:
-        raise ConfigError(f"args.models.{name}.scorer: {error}") from error
+    for number, single in enumerate(config.singles(name).values()):
+        try:
+            check(single.placed_scorer)
+        except RayrankError as error:
+            level = "" if config.levels is None else f"levels.{number}."
+            raise ConfigError(f"args.models.{name}.{level}scorer: {error}") from error
 
 
 def _bound(deployment: Deployment, *arguments: Any) -> Application:

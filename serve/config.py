@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.levels import FuseConfig, check_levels
 from pipeline.placement import Placement
 from pipeline.scoring import ScorerConfig
 
@@ -41,21 +42,75 @@ class ReplicasConfig(Placement):
     """
 
 
-class ModelConfig(_Strict):
+class LevelConfig(_Strict):
+    """One scorer of a cascade, as in a job's config."""
+
     scorer: ScorerConfig
+    keep: PositiveInt | None = None
+    """How many passages of each query go on to the next level. The last level needs none: requests say how
+    many they want."""
+    fuse: FuseConfig | None = None
+    """Rank by a mix of this level's scores and those of the levels before. Null: by this level's alone."""
+    replicas: ReplicasConfig | None = None
+    """Null: as the model's `replicas`. Each level has replicas of its own."""
+
+
+class ModelConfig(_Strict):
+    scorer: ScorerConfig | None = None
+    """What scores every passage: this, or `levels`."""
+    levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
+    """Scorers one after another, each for the best passages of the one before: a cascade."""
     replicas: ReplicasConfig = ReplicasConfig()
     max_wait_s: PositiveFloat = 2
     """Seconds that a request may wait for the device. One that would wait longer is refused with 429."""
 
     @model_validator(mode="after")
-    def _device_fits_the_replicas(self) -> Self:
-        self.replicas.check_device(self.scorer.device, "replicas")
+    def _has_one_way_to_score(self) -> Self:
+        if (self.scorer is None) == (self.levels is None):
+            given = "give one of them" if self.scorer is None else "a cascade has its scorers in its levels"
+            raise ValueError(f"scorer (one for all passages) or levels (a cascade): {given}")
+        check_levels(self.levels or ())
+        if self.levels is not None and self.levels[-1].keep is not None:
+            last = len(self.levels) - 1
+            raise ValueError(f"levels.{last}.keep: leave it out; a request says how many passages it wants")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_fit_the_replicas(self) -> Self:
+        for number, level in enumerate(self.levels or ()):
+            field = "replicas" if level.replicas is None else f"levels.{number}.replicas"
+            replicas = level.replicas or self.replicas
+            replicas.check_device(level.scorer.device, field, f"levels.{number}.scorer")
+        if self.scorer is not None:
+            self.replicas.check_device(self.scorer.device, "replicas")
         return self
 
     @property
     def placed_scorer(self) -> ScorerConfig:
-        """The scorer on the device that its replicas hold."""
+        """The scorer on the device that its replicas hold; not of a cascade."""
+        assert self.scorer is not None
         return self.replicas.place(self.scorer)
+
+    @property
+    def cutoff_layers(self) -> tuple[int, ...]:
+        """Those that a request may choose from: of a cascade none."""
+        return () if self.scorer is None else self.scorer.cutoff_layers or ()
+
+    def singles(self, name: str) -> "dict[str, ModelConfig]":
+        """What has replicas of its own, by name: this model, or each level of the cascade."""
+        if self.levels is None:
+            return {name: self}
+        return {
+            level_name(name, number): ModelConfig(
+                scorer=level.scorer, replicas=level.replicas or self.replicas, max_wait_s=self.max_wait_s
+            )
+            for number, level in enumerate(self.levels)
+        }
+
+
+def level_name(model: str, number: int) -> str:
+    """Of a level's replicas, in metrics and logs."""
+    return f"{model}/levels.{number}"
 
 
 class KeysConfig(_Strict):
@@ -127,6 +182,8 @@ class ServeConfig(_Strict):
         for name in models:
             if name in ("", "default"):
                 raise ValueError(f"{name!r} can't be a model's name: requests mean the first model by it")
+            if re.search(r"/levels\.\d+$", name):
+                raise ValueError(f"{name!r} can't be a model's name: levels of cascades are called so")
         return models
 
 

@@ -85,13 +85,15 @@ class Replica:
                 tokenization_s = time.perf_counter() - begin
         except OverloadedError as error:
             return Refused("overloaded", str(error), error.retry_after_s)
-        except (ScoringError, ConfigError, ModelError) as error:
+        except ScoringError as error:
+            return Refused("too_long", str(error), pair=error.index)
+        except (ConfigError, ModelError) as error:
             return Refused("too_long", str(error))
         try:
             batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:
             first = int(np.flatnonzero(encoded.places == error.index)[0])
-            return Refused("unscorable", str(ScoringError(first, error.reason)))
+            return Refused("unscorable", str(ScoringError(first, error.reason)), pair=first)
         return self._scores(work, encoded, batched, tokenization_s)
 
     def info(self) -> ModelInfo:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fastapi import Request
 
-from serve.config import ModelConfig, ServeConfig
+from serve.config import ServeConfig
 from serve.dialect import Answer, Call
 from serve.keys import Gate
 from serve.problems import Problem, TooManyPassages
@@ -67,7 +67,7 @@ class Service:
         missing = []
         for name, model in self.config.models.items():
             try:
-                if model.replicas.min:
+                if any(single.replicas.min for single in model.singles(name).values()):
                     await self._models[name].check()
             except Exception:  # whatever it is: there is no answer from a replica
                 missing.append(name)
@@ -83,13 +83,9 @@ class Service:
         return str(model)
 
     def _check_cutoff(self, name: str, layer: int | None) -> None:
-        layers = _layers(self.config.models[name])
+        layers = self.config.models[name].cutoff_layers
         if layer is not None and layer not in layers:
             known = (
                 f"cutoff layers {', '.join(map(str, layers))}" if layers else "one score, no cutoff layers"
             )
             raise Problem("invalid", f"cutoff_layer: the model {name} is served with {known}", "cutoff_layer")
-
-
-def _layers(model: ModelConfig) -> tuple[int, ...]:
-    return model.scorer.cutoff_layers or ()

@@ -29,6 +29,22 @@ class Work:
 
 
 @dataclass(frozen=True)
+class LevelScores:
+    """What one level of a cascade did for a request."""
+
+    places: npt.NDArray[np.int64]
+    """The pairs that it saw, of the work's. The fields below are in their order."""
+    scores: npt.NDArray[np.float32]
+    """As the request wants to see them."""
+    ranks: npt.NDArray[np.int32]
+    """1-based, within the query, among those that the level saw."""
+    tokens: int
+    tokenization_s: float
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(frozen=True)
 class Scores:
     """One entry a pair, in the order of the work."""
 
@@ -48,6 +64,9 @@ class Scores:
     """From tokenized to the first token on the device."""
     inference_s: float
     """From then until the last pair was scored, with what other requests had of the device meanwhile."""
+    levels: tuple[LevelScores, ...] = ()
+    """Of a cascade. Then scores and raw are 1 / rank, tokens and seconds those of all levels, and the rest is
+    of the last level that saw the pair."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,8 @@ class Refused:
     kind: Literal["overloaded", "too_long", "unscorable", "unavailable", "timeout"]
     message: str
     retry_after_s: float | None = None
+    pair: int | None = None
+    """The first one of the work that can't be scored, where it is for a pair."""
 
 
 @dataclass(frozen=True)

@@ -13,39 +13,22 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from pipeline.errors import RayrankError, fields_under
-from pipeline.fusion import Method, Weight, reciprocal_ranks, spread_scores
+from pipeline.levels import FuseConfig, fuse
 from pipeline.placement import ActorsConfig
-from pipeline.ranking import query_numbers, ranks
+from pipeline.ranking import ranks
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.schema import FUSED, RAW_SCORE, level_prefix, result_schema, score_columns
 
 _OF_THE_LAST = ("query_cut", "passage_cut", "window")
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class FuseConfig(_Config):
-    """How the scores of several levels become one, by which a level ranks what it saw."""
-
-    method: Method = "rrf"
-    """rrf: reciprocal ranks, the sum over the levels of weight / (k + rank). weighted: scores, each level's
-    put between 0 (a query's last) and 1 (its first), the sum of weight * score. Ranks and scores are those
-    among the candidates that this level saw."""
-    k: PositiveInt = 60
-    """rrf: how little the first ranks stand out."""
-    weights: tuple[Weight, ...] | None = Field(default=None, strict=False)
-    """One a level, from the first to this one. Null: 1 each."""
-
-
-class LevelConfig(_Config):
+class LevelConfig(BaseModel):
     """One scorer of a cascade."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     scorer: ScorerConfig
     keep: PositiveInt | None = None
@@ -151,23 +134,6 @@ def add_level(level: Level, results: pa.Table, own: pa.Table) -> pa.Table:
     for name in own.column_names:
         results = results.append_column(f"{level.prefix}{name}", _spread(own[name].combine_chunks(), saw))
     return results
-
-
-def fuse(scores: Sequence[pa.Array], candidates: pa.Table, config: FuseConfig) -> pa.Array:
-    """One score (float32) a candidate.
-
-    scores: each level's, from the first to the one that ranks; candidates: query_id and passage_id, a query's
-    rows together.
-    """
-    queries = query_numbers(candidates["query_id"])
-    total = np.zeros(len(queries))
-    for weight, score in zip(config.weights or [1.0] * len(scores), scores, strict=True):
-        if config.method == "rrf":
-            places = ranks(candidates["query_id"], candidates["passage_id"], score).to_numpy()
-            total += weight * reciprocal_ranks(places, config.k)
-        else:
-            total += weight * spread_scores(queries, score.to_numpy())
-    return pa.array(total.astype(np.float32))
 
 
 def with_run_columns(levels: Sequence[Level], results: pa.Table) -> pa.Table:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from pipeline.config_file import flatten, load
+from pipeline.levels import check_levels
 from pipeline.placement import ActorsConfig
 from pipeline.reranking.cascade import Level, LevelConfig
 from pipeline.scoring.config import ScorerConfig
@@ -202,30 +203,6 @@ class RerankConfig(BaseModel):
 def load_config(path: Path, overrides: list[str]) -> RerankConfig:
     """The job of a YAML file, with `a.b=c` overrides. Raises ConfigError."""
     return load(RerankConfig, path, overrides)
-
-
-def check_levels(levels: Sequence[LevelConfig]) -> None:
-    """Raises ValueError where a level cuts nothing, or speaks of levels that there are not."""
-    later_fuses = [any(level.fuse for level in levels[number:]) for number in range(len(levels))]
-    for number, level in enumerate(levels):
-        here, is_last = f"levels.{number}", number == len(levels) - 1
-        sees = levels[number - 1].keep if number else None
-        if level.keep is None and not is_last:
-            raise ValueError(f"{here}.keep: say how many candidates of each query go on to the next level")
-        if level.keep is not None and sees is not None:
-            # The last level orders what came to it, and so may any that a later one fuses.
-            may_be_equal = is_last or later_fuses[number]
-            if level.keep > sees or (level.keep == sees and not may_be_equal):
-                raise ValueError(
-                    f"{here}.keep {level.keep}: only {sees} candidates of each query come to this level"
-                    f" (levels.{number - 1}.keep); keep fewer at each level"
-                )
-        if level.fuse is not None and number == 0:
-            raise ValueError(f"{here}.fuse: there is no level before to fuse with; set it at a later one")
-        if level.fuse is not None and len(level.fuse.weights or ()) not in (0, number + 1):
-            raise ValueError(
-                f"{here}.fuse.weights: needs {number + 1} numbers, one a level from the first to this one"
-            )
 
 
 def _is_compared_by_content(name: str) -> bool:

@@ -3,13 +3,14 @@
 The page at / speaks it, and the server does where a path is no dialect's.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
 from serve.dialect import Answer, Call, ReadingEndpoint, RequestBody, ResponseBody, ScoringEndpoint, Served
 from serve.problems import STATUS, Problem
-from serve.work import Work
+from serve.work import LevelScores, Work
 
 NAME = "rayrank"
 
@@ -25,6 +26,19 @@ class RankRequest(RequestBody):
     """Null: the last of those that the model is served with."""
 
 
+def _is_none(levels: object) -> bool:
+    """Models with one scorer say nothing of levels."""
+    return levels is None
+
+
+class LevelScore(ResponseBody):
+    """What one level of a cascade gave a passage."""
+
+    score: float
+    rank: int
+    """1-based, among the passages that the level saw."""
+
+
 class RankedPassage(ResponseBody):
     rank: int
     """1-based."""
@@ -38,6 +52,8 @@ class RankedPassage(ResponseBody):
     last_character: int
     """What the model saw of the passage: passage[first_character:last_character], in Unicode characters."""
     window: int
+    levels: list[LevelScore] | None = Field(default=None, exclude_if=_is_none)
+    """Of a cascade, those that saw the passage, from the first on. Its `score` is then 1 / rank."""
 
 
 class Timings(ResponseBody):
@@ -48,11 +64,20 @@ class Timings(ResponseBody):
     inference: float
 
 
+class LevelTimings(Timings):
+    """Of one level of a cascade."""
+
+    passages: int
+    tokens: int
+
+
 class RankResponse(ResponseBody):
     id: str
     model: str
     tokens: int
     timings: Timings
+    levels: list[LevelTimings] | None = Field(default=None, exclude_if=_is_none)
+    """Of a cascade; `timings` are then the sums."""
     ranked: list[RankedPassage]
 
 
@@ -82,7 +107,7 @@ def call(body: RankRequest) -> Call:
 
 
 def response(body: RankRequest, answer: Answer) -> RankResponse:
-    scores = answer.scores
+    scores, passages = answer.scores, _level_scores(answer.scores.levels)
     spans = scores.spans or []
     return RankResponse(
         id=answer.request_id,
@@ -91,6 +116,7 @@ def response(body: RankRequest, answer: Answer) -> RankResponse:
         timings=Timings(
             tokenization=scores.tokenization_s, queue=scores.queue_s, inference=scores.inference_s
         ),
+        levels=_timings(scores.levels),
         ranked=[
             RankedPassage(
                 rank=rank,
@@ -101,16 +127,39 @@ def response(body: RankRequest, answer: Answer) -> RankResponse:
                 first_character=spans[index][0],
                 last_character=spans[index][1],
                 window=int(scores.windows[index]),
+                levels=passages.get(index),
             )
             for rank, (index, score) in enumerate(answer.ranked(body.top_k), start=1)
         ],
     )
 
 
+def _timings(levels: Sequence[LevelScores]) -> list[LevelTimings] | None:
+    return [
+        LevelTimings(
+            passages=len(level.places),
+            tokens=level.tokens,
+            tokenization=level.tokenization_s,
+            queue=level.queue_s,
+            inference=level.inference_s,
+        )
+        for level in levels
+    ] or None
+
+
+def _level_scores(levels: Sequence[LevelScores]) -> dict[int, list[LevelScore]]:
+    """By the passage's place in the request."""
+    found: dict[int, list[LevelScore]] = {}
+    for level in levels:
+        for place, score, rank in zip(level.places, level.scores, level.ranks, strict=True):
+            found.setdefault(int(place), []).append(LevelScore(score=float(score), rank=int(rank)))
+    return found
+
+
 async def models(served: Served) -> ModelList:
     return ModelList(
         data=[
-            ModelCard(id=name, cutoff_layers=list(model.scorer.cutoff_layers or ()))
+            ModelCard(id=name, cutoff_layers=list(model.cutoff_layers))
             for name, model in served.config.models.items()
         ]
     )

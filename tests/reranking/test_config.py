@@ -7,8 +7,9 @@ from pydantic import BaseModel, ValidationError
 from ray._private.label_utils import validate_label_selector
 
 from pipeline.errors import ConfigError
+from pipeline.levels import FuseConfig
 from pipeline.placement import ActorsConfig
-from pipeline.reranking.cascade import FuseConfig, LevelConfig
+from pipeline.reranking.cascade import LevelConfig
 from pipeline.reranking.config import RerankConfig, load_config
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint

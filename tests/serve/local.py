@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from serve.api import build
+from serve.cascade import assembled
 from serve.config import ServeConfig
 from serve.dialects import native
 from serve.front import RequestReport
@@ -51,12 +52,14 @@ class LocalServer:
 
     def __init__(self, config: ServeConfig) -> None:
         self.models = {
-            name: LocalModel(Replica(model.placed_scorer, model.max_wait_s, lambda _batch: None))
+            single: LocalModel(Replica(own.placed_scorer, own.max_wait_s, lambda _batch: None))
             for name, model in config.models.items()
+            for single, own in model.singles(name).items()
         }
+        """What has replicas: models, and levels of cascades."""
         self.reports = Reports()
         self.rollout = ""
-        app = build(config, self.models, self.reports, self._rollout)
+        app = build(config, assembled(config, self.models), self.reports, self._rollout)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 Edge(app, Routes(elsewhere=native).dialect_of),
@@ -104,7 +107,8 @@ def serving(models: dict[str, Any], **api: Any) -> Iterator[LocalServer]:
     config = ServeConfig.model_validate(
         {
             "models": {
-                name: model if "scorer" in model else {"scorer": model} for name, model in models.items()
+                name: model if {"scorer", "levels"} & model.keys() else {"scorer": model}
+                for name, model in models.items()
             },
             "api": {"keys": "none"} | api,
         }

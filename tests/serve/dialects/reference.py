@@ -16,7 +16,7 @@ PASSAGES = ["hi", "The giant panda is a bear.", "", "Pandas eat bamboo.", "hi", 
 
 @cache
 def scorer(**options: Any) -> Scorer:
-    return Scorer(ScorerConfig(model=TINY, device="cpu", **options))
+    return Scorer(ScorerConfig(**{"model": TINY, "device": "cpu"} | options))
 
 
 def scores(query: str = QUERY, passages: list[str] = PASSAGES, **options: Any) -> Any:
