@@ -13,6 +13,8 @@ import yaml
 
 from pipeline import verify
 from pipeline.command import Status
+from pipeline.errors import ConfigError
+from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.verification import checks
 from pipeline.verification.published import PUBLISHED, Published
@@ -155,3 +157,13 @@ def test_an_adapter_makes_another_model(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_mistake_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main(["--config", str(tmp_path / "nowhere.yaml")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/nowhere.yaml: No such file or directory\n"
+
+
+def test_a_cascade_is_certified_scorer_by_scorer(tmp_path: Path) -> None:
+    settings = {
+        "input": {"path": "in/"},
+        "output": {"path": str(tmp_path / "out")},
+        "levels": [{"scorer": {"model": TINY}}],
+    }
+    with pytest.raises(ConfigError, match=r"^levels: scores of one scorer are certified"):
+        next(checks.verify(RerankConfig.model_validate(settings), None))
