@@ -47,7 +47,7 @@ CASCADES: dict[str, list[dict[str, Any]]] = {
     "short 20 > windows": [SHORT | {"keep": 20}, WINDOWS],
     "short 50 > whole 20 > windows": [SHORT | {"keep": 50}, WHOLE | {"keep": 20}, WINDOWS],
 }
-PANEL, HIGH, LEFT, BOTTOM, TOP = 460, 300, 52, 40, 28
+PANEL, HIGH, LEFT, BOTTOM, TOP, LEGEND = 540, 300, 52, 40, 28, 210
 
 
 class Measured(NamedTuple):
@@ -123,7 +123,7 @@ def _panel(name: str, found: Sequence[Measured]) -> str:
     most = max(1, *(one.tokens for one in found))
     low, high = min(one.ndcg for one in found), max(one.ndcg for one in found)
     spread = high - low or 1.0
-    right, floor = PANEL - 150, HIGH - BOTTOM
+    right, floor = PANEL - LEGEND, HIGH - BOTTOM
 
     def place(one: Measured) -> tuple[float, float]:
         return (
@@ -132,13 +132,17 @@ def _panel(name: str, found: Sequence[Measured]) -> str:
         )
 
     marks = []
-    for one in found:
+    for number, one in enumerate(found):
         x, y = place(one)
         label = f"{escape(one.name)}: {one.ndcg:.4f}"
         marks.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#2563eb"><title>{label}</title></circle>'
         )
-        marks.append(f'<text x="{x + 7:.1f}" y="{y + 4:.1f}">{escape(one.name)}</text>')
+        # Cascades that are nearly as good stand on each other: numbers at the marks, names beside the plot.
+        marks.append(f'<text x="{x + 5:.1f}" y="{y - 5 + 18 * (number % 2):.1f}">{number}</text>')
+        marks.append(
+            f'<text x="{right + 24}" y="{TOP + 16 * number + 12}">{number} {escape(one.name)}</text>'
+        )
     axis = f'<path d="M{LEFT} {TOP}V{floor}H{right}" fill="none" stroke="#888"/>'
     texts = [
         (LEFT, TOP - 12, "start", f"{escape(name)}: nDCG@10 over tokens a query"),
