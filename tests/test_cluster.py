@@ -1,6 +1,7 @@
 """Joining a cluster; tests/reranking/executors/test_ray_data.py works on one."""
 
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,5 +67,7 @@ def test_a_dry_run_tells_where_no_cluster_is(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    # `auto` finds any cluster of this machine by its processes, those of other tests, too.
+    monkeypatch.setattr(ray._private.services, "find_gcs_addresses", cache(set))
     assert cluster.describe([ActorsConfig()]).startswith(told)
     assert not ray.is_initialized()

@@ -87,7 +87,7 @@ def test_a_pair_that_cant_be_scored_is_told_by_its_place_in_the_request() -> Non
     async def test(replica: Replica) -> None:
         replica._batcher._forward = fail
         outcome = await replica.score(work_of([("q", "same"), ("q", "same"), ("q", "other")]))
-        assert outcome == Refused("unscorable", "pair 2: why")
+        assert outcome == Refused("unscorable", "pair 2: why", pair=2)
 
     run(TINY, test)
 

@@ -10,7 +10,7 @@ from serve.dialects import cohere
 from serve.problems import Kind, Problem
 from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES
 from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, QUERY, scores
-from tests.serve.local import LocalServer
+from tests.serve.local import LocalServer, post_at_once
 
 PASSAGES = ["hi", "The giant panda is a bear.", "Pandas eat bamboo.", "hi", LONG]
 BODY = {"model": "tiny", "query": QUERY, "documents": PASSAGES}
@@ -201,8 +201,8 @@ def test_the_scheme_in_any_case(guarded: LocalServer) -> None:
     assert httpx2.post(guarded.url + V2, headers=headers, json=body).status_code == 200
 
 
-def test_out_of_time(client: httpx2.Client) -> None:
-    response = client.post(V2, json=BODY, headers={"X-Request-Timeout-Seconds": "1e-6"})
+def test_out_of_time(server: LocalServer) -> None:
+    response = post_at_once(server.url, V2, BODY, {"X-Request-Timeout-Seconds": "1e-6"})
     assert error_of(response)[0] == 504
 
 

@@ -9,7 +9,7 @@ from serve.dialects import jina
 from serve.problems import Kind, Problem
 from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES
 from tests.serve.dialects.reference import NO_JSON, NO_OBJECT, PASSAGES, QUERY, scores, tokens
-from tests.serve.local import LocalServer
+from tests.serve.local import LocalServer, post_at_once
 
 BODY = {"model": "tiny", "query": QUERY, "documents": PASSAGES}
 
@@ -219,8 +219,8 @@ def test_too_many_requests(guarded: LocalServer) -> None:
     assert 1 <= int(responses[1].headers["retry-after"]) <= 60
 
 
-def test_out_of_time(client: httpx2.Client) -> None:
-    response = client.post("/v1/rerank", json=BODY, headers={"X-Request-Timeout-Seconds": "1e-6"})
+def test_out_of_time(server: LocalServer) -> None:
+    response = post_at_once(server.url, "/v1/rerank", BODY, {"X-Request-Timeout-Seconds": "1e-6"})
     assert error_of(response)[:2] == (504, "SERVICE_TIMEOUT")
 
 
