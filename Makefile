@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/python -m pipeline.retrieve --config configs/retrieve/demo.yaml
-	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml --set input.path=out/retrieved/candidates/
+	$(BIN)/python -m pipeline.rerank --config configs/rerank/demo.yaml --set input.path=out/retrieved/candidates/ --set actors.max=1
 	$(BIN)/python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt --baseline out/retrieved/run.trec
 	$(BIN)/python examples/show_best.py out/demo q02 q25
 
