@@ -17,6 +17,8 @@ TOP_K = 3
 def main(output: str, query_ids: list[str]) -> None:
     queries, passages = (texts(HERE / f"{name}.jsonl") for name in ("queries", "passages"))
     for query_id in query_ids:
+        if query_id not in queries:
+            sys.exit(f"{query_id}: no query of examples/queries.jsonl")
         best = pq.read_table(
             Path(output) / "run", filters=[("query_id", "==", query_id), ("rank", "<=", TOP_K)]
         )
