@@ -5,7 +5,6 @@ PYTHONPATH=. python benchmarks/edge.py --url http://127.0.0.1:8000 --requests 10
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
@@ -62,7 +61,7 @@ def _memory() -> str:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             name = (process.cmdline() or [""])[0]
-            if name.startswith(_EDGE) or os.path.basename(name) == "haproxy":  # noqa: PTH119 - a name, no path
+            if name.startswith(_EDGE) or name.rpartition("/")[2] == "haproxy":
                 memory = process.memory_full_info().uss / 2**20
                 found.append(f"{name.removeprefix('ray::').partition('#')[0][:40]} {memory:.0f} MiB")
     return ", ".join(sorted(found))

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,10 +113,11 @@ class Death:
             remove(self_, name)
             self.step(f"removed: {kind(name)}")
 
-        setattr(directory.Directory, "_put", dying_put)  # noqa: B010  (this process ends there)
-        setattr(directory.Directory, "remove_file", dying_remove)  # noqa: B010  (as above)
-        setattr(directory, "move_into_place", dying_move)  # noqa: B010  (as above)
-        setattr(directory, "link_into_place", dying_link)  # noqa: B010  (as above)
+        # Never undone: this process ends there.
+        patch.object(directory.Directory, "_put", dying_put).start()
+        patch.object(directory.Directory, "remove_file", dying_remove).start()
+        patch.object(directory, "move_into_place", dying_move).start()
+        patch.object(directory, "link_into_place", dying_link).start()
 
 
 def kind(name: str) -> str:

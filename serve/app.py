@@ -6,16 +6,14 @@ serve run configs/serve/rerank.yaml
 import asyncio
 import math
 import os
-import re
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import ValidationError
 from ray import serve as ray_serve
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.exceptions import BackPressureError
@@ -34,6 +32,7 @@ from serve.front.connection import guard_connections
 from serve.front.edge import Edge
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
+from serve.rollout import Rollout
 from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
@@ -55,9 +54,6 @@ _MALLOC = {
 }
 """The device's thread shall keep its memory between batches, as glibc's main thread does. Otherwise every
 layer maps and clears its activations anew: thousands of page faults, 5 % of the time of a CPU's batch."""
-
-_ROLLOUT_AGE_S = 5.0
-"""Anyone may ask /ready, and the controller shall not be busy with it."""
 
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
@@ -177,44 +173,6 @@ class HttpApi:
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
         return build(self._config, self._models, ApiMetrics(), Rollout().problem)
-
-
-class Rollout:
-    """Whether the config that was deployed last is what serves."""
-
-    def __init__(self) -> None:
-        self._application = ray_serve.get_replica_context().app_name
-        self._problem = ""
-        self._asked_at = -math.inf
-
-    async def problem(self) -> str:
-        """Why it is not; empty where it is, or may be soon."""
-        if time.monotonic() - self._asked_at > _ROLLOUT_AGE_S:
-            self._asked_at = time.monotonic()
-            try:
-                self._problem = await asyncio.to_thread(self._ask)
-            except (RayError, TimeoutError) as error:  # no news of the rollout
-                log.warning("Serve's controller does not answer", error=type(error).__name__)
-        return self._problem
-
-    def _ask(self) -> str:
-        application = ray_serve.status().applications.get(self._application)
-        if application is None or application.status not in _FAILED:
-            return ""
-        return reason_told([application.message, *(one.message for one in application.deployments.values())])
-
-
-_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
-_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
-
-
-def reason_told(messages: Iterable[str]) -> str:
-    """Of Serve's messages the error of ours that they hold, without the stack; else their first line."""
-    messages = [message for message in messages if message]
-    reasons = [reason for message in messages for reason in _OUR_ERROR.findall(message)]
-    return (
-        str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
-    )
 
 
 def build_app(arguments: dict[str, Any]) -> Application:

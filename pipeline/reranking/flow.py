@@ -20,7 +20,7 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
-from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -199,23 +199,12 @@ def for_workers(config: RerankConfig, scorers: Sequence[Scorer]) -> RerankConfig
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
     texts = {"queries": config.input.queries, "passages": config.input.passages}
     texts = {name: path and absolute(path) for name, path in texts.items()}
-    return config.with_scorers([_pinned(scorer) for scorer in scorers]).model_copy(
+    return config.with_scorers([scorer.pinned_config for scorer in scorers]).model_copy(
         update={
             "input": config.input.model_copy(update=texts),
             "output": config.output.model_copy(update={"path": Directory(config.output.path).url}),
         }
     )
-
-
-def _pinned(scorer: Scorer) -> ScorerConfig:
-    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, scorer.config
-    model = {
-        "model": given.model if given.model.startswith("package:") else checkpoint.address,
-        "revision": checkpoint.revision,
-        "peft_path": adapter and adapter.address,
-        "peft_revision": adapter and adapter.revision,
-    }
-    return given.model_copy(update=model)
 
 
 def _level_summaries(

@@ -87,7 +87,7 @@ def plan(config: RetrieveConfig) -> Job:
                 scorer = _scorer(config.actors.place(source.dense.scorer))
             models.append((field, scorer.fingerprint))
             by_cosine += [name] if _needs_cosine(scorer, source.dense.dtype) else []
-            dense = source.dense.model_copy(update={"scorer": _for_workers(scorer)})
+            dense = source.dense.model_copy(update={"scorer": scorer.pinned_config})
             sources[name] = source.model_copy(update={"dense": dense})
     config = config.model_copy(update={"output": output, "reuse": reuse, "sources": sources})
     return Job(config, passages, queries, tuple(models), tuple(by_cosine))
@@ -127,18 +127,6 @@ def _needs_cosine(scorer: Scorer, dtype: str) -> bool:
     saved = Saved.of(scorer.checkpoint)
     normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dtype == "float32"
     return saved.similarity == "cosine" and not normalized
-
-
-def _for_workers(scorer: Scorer) -> ScorerConfig:
-    """As processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    checkpoint, adapter, given = scorer.checkpoint, scorer.adapter, scorer.config
-    model = {
-        "model": given.model if given.model.startswith("package:") else checkpoint.address,
-        "revision": checkpoint.revision,
-        "peft_path": adapter and adapter.address,
-        "peft_revision": adapter and adapter.revision,
-    }
-    return given.model_copy(update=model)
 
 
 def _check_same_ids(passages: Source, queries: Source) -> None:

@@ -59,6 +59,18 @@ class Scorer:
         return fingerprint if self.adapter is None else f"{fingerprint} + {self.adapter.fingerprint}"
 
     @property
+    def pinned_config(self) -> ScorerConfig:
+        """As processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
+        checkpoint, adapter, given = self.checkpoint, self.adapter, self.config
+        model = {
+            "model": given.model if given.model.startswith("package:") else checkpoint.address,
+            "revision": checkpoint.revision,
+            "peft_path": adapter and adapter.address,
+            "peft_revision": adapter and adapter.revision,
+        }
+        return given.model_copy(update=model)
+
+    @property
     def family(self) -> str:
         return self._family.__name__.rpartition(".")[2]
 

@@ -23,7 +23,7 @@ class Connection(HttpToolsProtocol):
     (h2c), or take it for the handshake of a WebSocket and never answer.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
         super().connection_made(transport)
         self._overhead = 0
         self._in_head = False

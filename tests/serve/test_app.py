@@ -18,7 +18,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from pipeline.errors import ConfigError
-from serve.app import RemoteModel, ScoringReplica, build_app, reason_told
+from serve.app import RemoteModel, ScoringReplica, build_app
 from serve.config import ModelConfig, ReplicasConfig, deployment_name
 from serve.work import Refused, Work
 from tests.conftest import TINY
@@ -180,16 +180,6 @@ def test_models_that_cant_be_had_are_refused_before_what_serves_is_touched(tmp_p
         with pytest.raises(ConfigError, match=message):
             build_app({"models": {"tiny": {"scorer": scorer}}, "api": {"keys": "none"}})
     build_app({"models": {"hub": {"scorer": {"model": "an/id-of-a-hub"}}}, "api": {"keys": "none"}})
-
-
-def test_what_is_told_of_a_failed_rollout_is_the_error_without_its_stack() -> None:
-    stack = "Traceback:\n  File x\npipeline.errors.ModelError: /models/v3: no such directory\n"
-    assert (
-        reason_told(["Failed to update the deployments ['tiny'].", "", stack])
-        == "/models/v3: no such directory"
-    )
-    assert reason_told(["Failed to update\nTraceback: secrets", ""]) == "Failed to update"
-    assert reason_told(["", ""]) == "no reason is known"
 
 
 def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:

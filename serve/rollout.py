@@ -1,0 +1,51 @@
+"""What became of the last deploy: Ray Serve tells it, `/ready` hands it on."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Iterable
+
+from ray import serve as ray_serve
+from ray.exceptions import RayError
+
+from pipeline import log
+
+_ROLLOUT_AGE_S = 5.0
+"""Anyone may ask /ready, and the controller shall not be busy with it."""
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
+
+
+class Rollout:
+    """Whether the config that was deployed last is what serves."""
+
+    def __init__(self) -> None:
+        self._application = ray_serve.get_replica_context().app_name
+        self._problem = ""
+        self._asked_at = -math.inf
+
+    async def problem(self) -> str:
+        """Why it is not; empty where it is, or may be soon."""
+        if time.monotonic() - self._asked_at > _ROLLOUT_AGE_S:
+            self._asked_at = time.monotonic()
+            try:
+                self._problem = await asyncio.to_thread(self._ask)
+            except (RayError, TimeoutError) as error:  # no news of the rollout
+                log.warning("Serve's controller does not answer", error=type(error).__name__)
+        return self._problem
+
+    def _ask(self) -> str:
+        application = ray_serve.status().applications.get(self._application)
+        if application is None or application.status not in _FAILED:
+            return ""
+        return reason_told([application.message, *(one.message for one in application.deployments.values())])
+
+
+def reason_told(messages: Iterable[str]) -> str:
+    """Of Serve's messages the error of ours that they hold, without the stack; else their first line."""
+    messages = [message for message in messages if message]
+    reasons = [reason for message in messages for reason in _OUR_ERROR.findall(message)]
+    return (
+        str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
+    )

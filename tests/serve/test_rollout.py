@@ -1,0 +1,13 @@
+"""What `/ready` tells of a deploy; tests/serve/test_app.py sees it on Ray."""
+
+from serve.rollout import reason_told
+
+
+def test_what_is_told_of_a_failed_rollout_is_the_error_without_its_stack() -> None:
+    stack = "Traceback:\n  File x\npipeline.errors.ModelError: /models/v3: no such directory\n"
+    assert (
+        reason_told(["Failed to update the deployments ['tiny'].", "", stack])
+        == "/models/v3: no such directory"
+    )
+    assert reason_told(["Failed to update\nTraceback: secrets", ""]) == "Failed to update"
+    assert reason_told(["", ""]) == "no reason is known"
