@@ -23,8 +23,8 @@ def test_the_scorer() -> None:
     public = {name for name in dir(scorer) if not name.startswith("_")}
     assert public == {
         "adapter", "checkpoint", "config", "embed", "embed_windows", "embeds", "encode", "encoder", "family",
-        "fingerprint", "forward", "load_network", "model", "normalizes", "rank", "score", "shown",
-        "spans_read",
+        "fingerprint", "forward", "load_network", "model", "normalizes", "pinned_config", "rank", "score",
+        "shown", "spans_read",
     }  # fmt: skip
 
 
