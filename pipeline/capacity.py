@@ -125,7 +125,9 @@ def wait_for_a_cpu(wait_s: float) -> None:
         )
 
 
-def _wait(lack: Callable[[], str], wait_s: float, asked: "list[ray.ObjectRef[None]]", option: str = "") -> None:
+def _wait(
+    lack: Callable[[], str], wait_s: float, asked: "list[ray.ObjectRef[None]]", option: str = ""
+) -> None:
     """Until nothing lacks. asked: tasks for which an autoscaler adds nodes. option: what sets `wait_s`."""
     missing = lack()
     log.warning("waiting for the cluster to grow", wait_s=wait_s, why=missing)
