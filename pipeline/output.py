@@ -267,6 +267,7 @@ def _other_format(output: Directory, age: str) -> OutputError:
 def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
     if before.command != now.command:
         yield f"the command: was {before.command}, is {now.command}"
+        return  # it has other fields, each of which would be told
     for field in sorted(before.config.keys() | now.config.keys()):
         old, new = before.config.get(field), now.config.get(field)
         if old != new:
