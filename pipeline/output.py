@@ -9,7 +9,8 @@ OUTPUT/_SUCCESS                written last, empty, where nothing is missing; wi
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -20,7 +21,7 @@ from pipeline.redaction import redacted, redacted_values
 from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.output.lease import last_heartbeat
+from pipeline.tables.output.lease import Lease, last_heartbeat, lease
 from pipeline.tables.output.manifest import Manifest, write_manifest
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
 from pipeline.tables.storage import absolute
@@ -67,6 +68,7 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     output = Directory(url)
     if output.url.startswith("memory://"):
         raise OutputError(f"{output.url}: ends with the process that writes it; take another output.path")
+    _refuse_lost_link(Path(output.url))
     if (outer := _output_around(output.url)) is not None:
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:
@@ -74,6 +76,15 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
         if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
             raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
     return output
+
+
+def _refuse_lost_link(path: Path) -> None:
+    """Of a URL that is no path nothing is found here."""
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise OutputError(
+                f"{place}: a symbolic link to what is not there ({place.readlink()}); mend or remove it"
+            )
 
 
 def _output_around(url: str) -> Directory | None:
@@ -143,6 +154,16 @@ def check_output(
             + "\nTake another output.path, or remove the directory"
         )
     return before
+
+
+@contextmanager
+def held(output: Directory, record: JobRecord, results: Collection[str], done: int) -> Iterator[Lease]:
+    """Hold the output alone, as `lease` does, with `done` of the shards done. What `check_output` saw before
+    may be another start's by now: it is checked again.
+    """
+    with lease(output, record.shards, done) as alone:
+        check_output(output, record, results, resumes=True)
+        yield alone
 
 
 def write_record(output: Directory, record: JobRecord) -> None:

@@ -51,7 +51,8 @@ class Cascade:
             theirs, score = table.take(pa.array(saw)), pa.array(outcome.raw)
             if level.fuse is not None:
                 raw = [_by_place(scores.raw, at, len(rows))[places] for at, scores in found]
-                score = fuse([pa.array(each) for each in raw], theirs, level.fuse)
+                candidates = theirs.rename_columns({"place": "passage_id"})
+                score = fuse([pa.array(each) for each in raw], candidates, level.fuse)
             own = ranks(theirs["query_id"], theirs["place"], score).to_numpy()
             order[saw] = own
             levels.append(_told(places, outcome, own))

@@ -8,6 +8,7 @@ from pipeline.output import (
     check_output,
     check_written,
     finish,
+    held,
     is_complete,
     is_intact,
     open_directory,
@@ -186,6 +187,23 @@ def test_an_output_inside_of_the_input_is_refused(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=r"lies inside of the input .*/in/; take another output.path"):
             open_directory(str(inside), [f"{tmp_path}/in/"])
     assert open_directory(str(tmp_path / "in-2"), [f"{tmp_path}/in/"]).url == str(tmp_path / "in-2")
+
+
+def test_an_output_behind_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    for place in ("link", "link/out"):
+        with pytest.raises(OutputError, match=r"/link: a symbolic link to what is not there \(nowhere\)"):
+            open_directory(f"{tmp_path}/{place}", [])
+    (tmp_path / "nowhere").mkdir()
+    assert open_directory(f"{tmp_path}/link/out", []).url == f"{tmp_path}/link/out"
+
+
+def test_what_another_start_wrote_since_is_seen_before_any_work(output: Directory) -> None:
+    assert check_output(output, RECORD, RESULTS, resumes=True) is None
+    begin(output, RECORD.model_copy(update={"models": {"scorer": "sha256:2"}}))
+    output.write("run/shard-0.parquet", b"x")
+    with pytest.raises(OutputError, match="were sha256:2, are sha256:1"), held(output, RECORD, RESULTS, 0):
+        pytest.fail("work began")
 
 
 def test_an_output_in_memory_is_refused() -> None:

@@ -27,7 +27,7 @@ from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.output.lease import Lease, lease
+from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.markers import DONE, FOLDERS, LevelCounts, done_shards, names_done, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
@@ -53,7 +53,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
     if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
         log.info("already finished", output=directory.url)
         return finished.model_copy(update={"finished_before": output.when_finished(directory)})
-    with lease(directory, len(plan.shards), len(names_done(directory))) as held:
+    with output.held(directory, record, RESULTS, len(names_done(directory))) as held:
         output.withdraw_success(directory)
         totals = Totals()
         # An earlier driver may have ended just now. For run.trec all is read anyway.

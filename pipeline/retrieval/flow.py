@@ -17,7 +17,6 @@ from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import lease
 from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.output.sealed import Stamp
 
@@ -45,7 +44,7 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
         log.info("already finished", output=directory.url)
         return finished
     done = sum(name.startswith("merge-") for name in directory.names(MARKERS))
-    with lease(directory, record.shards, done) as held:
+    with output.held(directory, record, _RESULTS, done) as held:
         if (
             finished := _finished(directory, check_bytes=check_bytes)
         ) is not None:  # by another start, just now

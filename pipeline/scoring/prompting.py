@@ -21,7 +21,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.tokenizer_files import token_text
-from pipeline.scoring.truncation import Truncation, check_positions
+from pipeline.scoring.truncation import Truncation, check_positions, check_room
 
 PROMPT_OPTIONS = frozenset(
     {
@@ -60,16 +60,11 @@ class PromptEncoder:
         published = config.truncation == "flag_embedding"
         self._room = self.max_length - len(self._begin)
         self._room += len(prompt) if published else -len(self._separator) - len(self._end)
+        self._check_room()
         self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
-        config = self._config
-        queries = with_instruction(
-            queries, _or(config.query_instruction_for_rerank, "A: "), config.query_instruction_format
-        )
-        passages = with_instruction(
-            passages, _or(config.passage_instruction_for_rerank, "B: "), config.passage_instruction_format
-        )
+        queries, passages = self._with_instructions(queries, passages)
         query_ids, passage_ids = token_ids(self._tokenizer, queries), token_ids(self._tokenizer, passages)
         fits, sequences, query_lengths = [], [], []
         for index, (query_text, passage_text) in enumerate(zip(queries, passages, strict=True)):
@@ -86,10 +81,31 @@ class PromptEncoder:
         )
 
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
-        config = self._config
-        instruction = _or(config.passage_instruction_for_rerank, "B: ")
-        (text,) = with_instruction([passage], instruction, config.passage_instruction_format)
+        _, (text,) = self._with_instructions([], [passage])
         return passage_offsets(self._tokenizer, text, text.rfind(passage))
+
+    def _check_room(self) -> None:
+        """Raises ConfigError where nothing of a query or a passage would be read after `A: ` or `B: `."""
+        queries, passages = self._with_instructions([""], [""])
+        query, passage = len(self._ids(queries[0])), len(self._ids(passages[0]))
+        if self._config.truncation == "flag_embedding":
+            query_room, passage_room = self.max_length * 3 // 4, self.max_length
+        else:
+            query_room, passage_room = self._room - passage - 1, self._room - query - 1
+        check_room(min(query_room - query, passage_room - passage), 1, self.max_length)
+
+    def _with_instructions(
+        self, queries: Sequence[str], passages: Sequence[str]
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        config = self._config
+        return (
+            with_instruction(
+                queries, _or(config.query_instruction_for_rerank, "A: "), config.query_instruction_format
+            ),
+            with_instruction(
+                passages, _or(config.passage_instruction_for_rerank, "B: "), config.passage_instruction_format
+            ),
+        )
 
     def _ids(self, text: str) -> IntArray:
         return token_ids(self._tokenizer, [text])[text]
@@ -107,7 +123,11 @@ def first_token(checkpoint: Checkpoint, text: str) -> int:
 def _bos(checkpoint: Checkpoint, tokenizer: Tokenizer) -> list[int]:
     """The begin token, unless the tokenizer has none or pads with it."""
     names = checkpoint.read_object("tokenizer_config.json")
-    bos, pad = (token_text(names, name, names.fields.get(name)) for name in ("bos_token", "pad_token"))
+    more = checkpoint.read_optional("special_tokens_map.json")
+    told = more.fields | names.fields
+    if "bos_token" not in told:  # transformers takes the one of tokenizer_class
+        raise names.wrong("bos_token", "is not there: write the begin token, or null where prompts have none")
+    bos, pad = (token_text(names, name, told.get(name)) for name in ("bos_token", "pad_token"))
     if bos is None or bos == pad:
         return []
     token = tokenizer.token_to_id(bos)

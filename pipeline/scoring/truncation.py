@@ -134,6 +134,15 @@ def _longest_first(query: int, passage: int, room: int) -> tuple[int, int]:
     return (long, short) if query > passage else (short, long)
 
 
+def check_room(room: int, least: int, max_length: int) -> None:
+    """Raises ConfigError where the texts have fewer than `least` tokens: pairs would all have one score."""
+    if room < least:
+        raise ConfigError(
+            f"max_length {max_length}: leaves query and passage no room beside the model's own tokens",
+            field="max_length",
+        )
+
+
 def check_positions(index: int, length: int, positions: int | None) -> None:
     """Raises ScoringError for a pair that was left longer than the model has positions for."""
     if positions is not None and length > positions:

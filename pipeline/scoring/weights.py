@@ -14,6 +14,8 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.weight_files import read_header
 
 _ADAPTER = "adapter_model.safetensors"
+_NOT_RUN = ("layer_replication", "ensure_weight_tying")
+"""Options of an adapter that change the network it goes to."""
 
 
 def load_weights(
@@ -94,7 +96,13 @@ def _merged(peft: Any, model: Any, adapter: Checkpoint, file: Path) -> Any:
     settings = peft.PeftConfig.from_pretrained(str(adapter.path))
     if not isinstance(settings, peft.LoraConfig):
         raise _of_adapter(adapter, f"is {settings.peft_type.value}, LoRA is needed")
-    weights = _of_loaded_layers(load_file(file), model)
+    for name in _NOT_RUN:
+        if getattr(settings, name, None):
+            raise _of_adapter(adapter, f"{name} is not run here")
+    saved = load_file(file)
+    weights = _of_loaded_layers(saved, model)
+    if saved and not weights:
+        return model  # all of it is above the last cutoff
     if any("embed_tokens" in key or "lm_head" in key for key in weights):
         _untie(model)
     if settings.task_type == "CAUSAL_LM":

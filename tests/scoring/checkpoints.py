@@ -1,5 +1,6 @@
 """Tiny checkpoints with random weights, in the layout in which real ones are published."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,16 @@ def make_saturated(path: Path, logit: float) -> Path:
 def network_of(scorer: Scorer) -> Any:
     """The network that torch evaluates, where the model is a cross-encoder."""
     return scorer.model._logits.__self__._model  # type: ignore[attr-defined]
+
+
+def copied(source: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "model"
+    shutil.copytree(source, target)
+    return target
+
+
+def edit(file: Path, **fields: Any) -> None:
+    """Fields of a JSON file; `...` takes one away."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    content = {name: value for name, value in (content | fields).items() if value is not ...}
+    file.write_text(json.dumps(content))

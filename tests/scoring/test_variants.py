@@ -1,7 +1,5 @@
 """Checkpoints in many variants: scored as sentence-transformers scores that folder, or refused by name."""
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,8 @@ from tests.conftest import DATA, TINY
 from tests.scoring.checkpoints import (
     KINDS,
     byte_level,
+    copied,
+    edit,
     make_cross_encoder,
     make_qwen3,
     make_trunk,
@@ -61,13 +61,6 @@ def bi_encoder(path: Path) -> Scores:
         for query, passage in PAIRS
     ]
     return np.array([float(score) for score in scores], np.float32)
-
-
-def edit(file: Path, **fields: Any) -> None:
-    """Fields of a JSON file; `...` takes one away."""
-    content = json.loads(file.read_text()) if file.exists() else {}
-    content = {name: value for name, value in (content | fields).items() if value is not ...}
-    file.write_text(json.dumps(content))
 
 
 def same_or_refused(path: Path, reference: Callable[[Path], Scores], *named: str, **options: Any) -> None:
@@ -110,12 +103,6 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bert_words(raw)
     SentenceTransformer(str(raw), device="cpu").save_pretrained(str(path))
     return path
-
-
-def copied(source: Path, tmp_path: Path) -> Path:
-    target = tmp_path / "model"
-    shutil.copytree(source, target)
-    return target
 
 
 TOKENIZER = [
@@ -434,6 +421,37 @@ def test_what_is_not_run_of_the_published_decoders_is_named(
     edit(path / "config.json", **fields)
     with pytest.raises(ModelError, match=f"config.json: .*{next(iter(fields))}"):
         Scorer(ScorerConfig(model=str(path)))
+
+
+@pytest.mark.parametrize("name", [GEMMA, MINICPM, GEMMA2])
+def test_a_begin_token_is_never_left_out_for_want_of_a_word(tmp_path: Path, name: str) -> None:
+    path = copied(DATA / name, tmp_path)
+    edit(path / "tokenizer_config.json", bos_token=...)
+    encode = [Scorer(ScorerConfig(model=str(each))).encode for each in (path, DATA / name)]
+    assert encode[0]([("a", "b")]).sequences == encode[1]([("a", "b")]).sequences
+    (path / "special_tokens_map.json").unlink()
+    with pytest.raises(ModelError, match="bos_token: is not there: write the begin token, or null"):
+        Scorer(ScorerConfig(model=str(path))).encode([("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("tiny-bge-reranker", 6),  # four special tokens, one of the query, one of the passage
+        (GEMMA, 4),  # `B: ` and a token; three quarters of it are the query's
+        (MINICPM, 4),
+        (GEMMA2, 4),
+    ],
+    ids=str,
+)
+def test_a_length_at_which_nothing_would_be_read_is_refused(name: str, least: int) -> None:
+    def encode(length: int) -> Any:
+        scorer = Scorer(ScorerConfig(model=str(DATA / name), max_length=length))
+        return scorer.encode([("panda " * 9, "bear " * 9)])
+
+    encode(least)
+    with pytest.raises(ConfigError, match=f"max_length {least - 1}: leaves query and passage no room"):
+        encode(least - 1)
 
 
 @pytest.mark.parametrize("name", [GEMMA, MINICPM, GEMMA2, "tiny-bge-reranker"])

@@ -126,6 +126,7 @@ def test_an_adapter_of_one_end_leaves_the_end_that_shares_its_weights(
         ({"r": 3}, "size mismatch for"),
         ({"target_modules": ["q_proj", "gate_proj", "k_proj"]}, "fits no weight of the checkpoint"),
         ({"peft_type": "FOO"}, "FOO"),
+        ({"layer_replication": [[0, 1], [0, 1]]}, "layer_replication is not run here"),
     ],
 )
 def test_what_is_wrong_with_an_adapter_is_one_short_message(
@@ -166,3 +167,18 @@ def test_an_adapter_for_layers_above_the_cutoff_loads_what_is_below() -> None:
     np.testing.assert_allclose(
         score(DATA / name, peft_path=adapter, cutoff_layers=(3,)), both[:, 0], atol=1e-5, rtol=0
     )
+
+
+def test_an_adapter_of_which_all_is_above_the_cutoff_changes_nothing(tmp_path: Path) -> None:
+    name = "tiny-bge-reranker-v2-minicpm-layerwise"
+    shutil.copytree(DATA / f"adapter-{name}", tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    only = {"layers_to_transform": [5], "modules_to_save": None}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | only))
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    above = {key: value for key, value in weights.items() if ".layers.5." in key}
+    assert above
+    save_file(above, tmp_path / "adapter_model.safetensors")
+    for cutoff, changes in ((3, False), (6, True)):
+        found = score(DATA / name, peft_path=str(tmp_path), cutoff_layers=(cutoff,))
+        assert (found != score(DATA / name, cutoff_layers=(cutoff,))).all() == changes

@@ -81,6 +81,10 @@ def test_levels_fuse_as_in_a_job() -> None:
     fuse = {"method": "weighted", "weights": [1, 0]}
     scores, _ = score(["1,9", "3,1", "2,2"], [LEVELS[0], LEVELS[1] | {"fuse": fuse}])
     assert (1 / scores.raw).round().tolist() == [3, 1, 2]
+    # By reciprocal ranks: third and first, first and third, second and second. Equal ones keep their order.
+    levels = [LEVELS[0] | {"keep": 3}, LEVELS[1] | {"fuse": {"method": "rrf", "k": 1}}]
+    scores, _ = score(["1,9", "3,1", "2,2", "0,0"], levels)
+    assert (1 / scores.raw).round().tolist() == [1, 2, 3, 4]
 
 
 def test_a_level_that_refuses_is_named_and_the_pair_is_the_requests() -> None:

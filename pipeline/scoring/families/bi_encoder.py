@@ -33,7 +33,7 @@ from pipeline.scoring.encoding import (
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.pooling import POOLINGS, SIMILARITIES, Pooling, last_token, mean
 from pipeline.scoring.saved_modules import Saved, check_sides
-from pipeline.scoring.truncation import Truncation, refuse_longest_first
+from pipeline.scoring.truncation import Truncation, check_room, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "sentence-transformers checkpoints with a modules.json (bge-*-v1.5, MiniLM, other embedding models)"
@@ -107,11 +107,7 @@ class TextEncoder:
     def _room(self) -> int:
         """Tokens of a text beside the special ones."""
         room = self.max_length - len(self._before) - len(self._after)
-        if room < 1:
-            raise ModelError(
-                f"max_length {self.max_length}: leaves a text no room beside special tokens",
-                field="max_length",
-            )
+        check_room(room, 1, self.max_length)
         return room
 
     def _as_read(self, texts: Sequence[str], role: Role) -> Sequence[str]:

@@ -74,12 +74,14 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    cutoffs, first = cutoff_layers(checkpoint, config), layers_with_heads(checkpoint)[0]
+    cutoffs, with_heads = cutoff_layers(checkpoint, config), layers_with_heads(checkpoint)
     model = _load(checkpoint, config)
     with torch.no_grad():
         for module, factor in _scaled(model.model, checkpoint):
             module.weight.mul_(factor)
-    heads = head_rows(model, [cutoff - first for cutoff in cutoffs])
+            if getattr(module, "bias", None) is not None:
+                module.bias.mul_(factor)
+    heads = head_rows(model, [with_heads.index(cutoff) for cutoff in cutoffs])
     return HeadedDecoder(model.model, heads, config, cutoffs)
 
 

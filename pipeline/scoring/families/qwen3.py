@@ -22,7 +22,7 @@ from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.tokenizer_files import auto_tokenizer
-from pipeline.scoring.truncation import Truncation, refuse_longest_first
+from pipeline.scoring.truncation import Truncation, check_room, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "Qwen3ForCausalLM trained to answer yes or no (Qwen3-Reranker)"
@@ -58,11 +58,7 @@ class ChatEncoder:
         own = checkpoint.tokenizer_max_length
         self.max_length = checkpoint.length_limit(config.max_length, min(_MAX_LENGTH, own or _MAX_LENGTH))
         self._room = self.max_length - len(self._begin) - len(self._end)
-        if self._room < 1:
-            raise ModelError(
-                f"max_length {self.max_length}: leaves a pair no room beside the chat's turns",
-                field="max_length",
-            )
+        check_room(self._room, 1, self.max_length)
         self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:

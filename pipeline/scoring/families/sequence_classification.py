@@ -28,7 +28,7 @@ from pipeline.scoring.encoding import (
 )
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.saved_modules import Saved, check_sides
-from pipeline.scoring.truncation import Truncation, check_positions
+from pipeline.scoring.truncation import Truncation, check_positions, check_room
 from pipeline.scoring.weights import load_weights
 
 HANDLES = (
@@ -105,6 +105,7 @@ class PairEncoder:
         self._max_positions = checkpoint.max_positions
         self.max_length = checkpoint.length_limit(config.max_length, _max_length(checkpoint, saved))
         self._room = self.max_length - self._template.length
+        check_room(self._room, 2, self.max_length)
         self._truncation = Truncation(_as_its_makers_cut(checkpoint, saved, config), self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:

@@ -7,8 +7,10 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError
+from pipeline.tables.input.partitions import hive_partitions
 from pipeline.tables.storage import locate
 
+AGAIN = "is a directory that another link has led to"
 NOWHERE, CIRCLE = "a symbolic link to what is not there", "a symbolic link that leads in a circle"
 
 Info = dict[str, Any]
@@ -47,13 +49,38 @@ class LinksFollowed(LocalFileSystem):  # type: ignore[misc]  # fsspec has no typ
     met_links = False
     """Whether a listing came upon a link, so that a file may have been reached twice."""
 
+    _reached: dict[tuple[str, str, int], str] | None = None
+    """Of a search: the directories behind links, and the path that each is listed by."""
+
+    def search(self, root: str) -> dict[str, Info]:
+        """All files below a directory. What lies behind links is listed by one path alone: folders of links
+        to each other would be walked for ever, or nearly.
+        """
+        self._reached = {}
+        try:
+            return dict(self.find(root, detail=True))
+        finally:
+            self._reached = None
+
     def ls(self, path: str, detail: bool = False, **options: Any) -> list[Any]:
         try:
-            return list(super().ls(path, detail=detail, **options))
+            listed = list(super().ls(path, detail=detail, **options))
         except PermissionError as error:
             if is_marker(path):
                 return []
             raise InputError(f"{path}: can't be read: {error.strerror}") from error
+        if detail and self._reached is not None:
+            listed.sort(key=lambda entry: entry["name"])  # whoever lists it, the same path is the first
+            for entry in listed:
+                self._mark(entry, self._reached)
+        return listed
+
+    def _mark(self, entry: Info, reached: dict[tuple[str, str, int], str]) -> None:
+        """Don't descend into what another path has led to."""
+        path = entry["name"]
+        is_directory = entry["islink"] and entry["type"] == "directory"
+        if is_directory and reached.setdefault(_rows_below(path), path) != path:
+            entry["type"] = AGAIN
 
     def info(self, path: Any, **options: Any) -> Info:
         if not (isinstance(path, os.DirEntry) and path.is_symlink()):
@@ -66,6 +93,12 @@ class LinksFollowed(LocalFileSystem):  # type: ignore[misc]  # fsspec has no typ
         if info["type"] == "directory" and _leads_up(path.path):
             info["type"] = CIRCLE
         return info
+
+
+def _rows_below(link: str) -> tuple[str, str, int]:
+    """What rows come of it: other partitions make other ones, and what hides a path hides its files."""
+    hidden = sum(map(is_marker, link.split("/")))
+    return os.path.realpath(link), str(hive_partitions(f"{link}/")), hidden
 
 
 def _leads_up(link: str) -> bool:

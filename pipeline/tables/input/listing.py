@@ -14,7 +14,16 @@ from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
 from pipeline.tables.input.limits import DEFAULT_LIMITS
-from pipeline.tables.input.links import CIRCLE, NOWHERE, Info, LinksFollowed, is_marker, located, what_lacks
+from pipeline.tables.input.links import (
+    AGAIN,
+    CIRCLE,
+    NOWHERE,
+    Info,
+    LinksFollowed,
+    is_marker,
+    located,
+    what_lacks,
+)
 from pipeline.tables.storage import is_web_address, named_by, place_of, store_errors
 
 _MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
@@ -92,12 +101,14 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
                 taken = {name: info for name, info in taken.items() if name not in directories}
             else:
                 roots, taken = [], {path: fs.info(path)}
-            searched = {
-                name: (info, root) for root in roots for name, info in fs.find(root, detail=True).items()
-            }
+            searched = {name: (info, root) for root in roots for name, info in _files_below(fs, root).items()}
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: {what_lacks(fs, path, 'no such file or directory')}") from error
     return searched, taken
+
+
+def _files_below(fs: Any, root: str) -> dict[str, Info]:
+    return fs.search(root) if isinstance(fs, LinksFollowed) else dict(fs.find(root, detail=True))
 
 
 def _is_file_of_the_web(url: str) -> bool:
@@ -113,6 +124,8 @@ def _reason_to_skip(name: str, root: str | None, info: Info) -> str | None:
         if root is None and is_marker(name):  # what `*` matches too
             return _MARKER
         raise InputError(f"{name}: {info['type']} ({info['destination']}); mend or remove it")
+    if info["type"] == AGAIN:
+        return AGAIN
     if root is not None and name.lower().endswith(_TEMPORARY_ENDINGS):
         return _TEMPORARY
     return None if info["type"] == "file" else "is no file"

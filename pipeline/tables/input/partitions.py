@@ -23,15 +23,17 @@ def hive_partitions(url: str) -> Partitions:
 
 @lru_cache(maxsize=4096)
 def _named_by(directory: str) -> Partitions:
-    pairs = (part.partition("=") for part in directory.split("/"))
+    named: Partitions = {}
     try:
-        return {
-            unquote(key, errors="strict"): None if value == _NULL else unquote(value, errors="strict")
-            for key, sign, value in pairs
-            if sign
-        }
+        for key, sign, value in (part.partition("=") for part in directory.split("/")):
+            if sign:
+                column = unquote(key, errors="strict")
+                if column in named:
+                    raise InputError(f"{directory}: names the column {column!r} twice; rename a directory")
+                named[column] = None if value == _NULL else unquote(value, errors="strict")
     except UnicodeDecodeError as error:
         raise InputError(f"{directory}: names a column whose value is no UTF-8 text; rename it") from error
+    return named
 
 
 def partition_schema(partitions: Partitions, schema: pa.Schema) -> pa.Schema:

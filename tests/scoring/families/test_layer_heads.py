@@ -1,11 +1,17 @@
 """The two decoders with heads after several layers, beyond the golden cases."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ConfigError
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA
+from tests.scoring.checkpoints import copied, edit
 
 MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
 GEMMA2 = str(DATA / "tiny-bge-reranker-v2.5-gemma2-lightweight")
@@ -74,6 +80,42 @@ def test_a_ratio_of_one_compresses_nothing() -> None:
 def test_layers_above_the_last_cutoff_are_not_loaded(cutoffs: tuple[int, ...]) -> None:
     model = scorer(MINICPM, cutoff_layers=cutoffs).model
     assert len(model._decoder._backbone.layers) == max(cutoffs)  # type: ignore[attr-defined]
+
+
+def changed(tmp_path: Path, weights: dict[str, torch.Tensor], **fields: object) -> str:
+    """MiniCPM with other weights and a config.json that goes with them."""
+    path = copied(Path(MINICPM), tmp_path)
+    edit(path / "config.json", **fields)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return str(path)
+
+
+def test_biases_of_attention_are_scaled_with_the_block_they_are_of(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = load_file(f"{MINICPM}/model.safetensors")
+    biases = {
+        key.replace("weight", "bias"): torch.randn(len(value)) / 2
+        for key, value in weights.items()
+        if key.rpartition(".")[0].endswith(("q_proj", "k_proj", "v_proj", "o_proj"))
+    }
+    found = scorer(changed(tmp_path, weights | biases, attention_bias=True))
+    # MiniCPM's block: residual + attention * scale_depth / sqrt(layers). Here the factor is on the output.
+    network: Any = found.load_network().eval()
+    for sequence, score in zip(found.encode(PAIRS).sequences.to_pylist(), found.score(PAIRS), strict=True):
+        hidden = network.model(input_ids=torch.tensor([sequence])).last_hidden_state[0, -1]
+        assert network.lm_head[-1]["linear_head"](hidden).item() == pytest.approx(score, abs=1e-4)
+
+
+def test_heads_after_every_other_layer(tmp_path: Path) -> None:
+    weights = load_file(f"{MINICPM}/model.safetensors")
+    heads = {key: weights.pop(key) for key in list(weights) if key.startswith("lm_head")}
+    for number, head in enumerate((0, 2, 4)):  # those after layers 2, 4 and 6
+        weights[f"lm_head.{number}.linear_head.weight"] = heads[f"lm_head.{head}.linear_head.weight"]
+    path = changed(tmp_path, weights, layer_sep=2)
+    for cutoffs in ((2,), (4,), (6,), (6, 2)):
+        expected = scores(MINICPM, cutoff_layers=cutoffs)
+        np.testing.assert_allclose(scores(path, cutoff_layers=cutoffs), expected, atol=AGREES, rtol=0)
+    np.testing.assert_allclose(scores(path), scores(MINICPM), atol=AGREES, rtol=0)
 
 
 @pytest.mark.parametrize("model", [MINICPM, GEMMA2])

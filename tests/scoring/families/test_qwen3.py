@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.copies import distinct
 from tests.scoring.checkpoints import make_qwen3
@@ -105,5 +105,5 @@ def test_windows_of_a_long_passage_all_follow_the_query(tmp_path: Path) -> None:
 
 
 def test_no_room_beside_the_chat_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"max_length 20: leaves a pair no room beside the chat's turns"):
+    with pytest.raises(ConfigError, match=r"max_length 20: leaves query and passage no room"):
         scorer(make_qwen3(tmp_path), max_length=20).score(PAIRS)

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,30 @@ def test_a_file_that_links_lead_to_twice_is_read_once(tmp_path: Path) -> None:
         assert len(skipped) == 4
     (tmp_path / "lang=en").symlink_to("m")  # rows of another partition
     assert len(find_files(str(tmp_path), (".parquet",), is_like)[0]) == 4
+
+
+def test_folders_of_links_to_each_other_are_walked_once(tmp_path: Path) -> None:
+    folders = [tmp_path / "t" / f"d{number:02}" for number in range(40)]  # 2^39 paths to the last
+    for folder, following in pairwise(folders):
+        folder.mkdir(parents=True)
+        for link in ("a", "b"):
+            (folder / link).symlink_to(following)
+    put(folders[-1], **{"a.parquet": "x"})
+    files, skipped = find_files(str(tmp_path / "t"), (".parquet",), is_like)
+    assert [file.url for file in files] == [f"{folders[-1]}/a.parquet"]
+    assert skipped[f"{folders[0]}/b"] == "is a directory that another link has led to"
+
+
+def test_a_link_that_is_hidden_or_beside_a_glob_hides_no_other(tmp_path: Path) -> None:
+    put(tmp_path / "blobs", **{"a.parquet": "x"})
+    place = tmp_path / "t"
+    place.mkdir()
+    for link in (".cache", "a", "b", "lang=en"):
+        (place / link).symlink_to(tmp_path / "blobs")
+    expected = {"": ["a", "lang=en"], "/b*/*.parquet": ["b"], "/b*": ["b"]}
+    for url, links in expected.items():
+        files, _ = find_files(f"{place}{url}", (".parquet",), is_like)
+        assert [file.url for file in files] == [f"{place}/{link}/a.parquet" for link in links]
 
 
 def test_a_markers_folder_need_not_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ def test_values_are_decoded() -> None:
         "a": "b=c",
     }
     assert hive_partitions("/plain/file.parquet") == {}
+    with pytest.raises(InputError, match=r"/lang=en/a=1/l%61ng=fr: names the column 'lang' twice"):
+        hive_partitions("/t/lang=en/a=1/l%61ng=fr/part-0.parquet")
 
 
 def partitioned(path: Path, table_format: str) -> Path:
