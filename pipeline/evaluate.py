@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.command import Status
-from pipeline.errors import OutputError
-from pipeline.evaluation.comparison import evaluate
+from pipeline.errors import ConfigError, OutputError
+from pipeline.evaluation.compare import page, passages_shown
+from pipeline.evaluation.comparison import Evaluation, evaluate
 from pipeline.evaluation.measures import DEFAULT_MEASURES
 from pipeline.evaluation.printed import lines, per_query
 from pipeline.evaluation.record import as_json
+from pipeline.evaluation.texts import read_texts
 
 _STDOUT = Path("-")
 
@@ -47,11 +49,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
     )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
+    )
+    parser.add_argument(
+        "--texts",
+        metavar="TABLE",
+        help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
+    )
     options = parser.parse_args(arguments)
     return command.run(lambda: _evaluate(options))
 
 
 def _evaluate(options: argparse.Namespace) -> Status:
+    if options.texts is not None and options.html is None:
+        raise ConfigError("--texts: is shown by the page alone; give --html, or leave it out")
     found = evaluate(
         options.run,
         options.qrels,
@@ -64,8 +76,16 @@ def _evaluate(options: argparse.Namespace) -> Status:
         _write(options.per_query, per_query(found))
     if options.json not in (None, _STDOUT):
         _write(options.json, [as_json(found, options.qrels)])
+    if options.html is not None:
+        _write(options.html, [_page(found, options)])
     print(as_json(found, options.qrels) if options.json == _STDOUT else "\n".join(lines(found)))
     return Status.FINISHED
+
+
+def _page(found: Evaluation, options: argparse.Namespace) -> str:
+    if options.texts is None:
+        return page(found, options.qrels, None)
+    return page(found, options.qrels, read_texts(options.texts, passages_shown(found)))
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:

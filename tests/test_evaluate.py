@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import evaluate as entry
@@ -146,3 +148,12 @@ def test_it_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     assert entry.main(["--run", RUN, "--qrels", QRELS, "--json", str(tmp_path / "no/where")]) == 2
     assert "no/where: can't be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_it_writes_the_page(sample: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    columns = {"query_id": ["q1"], "query": ["why?"], "passage_id": ["good"], "passage": ["because"]}
+    pq.write_table(pa.table(columns), "table.parquet")
+    assert entry.main(["--run", "a", *sample, "--html", "page.html", "--texts", "table.parquet"]) == 0
+    assert "because" in Path("page.html").read_text()
+    assert entry.main(["--run", "a", *sample, "--texts", "table.parquet"]) == 2
+    assert "error: --texts: is shown by the page alone; give --html" in capsys.readouterr().err

@@ -43,8 +43,8 @@ def test_p_values_are_scipys(queries: int) -> None:
     assert p_values(changes) == pytest.approx(expected, abs=1e-12 if queries == 9 else 0.02)
 
 
-def test_many_queries_take_little_memory_and_give_the_same_number() -> None:
-    changes = np.random.default_rng(0).normal(0.001, 0.1, (3000, 2))
+def test_a_tests_number_does_not_depend_on_the_other_tests() -> None:
+    changes = np.random.default_rng(0).normal(0.001, 0.1, (500, 2))
     alone = [p_values(changes[:, [column]])[0] for column in range(2)]
     assert p_values(changes) == alone
 
