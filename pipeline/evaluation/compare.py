@@ -66,7 +66,7 @@ def _text_chars(passages: int) -> int:
 
 def _reach(found: Evaluation) -> float:
     """The change farthest from 0 that an interval of a mean takes in: the scale of their drawings."""
-    ends = [abs(end) for row in found.comparisons for end in (row.interval or (row.change.mean(),))]
+    ends = [abs(float(end)) for row in found.comparisons for end in (row.interval or (row.change.mean(),))]
     return max([*ends, 1e-9])
 
 

@@ -108,7 +108,7 @@ def evaluate(
         runs=tuple(measured[len(both) - len(systems) :]),
         baseline=None if first is None else measured[0],
         comparisons=tuple(compared),
-        remarks=tuple(dict.fromkeys(_remarks(both, parsed))),
+        remarks=tuple(_remarks(both, parsed)),
     )
 
 
@@ -173,14 +173,21 @@ def _comparisons(before: Measured, runs: Sequence[Measured]) -> Iterator[Compari
 
 
 def _remarks(systems: Sequence[System], measures: list[Measure]) -> Iterator[str]:
+    """A line each: which runs were cut, and which measures look deeper than runs go."""
+    if cut := [system for system in systems if system.is_cut]:
+        depth = cut[0].depth
+        whose = next(system.name for system in systems if system.top_k == depth)
+        verb = "is" if len(cut) == 1 else "are"
+        yield f"{_listed(cut)} {verb} cut at {depth} passages a query, the top_k of {whose}"
+    shallow: dict[tuple[int, str], list[System]] = {}
     for system in systems:
-        if system.is_cut:
-            shortest = next(each for each in systems if each.top_k == system.depth)
-            yield f"{system.name} is cut at {system.depth} passages a query, the top_k of {shortest.name}"
-    for system in systems:
-        deeper = [str(each) for each in measures if (cutoff_of(each) or 0) > system.depth]
-        if deeper:
-            yield (
-                f"{system.name} has at most {system.depth} passages a query: {', '.join(deeper)} would look"
-                " deeper"
-            )
+        if deeper := [str(measure) for measure in measures if (cutoff_of(measure) or 0) > system.depth]:
+            shallow.setdefault((system.depth, ", ".join(deeper)), []).append(system)
+    for (depth, names), of_systems in shallow.items():
+        verb = "has" if len(of_systems) == 1 else "have"
+        yield f"{_listed(of_systems)} {verb} at most {depth} passages a query: {names} would look deeper"
+
+
+def _listed(systems: list[System]) -> str:
+    names = list(dict.fromkeys(system.name for system in systems))
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

@@ -89,6 +89,11 @@ def test_a_measure_that_looks_deeper_than_a_run_is_told(tmp_path: Path) -> None:
     assert evaluate([run], qrels, None, "RR nDCG@3 P@2 R@100").remarks == (
         f"{run} has at most 2 passages a query: nDCG@3, R@100 would look deeper",
     )
+    job_run, before = job(tmp_path / "out", ["a"], top_k=1), write(tmp_path / "before", "q Q0 a 1 2 x\n")
+    assert evaluate([job_run, run], qrels, before, "R@2").remarks == (
+        f"{run} is cut at 1 passages a query, the top_k of {job_run}",
+        f"{before}, {job_run} and {run} have at most 1 passages a query: R@2 would look deeper",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.evaluation.texts import Texts, read_texts
+from tests.outputs import finish_run
 
 WANTED = {"1": ["a"], "2": ["b", "c"]}
 FOUND = Texts({"1": "one", "2": "two"}, {"a": "A", "b": "B"})
@@ -22,6 +23,12 @@ def test_of_a_candidate_table(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(columns), tmp_path / "part-0.parquet")
     assert read_texts(str(tmp_path), WANTED) == FOUND
+
+
+def test_of_a_run_that_kept_them(tmp_path: Path) -> None:
+    kept = {"query": ["one", "two"], "passage": ["A", "B"]}
+    columns = {"query_id": ["1", "2"], "passage_id": ["a", "b"], "rank": pa.array([1, 1], pa.int32()), **kept}
+    assert read_texts(f"{finish_run(str(tmp_path / 'out'), pa.table(columns))}/run", WANTED) == FOUND
 
 
 def test_of_a_jobs_input(tmp_path: Path) -> None:
