@@ -47,9 +47,10 @@ def read_systems(runs: Sequence[str], baseline: str | None) -> tuple[list[System
 
     Raises InputError for one that can't be read, ConfigError for a run that is named twice.
     """
-    for run in runs:
-        if runs.count(run) > 1:
-            raise ConfigError(f"--run {run}: is given twice; leave one of them out")
+    names = [redacted(run) for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--run {name}: is given twice; leave one of them out")
     systems = [_read(run) for run in runs]
     first = None if baseline is None else _read(baseline)
     depth = min((system.top_k for system in systems if system.top_k is not None), default=None)

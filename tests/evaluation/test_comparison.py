@@ -151,24 +151,3 @@ def test_an_infinite_score_ranks_first_or_last(tmp_path: Path) -> None:
     run = write(tmp_path / "run", "q Q0 a 1 1 x\nq Q0 b 2 inf x\nq Q0 c 3 -inf x\n")
     found = evaluate([run], write(tmp_path / "qrels", "q 0 c 1\n"), None, "RR")
     assert found.runs[0].values["RR"].tolist() == [pytest.approx(1 / 3)]
-
-
-def test_coverage_and_condensed_measures_by_hand(tmp_path: Path) -> None:
-    """`q1`: unjudged, relevant, unjudged, not relevant. `q2`: unjudged alone. `q3`: not in the run."""
-    qrels = write(tmp_path / "qrels", "q1 0 good 1\nq1 0 bad 0\nq2 0 good 1\nq3 0 good 1\n")
-    ranked = {"q1": ["x", "good", "y", "bad"], "q2": ["x"]}
-    lines = (
-        f"{query} Q0 {passage} 1 {-place} x\n"
-        for query, passages in ranked.items()
-        for place, passage in enumerate(passages)
-    )
-    run = write(tmp_path / "run", "".join(lines))
-    found = evaluate([run], qrels, None, "RR P@2", judge_coverage=True).runs[0]
-    assert found.judged == {2: (1 / 2 + 0) / 2, None: (2 / 4 + 0) / 2}
-    assert {name: values.tolist() for name, values in found.values.items()} == {
-        "RR": [0.5, 0.0, 0.0],
-        "P@2": [0.5, 0.0, 0.0],
-        "condensed RR": [1.0, 0.0, 0.0],
-        "condensed P@2": [0.5, 0.0, 0.0],
-    }
-    assert evaluate([run], qrels, None, "RR P@2").runs[0].judged == {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(more).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="less")).to_have_attribute("aria-expanded", "true")
+
+
+def test_a_run_alone_is_listed_by_its_values(browser: Browser, tmp_path: Path) -> None:
+    found = sample(tmp_path)
+    html = page_of(replace(found, baseline=None, comparisons=()), "qrels", TEXTS)
+    with opened(browser, tmp_path / "page.html", html) as page:
+        expect(page.locator(".row .by")).to_have_text(["0.5000", "1.0000", "1.0000"])
+        expect(page.get_by_label("Before", exact=True)).to_be_hidden()
+        expect(page.locator(".columns li")).to_have_count(2)
+        expect(page.locator(".values")).to_have_text("RR 0.5000nDCG@10 0.6309")
 
 
 def test_a_phone_needs_no_scrolling_sideways(browser: Browser, tmp_path: Path) -> None:
