@@ -77,7 +77,7 @@ def _head(found: Evaluation, texts: Texts) -> dict[str, Any]:
         "systems": [each.system.name for each in found.all_measured],
         "measures": found.measures,
         "ids": found.query_ids,
-        "queries": [texts.queries.get(query_id, "")[:_QUERY_CHARS] for query_id in found.query_ids],
+        "queries": [_cut(texts.queries.get(query_id, ""), _QUERY_CHARS) for query_id in found.query_ids],
         "values": [
             [[round(float(value), 4) for value in each.values[measure]] for measure in found.measures]
             for each in found.all_measured
