@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from benchmarks.scorer import print_machine
-from pipeline.evaluation.measures import evaluate
+from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
@@ -89,12 +89,13 @@ def measure(
             }
         )
         summary = flow.run(config)
-        (compared,) = evaluate(
-            f"{out}/out", str(collection / "qrels.txt"), None, "nDCG@10", common_queries=True
-        )
-    return Measured(
-        name, float(compared.after.mean()), summary.tokens // max(1, summary.queries), summary.score_s
-    )
+        ndcg = mean_ndcg(f"{out}/out", collection)
+    return Measured(name, ndcg, summary.tokens // max(1, summary.queries), summary.score_s)
+
+
+def mean_ndcg(run: str, collection: Path) -> float:
+    found = evaluate([run], str(collection / "qrels.txt"), None, "nDCG@10", common_queries=True)
+    return float(found.runs[0].values["nDCG@10"].mean())
 
 
 def measured(
@@ -102,8 +103,7 @@ def measured(
 ) -> Iterator[Measured]:
     with tempfile.TemporaryDirectory() as folder:
         run = first_stage(collection, Path(folder), options.depth, options.queries)
-        before = evaluate(str(run), str(collection / "qrels.txt"), None, "nDCG@10", common_queries=True)
-        yield Measured("first stage", float(before[0].after.mean()), 0, 0.0)
+        yield Measured("first stage", mean_ndcg(str(run), collection), 0, 0.0)
         for name, levels in cascades.items():
             yield measure(collection, run, name, levels, options.threads)
 

@@ -123,7 +123,8 @@ def _key(section: dict[str, Any] | list[Any], name: str, override: str) -> Any:
         return name
     if not name.isdecimal() or int(name) >= len(section):
         raise ConfigError(
-            f"--set {override}: there is no {name} in the list, which has {len(section)} entries"
+            f"--set {override}: there is no {name} in the list, which has {len(section)} entries,"
+            " counted from 0"
         )
     return int(name)
 

@@ -1,24 +1,35 @@
-"""Measure a run: `python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt`.
+"""Measure runs: `python -m pipeline.evaluate --run out/demo --qrels examples/qrels.txt`.
 
-With --baseline (the first stage, say) both are shown, with the p-value of a paired randomization test.
+With --baseline (the first stage, say) each run is compared with it: a paired randomization test, corrected
+by Holm for the number of tests, and a bootstrap interval of the change.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
 
 from pipeline import command
 from pipeline.command import Status
-from pipeline.errors import OutputError
-from pipeline.evaluation.measures import DEFAULT_MEASURES, Comparison, evaluate
+from pipeline.errors import ConfigError, OutputError
+from pipeline.evaluation.compare import page, passages_shown
+from pipeline.evaluation.comparison import Evaluation, evaluate
+from pipeline.evaluation.measures import DEFAULT_MEASURES
+from pipeline.evaluation.printed import lines, per_query
+from pipeline.evaluation.record import as_json
+from pipeline.evaluation.texts import read_texts
+
+_STDOUT = Path("-")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("evaluate", __doc__, config=False)
-    parser.add_argument("--run", required=True, help="the job's output directory, or a TREC run")
+    parser.add_argument(
+        "--run",
+        required=True,
+        action="append",
+        help="the job's output directory, or a TREC run; more than one are measured side by side",
+    )
     parser.add_argument("--qrels", required=True, help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
     parser.add_argument(
@@ -27,69 +38,61 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--common-queries",
         action="store_true",
-        help="leave out the judged queries that the run or the baseline lacks, which else count as 0",
+        help="leave out the judged queries that a run or the baseline lacks, which else count as 0",
+    )
+    parser.add_argument(
+        "--judge-coverage",
+        action="store_true",
+        help="tell how much of each run is judged, and measure it without its unjudged passages too",
     )
     parser.add_argument("--per-query", type=Path, help="write every query's values to this TSV file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
+    )
+    parser.add_argument(
+        "--texts",
+        metavar="TABLE",
+        help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
+    )
     options = parser.parse_args(arguments)
     return command.run(lambda: _evaluate(options))
 
 
 def _evaluate(options: argparse.Namespace) -> Status:
-    comparisons = evaluate(
-        options.run, options.qrels, options.baseline, options.measures, common_queries=options.common_queries
+    if options.texts is not None and options.html is None:
+        raise ConfigError("--texts: is shown by the page alone; give --html, or leave it out")
+    found = evaluate(
+        options.run,
+        options.qrels,
+        options.baseline,
+        options.measures,
+        common_queries=options.common_queries,
+        judge_coverage=options.judge_coverage,
     )
     if options.per_query is not None:
-        try:
-            options.per_query.write_text("".join(_per_query(comparisons)), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{options.per_query}: can't be written: {error.strerror}") from error
-    print("\n".join(_table(comparisons)))
+        _write(options.per_query, per_query(found))
+    if options.json not in (None, _STDOUT):
+        _write(options.json, [as_json(found, options.qrels)])
+    if options.html is not None:
+        _write(options.html, [_page(found, options)])
+    print(as_json(found, options.qrels) if options.json == _STDOUT else "\n".join(lines(found)))
     return Status.FINISHED
 
 
-def _table(comparisons: list[Comparison]) -> Iterator[str]:
-    yield from _queries(comparisons[0])
-    if comparisons[0].before is None:
-        for row in comparisons:
-            yield f"{row.measure:10} {row.after.mean():.4f}"
-        return
-    yield f"{'':10} {'before':>7} {'after':>7} {'change':>8} {'p':>7}   better/same/worse"
-    for row in comparisons:
-        assert row.before is not None
-        change = row.after - row.before
-        yield (
-            f"{row.measure:10} {row.before.mean():7.4f} {row.after.mean():7.4f} {change.mean():+8.4f}"
-            f" {row.p_value:7.4f}   {(change > 0).sum()}/{(change == 0).sum()}/{(change < 0).sum()}"
-        )
+def _page(found: Evaluation, options: argparse.Namespace) -> str:
+    if options.texts is None:
+        return page(found, options.qrels, None)
+    return page(found, options.qrels, read_texts(options.texts, passages_shown(found)))
 
 
-def _queries(measured: Comparison) -> Iterator[str]:
-    """How many queries the numbers below are of, and what is missing of them."""
-    judged, total = measured.judged, len(measured.query_ids)
-    if total < judged:
-        both = "run" if measured.before is None else "run and baseline both"
-        yield f"{total} of {judged} judged queries: those that the {both} hold{'s' if both == 'run' else ''}"
-        return
-    yield f"{judged} judged queries"
-    for name, missing in (("run", measured.missing), ("baseline", measured.missing_before)):
-        if missing:
-            yield (
-                f"{judged - len(missing)} of {judged} judged queries are in the {name};"
-                f" the {len(missing)} others count as 0"
-            )
-    if lacking := measured.missing | measured.missing_before:
-        yield f"--common-queries measures the other {judged - len(lacking)} alone"
-
-
-def _per_query(comparisons: list[Comparison]) -> Iterator[str]:
-    yield "query_id\tmeasure\tbefore\tafter\tmissing_in\n"
-    for row in comparisons:
-        before = np.full(len(row.after), np.nan) if row.before is None else row.before
-        runs = {"baseline": row.missing_before, "run": row.missing}
-        for query_id, old, new in zip(row.query_ids, before, row.after, strict=True):
-            missing_in = " ".join(name for name, missing in runs.items() if query_id in missing)
-            value = "" if np.isnan(old) else f"{old:.6f}"
-            yield f"{query_id}\t{row.measure}\t{value}\t{new:.6f}\t{missing_in}\n"
+def _write(path: Path, parts: Iterable[str]) -> None:
+    try:
+        path.write_text("".join(parts), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: can't be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

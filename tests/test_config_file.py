@@ -207,7 +207,7 @@ def test_overrides_reach_the_entries_of_lists(tmp_path: Path) -> None:
     assert [level.keep for level in config.cascade] == [5, None]
     assert (config.cascade[1].scorer.model, config.cascade[1].actors.max) == ("c #1", 2)
     for wrong in ("levels.2.keep=5", "levels.first.keep=5"):
-        assert f"--set {wrong}: there is no {wrong.split('.')[1]} in the list, which has 2 entries" in refuse(
-            tmp_path, text, wrong
-        )
+        there_is_no = f"--set {wrong}: there is no {wrong.split('.')[1]} in the list"
+        message = f"{there_is_no}, which has 2 entries, counted from 0"
+        assert message in refuse(tmp_path, text, wrong)
     assert "--set: levels.0.keep: Input should be" in refuse(tmp_path, text, "levels.0.keep=few")

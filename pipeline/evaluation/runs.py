@@ -1,12 +1,14 @@
 """Runs to measure: a job's output, or a TREC file."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.errors import InputError
 from pipeline.output import JobRecord, is_complete, read_record
+from pipeline.ranking import trec_eval_order
 from pipeline.tables.input.limits import DEFAULT_LIMITS
+from pipeline.tables.input.links import located, what_lacks
 from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
@@ -14,7 +16,7 @@ from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import run_files, shard_names
 from pipeline.tables.output.run import MENDED, id_text, read_run_file
-from pipeline.tables.storage import is_directory
+from pipeline.tables.storage import store_errors
 
 
 class RunRow(NamedTuple):
@@ -23,19 +25,42 @@ class RunRow(NamedTuple):
     query_id: str
     passage_id: str
     score: float
+    """What orders the query's candidates: the negated rank in a job's run, which tells equal scores apart."""
+    shown: float | None = None
+    """The score that a job's run has; None where `score` is it."""
 
 
 def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
     """The rows of a TREC run, or of a job's output directory, and the top_k at which the latter was cut.
 
-    A job's rows have the negated rank for a score: it tells equal scores apart, as the job did. Raises
-    InputError for what is neither, or for an output that is not finished; and with its line for a passage
-    that stands twice for a query, which trec_eval refuses, and for a score of nan, which trec_eval would sort
-    anywhere. An infinite score ranks first or last, as there.
+    Raises InputError for what is neither, or for an output that is not finished; and with its line for a
+    passage that stands twice for a query, which trec_eval refuses, and for a score of nan, which trec_eval
+    would sort anywhere. An infinite score ranks first or last, as there.
     """
-    if is_directory(url):
+    if _is_directory(url):
         return _job_rows(Directory(url))
     return _each_once(_trec_rows(url)), None
+
+
+def by_query(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    """Each query's rows in trec_eval's order, best first."""
+    rows, found = list(rows), dict[str, list[RunRow]]()
+    order = trec_eval_order([row.passage_id for row in rows], [row.score for row in rows])
+    for row in (rows[position] for position in order):
+        found.setdefault(row.query_id, []).append(row)
+    return found
+
+
+def _is_directory(url: str) -> bool:
+    fs, path = located(url)
+    try:
+        with store_errors(InputError, f"{url}: can't be read"):
+            return bool(fs.info(path)["type"] == "directory")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(
+            f"{url}: {what_lacks(fs, path, 'no such folder or file')}; a run is the output.path of a finished"
+            " job, or a TREC run"
+        ) from error
 
 
 _Placed = tuple[str, RunRow]
@@ -96,11 +121,11 @@ def _depth(record: JobRecord) -> int | None:
 def _ranked_rows(output: Directory, record: JobRecord) -> Iterator[_Placed]:
     for file, stamp in run_files(output, record.identity, shard_names(record.shards)):
         table = read_run_file(output, file, stamp)
-        columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank"))
-        for number, (query, passage, rank) in enumerate(zip(*columns, strict=True), start=1):
+        columns = (table[column].to_pylist() for column in ("query_id", "passage_id", "rank", "score"))
+        for number, (query, passage, rank, score) in enumerate(zip(*columns, strict=True), start=1):
             place = f"{output.url}/{file} row {number}"
             try:
-                yield place, RunRow(id_text(query), id_text(passage), -rank)
+                yield place, RunRow(id_text(query), id_text(passage), -rank, score)
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{place}: query {query!r} or passage {passage!r} is no UTF-8 text, as ids in qrels are"

@@ -63,11 +63,6 @@ def absolute(url: str) -> str:
     return place_of(fs, path)
 
 
-def is_directory(url: str) -> bool:
-    fs, path = locate(url, InputError)
-    return bool(fs.isdir(path))
-
-
 @contextmanager
 def store_errors(error_class: type[RayrankError], what: str) -> Iterator[None]:
     """Every store's client has errors of its own (credentials, endpoints, ...): tell them as ours.

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.evaluation.runs import RunRow, read_whole_run
+from pipeline.evaluation.runs import RunRow, by_query, read_whole_run
 from pipeline.output import write_record
 from pipeline.tables.output.directory import Directory
 from tests.outputs import finish_run
@@ -36,18 +36,33 @@ def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     write_record(output, RECORD.model_copy(update={"config": {"output.top_k": 2}}))
     with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
         read_whole_run(str(tmp_path))
-    url = finish_run(f"{tmp_path}/finished", ranked().drop_columns("kept"), top_k=2)
-    assert read_whole_run(url) == ([RunRow("q", "b", -1), RunRow("q", "a", -2)], 2)
+    url = finish_run(f"{tmp_path}/finished", ranked(0.5).drop_columns("kept"), top_k=2)
+    assert read_whole_run(url) == ([RunRow("q", "b", -1, 0.5), RunRow("q", "a", -2, 0.5)], 2)
+
+
+def test_a_querys_rows_stand_best_first() -> None:
+    rows = [RunRow("q", "a", 1.0), RunRow("p", "a", 5.0), RunRow("q", "b", 2.0), RunRow("q", "c", 2.0)]
+    ranking = by_query(rows)
+    assert [row.passage_id for row in ranking["q"]] == ["c", "b", "a"]
+    assert ranking["p"] == [rows[1]]
+
+
+def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: no such folder or file; a run is the output.path of a"):
+        read_whole_run(str(tmp_path / "nowhere"))
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(InputError, match="link: a symbolic link to what is not there .nothing.; a run is"):
+        read_whole_run(str(tmp_path / "link"))
 
 
 def test_a_jobs_rows_are_checked_as_a_trec_runs_are(tmp_path: Path) -> None:
-    ranks = pa.array([1, 2], pa.int32())
-    twice = pa.table({"query_id": [7, 7], "passage_id": ["a", "a"], "rank": ranks})
+    ranks = {"rank": pa.array([1, 2], pa.int32()), "score": pa.array([0.5, 0.5], pa.float32())}
+    twice = pa.table({"query_id": [7, 7], "passage_id": ["a", "a"], **ranks})
     with pytest.raises(
         InputError, match=r"run/shard-000000.parquet row 2: passage 'a' of query '7' .* after .*parquet row 1"
     ):
         read_whole_run(finish_run(f"{tmp_path}/twice", twice))
-    binary = pa.table({"query_id": ["q", "q"], "passage_id": [b"a", b"\xff"], "rank": ranks})
+    binary = pa.table({"query_id": ["q", "q"], "passage_id": [b"a", b"\xff"], **ranks})
     with pytest.raises(InputError, match=r"shard-000000.parquet row 2: .* is no UTF-8 text"):
         read_whole_run(finish_run(f"{tmp_path}/binary", binary))
 

@@ -1,0 +1,60 @@
+"""The texts of queries and passages, for people who look at runs: from a candidate table."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config_file import load
+from pipeline.tables.candidates import plan_table, read_shard
+from pipeline.tables.config import InputConfig
+from pipeline.tables.output.run import id_text
+
+_SHARD_PAIRS = 20_000
+"""Candidates that are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """By id. What the table does not hold is missing."""
+
+    queries: dict[str, str] = field(default_factory=dict)
+    passages: dict[str, str] = field(default_factory=dict)
+
+
+class _Job(BaseModel):
+    """A job's config, of which the table alone matters here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    input: InputConfig
+
+
+def read_texts(source: str, wanted: Mapping[str, Iterable[str]]) -> Texts:
+    """The texts of these queries and their passages.
+
+    source: a candidate table in Parquet with our column names, or a job's YAML file, whose `input` tells the
+    table. Raises ConfigError or InputError where it can't be read.
+    """
+    if source.endswith((".yaml", ".yml")):
+        config = load(_Job, Path(source), []).input
+    else:
+        config = InputConfig(path=source)
+    plan, found = plan_table(config, {}, _SHARD_PAIRS), Texts()
+    passage_ids = set(chain.from_iterable(wanted.values()))
+    for shard in plan.shards:
+        candidates, _ = read_shard(shard, config, {}, plan)
+        found.queries.update(_known(candidates, "query", wanted.keys()))
+        found.passages.update(_known(candidates, "passage", passage_ids))
+    return found
+
+
+def _known(candidates: pa.Table, column: str, wanted: Collection[str]) -> dict[str, str]:
+    """The texts of a column, by the ids beside it."""
+    ids = [id_text(value) for value in candidates[f"{column}_id"].to_pylist()]
+    places = {value: place for place, value in enumerate(ids) if value in wanted}
+    texts = candidates[column].take(pa.array(places.values(), pa.int64())).to_pylist()
+    return dict(zip(places, texts, strict=True))
