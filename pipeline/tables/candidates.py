@@ -36,6 +36,8 @@ class Plan:
     """The files that hold the queries and the passages, where the table holds ids alone."""
     declared: pa.Schema | None
     """The columns of a table that declares them; `Layout.declared`."""
+    root: str
+    """`Layout.root`, which a process that was started elsewhere could not tell."""
     skipped: dict[str, str]
     """Files that are not read, with the reason."""
 
@@ -55,7 +57,8 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     """
     table_format = candidate_format(config.format)
     table = _snapshot(config, table_format)
-    layout = _layout(config, kept, table.schema)
+    root = directory_of(config) or ""
+    layout = _layout(config, kept, table.schema, root)
     if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
@@ -66,7 +69,7 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     shards = tuple(cut_shards(scans, shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, skipped)
+    return Plan(shards, types.schema(), texts, table.schema, root, skipped)
 
 
 def read_shard(
@@ -74,7 +77,7 @@ def read_shard(
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
     table_format = candidate_format(config.format)
-    layout = _layout(config, kept, plan.declared)
+    layout = _layout(config, kept, plan.declared, plan.root)
     parts = []
     for file in plan.texts:
         check_unchanged(file.url, file.identity)
@@ -96,8 +99,8 @@ def directory_of(config: InputConfig) -> str | None:
     return absolute(config.path).rstrip("/")
 
 
-def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None) -> Layout:
-    return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits)
+def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None, root: str) -> Layout:
+    return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits, root)
 
 
 def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:

@@ -36,6 +36,7 @@ class InputConfig(BaseModel):
     """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
     goes on with the version it began with, which its log tells."""
     columns: ColumnNames = ColumnNames()
+    """Not of trec and flag_embedding, whose columns have fixed names."""
     queries: str | None = None
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
     passages: str | None = None
@@ -61,6 +62,12 @@ class InputConfig(BaseModel):
             raise ValueError(
                 f"format {self.format} holds ids only: give queries and passages, the files with their texts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_name_what_has_names(self) -> Self:
+        if "columns" in self.model_fields_set and candidate_format(self.format).TRAITS.columns_are_fixed:
+            raise ValueError(f"columns: those of format {self.format} have fixed names; leave it out")
         return self
 
     @model_validator(mode="after")
