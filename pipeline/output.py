@@ -26,7 +26,7 @@ from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed,
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
-_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "unmatched"}
+_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
 """Whose files readers of an output take for parts of it."""
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10

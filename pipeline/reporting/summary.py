@@ -88,6 +88,11 @@ class Summary(Counts):
             ),
         ]
         lines += [f"  levels.{number}: {_level_line(level)}" for number, level in enumerate(self.levels)]
+        if self.training_rows or self.no_training_row:
+            lines.append(
+                f"{self.training_rows} training rows in {self.output}/training_rows;"
+                f" {self.no_training_row} queries have none, for lack of a positive or a negative"
+            )
         if self.reused and not self.levels:
             share = self.reused / self.pairs
             lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")

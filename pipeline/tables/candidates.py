@@ -32,8 +32,8 @@ class Plan:
     shards: tuple[Shard, ...]
     schema: pa.Schema
     """Types of query_id, passage_id and the kept columns (a struct), the same in all files."""
-    texts: tuple[SourceFile, ...]
-    """The files that hold the queries and the passages, where the table holds ids alone."""
+    beside: tuple[SourceFile, ...]
+    """Other files that the output depends on: those with the texts, where the table holds ids alone."""
     declared: pa.Schema | None
     """The columns of a table that declares them; `Layout.declared`."""
     root: str
@@ -46,7 +46,7 @@ class Plan:
         file_ranges = {
             file_range.file: file_range.identity for shard in self.shards for file_range in shard.file_ranges
         }
-        return file_ranges | {file.url: file.identity for file in self.texts}
+        return file_ranges | {file.url: file.identity for file in self.beside}
 
 
 def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> Plan:
@@ -79,7 +79,7 @@ def read_shard(
     table_format = candidate_format(config.format)
     layout = _layout(config, kept, plan.declared, plan.root)
     parts = []
-    for file in plan.texts:
+    for file in plan.beside:
         check_unchanged(file.url, file.identity)
     for file_range in shard.file_ranges:
         if table_format.TRAITS.files_are_compared:
