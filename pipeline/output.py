@@ -41,7 +41,7 @@ class JobRecord(BaseModel):
 
     format_version: int
     command: str
-    """Which one writes here: `prepare`, `rerank`, `retrieve`."""
+    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`."""
     config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
     """Dotted field to value: all that the output depends on."""
     models: dict[str, str]
@@ -61,8 +61,8 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input, or the
     readers of another output for a part of that.
 
-    inputs: what is read, where it is a place in storage. Raises InputError for a table that `prepare` or
-    `retrieve` makes, and that is not as they left it.
+    inputs: what is read, where it is a place in storage. Raises InputError for a part of another output that
+    is not finished, or not as it was left.
     """
     output = Directory(url)
     if output.url.startswith("memory://"):
@@ -194,7 +194,7 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 def _check_table(table: str) -> None:
     output = _output_around(f"{absolute(table)}/")
     record = None if output is None else read_record(output)
-    if output is None or record is None or record.command == "rerank":
+    if output is None or record is None:
         return
     if not is_complete(output):
         raise InputError(

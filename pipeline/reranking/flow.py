@@ -22,7 +22,6 @@ from pipeline.reranking.reuse import check_previous, previous_prefixes, previous
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan, directory_of, plan_table
-from pipeline.tables.input.files import find_file
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -33,8 +32,7 @@ from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.markers import DONE, FOLDERS, LevelCounts, done_shards, names_done, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.output.statistics import Distribution
-from pipeline.tables.positives import PositivesConfig, check_label
-from pipeline.tables.storage import absolute
+from pipeline.tables.positives import check_label
 
 _REPORT = "report.html"
 
@@ -125,8 +123,7 @@ def _plan_table(config: RerankConfig) -> Plan:
     if positives is None:
         return plan
     check_label(positives.label, plan.schema.field("kept").type, "output.training_rows.label")
-    judgments = () if positives.qrels is None else (find_file(positives.qrels),)
-    return replace(plan, beside=(*plan.beside, *judgments))
+    return replace(plan, beside=(*plan.beside, *positives.files()))
 
 
 def _scorer(level: Level) -> Scorer:
@@ -209,23 +206,17 @@ def with_previous(job: Job, record: JobRecord) -> Job:
 
 def for_workers(config: RerankConfig, scorers: Sequence[Scorer]) -> RerankConfig:
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    texts = {"queries": config.input.queries, "passages": config.input.passages}
-    texts = {name: path and absolute(path) for name, path in texts.items()}
-    output = {"path": Directory(config.output.path).url, "training_rows": _absolute(config)}
+    positives = config.output.training_rows
+    output = {
+        "path": Directory(config.output.path).url,
+        "training_rows": positives and positives.for_workers(),
+    }
     return config.with_scorers([scorer.pinned_config for scorer in scorers]).model_copy(
         update={
-            "input": config.input.model_copy(update=texts),
+            "input": config.input.for_workers(),
             "output": config.output.model_copy(update=output),
         }
     )
-
-
-def _absolute(config: RerankConfig) -> PositivesConfig | None:
-    """What tells the positives, wherever a process was started."""
-    positives = config.output.training_rows
-    if positives is None or positives.qrels is None:
-        return positives
-    return positives.model_copy(update={"qrels": absolute(positives.qrels)})
 
 
 def _level_summaries(

@@ -18,6 +18,7 @@ from pipeline.tables.format import (
 )
 from pipeline.tables.input.columns import ColumnNames, TextColumns
 from pipeline.tables.input.limits import Limits
+from pipeline.tables.storage import absolute
 
 
 class InputConfig(BaseModel):
@@ -43,6 +44,11 @@ class InputConfig(BaseModel):
     """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
     limits: Limits = Limits()
     """How large a thing in a file may be."""
+
+    def for_workers(self) -> Self:
+        """As processes that were started elsewhere must read it: a plan knows the table's own files."""
+        texts = {"queries": self.queries, "passages": self.passages}
+        return self.model_copy(update={name: path and absolute(path) for name, path in texts.items()})
 
     @field_validator("format")
     @classmethod

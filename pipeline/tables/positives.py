@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from pipeline.errors import InputError
+from pipeline.tables.input.files import SourceFile, find_file
 from pipeline.tables.input.qrels import read_judgments
+from pipeline.tables.storage import absolute
 
 
 class PositivesConfig(BaseModel):
@@ -24,6 +26,14 @@ class PositivesConfig(BaseModel):
     """Judgments, a qrels file of TREC's form or BEIR's: those with a relevance above 0."""
     first: PositiveInt | None = None
     """The best of each query, so many, where nobody judged any."""
+
+    def for_workers(self) -> Self:
+        """As processes that were started elsewhere must read it."""
+        return self.model_copy(update={"qrels": self.qrels and absolute(self.qrels)})
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """What tells the positives beside the table. Raises InputError where it is not there."""
+        return () if self.qrels is None else (find_file(self.qrels),)
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
