@@ -1,6 +1,7 @@
 """Mining in this process, from a run to training rows; executors/test_ray_data.py has it on Ray."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,8 +10,9 @@ import pytest
 from pipeline import mine
 from pipeline.errors import InputError, OutputError
 from pipeline.mining import flow, shard
+from pipeline.mining.config import MineConfig, NegativesConfig
 from pipeline.reranking import flow as reranking
-from tests.conftest import golden_cases
+from tests.conftest import ROOT, golden_cases
 from tests.mining.runs import bytes_of, config, mined, rows, write
 from tests.reranking.jobs import config as rerank
 from tests.tables.conftest import read_all
@@ -148,3 +150,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "6 training rows of 6 queries" in capsys.readouterr().out
     assert mine.main(["--config", str(file), "--set", "negatives.ranks=[9, 3]"]) == 2
     assert "negatives: ranks [9, 3]: the first one comes after" in capsys.readouterr().err
+
+
+def test_the_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it shows every field."""
+    monkeypatch.chdir(ROOT)
+    demo = ROOT / "configs/mine/demo.yaml"
+    assert mine.main(["--config", str(demo), "--set", f"output.path={tmp_path}/out"]) == 0
+    told = capsys.readouterr().out
+    assert "31 training rows of 32 queries, with 89 positives and 194 negatives" in told
+    assert "1 too_few_negatives: fewer negatives than negatives.at_least were found (q03)" in told
+    for field in MineConfig.model_fields | NegativesConfig.model_fields:
+        assert re.search(rf"\b{field}:", demo.read_text()), field
