@@ -29,6 +29,8 @@ from pipeline.tables.output.tasks import Result, Task, TaskReport, do_once
 from pipeline.tables.output.training_rows import training_row, training_rows_file
 from pipeline.tables.positives import are_positive
 
+_NOWHERE = 2**53
+"""The rank of what has none, behind all others."""
 NAMED = 10
 """Queries left out that a shard tells by name, for each reason."""
 
@@ -127,11 +129,12 @@ def _by_query(candidates: pa.Table, config: MineConfig) -> Iterator[tuple[Any, s
 
 
 def _ranks(candidates: pa.Table, scores: pa.Array, config: MineConfig) -> pa.Array:
-    """Null, and so in no window, where the run's own column is."""
+    """Where the run's own column tells none, one that is in no window."""
     if config.rank is None:
         return ranks(candidates["query_id"], candidates["passage_id"], scores.cast(pa.float32(), safe=False))
-    own = pc.struct_field(candidates["kept"].combine_chunks(), config.rank)
-    return pc.fill_null(own.cast(pa.int64(), safe=False), 0)
+    own = pc.struct_field(candidates["kept"].combine_chunks(), config.rank).cast(pa.float64())
+    told = pc.fill_null(pc.is_finite(own), fill_value=False)
+    return pc.if_else(told, own, float(_NOWHERE)).cast(pa.int64(), safe=False)
 
 
 def _named(left_out: list[tuple[Any, str]]) -> dict[str, list[str]]:

@@ -51,6 +51,10 @@ def test_ranks_may_be_those_of_another_ranking_than_the_scores(tmp_path: Path) -
     table[5]["first"] = None
     flow.run(config(write(tmp_path / "in", table), rank="first", negatives={"ranks": [1, 3]}))
     assert mined(tmp_path / "out")["query 0"]["neg"] == ["passage 6 of 0", "passage 7 of 0"]
+    best = {"positives": {"first": 2}, "negatives": {"ranks": [3, 4]}}
+    flow.run(config(tmp_path / "in", "best", rank="first", **best))
+    row = mined(tmp_path / "best")["query 0"]
+    assert (row["pos"], row["neg"]) == (["passage 6 of 0", "passage 7 of 0"], ["passage 4 of 0"])
 
 
 def test_shards_change_nothing(tmp_path: Path) -> None:
