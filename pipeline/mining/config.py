@@ -48,8 +48,9 @@ class NegativesConfig(BaseModel):
             raise ValueError(f"ranks [{first}, {last}]: the first one comes after the last")
         if self.at_least > self.number:
             raise ValueError(f"at_least {self.at_least}: is more than number {self.number}")
-        if None not in (bounds := (self.min_score, self.max_score)) and bounds[0] > bounds[1]:
-            raise ValueError(f"min_score {self.min_score}: is above max_score {self.max_score}")
+        least, most = self.min_score, self.max_score
+        if least is not None and most is not None and least > most:
+            raise ValueError(f"min_score {least}: is above max_score {most}")
         return self
 
 

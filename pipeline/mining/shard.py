@@ -76,8 +76,10 @@ class _Mined:
         if choice.reason is not None:
             self.left_out.append((query_id, choice.reason))
             return
-        sides = ([(each.passage, each.score) for each in side] for side in choice[:2])
-        self.lines.append(training_row(query, *sides, kept={}))
+        pos, neg = (
+            [(each.passage, each.score) for each in side] for side in (choice.positives, choice.negatives)
+        )
+        self.lines.append(training_row(query, pos, neg, {}))
         self.counts["rows"] += 1
         self.counts["positives"] += len(choice.positives)
         self.counts["negatives"] += len(choice.negatives)

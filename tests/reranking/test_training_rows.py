@@ -14,7 +14,7 @@ from tests.conftest import MINILM
 from tests.reranking.jobs import config
 from tests.tables.conftest import read_all
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"query": "熊?", "pos": ["a bear"], "neg": ["a cat", "a dog"], "neg_scores": [1, 2], "prompt": "Is it?"},
     {"query": "what?", "pos": ["this", "these"], "neg": ["that"]},
     {"query": "what?", "pos": ["this"], "neg": []},
