@@ -72,7 +72,7 @@ class InputConfig(BaseModel):
 
     @model_validator(mode="after")
     def _columns_name_what_has_names(self) -> Self:
-        if "columns" in self.model_fields_set and candidate_format(self.format).TRAITS.columns_are_fixed:
+        if self.columns != ColumnNames() and candidate_format(self.format).TRAITS.columns_are_fixed:
             raise ValueError(f"columns: those of format {self.format} have fixed names; leave it out")
         return self
 
