@@ -10,7 +10,7 @@ DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), q
 of BM25 as it is, with stop words and stemming, of MiniLM (English), and of both fused. embed: texts a second
 of the step that embeds a shard, reading and writing included, beside `Scorer.embed` on the same texts, model
 loaded, in turns. search: a search for 1,000 queries among random vectors of 384 dimensions, read from their
-files in shards of 50,000, beside the products of the same matrices in memory, alone and each with its top k.
+files in shards of 50,000, beside the products of the same matrices in memory, alone and each with its top k, and reading alone.
 """
 
 import argparse
@@ -126,9 +126,14 @@ def search(passages: int, threads: int, dtype: str) -> None:
         work = {
             "products": lambda: [block @ part.T for part in parts],
             "products and top k": lambda: [(block @ part.T).topk(TOP_K, dim=1) for part in parts],
+            "reading": lambda: [embeddings.read_vectors(file_of(job, name)) for name in shards],
             "the search": lambda: dense.search(job, "minilm", Shard(0, 0).name, shards),
         }
         report(work, 3, "products")
+
+
+def file_of(job: Job, shard: str) -> str:
+    return f"{job.output.url}/{embeddings.directory_of('minilm', 'passages')}/{shard}.parquet"
 
 
 def vectors(rows: int, chance: np.random.Generator) -> Any:

@@ -103,16 +103,43 @@ def wait_for_one(*pools: ActorsConfig) -> None:
                 "fewer actors than actors.min until the cluster grows", fit=found.actors, why=found.lack
             )
         return
-    wait_s = max(actors.wait_s for actors in pools)
-    log.warning("waiting for the cluster to grow", wait_s=wait_s, why=found.lack)
-    asked = [task for actors in pools for task in _ask(actors)]
+    _wait(
+        lambda: "" if (now := fit(nodes(), *pools)).actors else now.lack,
+        wait_s=max(actors.wait_s for actors in pools),
+        asked=[task for actors in pools for task in _ask(actors)],
+        option="actors.wait_s",
+    )
+
+
+def wait_for_a_cpu(wait_s: float) -> None:
+    """Wait until the cluster has a whole one, for work that holds no actors. Raises ConfigError as above."""
+    if not any(node.cpus >= 1 for node in nodes()):
+        _wait(
+            lambda: (
+                ""
+                if any(node.cpus >= 1 for node in nodes())
+                else f"a task takes a CPU, and the cluster has {described(nodes())}; add nodes"
+            ),
+            wait_s=wait_s,
+            asked=[ray.remote(max_retries=0)(_nothing).options(num_cpus=1).remote()],
+        )
+
+
+def _wait(
+    lack: Callable[[], str], wait_s: float, asked: "list[ray.ObjectRef[None]]", option: str = ""
+) -> None:
+    """Until nothing lacks. asked: tasks for which an autoscaler adds nodes. option: what sets `wait_s`."""
+    missing = lack()
+    log.warning("waiting for the cluster to grow", wait_s=wait_s, why=missing)
     try:
         deadline = time.monotonic() + wait_s
-        while not found.actors:
+        while missing:
             if time.monotonic() >= deadline:
-                raise ConfigError(f"{found.lack}. The cluster had {wait_s:g} s to grow (actors.wait_s)")
+                raise ConfigError(
+                    f"{missing}. The cluster had {wait_s:g} s to grow{option and f' ({option})'}"
+                )
             time.sleep(min(_EVERY_S, max(0, deadline - time.monotonic())))
-            found = fit(nodes(), *pools)
+            missing = lack()
     finally:
         for task in asked:
             ray.cancel(task, force=True)

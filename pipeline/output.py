@@ -192,6 +192,12 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 
 
 def _check_table(table: str) -> None:
+    whole = Directory(absolute(table).rstrip("/"))
+    with suppress(OutputError):  # it is a file, or closed to this job
+        if whole.read(_RECORD) is not None:
+            tables = ("run", "candidates", "training_rows")
+            name = next((folder for folder in tables if whole.names(folder)), "candidates")
+            raise InputError(f"{table}: is a whole output; its table is {whole.url}/{name}/")
     output = _output_around(f"{absolute(table)}/")
     record = None if output is None else read_record(output)
     if output is None or record is None:
@@ -262,6 +268,7 @@ def _other_format(output: Directory, age: str) -> OutputError:
 def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
     if before.command != now.command:
         yield f"the command: was {before.command}, is {now.command}"
+        return  # it has other fields, each of which would be told
     for field in sorted(before.config.keys() | now.config.keys()):
         old, new = before.config.get(field), now.config.get(field)
         if old != new:

@@ -206,7 +206,9 @@ def test_another_commands_output_is_refused_whatever_it_holds(output: Directory)
     for mine, other in ((RECORD, prepare), (prepare, RECORD)):
         write_record(output, mine)
         for resumes in (True, False):
-            with pytest.raises(OutputError, match=f"the command: was {mine.command}, is {other.command}"):
+            with pytest.raises(
+                OutputError, match=f"\n  the command: was {mine.command}, is {other.command}\nTake another"
+            ):
                 check_output(output, other, ["nothing-here"], resumes=resumes)
 
 

@@ -77,7 +77,7 @@ class Summary(Counts):
         if self.finished_before is not None:
             lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
         lines += [
-            f"{self.pairs} pairs of {self.queries} queries scored by {self.model} in {self.wall_s:.1f} s"
+            f"{self.pairs} pairs of {self.queries} queries scored {self._by()} in {self.wall_s:.1f} s"
             f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",
             f"{self.kept} rows in {self.output}/run"
             + (f", the top {self.top_k} a query" if self.top_k else "")
@@ -87,7 +87,11 @@ class Summary(Counts):
                 else ""
             ),
         ]
-        lines += [f"  levels.{number}: {_level_line(level)}" for number, level in enumerate(self.levels)]
+        before = None
+        for number, level in enumerate(self.levels):
+            cut_none = ", nothing was cut before it" if before == level.pairs else ""
+            lines.append(f"  levels.{number}: {_level_line(level)}{cut_none}")
+            before = level.pairs
         if self.training_rows or self.no_training_row:
             lines.append(
                 f"{self.training_rows} training rows in {self.output}/training_rows;"
@@ -101,7 +105,11 @@ class Summary(Counts):
         if self.files_skipped:
             lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
         if self.truncated:
-            lines.append(f"{self.truncated} pairs were cut to the model's length")
+            of_a_cascade = ", counted at the last level that read them" if self.levels else ""
+            lines.append(
+                f"{self.truncated} pairs were cut to fit the scorer's lengths{of_a_cascade}; query_cut and"
+                " passage_cut in the run tell by how many tokens"
+            )
         if rejected:
             lines.append(f"{rejected} rows rejected, see {self.output}/rejects:")
             lines += [f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items()]
@@ -113,6 +121,10 @@ class Summary(Counts):
             for shard in self.quarantined:
                 lines.append(f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}")
         return "\n".join(lines)
+
+    def _by(self) -> str:
+        """The scorer, for people; the levels of a cascade are told in lines of their own."""
+        return f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
 
 
 def totalled(totals: Totals) -> dict[str, Any]:

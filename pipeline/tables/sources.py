@@ -52,7 +52,7 @@ class Source:
 
     @property
     def layout(self) -> WholeLayout:
-        return _layout(self.config)
+        return _layout(self.config, self.field)
 
     @property
     def ids(self) -> list[str]:
@@ -67,12 +67,12 @@ def scan(
     and column, where it can't be read.
     """
     table_format = whole_format(config.format)
-    id_name = _layout(config).ids[0]
+    id_name = _layout(config, field).ids[0]
     files, skipped = find_files(
         config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
     )
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
-        scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config, kept))))
+        scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config, field, kept))))
     skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
     merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
@@ -106,8 +106,8 @@ def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[t
     yield from whole_format(source.config.format).read_table(file_range, source.layout, schema)
 
 
-def _layout(config: PairsConfig | TextsConfig, kept: Iterable[str] = ()) -> WholeLayout:
-    return WholeLayout(config.columns, config.header, config.limits, tuple(kept))
+def _layout(config: PairsConfig | TextsConfig, field: str, kept: Iterable[str] = ()) -> WholeLayout:
+    return WholeLayout(field, config.columns, config.header, config.limits, tuple(kept))
 
 
 def _size_bytes(source: Source, scans: Sequence[TableScan]) -> int:

@@ -311,8 +311,10 @@ def test_a_damaged_table_is_named_to_its_reader_and_made_again(folder: Path, nam
         open_directory(f"{folder}/next", [f"{folder}/out/candidates"])
 
 
-def test_an_unfinished_table_is_not_read(folder: Path) -> None:
+def test_a_whole_output_and_an_unfinished_table_are_not_read(folder: Path) -> None:
     flow.run(trec(folder))
+    with pytest.raises(InputError, match=r"/out/: is a whole output; its table is .*/out/candidates/$"):
+        open_directory(f"{folder}/next", [f"{folder}/out/"])
     (folder / "out/_SUCCESS").unlink()
     with pytest.raises(InputError, match=r"out/candidates: is not finished .*; run pipeline.prepare for it"):
         open_directory(f"{folder}/next", [f"{folder}/out/candidates"])

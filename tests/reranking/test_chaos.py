@@ -14,11 +14,16 @@ from ray.cluster_utils import Cluster
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.tables.output.directory import Directory
+from tests.conftest import TINY
 from tests.own_ray import environment, folder_of_its_own
 from tests.reranking.test_survival import begin, config, data_of, write_table
 
 pytestmark = pytest.mark.ray
 
+LEVELS = [
+    {"scorer": {"model": TINY, "device": "cpu", "passage_max_length": 4}, "keep": 2},
+    {"scorer": {"model": TINY, "device": "cpu"}, "keep": 1},
+]
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 
@@ -63,7 +68,7 @@ def markers(output: Directory) -> dict[str, bytes | None]:
     return {name: output.read(f"_manifest/done/{name}") for name in output.names("_manifest/done")}
 
 
-def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_run(
+def test_killed_at_random_moments_a_cascade_ends_with_the_bytes_of_an_undisturbed_run(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     luck = random.Random(SEED)
@@ -72,7 +77,7 @@ def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_
     output = Directory(f"{place}/out")
     story = [f"seed {SEED}"]
     done: dict[str, bytes | None] = {}
-    driver = begin(tmp_path, place)
+    driver = begin(tmp_path, place, levels=LEVELS)
     for _ in range(KILLS):
         kind = luck.choice(["worker", "worker", "machine", "driver"])
         goal = len(output.names("_manifest/done")) + luck.choice([0, 1, 20, 60])
@@ -93,12 +98,12 @@ def test_killed_at_random_moments_the_job_ends_with_the_bytes_of_an_undisturbed_
             time.sleep(1)  # Ray ends the driver's workers; a shard in one of them may still be written
             story.append(f"driver after {len(output.names('_manifest/done'))} shards")
             done |= {name: marker for name, marker in markers(output).items() if name not in done}
-            driver = begin(tmp_path, place)
+            driver = begin(tmp_path, place, levels=LEVELS)
     _, errors = driver.communicate(timeout=240)
     assert driver.returncode == 0, f"{story}\n{errors}"
     after = markers(output)
     assert {name: after[name] for name in done} == done, f"{story}: a finished shard was scored again"
     local = tmp_path / "local"
     write_table(f"{local}/in", queries=150)
-    flow.run(RerankConfig.model_validate(config(str(local), executor="here")))
+    flow.run(RerankConfig.model_validate(config(str(local), levels=LEVELS, executor="here")))
     assert data_of(f"{place}/out") == data_of(f"{local}/out"), story

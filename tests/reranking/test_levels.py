@@ -84,7 +84,9 @@ def test_summary_report_and_dry_run_tell_each_level(table: Path) -> None:
     assert (summary.pairs, summary.kept) == (32, 32)
     assert summary.tokens == sum(level.tokens for level in summary.levels)
     assert summary.scores == summary.levels[1].scores
-    assert f"  levels.1: 24 pairs by {MINICPM}, " in summary.as_text()
+    text = summary.as_text()
+    assert text.startswith("32 pairs of 8 queries scored by a cascade of 2 levels in ")
+    assert f"  levels.1: 24 pairs by {MINICPM}, " in text
     again = flow.run(cascade(table))
     assert again.model_dump() == summary.model_dump()
     report = (table.parent / "out/report.html").read_text()

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
+from pipeline.capacity import wait_for_a_cpu
 from pipeline.cluster import join, own_error
 from pipeline.errors import ConfigError
 from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions
@@ -19,9 +20,13 @@ from pipeline.preparation.tasks import PartReport, join_passages, read_file_rang
 _NO_PROGRESS_S = 7200
 """Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
 
+_GROW_S = 900
+"""How long a cluster without a CPU may take to grow."""
+
 
 def connect(preparation: Preparation) -> None:
     join(_NO_PROGRESS_S)
+    wait_for_a_cpu(_GROW_S)
     _check_memory(preparation)
 
 

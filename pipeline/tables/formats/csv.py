@@ -200,7 +200,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     with open_text(file.url, layout.limits) as text:
         header, _, _ = _header(text)
     if header:
-        require_columns(file.url, layout.ids, [*header, *file.partitions], "the field columns")
+        require_columns(file.url, layout.ids, [*header, *file.partitions], f"{layout.field}.columns")
     return scan_rows(file, rows, layout, text_types, joined_chars)
 
 

@@ -31,7 +31,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
         with open_text(file.url, layout.limits) as text:
             first = next(tab_separated(text, 0, None, 1), None)
         if first is not None:
-            require_columns(file.url, layout.ids, [*first[3], *file.partitions], "the field columns")
+            require_columns(file.url, layout.ids, [*first[3], *file.partitions], f"{layout.field}.columns")
     return scan_rows(file, partial(rows, header=layout.header), layout, text_types, joined_chars)
 
 

@@ -32,6 +32,8 @@ class Layout:
 class WholeLayout:
     """Of a table that is read whole."""
 
+    field: str
+    """Where the config names the table: candidates, queries or passages."""
     columns: ColumnNames | TextColumns
     header: tuple[str, ...] | None = None
     """The columns' names, where the files do not tell them."""

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline.errors import InputError
+from pipeline.capacity import Node
+from pipeline.errors import ConfigError, InputError
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
@@ -53,6 +54,15 @@ def test_same_input_same_bytes_in_several_partitions(folder: Path, monkeypatch: 
     (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
     flow.run(on_ray(folder))
     assert bytes_of(folder / "again") == bytes_of(folder / "out")
+
+
+def test_a_cluster_without_a_cpu_may_grow_and_is_refused_in_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.capacity.nodes", lambda: [Node(0, 8, {}), Node(0.5, 0, {})])
+    monkeypatch.setattr("pipeline.preparation.executors.ray_data._GROW_S", 0.5)
+    with pytest.raises(ConfigError, match=r"takes a CPU, and the cluster has 0.5 CPUs and 8 GPUs on 2 nodes"):
+        flow.run(on_ray(folder))
 
 
 def test_what_goes_wrong_in_a_task_arrives_as_itself(folder: Path) -> None:
