@@ -10,7 +10,8 @@ DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), q
 of BM25 as it is, with stop words and stemming, of MiniLM (English), and of both fused. embed: texts a second
 of the step that embeds a shard, reading and writing included, beside `Scorer.embed` on the same texts, model
 loaded, in turns. search: a search for 1,000 queries among random vectors of 384 dimensions, read from their
-files in shards of 50,000, beside the products of the same matrices in memory, alone and each with its top k, and reading alone.
+files in shards of 50,000, beside the products of the same matrices in memory, alone and each with its top k,
+and reading alone.
 """
 
 import argparse
