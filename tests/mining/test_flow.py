@@ -43,6 +43,8 @@ def test_a_run_becomes_training_rows(tmp_path: Path) -> None:
     assert unmatched == [{"query_id": "q5", "reason": "no_positive"}]
     good, bad = read_all(tmp_path / "out/training_rows", "flag_embedding")
     assert (len(good), bad) == (15, [])
+    with pytest.raises(InputError, match=r"is a whole output; its table is .*/out/training_rows/"):
+        flow.run(config(tmp_path / "out", "again"))
 
 
 def test_ranks_may_be_those_of_another_ranking_than_the_scores(tmp_path: Path) -> None:
