@@ -27,7 +27,7 @@ from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed,
 from pipeline.tables.storage import absolute
 
 _RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
-_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "unmatched"}
+_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
 """Whose files readers of an output take for parts of it."""
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
@@ -42,7 +42,7 @@ class JobRecord(BaseModel):
 
     format_version: int
     command: str
-    """Which one writes here: `prepare`, `rerank`, `retrieve`."""
+    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`."""
     config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
     """Dotted field to value: all that the output depends on."""
     models: dict[str, str]
@@ -62,8 +62,8 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input, or the
     readers of another output for a part of that.
 
-    inputs: what is read, where it is a place in storage. Raises InputError for a table that `prepare` or
-    `retrieve` makes, and that is not as they left it.
+    inputs: what is read, where it is a place in storage. Raises InputError for a part of another output that
+    is not finished, or not as it was left.
     """
     output = Directory(url)
     if output.url.startswith("memory://"):
@@ -216,11 +216,12 @@ def _check_table(table: str) -> None:
     whole = Directory(absolute(table).rstrip("/"))
     with suppress(OutputError):  # it is a file, or closed to this job
         if whole.read(_RECORD) is not None:
-            name = "run" if whole.names("run") else "candidates"
+            tables = ("run", "candidates", "training_rows")
+            name = next((folder for folder in tables if whole.names(folder)), "candidates")
             raise InputError(f"{table}: is a whole output; its table is {whole.url}/{name}/")
     output = _output_around(f"{absolute(table)}/")
     record = None if output is None else read_record(output)
-    if output is None or record is None or record.command == "rerank":
+    if output is None or record is None:
         return
     if not is_complete(output):
         raise InputError(

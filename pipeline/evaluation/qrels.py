@@ -1,66 +1,13 @@
-"""Relevance judgments: qrels files of TREC's form or BEIR's."""
+"""Relevance judgments as ir_measures takes them."""
 
 from ir_measures import Qrel
 
-from pipeline.errors import InputError
-from pipeline.tables.input.limits import DEFAULT_LIMITS
-from pipeline.tables.input.text_file import open_text
-from pipeline.tables.input.text_lines import numbered_lines
-from pipeline.tables.input.trec_lines import QRELS_FORM, qrels_line, relevance_of
-
-_BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
-_BEIR_FORM = "query, tab, passage, tab, score"
-_LEAST, _LARGEST = -(2**31), 2**31 - 1
-"""Relevance is a C int where measures are computed: beyond, another number would be measured."""
+from pipeline.tables.input.qrels import read_judgments
 
 
 def read_qrels(url: str) -> list[Qrel]:
-    """Judgments from a TREC file (query iteration passage relevance) or one of BEIR's, known by its header.
-
-    A negative relevance counts as not relevant, as in trec_eval. Raises InputError naming the line, also for
-    a passage that is judged twice for a query, which trec_eval refuses.
-    """
-    judgments: list[Qrel] = []
-    lines: dict[tuple[str, str], int] = {}
-    parse, form = _trec_qrel, QRELS_FORM
-    with open_text(url, DEFAULT_LIMITS) as text:
-        for _, number, line in numbered_lines(text, 0, None, 1):
-            if not judgments and line.split() == _BEIR_HEADER:
-                parse, form = _beir_qrel, _BEIR_FORM
-                continue
-            judgment = parse(line)
-            if judgment is None:
-                raise InputError(f"{url} line {number}: not `{form}`, with an integer at the end")
-            query_id, passage_id, relevance = judgment.query_id, judgment.doc_id, judgment.relevance
-            if not _LEAST <= relevance <= _LARGEST:
-                raise InputError(
-                    f"{url} line {number}: relevance {relevance} is beyond {_LEAST} to {_LARGEST}"
-                )
-            first = lines.setdefault((query_id, passage_id), number)
-            if first != number:
-                raise InputError(
-                    f"{url} line {number}: judges passage {passage_id!r} of query {query_id!r} a second time,"
-                    f" after line {first}; keep one of them"
-                )
-            # Any below 0 means the same. Below -1 pytrec_eval reads memory that is not its own.
-            judgments.append(judgment._replace(relevance=max(relevance, -1)))
-    if not judgments:
-        raise InputError(f"{url}: no judgments in it")
-    return judgments
-
-
-def _trec_qrel(line: bytes) -> Qrel | None:
-    judgment = qrels_line(line)
-    if judgment is None:
-        return None
-    return Qrel(judgment.query_id, judgment.passage_id, judgment.relevance, judgment.iteration)
-
-
-def _beir_qrel(line: bytes) -> Qrel | None:
-    try:
-        query_id, passage_id, relevance = line.decode().rstrip("\r\n").split("\t")
-        if not (query_id.strip() and passage_id.strip()):
-            return None
-        return Qrel(query_id, passage_id, relevance_of(relevance.strip()), "0")
-    except ValueError:
-        return None
+    """As `read_judgments`."""
+    return [
+        Qrel(judgment.query_id, judgment.passage_id, judgment.relevance, judgment.iteration)
+        for judgment in read_judgments(url)
+    ]

@@ -92,6 +92,7 @@ class Summary(Counts):
             cut_none = ", nothing was cut before it" if before == level.pairs else ""
             lines.append(f"  levels.{number}: {_level_line(level)}{cut_none}")
             before = level.pairs
+        lines += self._training_lines()
         if self.reused and not self.levels:
             share = self.reused / self.pairs
             lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
@@ -120,6 +121,14 @@ class Summary(Counts):
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""
         return f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+
+    def _training_lines(self) -> list[str]:
+        if not (self.training_rows or self.no_training_row):
+            return []
+        return [
+            f"{self.training_rows} training rows in {self.output}/training_rows; {self.no_training_row}"
+            " queries have none, for lack of a positive or a negative"
+        ]
 
 
 def totalled(totals: Totals) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from pipeline.output import check_not_removed
 from pipeline.ranking import in_rank_order, original_ranks, top
 from pipeline.reranking.cascade import Level, with_run_columns
 from pipeline.reranking.shard import Job, OpenShard
+from pipeline.reranking.training_rows import training_rows
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport, mark_done
 from pipeline.tables.output.run import write_shard
 from pipeline.tables.output.score_table import distinct_queries, write_scores
 from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.training_rows import training_rows_file
 
 
 def commit(done: OpenShard, job: Job) -> ShardReport:
@@ -34,13 +36,20 @@ def commit(done: OpenShard, job: Job) -> ShardReport:
     columns = [column for level in levels for column in level.score_table_columns]
     files = write_scores(output, name, done.hashes, done.results.select(columns))
     files |= write_shard(output, name, kept, done.rejects, config.run_columns)
+    counts = _counts(done, kept, levels)
+    if config.output.training_rows is not None:
+        taught = training_rows(ranked, done.shard, job, config.output.training_rows)
+        if taught.rows:
+            file = training_rows_file(name)
+            files[file] = output.write(file, taught.data)
+        counts = counts.model_copy(update={"training_rows": taught.rows, "no_training_row": taught.left_out})
     last = f"{levels[-1].prefix}score"
     report = ShardReport(
         format_version=FORMAT_VERSION,
         job=job.identity,
         name=name,
         fingerprint=done.shard.fingerprint,
-        counts=_counts(done, kept, levels),
+        counts=counts,
         finished=datetime.now(UTC),
         scores=_distribution(ranked, last),
         best_scores=_distribution(top(ranked, 1), last),
@@ -84,6 +93,7 @@ def _ranked(done: OpenShard, levels: Sequence[Level]) -> pa.Table:
     """Every candidate with its results and its rank, best first."""
     candidates, results = done.candidates, with_run_columns(levels, done.results)
     columns = {"original_rank": pa.array(original_ranks(candidates["query_id"]))}
+    columns |= {"place": pa.array(range(candidates.num_rows), pa.int64())}
     columns |= {name: results[name] for name in results.column_names}
     for name, column in columns.items():
         candidates = candidates.append_column(name, column)

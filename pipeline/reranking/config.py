@@ -31,6 +31,7 @@ _COMPARED_BY_CONTENT = {
     "input.queries",
     "input.passages",
     "output.path",
+    "output.training_rows.qrels",
     "scorer.model",
     "scorer.revision",
     "scorer.local_files_only",
@@ -191,7 +192,9 @@ class RerankConfig(BaseModel):
         return {
             name: value
             for name, value in fields.items()
-            if not _is_compared_by_content(name) and not name.startswith("output.keep_columns.")
+            if not _is_compared_by_content(name)
+            and not name.startswith("output.keep_columns.")
+            and (name, value) != ("output.training_rows", None)  # as records of before it have it
         }
 
     @property

@@ -32,7 +32,7 @@ from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.markers import DONE, FOLDERS, LevelCounts, done_shards, names_done, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.output.statistics import Distribution
-from pipeline.tables.storage import absolute
+from pipeline.tables.positives import check_label
 
 _REPORT = "report.html"
 
@@ -99,7 +99,7 @@ def plan_job(config: RerankConfig) -> tuple[Directory, list[Scorer], Plan, JobRe
     directory = _open(config)
     levels = config.cascade
     scorers = [_scorer(level) for level in levels]
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+    plan = _plan_table(config)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
@@ -115,6 +115,15 @@ def plan_job(config: RerankConfig) -> tuple[Directory, list[Scorer], Plan, JobRe
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
     return directory, scorers, plan, record
+
+
+def _plan_table(config: RerankConfig) -> Plan:
+    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+    positives = config.output.training_rows
+    if positives is None:
+        return plan
+    check_label(positives.label, plan.schema.field("kept").type, "output.training_rows.label")
+    return replace(plan, beside=(*plan.beside, *positives.files()))
 
 
 def _scorer(level: Level) -> Scorer:
@@ -197,12 +206,15 @@ def with_previous(job: Job, record: JobRecord) -> Job:
 
 def for_workers(config: RerankConfig, scorers: Sequence[Scorer]) -> RerankConfig:
     """The config as processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
-    texts = {"queries": config.input.queries, "passages": config.input.passages}
-    texts = {name: path and absolute(path) for name, path in texts.items()}
+    positives = config.output.training_rows
+    output = {
+        "path": Directory(config.output.path).url,
+        "training_rows": positives and positives.for_workers(),
+    }
     return config.with_scorers([scorer.pinned_config for scorer in scorers]).model_copy(
         update={
-            "input": config.input.model_copy(update=texts),
-            "output": config.output.model_copy(update={"path": Directory(config.output.path).url}),
+            "input": config.input.for_workers(),
+            "output": config.output.model_copy(update=output),
         }
     )
 

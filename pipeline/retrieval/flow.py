@@ -12,13 +12,13 @@ from pipeline.retrieval.reuse import check_previous
 from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.summary import Summary
-from pipeline.retrieval.tasks import MARKERS
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.output.sealed import Stamp
+from pipeline.tables.output.tasks import MARKERS
 
 _SHOWN = ("candidates", "unmatched", "rejects")
 _RESULTS = (*_SHOWN, "embeddings", WORK, MARKERS)

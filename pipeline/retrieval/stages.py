@@ -12,10 +12,10 @@ from pipeline.retrieval import executors
 from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import KINDS, Job, Kind
 from pipeline.retrieval.shards import WORK
-from pipeline.retrieval.tasks import Result, Task, TaskReport, done_before
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Stamps
 from pipeline.tables.output.sealed import Stamp
+from pipeline.tables.output.tasks import Result, Task, TaskReport, done_before
 
 _GROUP_PASSAGES = 1_000_000
 """What one task searches: enough to be worth its start, little enough to be done again."""

@@ -32,10 +32,12 @@ class Plan:
     shards: tuple[Shard, ...]
     schema: pa.Schema
     """Types of query_id, passage_id and the kept columns (a struct), the same in all files."""
-    texts: tuple[SourceFile, ...]
-    """The files that hold the queries and the passages, where the table holds ids alone."""
+    beside: tuple[SourceFile, ...]
+    """Other files that the output depends on: those with the texts, where the table holds ids alone."""
     declared: pa.Schema | None
     """The columns of a table that declares them; `Layout.declared`."""
+    root: str
+    """`Layout.root`, which a process that was started elsewhere could not tell."""
     skipped: dict[str, str]
     """Files that are not read, with the reason."""
 
@@ -44,7 +46,7 @@ class Plan:
         file_ranges = {
             file_range.file: file_range.identity for shard in self.shards for file_range in shard.file_ranges
         }
-        return file_ranges | {file.url: file.identity for file in self.texts}
+        return file_ranges | {file.url: file.identity for file in self.beside}
 
 
 def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> Plan:
@@ -55,7 +57,8 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     """
     table_format = candidate_format(config.format)
     table = _snapshot(config, table_format)
-    layout = _layout(config, kept, table.schema)
+    root = directory_of(config) or ""
+    layout = _layout(config, kept, table.schema, root)
     if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
@@ -66,7 +69,7 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     shards = tuple(cut_shards(scans, shard_pairs))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, skipped)
+    return Plan(shards, types.schema(), texts, table.schema, root, skipped)
 
 
 def read_shard(
@@ -74,9 +77,9 @@ def read_shard(
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
     table_format = candidate_format(config.format)
-    layout = _layout(config, kept, plan.declared)
+    layout = _layout(config, kept, plan.declared, plan.root)
     parts = []
-    for file in plan.texts:
+    for file in plan.beside:
         check_unchanged(file.url, file.identity)
     for file_range in shard.file_ranges:
         if table_format.TRAITS.files_are_compared:
@@ -96,8 +99,8 @@ def directory_of(config: InputConfig) -> str | None:
     return absolute(config.path).rstrip("/")
 
 
-def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None) -> Layout:
-    return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits)
+def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None, root: str) -> Layout:
+    return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits, root)
 
 
 def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:

@@ -18,6 +18,7 @@ from pipeline.tables.format import (
 )
 from pipeline.tables.input.columns import ColumnNames, TextColumns
 from pipeline.tables.input.limits import Limits
+from pipeline.tables.storage import absolute
 
 
 class InputConfig(BaseModel):
@@ -36,12 +37,18 @@ class InputConfig(BaseModel):
     """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
     goes on with the version it began with, which its log tells."""
     columns: ColumnNames = ColumnNames()
+    """Not of trec and flag_embedding, whose columns have fixed names."""
     queries: str | None = None
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
     passages: str | None = None
     """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
     limits: Limits = Limits()
     """How large a thing in a file may be."""
+
+    def for_workers(self) -> Self:
+        """As processes that were started elsewhere must read it: a plan knows the table's own files."""
+        texts = {"queries": self.queries, "passages": self.passages}
+        return self.model_copy(update={name: path and absolute(path) for name, path in texts.items()})
 
     @field_validator("format")
     @classmethod
@@ -61,6 +68,12 @@ class InputConfig(BaseModel):
             raise ValueError(
                 f"format {self.format} holds ids only: give queries and passages, the files with their texts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_name_what_has_names(self) -> Self:
+        if self.columns != ColumnNames() and candidate_format(self.format).TRAITS.columns_are_fixed:
+            raise ValueError(f"columns: those of format {self.format} have fixed names; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -14,10 +14,10 @@ from pipeline.reranking import flow as reranking
 from pipeline.reranking.config import RerankConfig
 from pipeline.retrieval import steps
 from pipeline.retrieval.config import RetrieveConfig
-from pipeline.retrieval.tasks import Task
 from pipeline.retrieve import main
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig
+from pipeline.tables.output.tasks import Task
 from tests.conftest import MINILM, ROOT
 from tests.retrieval.tables import bytes_of, config, make, rows_of, write_jsonl, write_texts
 

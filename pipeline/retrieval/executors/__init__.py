@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pipeline.retrieval.plan import Job
-from pipeline.retrieval.tasks import Task, TaskReport
+from pipeline.tables.output.tasks import Task, TaskReport
 
 
 class Executor(Protocol):

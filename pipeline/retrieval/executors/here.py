@@ -7,7 +7,7 @@ import torch
 from pipeline.interruption import raise_on_sigterm
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
-from pipeline.retrieval.tasks import Task, TaskReport
+from pipeline.tables.output.tasks import Task, TaskReport
 
 
 def connect(job: Job) -> None:

@@ -16,8 +16,8 @@ from ray.data import ActorPoolStrategy
 from pipeline import cluster
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
-from pipeline.retrieval.tasks import Task, TaskReport
 from pipeline.tables.output.attempts import forget_attempts
+from pipeline.tables.output.tasks import Task, TaskReport
 
 
 def connect(job: Job) -> None:

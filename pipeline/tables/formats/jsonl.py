@@ -16,9 +16,9 @@ from pipeline.errors import InputError
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.json_values import as_type, check_depth, common_type, common_types, parse, type_of
+from pipeline.tables.input.json_rows import kept_values, parse_object
+from pipeline.tables.input.json_values import common_type, common_types, type_of
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
-from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
@@ -42,7 +42,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     with open_text(file.url, layout.limits) as text:
         for start, number, line in numbered_lines(text, 0, None, 1):
             lines += 1
-            row = _parse(line, number, text, file.partitions)
+            row = parse_object(line, number, text, file.partitions)
             if isinstance(row, str):
                 runs.add(None, start, number)
                 continue
@@ -69,21 +69,9 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     with open_text(file_range.file, layout.limits) as text:
         lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
         for _, number, line in lines:
-            parsed = _parse(line, number, text, file_range.partitions)
+            parsed = parse_object(line, number, text, file_range.partitions)
             rows += _rows(parsed, number, file_range, layout, schema)
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
-
-
-def _parse(line: bytes, number: int, text: TextFile, partitions: Partitions) -> dict[str, Any] | str:
-    """The object on the line with what its path adds, or the reason why there is none."""
-    check_depth(line, f"{text.url} line {number}", text.limits)
-    try:
-        value = parse(line)
-    except UnicodeDecodeError:
-        return "invalid_text"
-    except ValueError:  # also a key that stands twice, an integer of thousands of digits
-        return "malformed_row"
-    return partitions | value if isinstance(value, dict) else "malformed_row"
 
 
 def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
@@ -128,30 +116,17 @@ def _rows(
             "query": parsed.get(names.query),
             "passage_id": candidate.get(names.passage_id),
             "passage": candidate.get(names.passage),
-            "kept": _kept(parsed, candidate, layout, schema, f"{file_range.file} line {number}"),
+            "kept": kept_values(parsed, candidate, layout, schema, f"{file_range.file} line {number}"),
             "row": number,
             "item": item if nested else None,
         }
         yield checked(row, id_types)
 
 
-def _kept(
-    row: dict[str, Any], candidate: dict[str, Any], layout: Layout, schema: pa.Schema, place: str
-) -> dict[str, Any]:
-    kept = {}
-    for field in schema.field("kept").type:
-        theirs = layout.kept[field.name]
-        try:
-            kept[field.name] = as_type(candidate.get(theirs, row.get(theirs)), field.type)
-        except ValueError as error:
-            raise InputError(f"{place}: {theirs}: {error}") from error
-    return kept
-
-
 def rows(text: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line. Raises InputError for one that holds none."""
     for _, number, line in numbered_lines(text, 0, None, 1):
-        parsed = _parse(line, number, text, {})
+        parsed = parse_object(line, number, text, {})
         if isinstance(parsed, str):
             raise InputError(f"{text.url} line {number}: not a JSON object")
         yield number, parsed

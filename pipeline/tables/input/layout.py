@@ -24,6 +24,8 @@ class Layout:
     """Where the queries' texts lie, for a format that holds ids alone; `passages` likewise."""
     passages: str | None = None
     limits: Limits = DEFAULT_LIMITS
+    root: str = ""
+    """What the table's path means, absolute: a file, a directory or a glob."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ class Traits:
     rows_name_columns: bool = False
     """Each row names its columns, as JSON's objects do: one that a row lacks is null, and the types of a
     column's values may differ, between rows and between files."""
+    columns_are_fixed: bool = False
+    """Its columns have names of their own: `columns` of the config has nothing to say."""
     path_is_place: bool = True
     """False: `path` may be a name, such as a catalog's of its table, and says nothing of where files lie."""
     files_are_compared: bool = True

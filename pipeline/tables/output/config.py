@@ -1,7 +1,10 @@
 """Where the run goes, and what it holds of each candidate."""
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from typing import Self
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from pipeline.tables.positives import PositivesConfig
 from pipeline.tables.schema import RUN_COLUMNS
 
 
@@ -19,6 +22,10 @@ class OutputConfig(BaseModel):
     """
     trec_run: bool = False
     """Write run.trec beside the Parquet run."""
+    training_rows: PositivesConfig | None = None
+    """Write training_rows/ beside the run: FlagEmbedding's rows, with these positives and this job's scores
+    as the teacher's. `label` names a column of keep_columns; kept columns `prompt`, `query_prompt`,
+    `passage_prompt` and `type` go into the rows."""
 
     @field_validator("keep_columns")
     @classmethod
@@ -27,3 +34,10 @@ class OutputConfig(BaseModel):
         if taken:
             raise ValueError(f"the run has a {taken[0]} of its own; keep the input's under another name")
         return value
+
+    @model_validator(mode="after")
+    def _keeps_the_label(self) -> Self:
+        label = self.training_rows and self.training_rows.label
+        if label is not None and label not in self.keep_columns:
+            raise ValueError(f"training_rows.label {label}: is none of keep_columns; keep that column")
+        return self

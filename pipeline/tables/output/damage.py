@@ -11,7 +11,7 @@ from pipeline.tables.output.manifest import (
     look_into,
     read_manifest,
 )
-from pipeline.tables.output.markers import FOLDERS, markers, names_done, shard_names
+from pipeline.tables.output.markers import markers, names_done, shard_files, shard_names
 from pipeline.tables.output.sealed import Stamp
 
 SUMMARY = "summary.json"
@@ -33,7 +33,7 @@ def find_problems(output: Directory, *, check_bytes: bool = False) -> list[Probl
         for report, name in zip(markers(output, manifest.job, names), names, strict=True):
             if isinstance(report, Problem):
                 found.append(report)
-                unknown.update(f"{folder}/{name}.parquet" for folder in FOLDERS)
+                unknown.update(shard_files(name))
             else:
                 stamps |= report.files
         found += listing.strangers(unknown | stamps.keys(), manifest.folders)

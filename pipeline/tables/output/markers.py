@@ -21,16 +21,24 @@ from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_i
 from pipeline.tables.output.run import MENDED, run_file
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
 from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.training_rows import FOLDER as TRAINING_ROWS
+from pipeline.tables.output.training_rows import training_rows_file
 
 DONE = "_manifest/done"
-FOLDERS = ("run", "rejects", "scores")
+FOLDERS = ("run", "rejects", "scores", TRAINING_ROWS)
 """Where a shard's files lie."""
 _NAMED_IN_LOG = 10
 
 
-def is_empty(levels: Sequence[object]) -> bool:
-    """Jobs with one scorer say nothing of levels."""
-    return not levels
+def is_empty(value: Sequence[object] | int) -> bool:
+    """Jobs with one scorer say nothing of levels, those without training rows nothing of these."""
+    return not value
+
+
+def shard_files(name: str) -> Iterator[str]:
+    """All that a shard may write, by the names in the output."""
+    yield from (f"{folder}/{name}.parquet" for folder in FOLDERS if folder != TRAINING_ROWS)
+    yield training_rows_file(name)
 
 
 class LevelCounts(BaseModel):
@@ -66,6 +74,9 @@ class Counts(BaseModel):
     """Of `pairs`, those whose score was taken from an equal pair of their shard; likewise."""
     kept: int = 0
     """Rows of the run, after top_k."""
+    training_rows: int = Field(default=0, exclude_if=is_empty)
+    no_training_row: int = Field(default=0, exclude_if=is_empty)
+    """Queries without a positive or a negative, where training rows are written."""
     rejected: dict[str, int] = {}
     """Reason to rows."""
     truncated: int = 0
@@ -162,7 +173,7 @@ def done_shards(
     among theirs that is no shard's: readers would take it for a part of the run.
     """
     there, listing = names_done(output), Listing(output, FOLDERS)
-    own = (f"{folder}/{shard.name}.parquet" for folder in FOLDERS for shard in shards)
+    own = (file for shard in shards for file in shard_files(shard.name))
     for problem in listing.strangers(own, FOLDERS):
         raise OutputError(f"{output.url}/{problem}; remove it, and start again")
     marked = [shard for shard in shards if shard.name in there]

@@ -1,10 +1,11 @@
-"""The tasks of a first stage, and which are done.
+"""The tasks of a job whose work is cut in tasks, and which are done. Data first, marker last.
 
 OUTPUT/_manifest/tasks/NAME.json   a task's marker, written after its data: what it gave, and the files that
                                    it vouches for. Without them it does not count
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import log
-from pipeline.retrieval.shards import Files
+from pipeline.errors import OutputError
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
-from pipeline.tables.output.sealed import DamagedError, sealed, unsealed
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
 
 MARKERS = "_manifest/tasks"
 _NAMED_IN_LOG = 10
@@ -43,8 +45,33 @@ class TaskReport(BaseModel):
     """The identity of the job's record: another job's marker is none."""
     name: str
     result: Result
-    files: Files
+    files: dict[str, Stamp]
     """What the task wrote, by the names in the output."""
+
+
+def do_once(
+    output: Directory, job: str, task: Task, work: Callable[[], tuple[Result, dict[str, Stamp]]], smaller: str
+) -> TaskReport:
+    """Do a task and mark it done. Doing it twice writes the same bytes in the same places.
+
+    job: the identity of its record; work: gives what the task found and the files that it wrote; smaller: the
+    config's field that makes tasks smaller. Raises OutputError for a task that killed every process which
+    tried it.
+    """
+    attempts = Attempts(output, task, "task")
+    made = attempts.made()
+    if made >= MAX_ATTEMPTS:
+        forget_attempts(output)  # the next start, on another machine perhaps, may do better
+        raise OutputError(
+            f"{output.url}: {task.name} was given up after {MAX_ATTEMPTS} processes died of it, out of"
+            f" memory perhaps: {json.dumps(task.arguments)[:300]}. Start again on a machine with more memory,"
+            f" or lower {smaller} in another output.path"
+        )
+    with attempts.counted(made):
+        result, files = work()
+    report = TaskReport(format_version=FORMAT_VERSION, job=job, name=task.name, result=result, files=files)
+    mark_done(output, report)
+    return report
 
 
 def mark_done(output: Directory, report: TaskReport) -> None:

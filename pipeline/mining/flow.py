@@ -1,0 +1,144 @@
+"""Mining: plan, refuse or resume, work on the shards that are not done, finish."""
+
+import time
+from dataclasses import replace
+from typing import cast
+
+import pyarrow as pa
+
+from pipeline import log, output, registry
+from pipeline.errors import InputError
+from pipeline.mining import executors
+from pipeline.mining.config import MineConfig
+from pipeline.mining.executors import Executor
+from pipeline.mining.shard import Job, task_of
+from pipeline.mining.summary import Counts, Summary
+from pipeline.output import JobRecord
+from pipeline.tables.candidates import directory_of, plan_table
+from pipeline.tables.input.listing import log_skipped
+from pipeline.tables.outage import wait_out
+from pipeline.tables.output import training_rows
+from pipeline.tables.output.attempts import forget_attempts
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.lease import Lease
+from pipeline.tables.output.manifest import Manifest, volumes
+from pipeline.tables.output.tasks import MARKERS, TaskReport, done_before
+from pipeline.tables.positives import check_label
+
+_SHOWN = (training_rows.FOLDER, "unmatched", "rejects")
+_RESULTS = (*_SHOWN, MARKERS)
+"""The subdirectories that hold results; without any another job may have the directory."""
+
+
+def run(config: MineConfig, *, check_bytes: bool = False) -> Summary:
+    """Mine the whole run, or what an earlier start left of it.
+
+    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
+    is made again.
+
+    check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
+    user can mend.
+    """
+    start = time.monotonic()
+    directory, job, record = _plan(config)
+    log_skipped(job.plan.skipped)
+    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
+        log.info("already finished", output=directory.url)
+        return finished
+    with output.held(directory, record, _RESULTS, len(directory.names(MARKERS))) as held:
+        # By another start, just now.
+        if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
+            return finished
+        output.withdraw_success(directory)
+        output.write_record(directory, record)
+        reports = _work(job, held, check_bytes=check_bytes)
+        output.check_written(directory, list(reports), _marked(directory), "shards")
+        counts = Counts.of(report.result for report in reports.values())
+        wall_s = round(time.monotonic() - start, 2)
+        summary = Summary(**counts.model_dump(), output=directory.url, wall_s=wall_s)
+        forget_attempts(directory)  # the next start, of another day or machine, may do better
+        files = {file: stamp for report in reports.values() for file, stamp in report.files.items()}
+        manifest = Manifest(folders=volumes(files, _SHOWN), files=files)
+        output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
+    return summary
+
+
+def describe(config: MineConfig) -> str:
+    """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
+    directory, job, record = _plan(config)
+    done = _finished(directory, check_bytes=False) is not None
+    lines = [
+        f"shards     {record.shards}, {record.pairs} candidates",
+        f"output     {directory.url}{', finished' if done else ''}",
+    ]
+    return "\n".join([*lines, *(f"skipped    {file}: {why}" for file, why in job.plan.skipped.items())])
+
+
+def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
+    wait_out(config.max_outage_s)
+    table = directory_of(config.input)
+    directory = output.open_directory(config.output.path, [] if table is None else [table])
+    plan = plan_table(config.input, config.kept, config.shard_pairs)
+    plan = replace(plan, beside=(*plan.beside, *config.positives.files()))
+    _check_columns(config, plan.schema.field("kept").type)
+    record = JobRecord(
+        format_version=FORMAT_VERSION,
+        command="mine",
+        config=config.determining_fields(),
+        models={},
+        files=plan.identities(),
+        shards=len(plan.shards),
+        pairs=sum(shard.pairs for shard in plan.shards),
+    )
+    output.check_output(directory, record, _RESULTS, resumes=True)
+    rows = config.output.model_copy(update={"path": directory.url})
+    config = config.model_copy(
+        update={
+            "input": config.input.for_workers(),
+            "positives": config.positives.for_workers(),
+            "output": rows,
+        }
+    )
+    return directory, Job(config, plan, record.identity), record
+
+
+def _check_columns(config: MineConfig, types: pa.StructType) -> None:
+    """Raises InputError where scores, ranks or labels are no numbers."""
+    check_label(config.positives.label, types, "positives.label")
+    for field, name in (("score", config.score), ("rank", config.rank)):
+        kind = None if name is None else types.field(name).type
+        if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InputError(
+                f"{field}: column {name!r} holds {kind}; name the column of the {field}s, numbers"
+            )
+
+
+def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
+    """The summary of a finished output, whole; None where there is something to do."""
+    if not output.is_complete(directory) or not output.is_intact(directory, check_bytes=check_bytes):
+        return None
+    summary = output.read_summary(directory, Summary)
+    if summary is None:
+        return None
+    return summary.model_copy(update={"finished_before": output.when_finished(directory)})
+
+
+def _work(job: Job, held: Lease, *, check_bytes: bool) -> dict[str, TaskReport]:
+    """What became of each shard, by name and in their order."""
+    tasks = [task_of(shard) for shard in job.plan.shards]
+    done = done_before(job.output, job.identity, tasks, check_bytes=check_bytes)
+    reports = {report.name: report for report in done}
+    log.info("planned", shards=len(tasks), done=len(reports))
+    if left := [task for task in tasks if task.name not in reports]:
+        executor = cast("Executor", registry.load(executors, job.config.executor))
+        executor.connect(job)
+        worked = replace(job, plan=replace(job.plan, shards=()))
+        for report in executor.work(worked, left):
+            reports[report.name] = report
+            held.add(report.result["candidates"])
+    return {task.name: reports[task.name] for task in tasks}
+
+
+def _marked(directory: Directory) -> set[str]:
+    return {name.removesuffix(".json") for name in directory.names(MARKERS)}

@@ -1,0 +1,44 @@
+"""A row of FlagEmbedding's training data, https://github.com/FlagOpen/FlagEmbedding: an object with query,
+pos and neg (lists of texts), and where a teacher scored them pos_scores and neg_scores.
+
+A row that it could not train on is refused: it divides by zero where neg is empty, fails where pos is, and
+takes a score by its passage's place in the list.
+"""
+
+import math
+from itertools import repeat
+from typing import Any
+
+QUERY = "query"
+SIDES = {"pos": 1, "neg": 0}
+"""The lists, each with the label of its passages."""
+_NONE_OF = {"pos": "no_positives", "neg": "no_negatives"}
+
+
+def candidates_of(row: dict[str, Any]) -> list[dict[str, Any]] | str:
+    """The row's passages, pos before neg, or the reason to refuse the row.
+
+    Each has `passage_id` (pos:1, pos:2, ..., neg:1, ...), `passage` (whatever stands there), `label` (1 for
+    pos, 0 for neg) and `score` (the given one, null where the row has none).
+    """
+    candidates = []
+    for side, label in SIDES.items():
+        passages, given = row.get(side), row.get(f"{side}_scores")
+        if not (isinstance(passages, list) and passages):
+            return _NONE_OF[side]
+        if given is not None and not _is_scores(given, len(passages)):
+            return "invalid_scores"
+        scores = repeat(None) if given is None else given
+        candidates += [
+            {"passage_id": f"{side}:{place}", "passage": passage, "label": label, "score": score}
+            for place, (passage, score) in enumerate(zip(passages, scores, strict=False), start=1)
+        ]
+    return candidates
+
+
+def _is_scores(given: object, length: int) -> bool:
+    return isinstance(given, list) and len(given) == length and all(map(_is_score, given))
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
