@@ -48,7 +48,9 @@ class Examples:
     def __getitem__(self, number: int) -> Row:
         start, stop = self._places[number], self._places[number + 1]
         fields = json.loads(os.pread(self._spool.fileno(), stop - start, start))
-        return Row(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        return Row(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        )
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -115,11 +117,13 @@ def _row(fields: Any, *, with_scores: bool) -> Row | str:
     if not isinstance(fields, dict):
         return "malformed_row"
     query, pos, neg = (fields.get(name) for name in ("query", "pos", "neg"))
-    if query is None:
-        return "null_query"
-    for passages, reason in ((pos, "no_positives"), (neg, "no_negatives")):
-        if not isinstance(passages, list) or not passages:
-            return reason
+    missing = {
+        "null_query": query is None,
+        "no_positives": not isinstance(pos, list) or not pos,
+        "no_negatives": not isinstance(neg, list) or not neg,
+    }
+    if any(missing.values()):
+        return next(reason for reason, is_so in missing.items() if is_so)
     prompts = {name: fields[name] for name in _PROMPTS if fields.get(name) is not None}
     if not all(map(_is_text, [query, *pos, *neg, *prompts.values()])):
         return "invalid_text"
@@ -141,4 +145,6 @@ def _scores(values: object, count: int) -> tuple[float, ...] | None:
         return None
     if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
         return None
-    return tuple(map(float, values)) if all(abs(one) < 1e30 and math.isfinite(one) for one in values) else None
+    return (
+        tuple(map(float, values)) if all(abs(one) < 1e30 and math.isfinite(one) for one in values) else None
+    )

@@ -39,7 +39,11 @@ class Lora:
             ) from error
         for name, parameter in module.named_parameters():
             # A head that shares its weights with the embeddings would train all of those.
-            if name.split(".")[0] in heads and "lora_" not in name and not (tied and name.startswith("lm_head")):
+            if (
+                name.split(".")[0] in heads
+                and "lora_" not in name
+                and not (tied and name.startswith("lm_head"))
+            ):
                 parameter.requires_grad_(requires_grad=True)
 
     def merged(self) -> Any:

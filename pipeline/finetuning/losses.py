@@ -34,13 +34,15 @@ def _of_head(scores: Tensor, teacher: Tensor | None, config: LossConfig) -> Tens
     assert teacher is not None
     if config.name == "kl_divergence":
         soft = kl_divergence(scores, teacher, config.temperature)
-        return soft if config.weight == 1 else config.weight * soft + (1 - config.weight) * cross_entropy(scores)
+        return (
+            soft if config.weight == 1 else config.weight * soft + (1 - config.weight) * cross_entropy(scores)
+        )
     by_name = {"mse": mse, "margin_mse": margin_mse, "listnet": soft_cross_entropy, "lambdarank": lambdarank}
     return by_name[config.name](scores, teacher)
 
 
 def cross_entropy(scores: Tensor) -> Tensor:
-    """-log softmax(scores)[0]: the positive against the group's others (FlagEmbedding's loss, and InfoNCE's)."""
+    """-log softmax(scores)[0]: the positive against the group's others. FlagEmbedding's loss."""
     return functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
 
 
@@ -54,8 +56,8 @@ def binary_cross_entropy(scores: Tensor) -> Tensor:
 def soft_cross_entropy(scores: Tensor, teacher: Tensor) -> Tensor:
     """-sum softmax(teacher) log softmax(scores).
 
-    FlagEmbedding adds this to its cross-entropy under knowledge_distillation; of graded labels it is ListNet's
-    top-one loss (Cao et al., 2007, Learning to Rank: From Pairwise Approach to Listwise Approach).
+    FlagEmbedding adds this to its cross-entropy under knowledge_distillation; of graded labels it is
+    ListNet's top-one loss (Cao et al., 2007, Learning to Rank: From Pairwise Approach to Listwise Approach).
     """
     return -(teacher.softmax(dim=-1) * scores.log_softmax(dim=-1)).sum(dim=-1).mean()
 
@@ -84,8 +86,8 @@ def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:
 def lambdarank(scores: Tensor, labels: Tensor) -> Tensor:
     """Sum over pairs of unlike labels of |change of nDCG if they swapped| log2(1 + exp(-(s_i - s_j))).
 
-    Gains are 2^label - 1 (Burges, 2010, From RankNet to LambdaRank to LambdaMART; as a loss Wang et al., 2018,
-    The LambdaLoss Framework). Labels below 0 count as 0. A group of equal labels has loss 0.
+    Gains are 2^label - 1 (Burges, 2010, From RankNet to LambdaRank to LambdaMART; as a loss Wang et al.,
+    2018, The LambdaLoss Framework). Labels below 0 count as 0. A group of equal labels has loss 0.
     """
     gains = 2.0 ** labels.clamp(min=0) - 1
     ranks = scores.detach().argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)

@@ -23,7 +23,10 @@ _PROMPTS_AT_ONCE = 32
 
 
 def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
-    """The scorer that cuts pairs as `data` says, in float32. Raises ConfigError where its family is not trained."""
+    """The scorer that cuts pairs as `data` says, in float32.
+
+    Raises ConfigError where its family is not trained.
+    """
     with fields_under("scorer"):
         made = Scorer(scorer.model_copy(update={"dtype": "float32"}))
     family = all_families()[made.family]
@@ -70,16 +73,14 @@ class GroupEncoder:
             "passage_prompt": scorer.config.passage_instruction_for_rerank is not None,
             "prompt": "prompt" in all_families()[scorer.family].OPTIONS,
         }
-        """Which prompts of a row's own count. As in FlagEmbedding, one takes the place of the instruction that
-        the config has, and is passed over where it has none."""
+        """Which prompts of a row's own count. As in FlagEmbedding, one takes the place of the instruction
+        that the config has, and is passed over where it has none."""
 
     def encode(self, groups: Sequence[Group]) -> EncodedPairs:
         return EncodedPairs.concat([self._of(group) for group in groups])
 
     def _of(self, group: Group) -> EncodedPairs:
-        own = tuple(
-            getattr(group, name) if read else None for name, read in self.prompts_read.items()
-        )
+        own = tuple(getattr(group, name) if read else None for name, read in self.prompts_read.items())
         return self._with(*own).encode([(group.query, passage) for passage in group.passages])
 
     def _scorer_with(self, query: str | None, passage: str | None, prompt: str | None) -> Scorer:
@@ -103,7 +104,7 @@ class Student:
         self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
         self._lora = _with_lora(self.module, training) if training.use_lora else None
         if training.gradient_checkpointing:
-            self.module.gradient_checkpointing_enable({"use_reentrant": False})
+            self.module.activation_checkpointing_enable({"use_reentrant": False})
         self.module.to(device).train()
         self._device = device
 

@@ -34,7 +34,7 @@ class Trainer:
     ) -> None:
         """steps: of the whole training, which the schedule runs over."""
         self._student, self._encoder, self._training, self._loss = student, encoder, training, loss
-        self._steps, self.steps_done = steps, 0
+        self.steps, self.steps_done = steps, 0
         self._device = next(iter(student.trained.values())).device
         self._optimizer = torch.optim.AdamW(
             _decayed_and_not(student.module, training.weight_decay), lr=training.learning_rate
@@ -47,7 +47,7 @@ class Trainer:
         Raises TrainingError where the loss is no number, or the gradients are none outside of float16.
         """
         rate = self._training.learning_rate * schedule(
-            self.steps_done, self._steps, self._training.warmup_ratio
+            self.steps_done, self.steps, self._training.warmup_ratio
         )
         for settings in self._optimizer.param_groups:
             settings["lr"] = rate
@@ -58,9 +58,10 @@ class Trainer:
             share = len(batch) / len(groups)
             encoded = self._encoder.encode(batch)
             batch_loss = self._loss_of(batch, encoded) * share
-            self._check(float(batch_loss), "loss")
+            value = batch_loss.item()
+            self._check(value, "loss")
             self._scaler.scale(batch_loss).backward()
-            loss, pairs, tokens = loss + float(batch_loss), pairs + len(encoded), tokens + int(encoded.tokens.sum())
+            loss, pairs, tokens = loss + value, pairs + len(encoded), tokens + int(encoded.tokens.sum())
         norm = self._move()
         self.steps_done += 1
         return Step(loss, rate, norm, pairs, tokens)
@@ -89,10 +90,13 @@ class Trainer:
 
     def _check(self, value: float, what: str) -> None:
         if not math.isfinite(value):
+            dtype = self._training.dtype
+            way_out = (
+                "are the weights whole?" if dtype == "float32" else f"does it come with dtype {dtype} alone?"
+            )
             raise TrainingError(
-                f"step {self.steps_done + 1}: the {what} is {value}. Take a lower training.learning_rate or"
-                f" more warmup_ratio, and with dtype {self._training.dtype} look whether"
-                f" {'the weights and texts are whole' if self._training.dtype == 'float32' else 'float32 does'}"
+                f"step {self.steps_done + 1}: the {what} is {value}. Take a lower training.learning_rate or more"
+                f" warmup_ratio; {way_out}"
             )
 
     def state(self) -> dict[str, Any]:

@@ -118,13 +118,11 @@ def with_gradients(
     compress_layers: tuple[int, ...] = (),
     score_cap: float | None = None,
 ) -> BatchScores:
-    """The same parts where their scores have gradients. heads: gives their rows, (cutoffs, width), as they are now."""
+    """The same parts where scores have gradients. heads: gives their rows as they are now, (cutoffs, width)."""
     backbone.set_attn_implementation("sdpa")  # see HeadedDecoder
     decoder = Decoder(backbone, cutoffs, compress_layers, config.compress_ratio)
 
-    def scores_of(
-        ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def scores_of(ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         hidden = decoder.forward(ids, mask.sum(dim=1), inputs["query_length"], inputs["prompt_length"])
         return _scores(hidden, heads().float(), score_cap)
 

@@ -86,9 +86,7 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
 
 def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
     layers = list(layers_with_heads(checkpoint))
-    return with_gradients(
-        network.model, lambda: head_rows(network, [*range(len(layers))]), config, layers
-    )
+    return with_gradients(network.model, lambda: head_rows(network, [*range(len(layers))]), config, layers)
 
 
 def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:

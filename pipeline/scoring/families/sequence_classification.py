@@ -196,9 +196,7 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> 
 def batch_scores(network: Any, checkpoint: Checkpoint, _config: ScorerConfig) -> BatchScores:
     has_token_types = checkpoint.has_token_types
 
-    def scores_of(
-        ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def scores_of(ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         extra = {"token_type_ids": _token_types(inputs["type_one_start"], mask)} if has_token_types else {}
         logits: torch.Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True, **extra).logits
         return logits
