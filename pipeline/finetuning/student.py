@@ -12,6 +12,7 @@ import torch
 
 from pipeline.errors import ConfigError, fields_under
 from pipeline.finetuning.config import DataConfig, TrainingConfig
+from pipeline.finetuning.lora import Lora
 from pipeline.finetuning.sampling import Group
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batching import Sequences
@@ -105,7 +106,7 @@ class Student:
         self.module = cast("Any", scorer.load_network())
         self._scores = family.batch_scores(self.module, scorer.checkpoint, scorer.config)
         self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
-        self._lora = _with_lora(self.module, training) if training.use_lora else None
+        self._lora = Lora(self.module, training) if training.use_lora else None
         if training.gradient_checkpointing:
             self.module.activation_checkpointing_enable({"use_reentrant": False})
         self.module.to(device).train()
@@ -130,9 +131,3 @@ class Student:
     def merged(self) -> Any:
         """The network as it is published: a copy with the factors merged in, where there are some."""
         return self.module if self._lora is None else self._lora.merged()
-
-
-def _with_lora(module: Any, training: TrainingConfig) -> Any:
-    from pipeline.finetuning.lora import Lora  # noqa: PLC0415  (it needs peft, an extra)
-
-    return Lora(module, training)
