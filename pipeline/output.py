@@ -213,8 +213,8 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 
 
 def _check_table(table: str) -> None:
-    whole = Directory(absolute(table).rstrip("/"))
-    with suppress(OutputError):  # it is a file, or closed to this job
+    with suppress(OutputError):  # it is a file, a glob, or closed to this job
+        whole = Directory(absolute(table).rstrip("/"))
         if whole.read(_RECORD) is not None:
             tables = ("run", "candidates", "training_rows")
             name = next((folder for folder in tables if whole.names(folder)), "candidates")

@@ -38,6 +38,7 @@ REASONS = {
     "duplicate_query_id": "the same query id stands in an earlier row",
     "no_query_text": "the table of queries has no text for this id",
     "no_passage_text": "the table of passages has no text for this id",
+    "no_scores": "pos_scores or neg_scores is missing, which the loss needs",
 }
 
 

@@ -5,13 +5,14 @@ A row that it could not train on is refused: it divides by zero where neg is emp
 takes a score by its passage's place in the list.
 """
 
-import math
 from itertools import repeat
 from typing import Any
 
 QUERY = "query"
 SIDES = {"pos": 1, "neg": 0}
 """The lists, each with the label of its passages."""
+_LARGEST = 3.4e38
+"""Scores are float32."""
 _NONE_OF = {"pos": "no_positives", "neg": "no_negatives"}
 
 
@@ -41,4 +42,4 @@ def _is_scores(given: object, length: int) -> bool:
 
 
 def _is_score(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
