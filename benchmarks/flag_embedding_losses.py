@@ -82,8 +82,15 @@ TRAINING: dict[str, Any] = {
     "max_grad_norm": 1.0,
 }
 TEXTS: dict[str, Any] = {"train_group_size": 4, "query_max_len": 32, "passage_max_len": 96, "sep_token": "\n"}
-# As FlagEmbedding's examples train its decoders.
-INSTRUCTIONS = {"query_instruction_for_rerank": "A: ", "passage_instruction_for_rerank": "B: "}
+# Instructions as in FlagEmbedding's examples. The lengths cut passages by their own limit, but no pair by the
+# sum: FlagEmbedding counts a decoder's prompt into it in training and not in scoring.
+PROMPTED: dict[str, Any] = {
+    "query_instruction_for_rerank": "A: ",
+    "passage_instruction_for_rerank": "B: ",
+    "query_max_len": 150,
+    "passage_max_len": 20,
+    "use_lora": False,
+}
 HEADS = {"model_type": "from_finetuned_model", "start_layer": 2, "head_multi": True, "head_type": "simple"}
 DISTILLED = {"knowledge_distillation": True}
 
@@ -101,15 +108,13 @@ CASES = {
     "encoder": Case(ENCODER, {}),
     "encoder_distilled": Case(ENCODER, DISTILLED),
     "encoder_accumulated": Case(ENCODER, {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1}),
-    "decoder": Case(GEMMA, {"use_lora": False} | INSTRUCTIONS),
-    "decoder_distilled": Case(GEMMA, {"use_lora": False} | INSTRUCTIONS | DISTILLED),
-    "decoder_lora": Case(GEMMA, {"use_lora": True} | INSTRUCTIONS, adapter=f"adapter-{GEMMA}"),
-    "layerwise": Case(MINICPM, {"use_lora": False} | HEADS | INSTRUCTIONS),
-    "layerwise_distilled": Case(MINICPM, {"use_lora": False} | HEADS | INSTRUCTIONS | DISTILLED),
-    "layerwise_all_heads": Case(MINICPM, {"use_lora": False} | HEADS | INSTRUCTIONS, all_heads=True),
-    "layerwise_all_heads_distilled": Case(
-        MINICPM, {"use_lora": False} | HEADS | INSTRUCTIONS | DISTILLED, all_heads=True
-    ),
+    "decoder": Case(GEMMA, PROMPTED),
+    "decoder_distilled": Case(GEMMA, PROMPTED | DISTILLED),
+    "decoder_lora": Case(GEMMA, PROMPTED | {"use_lora": True}, adapter=f"adapter-{GEMMA}"),
+    "layerwise": Case(MINICPM, PROMPTED | HEADS),
+    "layerwise_distilled": Case(MINICPM, PROMPTED | HEADS | DISTILLED),
+    "layerwise_all_heads": Case(MINICPM, PROMPTED | HEADS, all_heads=True),
+    "layerwise_all_heads_distilled": Case(MINICPM, PROMPTED | HEADS | DISTILLED, all_heads=True),
 }
 RUNNERS = {
     ENCODER: (encoder.EncoderOnlyRerankerRunner, AbsRerankerModelArguments),
