@@ -2,8 +2,8 @@
 
 A verb is a command, the noun beside it is its room. Imports point down only; import-linter holds this:
 
-    rerank  prepare  retrieve  evaluate  verify  status   the commands: `python -m pipeline.X`
-    command | verification                         what commands share; the same scores everywhere?
+    rerank prepare retrieve finetune evaluate verify status   the commands: `python -m pipeline.X`
+    command | verification | finetuning            what commands share; the same scores everywhere?; training
     reranking | preparation | retrieval | evaluation   the rooms, which don't know each other
     reporting | output | cluster                   what a job tells; an output's life; joining Ray
     config_file | placement                        YAML; where processes with a model run

@@ -1,6 +1,6 @@
 """The batch loop: sequences are cut into batches, which run until all are done or one is known to fail."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,10 @@ from pipeline.scoring.device import Device
 
 Forward = Callable[[torch.Tensor, torch.Tensor, IndexArray], torch.Tensor]
 """(ids, mask, indices) of a batch, the first two (batch, length), to (batch,) or (batch, width) float32."""
+
+BatchScores = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
+"""(ids, mask, inputs) of a batch that is padded on the right, the first two (batch, length), the columns of
+EncodedPairs.inputs (batch,), to (batch, heads) scores with gradients: those that a family's model gives."""
 
 
 class Forwarded(NamedTuple):

@@ -4,14 +4,14 @@ A family is one module in `families/`. Its file is all that it takes: nothing el
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 
 from pipeline import registry
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import engines, families
-from pipeline.scoring.batch_loop import Forwarded
+from pipeline.scoring.batch_loop import BatchScores, Forwarded
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray, Role
@@ -60,6 +60,14 @@ class EmbeddingModel(Model, Protocol):
 
     def embed(self, sequences: pa.ListArray) -> Forwarded:
         """One embedding a sequence, (sequences, width). Raises ScoringError with a sequence's index."""
+
+
+@runtime_checkable
+class TrainableFamily(Protocol):
+    """What a family has beside the rest where its network can be trained."""
+
+    def batch_scores(self, network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
+        """Of what `load_network` gave, of all its heads, the last one last. The network stays where it is."""
 
 
 class Family(Protocol):

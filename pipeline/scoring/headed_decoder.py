@@ -3,13 +3,14 @@
 Never the logits of a vocabulary at every position: one number from one position is all that is asked for.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.scoring.batch_loop import BatchLoop, Forwarded
+from pipeline.scoring.batch_loop import BatchLoop, BatchScores, Forwarded
 from pipeline.scoring.batching import IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
@@ -100,14 +101,38 @@ class HeadedDecoder:
                 torch.from_numpy(counts[batch]).to(ids.device) for counts in (before - shared, after)
             )
             hidden = self._decoder.forward(ids, mask.sum(dim=1), query, prompt, prefix_of(int(batch[0])))
-            scores = (hidden * self._heads).sum(dim=-1)
-            if self._score_cap is None:
-                return scores
-            capped = torch.tanh(scores / self._score_cap) * self._score_cap
-            return torch.where(scores.isfinite(), capped, scores)  # what is not finite shall be seen
+            return _scores(hidden, self._heads, self._score_cap)
 
         scores, tokens, padded = self._loop.run(whole.without_first(shared), groups, 0, scores_of)
         prefixes = sum(group.prefix for group in groups)
         scores = scores.reshape(len(before), len(self._heads))
         scores = scores[:, 0] if len(self._heads) == 1 else scores
         return Forwarded(scores, tokens + prefixes, padded + prefixes)
+
+
+def with_gradients(
+    backbone: Any,
+    heads: Callable[[], torch.Tensor],
+    config: ScorerConfig,
+    cutoffs: list[int],
+    compress_layers: tuple[int, ...] = (),
+    score_cap: float | None = None,
+) -> BatchScores:
+    """The same parts where scores have gradients. heads: gives their rows as they are now, (cutoffs, width)."""
+    backbone.set_attn_implementation("sdpa")  # see HeadedDecoder
+    decoder = Decoder(backbone, cutoffs, compress_layers, config.compress_ratio)
+
+    def scores_of(ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        hidden = decoder.forward(ids, mask.sum(dim=1), inputs["query_length"], inputs["prompt_length"])
+        return _scores(hidden, heads().float(), score_cap)
+
+    return scores_of
+
+
+def _scores(hidden: torch.Tensor, heads: torch.Tensor, score_cap: float | None) -> torch.Tensor:
+    """(batch, cutoffs, width) hidden states to (batch, cutoffs)."""
+    scores = (hidden * heads).sum(dim=-1)
+    if score_cap is None:
+        return scores
+    capped = torch.tanh(scores / score_cap) * score_cap
+    return torch.where(scores.isfinite(), capped, scores)  # what is not finite shall be seen

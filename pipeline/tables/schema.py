@@ -35,6 +35,9 @@ REASONS = {
     "duplicate_query_id": "the same query id stands in an earlier row",
     "no_query_text": "the table of queries has no text for this id",
     "no_passage_text": "the table of passages has no text for this id",
+    "no_positives": "pos is no list, or empty",
+    "no_negatives": "neg is no list, or empty",
+    "no_scores": "pos_scores and neg_scores have not one finite number a passage",
 }
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 import transformers
 
+from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal, with_gradients
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder, first_token
 from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
@@ -43,3 +44,9 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
     yes = first_token(checkpoint, "Yes")
     head = model.lm_head.weight[[yes]].detach().float()
     return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])
+
+
+def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
+    yes = first_token(checkpoint, "Yes")
+    layers = [network.config.num_hidden_layers]
+    return with_gradients(network.model, lambda: network.lm_head.weight[[yes]], config, layers)

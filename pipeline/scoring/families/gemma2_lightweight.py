@@ -6,16 +6,18 @@ soft cap inside; the score goes through the tanh soft cap; heads are taken by po
 for (the lowest cutoff uses head 0, whatever its number).
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 import transformers
 
 from pipeline.errors import ConfigError
+from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, with_gradients
 from pipeline.scoring.layer_heads import (
     backbone_config,
     cutoff_layers,
@@ -76,9 +78,17 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
     cutoffs, model = cutoff_layers(checkpoint, config), load_network(checkpoint, config)
-    heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config))
+    heads = head_rows(model, _head_numbers(cutoffs, checkpoint, config)).detach()
     cap = checkpoint.config.required_number("final_logit_softcapping")
     return HeadedDecoder(model.model, heads, config, cutoffs, config.compress_layers, score_cap=cap)
+
+
+def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
+    """Head i is that of the i-th layer that has one: as `head_index: layer` takes them."""
+    layers = list(layers_with_heads(checkpoint))
+    cap = checkpoint.config.required_number("final_logit_softcapping")
+    heads = partial(head_rows, network, [*range(len(layers))])
+    return with_gradients(network.model, heads, config, layers, config.compress_layers, score_cap=cap)
 
 
 def _gemma2_config(checkpoint: Checkpoint, layers: int) -> Any:

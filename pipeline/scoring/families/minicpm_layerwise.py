@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import transformers
 
+from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, with_gradients
 from pipeline.scoring.layer_heads import (
     backbone_config,
     cutoff_layers,
@@ -79,8 +80,13 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) ->
     with torch.no_grad():
         for module, factor in _scaled(model.model, checkpoint):
             module.weight.mul_(factor)
-    heads = head_rows(model, [cutoff - first for cutoff in cutoffs])
+    heads = head_rows(model, [cutoff - first for cutoff in cutoffs]).detach()
     return HeadedDecoder(model.model, heads, config, cutoffs)
+
+
+def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
+    layers = list(layers_with_heads(checkpoint))
+    return with_gradients(network.model, lambda: head_rows(network, [*range(len(layers))]), config, layers)
 
 
 def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:

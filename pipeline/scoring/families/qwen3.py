@@ -15,11 +15,12 @@ import torch
 import transformers
 
 from pipeline.errors import ModelError
+from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal
+from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal, with_gradients
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.tokenizer_files import auto_tokenizer
 from pipeline.scoring.truncation import Truncation, refuse_longest_first
@@ -124,11 +125,21 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    yes, no = _logit_tokens(checkpoint, Saved.of(checkpoint)) or _yes_and_no(checkpoint)
     model = load_network(checkpoint, config)
-    rows = model.lm_head.weight.detach()
-    head = rows[[yes]].float() if no is None else rows[[yes]].float() - rows[[no]].float()
+    head = _head(model, checkpoint).detach()
     return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])
+
+
+def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
+    layers = [network.config.num_hidden_layers]
+    return with_gradients(network.model, lambda: _head(network, checkpoint), config, layers)
+
+
+def _head(network: Any, checkpoint: Checkpoint) -> torch.Tensor:
+    """(1, width) float32: the row of the one token, less that of the other where there are two."""
+    yes, no = _logit_tokens(checkpoint, Saved.of(checkpoint)) or _yes_and_no(checkpoint)
+    rows: torch.Tensor = network.lm_head.weight
+    return rows[[yes]].float() if no is None else rows[[yes]].float() - rows[[no]].float()
 
 
 def _yes_and_no(checkpoint: Checkpoint) -> tuple[int, int]:

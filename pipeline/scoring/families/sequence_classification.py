@@ -4,7 +4,7 @@ As in FlagEmbedding 1.4.2 (inference/reranker/encoder_only/base.py), with which 
 made, query and passage are tokenized apart and cut as ids, and max_length counts the special tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError
-from pipeline.scoring.batch_loop import BatchLoop, Forwarded
+from pipeline.scoring.batch_loop import BatchLoop, BatchScores, Forwarded
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
@@ -167,14 +167,18 @@ class PairClassifier:
         def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
             extra = {}
             if self._has_token_types:
-                positions = torch.arange(ids.shape[1], device=ids.device)
-                start = torch.from_numpy(starts[batch]).to(ids.device)
-                extra["token_type_ids"] = (positions >= start[:, None]).long() * mask
+                extra["token_type_ids"] = _token_types(torch.from_numpy(starts[batch]).to(ids.device), mask)
             return self._logits(ids, mask, **extra)[:, 0]
 
         everything = [Group(np.arange(len(starts)))]
         scores, tokens, padded = self._loop.run(Sequences.of(sequences), everything, self._pad_id, logits)
         return Forwarded(scores, tokens, padded)
+
+
+def _token_types(starts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(batch, length): 1 for the tokens from each one's start on that are no padding."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return (positions >= starts[:, None]).long() * mask
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
@@ -187,6 +191,17 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> PairClassifier:
     return PairClassifier(checkpoint, config, engine)
+
+
+def batch_scores(network: Any, checkpoint: Checkpoint, _config: ScorerConfig) -> BatchScores:
+    has_token_types = checkpoint.has_token_types
+
+    def scores_of(ids: torch.Tensor, mask: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        extra = {"token_type_ids": _token_types(inputs["type_one_start"], mask)} if has_token_types else {}
+        logits: torch.Tensor = network(input_ids=ids, attention_mask=mask, return_dict=True, **extra).logits
+        return logits
+
+    return scores_of
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:

@@ -1,0 +1,191 @@
+"""What `finetune` reads, what it trains and how, and where the checkpoint goes.
+
+Options that FlagEmbedding or transformers' TrainingArguments have keep their names.
+"""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.config_file import flatten
+from pipeline.scoring.config import ScorerConfig
+from pipeline.tables.config import InputConfig
+from pipeline.tables.input.limits import Limits
+
+LossName = Literal[
+    "cross_entropy", "binary_cross_entropy", "kl_divergence", "mse", "margin_mse", "listnet", "lambdarank"
+]
+_TAUGHT = {"kl_divergence", "mse", "margin_mse", "listnet", "lambdarank"}
+_SET_ELSEWHERE = {
+    "max_length": "data.query_max_len and data.passage_max_len, or data.max_len, say how long a pair is",
+    "query_max_length": "data.query_max_len says how long a query is",
+    "passage_max_length": "data.passage_max_len says how long a passage is",
+    "long_passages": "a pair is trained on in one piece",
+    "normalize": "losses are of raw scores",
+    "cutoff_layers": "all heads are trained together",
+    "peft_path": "merge the adapter into its model first, and train that",
+    "engine": "torch alone trains",
+}
+"""Options of a scorer that training has no use for, with the reason."""
+_COMPARED_BY_CONTENT = {"model", "revision", "local_files_only"}
+"""Where weights lie: what is found there is compared itself."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DataConfig(_Section):
+    """Rows to train on: `query`, `pos`, `neg`, and where there is a teacher `pos_scores`, `neg_scores`."""
+
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"train_data": "path", "max_length": "max_len"}
+
+    path: str = Field(min_length=1)
+    """JSON lines as FlagEmbedding has them: a file, a directory (searched to its depths) or a glob; a local
+    path or any fsspec or pyarrow URL."""
+    train_group_size: int = Field(default=8, ge=2)
+    """Passages a query: one of its positives, and negatives. Where a row has too few, they come again."""
+    query_max_len: PositiveInt | None = None
+    """Tokens of the query. Null: 32."""
+    passage_max_len: PositiveInt | None = None
+    """Tokens of the passage. Null: 128. As in FlagEmbedding a pair may have the sum of both; a query may take
+    a quarter of the passage's tokens more, a passage half of the query's."""
+    max_len: PositiveInt | None = None
+    """Tokens of a pair, cut as the scorer cuts it when it scores, in place of the other two."""
+    limits: Limits = Limits()
+    """How large a thing in a file may be."""
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> Self:
+        if self.max_len and (self.query_max_len or self.passage_max_len):
+            raise ValueError("max_len is of the pair: give it, or query_max_len and passage_max_len")
+        return self
+
+
+class LossConfig(_Section):
+    name: LossName = "cross_entropy"
+    """cross_entropy: over the group, the positive first. binary_cross_entropy: of each pair alone.
+    kl_divergence: from the teacher's scores over the group. mse: of a pair's score and the teacher's.
+    margin_mse: of their distances from the positive's. listnet, lambdarank: of graded labels, which stand
+    where a teacher's scores do."""
+    knowledge_distillation: bool = False
+    """FlagEmbedding's: to the cross-entropy is added the one against the softmax of the teacher's scores."""
+    temperature: PositiveFloat = 1.0
+    """kl_divergence: both scores are divided by it; the loss is multiplied by its square."""
+    weight: float = Field(default=1.0, gt=0, le=1)
+    """kl_divergence: its share of the loss. The rest is the cross-entropy's."""
+
+    @model_validator(mode="after")
+    def _options_go_with_the_loss(self) -> Self:
+        if self.knowledge_distillation and self.name != "cross_entropy":
+            raise ValueError(f"knowledge_distillation goes with cross_entropy; {self.name} is another loss")
+        if self.name != "kl_divergence" and (self.temperature != 1 or self.weight != 1):
+            raise ValueError(f"temperature and weight go with kl_divergence, not with {self.name}")
+        return self
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether every row must have pos_scores and neg_scores."""
+        return self.knowledge_distillation or self.name in _TAUGHT
+
+
+class TrainingConfig(_Section):
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        "bf16": "dtype: bfloat16",
+        "fp16": "dtype: float16",
+        "num_epochs": "num_train_epochs",
+        "steps": "max_steps",
+        "batch_size": "per_device_train_batch_size",
+    }
+
+    learning_rate: PositiveFloat = 5e-5
+    num_train_epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+    """In place of num_train_epochs: as many steps of the optimizer, over as many epochs as they take."""
+    per_device_train_batch_size: PositiveInt = 8
+    """Groups that go through the network at once."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Such batches a step. A step's loss is the mean over all its groups."""
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps in which the learning rate grows from 0; in the others it falls to 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of all but biases and the weights of norms."""
+    max_grad_norm: PositiveFloat = 1.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """In which products are computed; weights and the optimizer's state are float32. float16 scales the
+    loss."""
+    gradient_checkpointing: bool = False
+    """Compute activations again instead of keeping them: less memory, a third more time."""
+    use_lora: bool = False
+    """Train low-rank factors beside frozen weights, and the heads. The checkpoint has them merged in."""
+    lora_rank: PositiveInt = 64
+    lora_alpha: PositiveFloat = 16.0
+    lora_dropout: float = Field(default=0.1, ge=0, lt=1)
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
+    """The linear layers that get factors, by the ends of their names. Null: all of the backbone."""
+    save_steps: PositiveInt = 100
+    """Steps from one checkpoint to the next, from which a killed job goes on."""
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    """Of the order of rows, the choice of negatives, dropout and fresh heads."""
+
+    @property
+    def groups_per_step(self) -> int:
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+
+class HeldOutConfig(_Section):
+    """A candidate table with judgments that nothing is trained on: which checkpoint is the best?"""
+
+    candidates: InputConfig
+    qrels: str = Field(min_length=1)
+    """Judgments, a qrels file of TREC's form or BEIR's. Queries that are in both count."""
+    every_steps: PositiveInt = 100
+    """Steps from one measurement (nDCG@10) to the next; the last step is always measured."""
+    patience: PositiveInt | None = None
+    """Stop after so many measurements in a row that were no better than the best. Null: never."""
+
+
+class CheckpointConfig(_Section):
+    path: str = Field(min_length=1)
+    """A directory that is empty, new, or holds an earlier attempt at this very job."""
+
+
+class FinetuneConfig(_Section):
+    """A whole training."""
+
+    data: DataConfig
+    scorer: ScorerConfig
+    """The reranker to begin with, with the prompts to train it for. With held-out data it is scored as this
+    says: `dtype`, `device`, `max_batch_tokens`."""
+    fresh_head: bool = False
+    """Put a new head of one logit on a plain encoder (BERT, XLM-R, ModernBERT, ...) and begin with that."""
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    held_out: HeldOutConfig | None = None
+    output: CheckpointConfig
+    num_cpus: PositiveInt | None = None
+    """Threads. Null: one for each CPU that this process may use."""
+    max_outage_s: float = Field(default=300, ge=0, le=1200)
+    """How long a store that does not answer is waited for, by each request."""
+
+    @model_validator(mode="after")
+    def _scorer_says_nothing_of_training(self) -> Self:
+        for name, reason in _SET_ELSEWHERE.items():
+            if getattr(self.scorer, name) != ScorerConfig.model_fields[name].default:
+                raise ValueError(f"scorer.{name}: {reason}")
+        return self
+
+    def determining_fields(self) -> dict[str, Any]:
+        """Dotted field to value, of what decides the weights besides what lies at the paths."""
+        exclude: dict[str, Any] = {
+            "data": {"path", "limits"},
+            "scorer": _COMPARED_BY_CONTENT,
+            "training": {"save_steps"},
+            "held_out": {"candidates": {"path", "limits"}, "qrels": True},
+            "output": True,
+            "num_cpus": True,
+            "max_outage_s": True,
+        }
+        return flatten(self.model_dump(mode="json", exclude=exclude))

@@ -1,0 +1,76 @@
+"""nDCG@10 on candidates that nothing is trained on, by the scorer that the job's users would run."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from ir_measures import Qrel, ScoredDoc
+
+from pipeline.errors import InputError
+from pipeline.evaluation.qrels import read_qrels
+from pipeline.evaluation.significance import p_value
+from pipeline.finetuning.config import HeldOutConfig
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.tables.candidates import plan_table, read_shard
+from pipeline.tables.input.files import find_file
+
+MEASURE = "nDCG@10"
+_SHARD_PAIRS = 100_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value a query, in the order of the queries."""
+
+    values: npt.NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    def p_value_against(self, before: "Measured") -> float:
+        """Of a paired randomization test, as pipeline.evaluate makes it."""
+        return p_value(before.values, self.values)
+
+
+class HeldOut:
+    """The judged queries of a candidate table, in memory: a held-out table is small."""
+
+    def __init__(self, config: HeldOutConfig) -> None:
+        """Raises InputError where the table can't be read, or where none of its queries is judged."""
+        judged: dict[str, list[Qrel]] = defaultdict(list)
+        for judgment in read_qrels(config.qrels):
+            judged[judgment.query_id].append(judgment)
+        plan = plan_table(config.candidates, {}, _SHARD_PAIRS)
+        qrels = find_file(config.qrels)
+        self.files = plan.identities() | {qrels.url: qrels.identity}
+        """What is read, with the files' identities."""
+        tables = [read_shard(shard, config.candidates, {}, plan)[0] for shard in plan.shards]
+        rows = pa.concat_tables(tables).select(["query_id", "query", "passage_id", "passage"]).to_pylist()
+        self._rows = [row for row in rows if str(row["query_id"]) in judged]
+        self._queries = sorted({str(row["query_id"]) for row in self._rows})
+        self._judgments = [judgment for query in self._queries for judgment in judged[query]]
+        if not self._rows:
+            raise InputError(f"{config.qrels}: judges none of the queries of {config.candidates.path}")
+
+    @property
+    def queries(self) -> int:
+        return len(self._queries)
+
+    def measure(self, checkpoint: Path, scorer: ScorerConfig) -> Measured:
+        """The candidates of each query, ranked by a checkpoint (by the last of several heads)."""
+        made = Scorer(scorer.model_copy(update={"model": str(checkpoint), "revision": None}))
+        scores = made.score([(row["query"], row["passage"]) for row in self._rows])
+        ranked = [
+            ScoredDoc(str(row["query_id"]), str(row["passage_id"]), float(score))
+            for row, score in zip(self._rows, scores, strict=True)
+        ]
+        measure = ir_measures.parse_measure(MEASURE)
+        values = dict.fromkeys(self._queries, 0.0)
+        for metric in ir_measures.iter_calc([measure], self._judgments, ranked):
+            values[metric.query_id] = metric.value
+        return Measured(np.array([values[query] for query in self._queries]))

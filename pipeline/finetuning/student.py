@@ -1,0 +1,135 @@
+"""What is trained: a reranker's network, its encoding, and the scores with gradients that it gives.
+
+Training reads the tokens that scoring reads: both come from the family's own encoder.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import ConfigError, fields_under
+from pipeline.finetuning.config import DataConfig, TrainingConfig
+from pipeline.finetuning.sampling import Group
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.batching import Sequences
+from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.family import TrainableFamily, all_families
+
+_QUERY_MAX_LEN, _PASSAGE_MAX_LEN = 32, 128
+_PROMPTS_AT_ONCE = 32
+
+
+def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
+    """The scorer that cuts pairs as `data` says, in float32.
+
+    Raises ConfigError where its family is not trained.
+    """
+    with fields_under("scorer"):
+        made = Scorer(scorer.model_copy(update={"dtype": "float32"}))
+    family = all_families()[made.family]
+    if not isinstance(family, TrainableFamily):
+        raise ConfigError(
+            f"scorer.model {made.checkpoint.name}: the family {made.family} is not trained here, those that"
+            " score a pair by a head or a token are. fresh_head: true puts a head on a plain encoder",
+            field="scorer.model",
+        )
+    limits = _limits(data, has_query_max_length="query_max_length" in family.OPTIONS, family=made.family)
+    with fields_under("scorer"):
+        return Scorer(made.config.model_copy(update=limits))
+
+
+def _limits(data: DataConfig, *, has_query_max_length: bool, family: str) -> dict[str, int]:
+    """FlagEmbedding's lengths in a scorer's terms (abc/finetune/reranker/AbsDataset.py, version 1.4.2)."""
+    if data.max_len is not None:
+        return {"max_length": data.max_len}
+    if not has_query_max_length:
+        if data.query_max_len or data.passage_max_len:
+            raise ConfigError(
+                f"data.query_max_len: the family {family} cuts query and passage as one text; give"
+                " data.max_len instead",
+                field="data.query_max_len",
+            )
+        return {}
+    query = data.query_max_len or _QUERY_MAX_LEN
+    passage = data.passage_max_len or _PASSAGE_MAX_LEN
+    return {
+        "max_length": query + passage,
+        "query_max_length": query + passage // 4,
+        "passage_max_length": passage + query // 2,
+    }
+
+
+class GroupEncoder:
+    """Groups to encoded pairs, all passages of the first group, then of the next."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._with = lru_cache(_PROMPTS_AT_ONCE)(self._scorer_with)
+        self.prompts_read = {
+            "query_prompt": scorer.config.query_instruction_for_rerank is not None,
+            "passage_prompt": scorer.config.passage_instruction_for_rerank is not None,
+            "prompt": "prompt" in all_families()[scorer.family].OPTIONS,
+        }
+        """Which prompts of a row's own count. As in FlagEmbedding, one takes the place of the instruction
+        that the config has, and is passed over where it has none."""
+
+    def encode(self, groups: Sequence[Group]) -> EncodedPairs:
+        return EncodedPairs.concat([self._of(group) for group in groups])
+
+    def _of(self, group: Group) -> EncodedPairs:
+        own = tuple(getattr(group, name) if read else None for name, read in self.prompts_read.items())
+        return self._with(*own).encode([(group.query, passage) for passage in group.passages])
+
+    def _scorer_with(self, query: str | None, passage: str | None, prompt: str | None) -> Scorer:
+        given = {
+            "query_instruction_for_rerank": query,
+            "passage_instruction_for_rerank": passage,
+            "prompt": prompt,
+        }
+        own = {name: value for name, value in given.items() if value is not None}
+        return Scorer(self._scorer.config.model_copy(update=own)) if own else self._scorer
+
+
+class Student:
+    """A network in training, on its device. `module` is what is exported, but for what LoRA wraps it in."""
+
+    def __init__(self, scorer: Scorer, training: TrainingConfig, device: torch.device) -> None:
+        family = all_families()[scorer.family]
+        assert isinstance(family, TrainableFamily)
+        self.module: Any = scorer.load_network()
+        self._scores = family.batch_scores(self.module, scorer.checkpoint, scorer.config)
+        self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
+        self._lora = _with_lora(self.module, training) if training.use_lora else None
+        if training.gradient_checkpointing:
+            self.module.activation_checkpointing_enable({"use_reentrant": False})
+        self.module.to(device).train()
+        self._device = device
+
+    @property
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """What the optimizer changes, by name."""
+        return {name: each for name, each in self.module.named_parameters() if each.requires_grad}
+
+    def scores(self, encoded: EncodedPairs) -> torch.Tensor:
+        """(pairs, heads) float32, with gradients."""
+        sequences = Sequences.of(encoded.sequences)
+        ids, mask = sequences.pad(np.arange(len(encoded)), self._pad_id)
+        inputs = {
+            name: torch.from_numpy(encoded.inputs[name].to_numpy().astype(np.int64)).to(self._device)
+            for name in encoded.inputs.column_names
+        }
+        on_device = (torch.from_numpy(each).to(self._device) for each in (ids, mask))
+        return self._scores(*on_device, inputs).float()
+
+    def merged(self) -> Any:
+        """The network as it is published: a copy with the factors merged in, where there are some."""
+        return self.module if self._lora is None else self._lora.merged()
+
+
+def _with_lora(module: Any, training: TrainingConfig) -> Any:
+    from pipeline.finetuning.lora import Lora  # noqa: PLC0415  (it needs peft, an extra)
+
+    return Lora(module, training)

@@ -1,0 +1,99 @@
+"""What a training tells when it has ended, and the model card that says the same beside the weights."""
+
+import platform
+from collections.abc import Iterator
+
+import torch
+import transformers
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.finetuning.config import FinetuneConfig
+from pipeline.finetuning.held_out import MEASURE
+from pipeline.redaction import redacted
+from pipeline.tables.schema import REASONS
+
+
+class Summary(BaseModel):
+    """Rows that were read = `rows` + all `rejected`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: str
+    rows: int
+    """Trained on, once an epoch."""
+    rejected: dict[str, int]
+    steps: int
+    """That were done: fewer than planned where the training stopped early."""
+    planned_steps: int
+    pairs: int
+    """That went through the network, by all steps."""
+    loss: float
+    """Mean of the last tenth of the steps."""
+    held_out_queries: int = 0
+    measured: dict[int, float] = {}
+    """nDCG@10 on held-out queries after so many steps; 0 is the beginning."""
+    best_step: int | None = None
+    """The step whose model is kept. Null: the last one, nothing was measured."""
+    p_value: float | None = None
+    """Of a paired randomization test, the kept model against the beginning."""
+    wall_s: float
+    """Of this start."""
+    finished_before: str | None = Field(default=None, exclude=True)
+    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
+
+    def as_text(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        if self.finished_before is not None:
+            yield f"Finished before, at {self.finished_before}; nothing was done now."
+        yield (
+            f"{self.steps} steps over {self.rows} rows, {self.pairs} pairs, in {self.wall_s:.1f} s;"
+            f" the loss at the end is {self.loss:.4f}"
+        )
+        if self.steps < self.planned_steps:
+            yield f"Stopped early: {self.planned_steps} steps were planned"
+        if self.best_step is not None:
+            yield (
+                f"{MEASURE} on {self.held_out_queries} held-out queries: {self.measured[0]:.4f} before,"
+                f" {self.measured[self.best_step]:.4f} after {self.best_step} steps (p = {self.p_value:.4f})"
+            )
+        yield f"The checkpoint is {self.output}/model, each step's loss in {self.output}/metrics.jsonl"
+        if self.rejected:
+            yield f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:"
+            yield from (f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items())
+
+
+def model_card(summary: Summary, config: FinetuneConfig) -> str:
+    """README.md of the checkpoint."""
+    options = yaml.safe_dump(
+        config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "num_cpus"}),
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    return redacted("\n".join(_card(summary, config, options)))
+
+
+def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[str]:
+    yield "---\npipeline_tag: text-ranking\ntags: [reranker, cross-encoder, rayrank]\n---\n"
+    yield f"# A reranker, fine-tuned from {config.scorer.model}\n"
+    head = " with a fresh head" if config.fresh_head else ""
+    yield (
+        f"{config.scorer.model}{head} was trained by rayrank for {summary.steps} steps on {summary.rows} rows"
+        f" of {config.data.path} ({sum(summary.rejected.values())} rows were rejected), {summary.pairs} pairs in"
+        f" all. The mean loss of the last tenth of the steps is {summary.loss:.4f}.\n"
+    )
+    if summary.best_step is not None:
+        yield f"| steps | {MEASURE} on {summary.held_out_queries} held-out queries |\n| ---: | ---: |"
+        yield from (f"| {step} | {value:.4f} |" for step, value in sorted(summary.measured.items()))
+        yield (
+            f"\nThe weights are those after {summary.best_step} steps; p = {summary.p_value:.4f} against the"
+            " beginning (paired randomization test). The step was chosen on these same queries, so the number"
+            " is a little too good.\n"
+        )
+    yield f"The options that are not the defaults:\n\n```yaml\n{options}```\n"
+    yield (
+        f"Versions: torch {torch.__version__}, transformers {transformers.__version__}, Python"
+        f" {platform.python_version()}."
+    )
