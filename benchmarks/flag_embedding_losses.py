@@ -21,7 +21,8 @@ The file has
 - `cases`, by name: `checkpoint`, `adapter`, `all_heads`, the case's own `options`, `optimizer` as it was
   built (`not_decayed` names the parameters without weight decay), and `steps`, one an optimizer step:
   `batches` (of each group its row, and the indices of its positive and its negatives), `losses`, one a batch,
-  `learning_rate` as the step used it, and `grad_norm` before clipping.
+  `learning_rate` as the step used it, and `grad_norm` before clipping. Where a step has several batches this
+  is the norm of the sum of their gradients: transformers 4.46.0 does not divide it, later versions do.
 
 FlagEmbedding trains a layerwise model by the score after its last layer alone: its trainer asks for no cutoff
 layers, and the model's default is the last one. With `all_heads` the model is asked for all of them, which is
