@@ -81,8 +81,8 @@ def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[st
     head = " with a fresh head" if config.fresh_head else ""
     yield (
         f"{config.scorer.model}{head} was trained by rayrank for {summary.steps} steps on {summary.rows} rows"
-        f" of {config.data.path} ({sum(summary.rejected.values())} rows were rejected), {summary.pairs} pairs in"
-        f" all. The mean loss of the last tenth of the steps is {summary.loss:.4f}.\n"
+        f" of {config.data.path} ({sum(summary.rejected.values())} rows were rejected), {summary.pairs} pairs"
+        f" in all. The mean loss of the last tenth of the steps is {summary.loss:.4f}.\n"
     )
     if summary.best_step is not None:
         yield f"| steps | {MEASURE} on {summary.held_out_queries} held-out queries |\n| ---: | ---: |"

@@ -95,8 +95,8 @@ class Trainer:
                 "are the weights whole?" if dtype == "float32" else f"does it come with dtype {dtype} alone?"
             )
             raise TrainingError(
-                f"step {self.steps_done + 1}: the {what} is {value}. Take a lower training.learning_rate or more"
-                f" warmup_ratio; {way_out}"
+                f"step {self.steps_done + 1}: the {what} is {value}. Take a lower training.learning_rate or"
+                f" more warmup_ratio; {way_out}"
             )
 
     def state(self) -> dict[str, Any]:

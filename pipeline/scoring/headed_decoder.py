@@ -118,7 +118,7 @@ def with_gradients(
     compress_layers: tuple[int, ...] = (),
     score_cap: float | None = None,
 ) -> BatchScores:
-    """The same parts where scores have gradients. heads: gives their rows as they are now, (cutoffs, width)."""
+    """The same parts where scores have gradients. heads: gives their rows as they are, (cutoffs, width)."""
     backbone.set_attn_implementation("sdpa")  # see HeadedDecoder
     decoder = Decoder(backbone, cutoffs, compress_layers, config.compress_ratio)
 

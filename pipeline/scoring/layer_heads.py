@@ -74,5 +74,5 @@ def with_layer_heads(pretrained_class: Any, backbone_class: Any, checkpoint: Che
 
 
 def head_rows(model: Any, numbers: list[int]) -> torch.Tensor:
-    """(numbers, width) float32, with gradients: the weights of the heads with these numbers, in this order."""
+    """(numbers, width) float32, with gradients: the weights of the heads with these numbers, in order."""
     return torch.cat([model.lm_head[number]["linear_head"].weight.float() for number in numbers])

@@ -1,0 +1,46 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config_file import load
+from pipeline.errors import ConfigError
+from pipeline.finetuning.config import FinetuneConfig
+from tests.conftest import ROOT
+
+DEMO = ROOT / "configs/finetune/demo.yaml"
+WRONG = {
+    "data.train_group_size=1": "data.train_group_size: Input should be greater than or equal to 2",
+    "data.max_len=64": "data: max_len is of the pair: give it, or query_max_len and passage_max_len",
+    "data.train_data=x": "data.train_data: there is no such field; here it is path",
+    "loss.temperature=2": "loss: temperature and weight go with kl_divergence, not with cross_entropy",
+    "scorer.max_length=64": "scorer.max_length: data.query_max_len and data.passage_max_len,",
+    "scorer.normalize=true": "scorer.normalize: losses are of raw scores",
+    "training.fp16=true": "training.fp16: there is no such field; here it is dtype: float16",
+    "training.dtype=int8": "training.dtype: Input should be 'float32', 'bfloat16' or 'float16'",
+}
+
+
+def demo(*overrides: str) -> FinetuneConfig:
+    return load(FinetuneConfig, DEMO, [*overrides])
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_what_does_not_fit_is_refused_by_field(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        demo(override)
+    assert WRONG[override] in str(caught.value)
+
+
+def test_distillation_goes_with_one_loss() -> None:
+    assert demo("loss.knowledge_distillation=true").loss.needs_scores
+    with pytest.raises(ConfigError, match="knowledge_distillation goes with cross_entropy; mse is another"):
+        demo("loss.name=mse", "loss.knowledge_distillation=true")
+
+
+def test_where_things_lie_does_not_make_another_job(tmp_path: Path) -> None:
+    fields = demo().determining_fields()
+    same = ("output.path=x", "num_cpus=3", "training.save_steps=7", "data.path=y", "scorer.model=z")
+    assert demo(*same).determining_fields() == fields
+    changed: dict[str, Any] = demo("training.seed=7").determining_fields()
+    assert {name for name in fields if changed[name] != fields[name]} == {"training.seed"}

@@ -1,0 +1,220 @@
+"""A training from rows to a checkpoint that others load, in this process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+import yaml
+from sentence_transformers import CrossEncoder
+
+from pipeline.errors import ConfigError, InputError, OutputError, TrainingError
+from pipeline.finetune import main
+from pipeline.finetuning import flow
+from pipeline.finetuning.start import put_head
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.status import main as status
+from tests.conftest import DATA, ROOT, TINY
+from tests.finetuning.rows import ROWS, config, write
+from tests.scoring.checkpoints import make_trunk
+
+PAIRS = [(row["query"], passage) for row in ROWS[:3] for passage in (*row["pos"], *row["neg"])]
+MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "out/model/model.safetensors").read_bytes()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out/metrics.jsonl").read_text().splitlines()]
+
+
+def scores_of(folder: Path, **options: Any) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    return Scorer(ScorerConfig(model=str(folder / "out/model"), device="cpu", **options)).score(PAIRS)
+
+
+def held_out(folder: Path, **options: Any) -> dict[str, Any]:
+    """The rows' own queries: what is learned shows at once."""
+    rows = [
+        {"query_id": number, "query": row["query"], "passage_id": f"{number}-{place}", "passage": passage}
+        for number, row in enumerate(ROWS)
+        for place, passage in enumerate([*row["neg"], *row["pos"]])
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "held_out.parquet")
+    judged = [f"{number} 0 {number}-{place} 1\n" for number in range(6) for place in (3, 4)]
+    (folder / "qrels.txt").write_text("".join([*judged, "other 0 p 1\n"]))
+    paths = {"candidates": {"path": str(folder / "held_out.parquet")}, "qrels": str(folder / "qrels.txt")}
+    return {**paths, "every_steps": 3, **options}
+
+
+def test_the_checkpoint_scores_alike_here_in_sentence_transformers_and_in_transformers(
+    tmp_path: Path,
+) -> None:
+    summary = flow.run(config(tmp_path))
+    model = tmp_path / "out/model"
+    ours = scores_of(tmp_path)
+    theirs = CrossEncoder(str(model), device="cpu").predict(PAIRS, activation_fn=torch.nn.Identity())
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
+    encoded = tokenizer(
+        [query for query, _ in PAIRS], [passage for _, passage in PAIRS], return_tensors="pt", padding=True
+    )
+    with torch.no_grad():
+        np.testing.assert_allclose(ours, network(**encoded).logits[:, 0], atol=1e-4)
+    assert np.abs(ours - Scorer(ScorerConfig(model=TINY, device="cpu")).score(PAIRS)).max() > 0.1
+    assert (summary.rows, summary.steps, summary.pairs, summary.rejected) == (6, 6, 36, {})
+    told = lines(tmp_path)
+    assert [line["step"] for line in told] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in told] == [0, 0, 0, 1, 1, 1]
+    assert told[0]["learning_rate"] == 1e-3
+    assert told[-1]["loss"] == summary.loss
+    assert "learning_rate: 0.001" in (model / "README.md").read_text()
+
+
+def test_a_layerwise_decoder_keeps_its_layout(tmp_path: Path) -> None:
+    flow.run(config(tmp_path, scorer={"model": MINICPM}, training={"use_lora": True, "max_steps": 2}))
+    published, made = (
+        json.loads((Path(folder) / "config.json").read_text()) for folder in (MINICPM, tmp_path / "out/model")
+    )
+    assert made == published
+    scores = scores_of(tmp_path, cutoff_layers=(2, 6))
+    assert scores.shape == (len(PAIRS), 2)
+    assert np.isfinite(scores).all()
+
+
+def test_a_plain_encoder_gets_a_head_that_the_seed_decides(tmp_path: Path) -> None:
+    trunk = make_trunk(tmp_path / "trunk", "bert")
+    heads = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        put_head(ScorerConfig(model=str(trunk)), tmp_path / name, seed)
+        heads.append(Scorer(ScorerConfig(model=str(tmp_path / name), device="cpu")).score(PAIRS))
+    assert np.array_equal(heads[0], heads[1])
+    assert not np.array_equal(heads[0], heads[2])
+    summary = flow.run(config(tmp_path, scorer={"model": str(trunk)}, fresh_head=True))
+    assert summary.steps == 6
+    assert len({*scores_of(tmp_path).tolist()}) > 5
+    with pytest.raises(ConfigError, match=r"^scorer.model .*tiny-bge-reranker: .* has a head of its own"):
+        flow.run(config(tmp_path, fresh_head=True))
+
+
+def test_the_best_of_what_is_measured_is_kept(tmp_path: Path) -> None:
+    settings = held_out(tmp_path)
+    summary = flow.run(config(tmp_path, held_out=settings, training={"num_train_epochs": 3}))
+    assert set(summary.measured) == {0, 3, 6, 9}
+    assert summary.held_out_queries == 6
+    best = max((3, 6, 9), key=lambda step: summary.measured[step])
+    assert summary.best_step == best
+    assert summary.measured[best] > summary.measured[0]
+    measured = [line for line in lines(tmp_path) if "nDCG@10" in line]
+    assert [(line["step"], line["nDCG@10"]) for line in measured] == [*summary.measured.items()]
+    assert "| steps | nDCG@10 on 6 held-out queries |" in (tmp_path / "out/model/README.md").read_text()
+
+
+def test_patience_ends_a_training_that_learns_nothing(tmp_path: Path) -> None:
+    settings = held_out(tmp_path, every_steps=1, patience=2)
+    summary = flow.run(config(tmp_path, held_out=settings, training={"learning_rate": 1e-9}))
+    assert (summary.steps, summary.planned_steps, summary.best_step) == (3, 6, 1)
+
+
+def test_measuring_does_not_change_what_is_learned(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("without", "with")]
+    for folder in folders:
+        folder.mkdir()
+        measured = {"held_out": held_out(folder, every_steps=6)} if folder.name == "with" else {}
+        flow.run(config(folder, **measured))
+    assert weights(folders[0]) == weights(folders[1])
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_killed_in_the_middle_it_ends_with_the_same_bytes(tmp_path: Path, *, measured: bool) -> None:
+    """By SIGKILL, once after its first checkpoint. Dropout is on, so that random numbers matter."""
+    training = {"max_steps": 40, "save_steps": 5}
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, killed):
+        folder.mkdir()
+    more = {"held_out": held_out(tmp_path, every_steps=10)} if measured else {}
+    flow.run(config(undisturbed, training=training, **more))
+    job = config(killed, training=training, **more)
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(job.model_dump(mode="json", exclude_defaults=True)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.finetune", "--config", str(file)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    while not [*killed.glob("out/checkpoints/*.json")] and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "out/_SUCCESS").exists(), "it was too fast to be killed"
+    summary = flow.run(job)
+    assert weights(killed) == weights(undisturbed)
+    assert [line["step"] for line in lines(killed)] == [line["step"] for line in lines(undisturbed)]
+    assert [line.get("loss") for line in lines(killed)] == [line.get("loss") for line in lines(undisturbed)]
+    assert (summary.steps, summary.pairs) == (40, 240)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    flow.run(config(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            flow.run(config(tmp_path))
+    found = sorted((tmp_path / "out/checkpoints").glob("*.pt"))
+    assert [file.name for file in found] == ["step-00000004.pt", "step-00000006.pt"]
+    found[1].write_bytes(found[1].read_bytes()[:-1])
+    assert flow.run(config(tmp_path)).steps == 6
+    assert weights(tmp_path) == weights(tmp_path / "whole")
+    assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_a_finished_job_is_left_alone_and_another_one_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow.run(config(tmp_path))
+    assert flow.run(config(tmp_path)).finished_before is not None
+    assert status(["--output", str(tmp_path / "out")]) == 0
+    assert "6 of 6 done" in capsys.readouterr().out
+    with pytest.raises(OutputError, match=r"training.learning_rate: was 0.001, is 0.1"):
+        flow.run(config(tmp_path, training={"learning_rate": 0.1}))
+    write(tmp_path / "rows.jsonl", ROWS[1:])
+    with pytest.raises(OutputError, match=r"rows.jsonl: was"):
+        flow.run(config(tmp_path))
+
+
+def test_rejected_rows_are_told_and_the_exit_status_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "rows.jsonl", [{"query": "q", "pos": [], "neg": ["n"]}, *ROWS])
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(config(tmp_path).model_dump(mode="json", exclude_defaults=True)))
+    assert main(["--config", str(file), "--set", "training.max_steps=1"]) == 3
+    assert "1 no_positives: pos is no list, or empty" in capsys.readouterr().out
+    (reject,) = pq.read_table(tmp_path / "out/rejects").to_pylist()
+    assert (reject["row"], reject["reason"]) == (1, "no_positives")
+
+
+def test_a_training_that_leaves_the_numbers_stops(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^step \d+: the (loss|gradient's norm) is (nan|inf)"):
+        flow.run(config(tmp_path, training={"learning_rate": 1e30}))
+    assert not (tmp_path / "out/model").exists()
+
+
+def test_held_out_queries_without_a_judgment_are_refused(tmp_path: Path) -> None:
+    settings = held_out(tmp_path)
+    (tmp_path / "qrels.txt").write_text("other 0 p 1\n")
+    with pytest.raises(InputError, match=r"qrels.txt: judges none of the queries of .*held_out.parquet"):
+        flow.run(config(tmp_path, held_out=settings))

@@ -1,0 +1,185 @@
+"""A step over fixed groups: the scores that are trained are those of scoring, for every family."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.finetuning import losses
+from pipeline.finetuning.config import DataConfig, LossConfig, TrainingConfig
+from pipeline.finetuning.sampling import Group
+from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_training
+from pipeline.finetuning.trainer import Trainer, schedule
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import DATA, MINILM, TINY
+from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
+
+GROUPS = [
+    Group("what is a panda?", ("the giant panda is a bear", "hi", "a bridge of stone"), (3.0, 1.0, 0.0)),
+    Group("who?", ("me", "you and all the others that were there", "he"), (2.0, 1.0, 0.0)),
+]
+CPU = torch.device("cpu")
+GEMMA, MINICPM, GEMMA2 = (
+    str(DATA / f"tiny-bge-reranker-{name}")
+    for name in ("v2-gemma", "v2-minicpm-layerwise", "v2.5-gemma2-lightweight")
+)
+COMPRESSED = {"compress_layers": (3,), "compress_ratio": 2, "head_index": "layer"}
+
+
+@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "minicpm", "gemma2"])
+def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfig:
+    made: dict[str, dict[str, Any]] = {
+        "encoder": {"model": TINY},
+        "gemma": {"model": GEMMA},
+        "minicpm": {"model": MINICPM},
+        "gemma2": {"model": GEMMA2, **COMPRESSED},
+    }
+    if request.param == "bert":  # with token types
+        made["bert"] = {"model": str(make_cross_encoder(tmp_path, "bert"))}
+    if request.param == "qwen3":
+        made["qwen3"] = {"model": str(make_qwen3(tmp_path))}
+    return ScorerConfig(device="cpu", **made[request.param])
+
+
+def trainer(
+    scorer: Scorer, loss: LossConfig | None = None, steps: int = 10, **options: Any
+) -> tuple[Trainer, Student]:
+    """Without dropout, so that losses can be told beforehand."""
+    training = TrainingConfig(learning_rate=1e-3, **options)
+    torch.manual_seed(0)
+    student = Student(scorer, training, CPU)
+    for module in student.module.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return Trainer(student, GroupEncoder(scorer), training, loss or LossConfig(), steps), student
+
+
+def tiny(**fields: Any) -> Scorer:
+    return scorer_for_training(ScorerConfig(model=TINY, device="cpu", **fields), DataConfig(path="-"))
+
+
+def test_a_step_trains_the_scores_that_scoring_gives(scorer_config: ScorerConfig) -> None:
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-"))
+    made, student = trainer(scorer)
+    encoded = GroupEncoder(scorer).encode(GROUPS)
+    given = student.scores(encoded)
+    expected = scorer.forward(encoded).scores
+    np.testing.assert_allclose(given[:, -1].detach().numpy(), expected, atol=1e-5)
+    loss = losses.objective(given.view(2, 3, -1), None, LossConfig()).item()
+    told = [made.step(GROUPS).loss for _ in range(4)]
+    assert told[0] == pytest.approx(loss, abs=1e-5)
+    assert told[-1] < told[0]
+
+
+def test_lora_trains_factors_and_heads_and_is_merged_for_export() -> None:
+    scorer = scorer_for_training(ScorerConfig(model=MINICPM, device="cpu"), DataConfig(path="-"))
+    made, student = trainer(scorer, use_lora=True, lora_rank=4, gradient_checkpointing=True)
+    names = set(student.trained)
+    assert all("lora_" in name or name.startswith("lm_head.") for name in names)
+    assert any(name.startswith("lm_head.") for name in names)
+    assert any("q_proj.lora_A" in name for name in names)
+    before = {name: each.clone() for name, each in student.module.state_dict().items()}
+    losses_told = [made.step(GROUPS).loss for _ in range(3)]
+    assert losses_told[-1] < losses_told[0]
+    after = student.module.state_dict()
+    changed = {name for name, each in before.items() if not torch.equal(each, after[name])}
+    assert changed <= names
+    student.module.eval()
+    merged = student.merged()
+    assert not any("lora" in name for name in merged.state_dict())
+    weights = merged.model.layers[0].self_attn.q_proj.weight
+    layer = student.module.model.layers[0].self_attn.q_proj
+    factors = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    torch.testing.assert_close(weights, layer.base_layer.weight + 16 / 4 * factors)
+
+
+def test_names_that_no_layer_has_are_refused() -> None:
+    message = r"^training.target_modules: no linear layer of the backbone ends in one of wrong$"
+    with pytest.raises(ConfigError, match=message):
+        trainer(tiny(), use_lora=True, target_modules=("wrong",))
+
+
+def test_small_batches_make_the_same_step_as_a_large_one() -> None:
+    three = [*GROUPS, Group("panda", ("a bear", "a bridge", "a stone"))]
+    weights = []
+    for size in (3, 2):  # two groups and one: each counts the same
+        made, student = trainer(tiny(), per_device_train_batch_size=size, gradient_accumulation_steps=2)
+        assert made.step(three).pairs == 9
+        weights.append(student.module.classifier.out_proj.weight.detach().clone())
+    torch.testing.assert_close(*weights)
+
+
+def test_a_teachers_scores_reach_the_loss() -> None:
+    made, student = trainer(tiny(), LossConfig(name="mse"))
+    scores = student.scores(GroupEncoder(tiny()).encode(GROUPS)).detach().view(2, 3)
+    expected = (scores - torch.tensor([group.scores for group in GROUPS])).square().mean().item()
+    assert made.step(GROUPS).loss == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_training_needs_of_a_state_is_in_it(tmp_path: Path) -> None:
+    """Dropout is on: the random numbers go on, too."""
+    made, _ = trainer(tiny(), dtype="bfloat16")
+    made.step(GROUPS)
+    torch.save(made.state(), tmp_path / "state.pt")
+    expected = [made.step(GROUPS) for _ in range(3)]
+    again, _ = trainer(tiny(), dtype="bfloat16")
+    again.load(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert [again.step(GROUPS) for _ in range(3)] == expected
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_move() -> None:
+    made, student = trainer(tiny(), LossConfig(name="mse"))
+    before = student.module.classifier.out_proj.weight.detach().clone()
+    broken = Group("q", ("a", "b"), (float("inf"), 0.0))
+    with pytest.raises(TrainingError, match=r"^step 1: the loss is inf. Take a lower training.learning_rate"):
+        made.step([broken])
+    torch.testing.assert_close(student.module.classifier.out_proj.weight.detach(), before)
+
+
+def test_the_learning_rate_goes_up_and_then_down_as_transformers_has_it() -> None:
+    assert [schedule(step, 10, 0.2) for step in (0, 1, 2, 6, 9)] == [0, 0.5, 1, 0.5, 0.125]
+    assert [schedule(step, 4, 0.0) for step in range(4)] == [1, 0.75, 0.5, 0.25]
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    made, student = trainer(tiny(), weight_decay=0.1)
+    names = {id(each): name for name, each in student.trained.items()}
+    groups = made.state()["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    decayed = len(groups[0]["params"])
+    norms = [name for name in names.values() if name.endswith("bias") or "LayerNorm" in name]
+    assert decayed + len(norms) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ({}, {"max_length": 160, "query_max_length": 64, "passage_max_length": 144}),
+        ({"query_max_len": 16, "passage_max_len": 40}, {"max_length": 56, "query_max_length": 26}),
+        ({"max_len": 100}, {"max_length": 100, "query_max_length": None}),
+    ],
+)
+def test_lengths_are_cut_as_in_flag_embedding(lengths: dict[str, int], expected: dict[str, int]) -> None:
+    config = scorer_for_training(
+        ScorerConfig(model=TINY, device="cpu"), DataConfig(path="-", **lengths)
+    ).config
+    assert config.model_dump(include=expected.keys()) == expected
+
+
+def test_a_rows_own_prompts_count_where_the_scorer_has_an_instruction() -> None:
+    own = Group("q", ("a", "b"), query_prompt="find: ", passage_prompt="passage: ")
+    plain = Group("q", ("a", "b"))
+    without, having = GroupEncoder(tiny()), GroupEncoder(tiny(query_instruction_for_rerank="question: "))
+    assert without.encode([own]).sequences == without.encode([plain]).sequences
+    found = Group("find: q", ("a", "b"))
+    assert having.encode([own]).sequences == without.encode([found]).sequences
+    assert having.prompts_read == {"query_prompt": True, "passage_prompt": False, "prompt": False}
+
+
+def test_a_family_that_scores_no_pair_by_a_head_is_refused() -> None:
+    message = r"^scorer.model .*: the family bi_encoder is not trained here, .*fresh_head"
+    with pytest.raises(ConfigError, match=message):
+        scorer_for_training(ScorerConfig(model=MINILM, device="cpu"), DataConfig(path="-"))
