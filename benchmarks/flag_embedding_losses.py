@@ -113,7 +113,6 @@ CASES = {
     "decoder_distilled": Case(GEMMA, PROMPTED | DISTILLED),
     "decoder_lora": Case(GEMMA, PROMPTED | {"use_lora": True}, adapter=f"adapter-{GEMMA}"),
     "layerwise": Case(MINICPM, PROMPTED | HEADS),
-    "layerwise_distilled": Case(MINICPM, PROMPTED | HEADS | DISTILLED),
     "layerwise_all_heads": Case(MINICPM, PROMPTED | HEADS, all_heads=True),
     "layerwise_all_heads_distilled": Case(MINICPM, PROMPTED | HEADS | DISTILLED, all_heads=True),
 }

@@ -23,18 +23,6 @@ from tests.conftest import DATA
 
 FILES = DATA / "finetuning"
 TOLERANCE = 1e-4
-CHECKPOINTS = ["tiny-bge-reranker", "tiny-bge-reranker-v2-gemma", "tiny-bge-reranker-v2-minicpm-layerwise"]
-TWENTY_STEPS = [
-    "encoder",
-    "encoder_distilled",
-    "encoder_accumulated",
-    "decoder",
-    "decoder_distilled",
-    "decoder_lora",
-    "layerwise",
-    "layerwise_all_heads",
-    "layerwise_all_heads_distilled",
-]
 
 
 class LastHead(Student):
@@ -122,7 +110,7 @@ def group_of(drawn: dict[str, Any], *, with_scores: bool) -> Group:
     return Group(row["query"], tuple(row[side][index] for side, index in places), scores)
 
 
-@pytest.mark.parametrize("case", TWENTY_STEPS)
+@pytest.mark.parametrize("case", reference()["cases"])
 def test_losses_are_those_of_flag_embedding(case: str, tmp_path: Path) -> None:
     trainer = training_of(case, tmp_path).trainer
     with_scores = options_of(case).get("knowledge_distillation", False)
