@@ -122,7 +122,7 @@ class TrainingConfig(_Section):
     use_lora: bool = False
     """Train low-rank factors beside frozen weights, and the heads. The checkpoint has them merged in."""
     lora_rank: PositiveInt = 64
-    lora_alpha: PositiveFloat = 16.0
+    lora_alpha: PositiveInt = 16
     lora_dropout: float = Field(default=0.1, ge=0, lt=1)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
     """The linear layers that get factors, by the ends of their names. Null: all of the backbone."""

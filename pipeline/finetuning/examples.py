@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 from pipeline.errors import InputError
@@ -47,10 +48,11 @@ class Examples:
 
     def __getitem__(self, number: int) -> Row:
         start, stop = self._places[number], self._places[number + 1]
-        fields = json.loads(os.pread(self._spool.fileno(), stop - start, start))
-        return Row(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        )
+        fields: dict[str, Any] = json.loads(os.pread(self._spool.fileno(), stop - start, start))
+        tuples: dict[str, Any] = {
+            name: tuple(each) for name, each in fields.items() if isinstance(each, list)
+        }
+        return Row(**(fields | tuples))
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -116,23 +118,26 @@ def _rows(file: SourceFile, config: DataConfig, *, with_scores: bool) -> Iterato
 def _row(fields: Any, *, with_scores: bool) -> Row | str:
     if not isinstance(fields, dict):
         return "malformed_row"
-    query, pos, neg = (fields.get(name) for name in ("query", "pos", "neg"))
-    missing = {
-        "null_query": query is None,
-        "no_positives": not isinstance(pos, list) or not pos,
-        "no_negatives": not isinstance(neg, list) or not neg,
-    }
-    if any(missing.values()):
-        return next(reason for reason, is_so in missing.items() if is_so)
-    prompts = {name: fields[name] for name in _PROMPTS if fields.get(name) is not None}
+    query, pos, neg = fields.get("query"), fields.get("pos"), fields.get("neg")
+    if query is None:
+        return "null_query"
+    if not isinstance(pos, list) or not pos:
+        return "no_positives"
+    if not isinstance(neg, list) or not neg:
+        return "no_negatives"
+    prompts: dict[str, Any] = {name: fields[name] for name in _PROMPTS if fields.get(name) is not None}
     if not all(map(_is_text, [query, *pos, *neg, *prompts.values()])):
         return "invalid_text"
-    if not with_scores:
-        return Row(query, tuple(pos), tuple(neg), **prompts)
-    scores = [_scores(fields.get(f"{name}_scores"), len(fields[name])) for name in ("pos", "neg")]
-    if None in scores:
+    row = Row(query, tuple(pos), tuple(neg), **prompts)
+    return _with_scores(row, fields) if with_scores else row
+
+
+def _with_scores(row: Row, fields: dict[str, Any]) -> Row | str:
+    pos_scores = _scores(fields.get("pos_scores"), len(row.pos))
+    neg_scores = _scores(fields.get("neg_scores"), len(row.neg))
+    if pos_scores is None or neg_scores is None:
         return "no_scores"
-    return Row(query, tuple(pos), tuple(neg), *scores, **prompts)
+    return replace(row, pos_scores=pos_scores, neg_scores=neg_scores)
 
 
 def _is_text(value: object) -> bool:

@@ -69,7 +69,7 @@ class Progress:
     @property
     def last_loss(self) -> float:
         """Mean of the last tenth of the steps."""
-        losses = [line["loss"] for line in self._lines if "loss" in line]
+        losses: list[float] = [line["loss"] for line in self._lines if "loss" in line]
         last = losses[-max(1, len(losses) // 10) :]
         return sum(last) / len(last)
 

@@ -5,7 +5,7 @@ Training reads the tokens that scoring reads: both come from the family's own en
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,10 @@ def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
         )
     limits = _limits(data, has_query_max_length="query_max_length" in family.OPTIONS, family=made.family)
     with fields_under("scorer"):
-        return Scorer(made.config.model_copy(update=limits))
+        cutting = Scorer(made.config.model_copy(update=limits))
+    with fields_under("data"):
+        _ = cutting.encoder  # a length that the model has no positions for is told now
+    return cutting
 
 
 def _limits(data: DataConfig, *, has_query_max_length: bool, family: str) -> dict[str, int]:
@@ -99,7 +102,7 @@ class Student:
     def __init__(self, scorer: Scorer, training: TrainingConfig, device: torch.device) -> None:
         family = all_families()[scorer.family]
         assert isinstance(family, TrainableFamily)
-        self.module: Any = scorer.load_network()
+        self.module = cast("Any", scorer.load_network())
         self._scores = family.batch_scores(self.module, scorer.checkpoint, scorer.config)
         self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
         self._lora = _with_lora(self.module, training) if training.use_lora else None
@@ -121,8 +124,8 @@ class Student:
             name: torch.from_numpy(encoded.inputs[name].to_numpy().astype(np.int64)).to(self._device)
             for name in encoded.inputs.column_names
         }
-        on_device = (torch.from_numpy(each).to(self._device) for each in (ids, mask))
-        return self._scores(*on_device, inputs).float()
+        ids_there, mask_there = (torch.from_numpy(each).to(self._device) for each in (ids, mask))
+        return self._scores(ids_there, mask_there, inputs).float()
 
     def merged(self) -> Any:
         """The network as it is published: a copy with the factors merged in, where there are some."""

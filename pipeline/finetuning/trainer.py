@@ -1,7 +1,7 @@
 """A step of training: groups in, the optimizer moves, the loss comes out. Knows no files and no cluster."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Trainer:
             batch_loss = self._loss_of(batch, encoded) * share
             value = batch_loss.item()
             self._check(value, "loss")
-            self._scaler.scale(batch_loss).backward()
+            torch.autograd.backward(self._scaler.scale(batch_loss))
             loss, pairs, tokens = loss + value, pairs + len(encoded), tokens + int(encoded.tokens.sum())
         norm = self._move()
         self.steps_done += 1
@@ -145,9 +145,9 @@ def _decayed_and_not(module: torch.nn.Module, weight_decay: float) -> list[dict[
         if "norm" in type(part).__name__.lower()
         for name, _ in part.named_parameters(recurse=False)
     }
-    decayed, others = [], []
+    decayed: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (others if name in plain or name.endswith("bias") else decayed).append(parameter)
-    groups: Iterator[tuple[list[torch.nn.Parameter], float]] = iter([(decayed, weight_decay), (others, 0.0)])
-    return [{"params": each, "weight_decay": decay} for each, decay in groups if each]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

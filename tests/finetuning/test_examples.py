@@ -24,7 +24,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "half a sign": ({**GOOD, "query": "\ud800"}, "invalid_text"),
     "a prompt that is none": ({**GOOD, "prompt": 3}, "invalid_text"),
 }
-BAD_SCORES = {
+BAD_SCORES: dict[str, dict[str, Any]] = {
     "none": {},
     "of one side": {"pos_scores": [1.0]},
     "too few": {"pos_scores": [], "neg_scores": [0.0]},
