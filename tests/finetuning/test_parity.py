@@ -69,7 +69,7 @@ def training_of(case: str, folder: Path) -> Training:
     more: dict[str, Any] = {}
     if recorded["adapter"]:
         adapter = json.loads((DATA / recorded["adapter"] / "adapter_config.json").read_text())
-        more = {"lora_rank": adapter["r"], "lora_alpha": float(adapter["lora_alpha"]), "lora_dropout": 0.0}
+        more = {"lora_rank": adapter["r"], "lora_alpha": adapter["lora_alpha"], "lora_dropout": 0.0}
     settings = section(TrainingConfig, options, **more)
     is_layerwise = recorded["checkpoint"].endswith("layerwise")
     kind = LastHead if is_layerwise and not recorded["all_heads"] else Student
