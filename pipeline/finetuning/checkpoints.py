@@ -44,7 +44,9 @@ class Checkpoints:
         """Write one; of those before, the last is kept."""
         step = state["steps_done"]
         with self._output.writing(f"{_name(step)}.pt") as stream:
-            torch.save(state, io.BufferedWriter(stream))
+            buffered = io.BufferedWriter(stream)
+            torch.save(state, buffered)
+            buffered.flush()
         marker = Marker(job=self._job, step=step, data=stream.stamp, measured=measured, best_step=best_step)
         self._output.write(f"{_name(step)}.json", sealed(marker))
         for old in self._steps()[:-_KEPT]:

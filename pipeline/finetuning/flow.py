@@ -30,6 +30,7 @@ from pipeline.output import JobRecord
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.scoring.device import resolve_device
+from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -80,7 +81,10 @@ def run(config: FinetuneConfig) -> Summary:
 
 @contextmanager
 def _planned(config: FinetuneConfig) -> Iterator[Job]:
-    directory = output.open_directory(config.output.path, [config.data.path])
+    inputs = [config.data.path]
+    if config.held_out is not None and (table := directory_of(config.held_out.candidates)) is not None:
+        inputs.append(table)
+    directory = output.open_directory(config.output.path, inputs)
     files, skipped = training_rows.find(config.data)
     log_skipped(skipped, of="data")
     held_out = None if config.held_out is None else HeldOut(config.held_out)

@@ -5,6 +5,7 @@ beside it {"step": 100, "nDCG@10": ...} where held-out queries are measured. Ste
 """
 
 import json
+import math
 import time
 from typing import Any
 
@@ -34,7 +35,7 @@ class Progress:
                 "epoch": epoch,
                 "loss": did.loss,
                 "learning_rate": did.learning_rate,
-                "grad_norm": did.grad_norm,
+                "grad_norm": did.grad_norm if math.isfinite(did.grad_norm) else None,
                 "pairs": did.pairs,
                 "tokens": did.tokens,
             }

@@ -122,12 +122,13 @@ def test_a_teachers_scores_reach_the_loss() -> None:
     assert made.step(GROUPS).loss == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_training_needs_of_a_state_is_in_it(tmp_path: Path) -> None:
-    made, _ = trainer(tiny(), dropout=True, dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_training_needs_of_a_state_is_in_it(tmp_path: Path, dtype: str) -> None:
+    made, _ = trainer(tiny(), dropout=True, dtype=dtype)
     made.step(GROUPS)
     torch.save(made.state(), tmp_path / "state.pt")
     expected = [made.step(GROUPS) for _ in range(3)]
-    again, _ = trainer(tiny(), dropout=True, dtype="bfloat16")
+    again, _ = trainer(tiny(), dropout=True, dtype=dtype)
     again.load(torch.load(tmp_path / "state.pt", weights_only=True))
     assert [again.step(GROUPS) for _ in range(3)] == expected
 
