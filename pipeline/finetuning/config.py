@@ -51,7 +51,8 @@ class DataConfig(_Section):
     """Tokens of the query. Null: 32."""
     passage_max_len: PositiveInt | None = None
     """Tokens of the passage. Null: 128. As in FlagEmbedding a pair may have the sum of both; a query may take
-    a quarter of the passage's tokens more, a passage half of the query's."""
+    a quarter of the passage's tokens more, a passage half of the query's. A decoder's prompt comes on top, as
+    it does in scoring; FlagEmbedding's trainer counts it in."""
     max_len: PositiveInt | None = None
     """Tokens of a pair, cut as the scorer cuts it when it scores, in place of the other two."""
     limits: Limits = Limits()

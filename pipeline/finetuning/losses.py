@@ -14,8 +14,9 @@ Tensor = torch.Tensor
 def objective(scores: Tensor, teacher: Tensor | None, config: LossConfig) -> Tensor:
     """The loss of (groups, passages, heads) scores: the sum over the heads.
 
-    Where there is no teacher the last head teaches the others, as FlagEmbedding trains its layerwise
-    reranker (finetune/reranker/decoder_only/layerwise/modeling.py, version 1.4.2).
+    Where there is no teacher the last head teaches the others, as FlagEmbedding's loss of its layerwise
+    reranker is written (finetune/reranker/decoder_only/layerwise/modeling.py, version 1.4.2). Its trainer
+    asks the model for no cutoff layers, though, and so hands that loss the last head alone.
     """
     heads = scores.unbind(dim=-1)
     total = torch.stack([_of_head(head, teacher, config) for head in heads]).sum()
