@@ -6,7 +6,7 @@ RayrankError            catch this one to catch them all
 |-- InputError          the input: the file, and the row or column in it
 |-- OutputError         the output directory: what lies there and does not fit
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
-|-- TrainingError       a training that can't go on: its loss or its gradients are no numbers
+|-- TrainingError       a training that can't go on: its loss is no number, or its actors die again and again
 `-- ScoringError        one pair or text that has no finite score, or does not fit the model
 """
 
@@ -53,7 +53,7 @@ class ModelError(RayrankError):
 
 
 class TrainingError(RayrankError):
-    """The training has left the numbers. What was saved before is whole."""
+    """The training can't go on. What was saved before is whole."""
 
 
 class ScoringError(RayrankError):

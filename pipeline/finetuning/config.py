@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config_file import flatten
+from pipeline.placement import ActorsConfig
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.input.limits import Limits
@@ -106,9 +107,10 @@ class TrainingConfig(_Section):
     max_steps: PositiveInt | None = None
     """In place of num_train_epochs: as many steps of the optimizer, over as many epochs as they take."""
     per_device_train_batch_size: PositiveInt = 8
-    """Groups that go through the network at once."""
+    """Groups that go through a network at once."""
     gradient_accumulation_steps: PositiveInt = 1
-    """Such batches a step. A step's loss is the mean over all its groups."""
+    """Such batches a step. A step's loss is the mean over all its groups. Actors share a step's groups: how
+    many there are changes nothing of what is learned."""
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps in which the learning rate grows from 0; in the others it falls to 0."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -156,6 +158,8 @@ class CheckpointConfig(_Section):
 class FinetuneConfig(_Section):
     """A whole training."""
 
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"num_workers": "actors.min and actors.max"}
+
     data: DataConfig
     scorer: ScorerConfig
     """The reranker to begin with, with the prompts to train it for. With held-out data it is scored as this
@@ -167,7 +171,10 @@ class FinetuneConfig(_Section):
     held_out: HeldOutConfig | None = None
     output: CheckpointConfig
     num_cpus: PositiveInt | None = None
-    """Threads. Null: one for each CPU that this process may use."""
+    """Threads. Null: one for each CPU that this process may use, or that an actor has."""
+    actors: ActorsConfig | None = None
+    """Train on a Ray cluster (started here where there is none), by as many actors as fit, from `min` to
+    `max`. Each has the whole model. Null: in this process."""
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
 
@@ -176,6 +183,21 @@ class FinetuneConfig(_Section):
         for name, reason in _SET_ELSEWHERE.items():
             if getattr(self.scorer, name) != ScorerConfig.model_fields[name].default:
                 raise ValueError(f"scorer.{name}: {reason}")
+        return self
+
+    @model_validator(mode="after")
+    def _actors_have_work(self) -> Self:
+        if self.actors is None:
+            return self
+        groups = self.training.groups_per_step
+        if self.actors.max > groups:
+            raise ValueError(
+                f"actors.max {self.actors.max} is more than the groups of a step, {groups}: raise"
+                " training.per_device_train_batch_size or gradient_accumulation_steps"
+            )
+        if not (self.actors.num_cpus or self.actors.num_gpus):
+            raise ValueError("actors.num_cpus 0: an actor without a GPU needs a CPU")
+        self.actors.check_device(self.scorer.device, "actors")
         return self
 
     def determining_fields(self) -> dict[str, Any]:
@@ -187,6 +209,7 @@ class FinetuneConfig(_Section):
             "held_out": {"candidates": {"path", "limits"}, "qrels": True},
             "output": True,
             "num_cpus": True,
+            "actors": True,
             "max_outage_s": True,
         }
         return flatten(self.model_dump(mode="json", exclude=exclude))

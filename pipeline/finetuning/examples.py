@@ -11,10 +11,10 @@ import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from pipeline.errors import InputError
 from pipeline.finetuning.config import DataConfig
@@ -30,6 +30,7 @@ from pipeline.tables.input.text_lines import first_line, numbered_lines
 from pipeline.tables.input.training_row import SIDES, candidates_of
 
 _SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
+_PIECE_BYTES = 2**26
 _PROMPTS = ("query_prompt", "passage_prompt", "prompt")
 
 
@@ -58,6 +59,22 @@ class Examples:
     def rejected(self) -> dict[str, int]:
         """Rows by the reason for which they were refused."""
         return dict(Counter(str(row["reason"]) for row in self.rejects))
+
+    def shipped(self) -> Iterator[bytes]:
+        """What another process needs to have the rows, in pieces: `received` makes them whole there."""
+        yield self._places.tobytes()
+        for start in range(0, self._places[-1], _PIECE_BYTES):
+            yield os.pread(self._spool.fileno(), _PIECE_BYTES, start)
+
+    @classmethod
+    def received(cls, pieces: Iterable[bytes], spool: IO[bytes]) -> Self:
+        """The rows that another process has. Why it refused others stays there."""
+        found = iter(pieces)
+        examples = cls(spool)
+        examples._places = array("q", next(found))
+        spool.writelines(found)
+        spool.flush()
+        return examples
 
     def add(self, row: Row) -> None:
         fields = {name: value for name, value in vars(row).items() if value is not None}

@@ -1,61 +1,46 @@
 """A training: check the rows, refuse or resume, train, measure, finish."""
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import cast
 
 import pyarrow as pa
-import torch
 
-from pipeline import log, output
+from pipeline import log, output, registry
 from pipeline.errors import fields_under
 from pipeline.finetuning import examples as training_rows
+from pipeline.finetuning import executors
 from pipeline.finetuning.checkpoints import FOLDER, Checkpoints
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
-from pipeline.finetuning.held_out import MEASURE, HeldOut
-from pipeline.finetuning.loop import Loop, upload
-from pipeline.finetuning.progress import METRICS, Progress
+from pipeline.finetuning.executors import Executor
+from pipeline.finetuning.held_out import HeldOut
+from pipeline.finetuning.loop import MODEL, Done
+from pipeline.finetuning.progress import Line, Progress
 from pipeline.finetuning.sampling import total_steps
 from pipeline.finetuning.start import starting_point
-from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_training
+from pipeline.finetuning.student import GroupEncoder, scorer_for_training
 from pipeline.finetuning.summary import Summary, model_card
-from pipeline.finetuning.trainer import Trainer
+from pipeline.finetuning.worker import Job
 from pipeline.interruption import raise_on_sigterm
 from pipeline.output import JobRecord
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
-from pipeline.scoring.device import resolve_device
 from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, Stamps, volumes
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
 
-_MODEL, _REJECTS = "model", "rejects"
-_RESULTS = (_MODEL, FOLDER)
+_REJECTS = "rejects"
+_RESULTS = (MODEL, FOLDER)
 """The folders that hold results."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is known before anything is trained."""
-
-    config: FinetuneConfig
-    output: Directory
-    examples: Examples
-    scorer: Scorer
-    """With which the training begins."""
-    held_out: HeldOut | None
-    record: JobRecord
 
 
 def run(config: FinetuneConfig) -> Summary:
@@ -71,13 +56,27 @@ def run(config: FinetuneConfig) -> Summary:
         if (finished := _finished(job.output)) is not None:
             log.info("already finished", output=job.output.url)
             return finished
-        checkpoints = Checkpoints(job.output, job.record.identity)
-        with output.held(job.output, job.record, _RESULTS, checkpoints.steps_done) as held:
+        _warn_of_prompts(job.examples, job.scorer)
+        place = "here" if config.actors is None else "ray_actors"
+        executor = cast("Executor", registry.load(executors, place))
+        executor.connect(job)
+        steps_done = Checkpoints(job.output, job.record.identity).steps_done
+        with output.held(job.output, job.record, _RESULTS, steps_done) as held:
             output.withdraw_success(job.output)
             output.write_record(job.output, job.record)
-            loop = _loop(job, checkpoints)
-            loop.run(held.add)
-            return _finish(job, loop, begun)
+            return _finish(job, executor.work(job, _tell(job, held)), begun)
+
+
+def _tell(job: Job, held: Lease) -> Callable[[Line], None]:
+    """To the log, and to the heartbeat, which counts steps."""
+    progress = Progress(job.record.shards)
+
+    def tell(line: Line) -> None:
+        progress.tell(line)
+        if "pairs" in line:
+            held.add(line["pairs"])
+
+    return tell
 
 
 @contextmanager
@@ -117,71 +116,37 @@ def _record(
     )
 
 
-def _loop(job: Job, checkpoints: Checkpoints) -> Loop:
-    """Where the last checkpoint stands, or at the beginning."""
-    config, device = job.config, resolve_device(job.config.scorer.device)
-    _be_deterministic(config, device)
-    torch.manual_seed(config.training.seed)
-    student = Student(job.scorer, config.training, device)
-    encoder = GroupEncoder(job.scorer)
-    for name in (name for name, is_read in encoder.prompts_read.items() if not is_read):
-        if job.examples.prompts[name]:
+def _warn_of_prompts(examples: Examples, scorer: Scorer) -> None:
+    for name in (name for name, is_read in GroupEncoder(scorer).prompts_read.items() if not is_read):
+        if examples.prompts[name]:
             log.warning(
-                "not read, the scorer has no such instruction", field=name, rows=job.examples.prompts[name]
+                "not read, the scorer has no such instruction", field=name, rows=examples.prompts[name]
             )
-    trainer = Trainer(student, encoder, config.training, config.loss, job.record.shards)
-    last = checkpoints.last()
-    progress = Progress(job.output, job.record.shards, 0 if last is None else last[0].step)
-    loop = Loop(
-        config, job.examples, job.scorer, student, trainer, job.held_out, job.output, checkpoints, progress
+
+
+def _finish(job: Job, done: Done, begun: float) -> Summary:
+    """Write what the model is told by, and _SUCCESS."""
+    summary = Summary(
+        output=job.output.url,
+        rows=len(job.examples),
+        rejected=job.examples.rejected,
+        steps=done.steps,
+        planned_steps=job.record.shards,
+        pairs=done.pairs,
+        loss=done.loss,
+        held_out_queries=0 if job.held_out is None else job.held_out.queries,
+        measured=done.measured,
+        best_step=done.best_step,
+        p_value=done.p_value,
+        wall_s=round(time.monotonic() - begun, 2),
     )
-    if last is not None:
-        marker, state = last
-        log.info("goes on", steps=f"{marker.step}/{job.record.shards}")
-        trainer.load(state)
-        loop.measured, loop.best_step = dict(marker.measured), marker.best_step
-    elif job.held_out is not None:
-        loop.measured[0] = loop.measure(job.scorer.checkpoint.path).mean
-        progress.add_measure(0, MEASURE, loop.measured[0])
-    return loop
-
-
-def _be_deterministic(config: FinetuneConfig, device: torch.device) -> None:
-    """The same steps give the same bytes of weights, on the same hardware."""
-    torch.set_num_threads(config.num_cpus or len(os.sched_getaffinity(0)))
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
-
-
-def _finish(job: Job, loop: Loop, begun: float) -> Summary:
-    """Write the model, what it is told by, and _SUCCESS."""
-    with TemporaryDirectory(prefix="rayrank-model-") as name:
-        folder = Path(name)
-        loop.fetch_best(folder)
-        p_value = None
-        if loop.best_step is not None:
-            before = loop.measure(job.scorer.checkpoint.path)
-            p_value = loop.measure(folder).p_value_against(before)
-        summary = Summary(
-            output=job.output.url,
-            rows=len(job.examples),
-            rejected=job.examples.rejected,
-            steps=loop.trainer.steps_done,
-            planned_steps=job.record.shards,
-            pairs=loop.progress.pairs,
-            loss=loop.progress.last_loss,
-            held_out_queries=0 if job.held_out is None else job.held_out.queries,
-            measured=loop.measured,
-            best_step=loop.best_step,
-            p_value=p_value,
-            wall_s=round(time.monotonic() - begun, 2),
-        )
-        (folder / "README.md").write_text(model_card(summary, job.config), encoding="utf-8")
-        files = dict(upload(folder, job.output, _MODEL))
-    files[METRICS] = loop.progress.write()
-    files |= _write_rejects(job)
-    folders = sorted({_MODEL, _REJECTS, *(file.rpartition("/")[0] for file in files)} - {""})
+    card = f"{MODEL}/README.md"
+    files = {
+        **done.files,
+        card: job.output.write(card, model_card(summary, job.config).encode()),
+        **_write_rejects(job),
+    }
+    folders = sorted({MODEL, _REJECTS, *(file.rpartition("/")[0] for file in files)} - {""})
     manifest = Manifest(folders=volumes(files, folders), files=files)
     output.finish(job.output, summary, folders, complete=True, manifest=manifest)
     job.output.remove(FOLDER)

@@ -1,30 +1,49 @@
 """The training from one step to the last: in which order groups come, what is measured, saved and kept."""
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.finetuning.checkpoints import FOLDER, Checkpoints
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.export import export
 from pipeline.finetuning.held_out import MEASURE, HeldOut, Measured
-from pipeline.finetuning.progress import Progress
-from pipeline.finetuning.sampling import group_of, steps
+from pipeline.finetuning.peers import Peers
+from pipeline.finetuning.progress import METRICS, Line, Metrics
+from pipeline.finetuning.sampling import Group, group_of, steps
 from pipeline.finetuning.student import Student
 from pipeline.finetuning.trainer import Trainer
 from pipeline.scoring import Scorer
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.manifest import Stamps
 
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a training that has ended tells."""
+
+    steps: int
+    pairs: int
+    loss: float
+    measured: dict[int, float]
+    best_step: int | None
+    p_value: float | None
+    files: Stamps
+    """That were written to stay: the model's, and the metrics."""
+
 
 @dataclass
 class Loop:
-    """One process's work. What it needs to go on is in its checkpoints."""
+    """One worker's work. What is needed to go on is in the checkpoints, which the first worker writes."""
 
     config: FinetuneConfig
     examples: Examples
@@ -34,14 +53,16 @@ class Loop:
     held_out: HeldOut | None
     output: Directory
     checkpoints: Checkpoints
-    progress: Progress
+    metrics: Metrics
+    peers: Peers
     measured: dict[int, float] = field(default_factory=dict)
     best_step: int | None = None
 
-    def run(self, beat: Callable[[int], None]) -> None:
-        """Train until all steps are done or patience is at its end. beat: is told each step's pairs."""
-        training, group_size = self.config.training, self.config.data.train_group_size
-        with_scores = self.config.loss.needs_scores
+    def run(self) -> Iterator[Line]:
+        """Train until all steps are done or patience is at its end. Gives each line of the metrics."""
+        if self.held_out is not None and not self.measured:
+            yield self._measure_start()
+        training = self.config.training
         order = steps(
             len(self.examples),
             training.groups_per_step,
@@ -52,18 +73,23 @@ class Loop:
         for epoch, numbers in order:
             if self.is_out_of_patience:
                 return
-            groups = [
-                group_of(
-                    self.examples[number], group_size, training.seed, epoch, number, with_scores=with_scores
-                )
-                for number in map(int, numbers)
-            ]
-            did = self.trainer.step(groups)
-            self.progress.add(self.trainer.steps_done, epoch, did)
-            beat(did.pairs)
-            is_better = self._is_due_to_measure and self._measure()
-            if is_better or self._is_due_to_save:
-                self._save()
+            did = self.trainer.step(self._groups(epoch, self.peers.deal(numbers)), of=len(numbers))
+            yield self.metrics.add(self.trainer.steps_done, epoch, did)
+            best_before = self.best_step
+            if self._is_due_to_measure:
+                yield self._measure()
+            if self.peers.is_first:
+                if self.best_step != best_before or self._is_due_to_save:
+                    self._save()
+                self.metrics.write_now_and_then()
+
+    def _groups(self, epoch: int, numbers: npt.NDArray[np.int64]) -> list[Group]:
+        size, seed = self.config.data.train_group_size, self.config.training.seed
+        with_scores = self.config.loss.needs_scores
+        return [
+            group_of(self.examples[number], size, seed, epoch, number, with_scores=with_scores)
+            for number in map(int, numbers)
+        ]
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -82,39 +108,64 @@ class Loop:
         done = self.trainer.steps_done
         return done % self.config.training.save_steps == 0 or done == self.trainer.steps
 
-    def _measure(self) -> bool:
+    def _measure_start(self) -> Line:
+        value = self._measured(self.start.checkpoint.path).mean if self.peers.is_first else math.nan
+        self.measured[0] = self.peers.from_first(value)
+        return self.metrics.add_measure(0, MEASURE, self.measured[0])
+
+    def _measure(self) -> Line:
         """Measure the model as it is, and keep it where it is better than all before."""
-        done = self.trainer.steps_done
+        done, value = self.trainer.steps_done, math.nan
         with TemporaryDirectory(prefix="rayrank-model-") as name:
             folder = Path(name)
-            self.write_model(folder)
-            value = self.measure(folder).mean
-            self.progress.add_measure(done, MEASURE, value)
+            if self.peers.is_first:
+                self._write_model(folder)
+                value = self._measured(folder).mean
+            value = self.peers.from_first(value)
             self.measured[done] = value
-            is_better = self.best_step is None or value > self.measured[self.best_step]
-            if is_better:
-                upload(folder, self.output, _best(done))
+            if self.best_step is None or value > self.measured[self.best_step]:
                 self.best_step = done
-        return is_better
+                if self.peers.is_first:
+                    upload(folder, self.output, _best(done))
+        return self.metrics.add_measure(done, MEASURE, value)
 
-    def measure(self, folder: Path) -> Measured:
+    def _measured(self, folder: Path) -> Measured:
         assert self.held_out is not None
-        with torch.random.fork_rng():  # what is drawn while a model loads is not drawn from the training
-            return self.held_out.measure(folder, self.config.scorer)
+        return self.held_out.measure(folder, self.config.scorer)
 
-    def write_model(self, folder: Path) -> None:
+    def finish(self) -> Done:
+        """Write the model that is kept. For the first worker, after the last step."""
+        with TemporaryDirectory(prefix="rayrank-model-") as name:
+            folder = Path(name)
+            self._fetch_best(folder)
+            p_value = None
+            if self.best_step is not None:
+                before = self._measured(self.start.checkpoint.path)
+                p_value = self._measured(folder).p_value_against(before)
+            files = {**upload(folder, self.output, MODEL), METRICS: self.metrics.write()}
+        return Done(
+            steps=self.trainer.steps_done,
+            pairs=self.metrics.pairs,
+            loss=self.metrics.last_loss,
+            measured=self.measured,
+            best_step=self.best_step,
+            p_value=p_value,
+            files=files,
+        )
+
+    def _write_model(self, folder: Path) -> None:
         """The model as it is now, in the published layout."""
         export(self.student.merged(), self.start.checkpoint, folder)
 
-    def fetch_best(self, folder: Path) -> None:
+    def _fetch_best(self, folder: Path) -> None:
         """The kept model; the one at hand where nothing was measured."""
         if self.best_step is None:
-            self.write_model(folder)
+            self._write_model(folder)
         else:
             download(self.output, _best(self.best_step), folder)
 
     def _save(self) -> None:
-        self.progress.write()
+        self.metrics.write()
         self.checkpoints.save(self.trainer.state(), self.measured, self.best_step)
         # The checkpoint that leads to it is written: the models before it are not needed any more.
         for name in self.output.names(FOLDER):

@@ -17,17 +17,20 @@ from pipeline.tables.output.sealed import Stamp
 METRICS = "metrics.jsonl"
 _LOG_EVERY_S, _WRITE_EVERY_S = 30.0, 10.0
 
+Line = dict[str, Any]
 
-class Progress:
-    """Of one start, which goes on after `done` of `steps`."""
 
-    def __init__(self, output: Directory, steps: int, done: int) -> None:
-        self._output, self._steps, self._before = output, steps, done
+class Metrics:
+    """The file, by the first of the workers."""
+
+    def __init__(self, output: Directory, done: int) -> None:
+        """done: the steps after which it goes on."""
+        self._output = output
         # What a killed start did after its last checkpoint is done, and told, again.
         self._lines = [line for line in _read(output) if line["step"] <= done]
-        self._start = self._logged = self._written = time.monotonic()
+        self._written = time.monotonic()
 
-    def add(self, step: int, epoch: int, did: Step) -> None:
+    def add(self, step: int, epoch: int, did: Step) -> Line:
         """A step is done, number `step` of all."""
         self._lines.append(
             {
@@ -40,23 +43,16 @@ class Progress:
                 "tokens": did.tokens,
             }
         )
-        now = time.monotonic()
-        if now - self._logged >= _LOG_EVERY_S:
-            self._logged = now
-            left_s = (now - self._start) / (step - self._before) * (self._steps - step)
-            log.info(
-                "progress",
-                steps=f"{step}/{self._steps}",
-                left_min=left_s / 60,
-                loss=f"{did.loss:.4f}",
-                learning_rate=f"{did.learning_rate:.2e}",
-            )
-        if now - self._written >= _WRITE_EVERY_S:
-            self.write()
+        return self._lines[-1]
 
-    def add_measure(self, step: int, measure: str, value: float) -> None:
+    def add_measure(self, step: int, measure: str, value: float) -> Line:
         self._lines.append({"step": step, measure: value})
-        log.info("measured", steps=f"{step}/{self._steps}", **{measure: f"{value:.4f}"})
+        return self._lines[-1]
+
+    def write_now_and_then(self) -> None:
+        """So that people who look see it grow."""
+        if time.monotonic() - self._written >= _WRITE_EVERY_S:
+            self.write()
 
     def write(self) -> Stamp:
         """A store has no file to append to: it is written anew, whole."""
@@ -75,5 +71,36 @@ class Progress:
         return sum(last) / len(last)
 
 
-def _read(output: Directory) -> list[dict[str, Any]]:
+class Progress:
+    """What the log tells of a start, by the process that was started."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._start = self._logged = time.monotonic()
+        self._before: int | None = None
+
+    def tell(self, line: Line) -> None:
+        step = line["step"]
+        if "loss" not in line:
+            told = {name: f"{value:.4f}" for name, value in line.items() if name != "step"}
+            log.info("measured", steps=f"{step}/{self._steps}", **told)
+            return
+        if self._before is None:
+            self._before = step - 1
+            if self._before:
+                log.info("goes on", steps=f"{self._before}/{self._steps}")
+        now = time.monotonic()
+        if now - self._logged >= _LOG_EVERY_S:
+            self._logged = now
+            left_s = (now - self._start) / (step - self._before) * (self._steps - step)
+            log.info(
+                "progress",
+                steps=f"{step}/{self._steps}",
+                left_min=left_s / 60,
+                loss=f"{line['loss']:.4f}",
+                learning_rate=f"{line['learning_rate']:.2e}",
+            )
+
+
+def _read(output: Directory) -> list[Line]:
     return [json.loads(line) for line in (output.read(METRICS) or b"").splitlines()]

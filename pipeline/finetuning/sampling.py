@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-_ORDER, _CHOICE = 0, 1
+_ORDER, _CHOICE, _DROPOUT = 0, 1, 2
 """What a random stream is for, beside the seed."""
 
 
@@ -59,6 +59,11 @@ def steps(
         if place == 0 or step == first:
             order = np.random.default_rng([seed, _ORDER, epoch]).permutation(rows)
         yield epoch, order[place * groups_per_step : (place + 1) * groups_per_step]
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """Of what is drawn while one worker does a step: dropout."""
+    return int(np.random.SeedSequence([seed, _DROPOUT, step, rank]).generate_state(1, np.uint64)[0])
 
 
 def group_of(row: Row, size: int, seed: int, epoch: int, number: int, *, with_scores: bool) -> Group:

@@ -68,7 +68,7 @@ class Summary(BaseModel):
 def model_card(summary: Summary, config: FinetuneConfig) -> str:
     """README.md of the checkpoint."""
     options = yaml.safe_dump(
-        config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "num_cpus"}),
+        config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "num_cpus", "actors"}),
         sort_keys=False,
         allow_unicode=True,
     )

@@ -10,7 +10,8 @@ import torch
 from pipeline.errors import TrainingError
 from pipeline.finetuning.config import LossConfig, TrainingConfig
 from pipeline.finetuning.losses import objective
-from pipeline.finetuning.sampling import Group
+from pipeline.finetuning.peers import ALONE, Peers
+from pipeline.finetuning.sampling import Group, seed_of
 from pipeline.finetuning.student import GroupEncoder, Student
 
 
@@ -30,10 +31,17 @@ class Trainer:
     """AdamW with a linear schedule, as transformers' Trainer has them by default."""
 
     def __init__(
-        self, student: Student, encoder: GroupEncoder, training: TrainingConfig, loss: LossConfig, steps: int
+        self,
+        student: Student,
+        encoder: GroupEncoder,
+        training: TrainingConfig,
+        loss: LossConfig,
+        steps: int,
+        peers: Peers = ALONE,
     ) -> None:
         """steps: of the whole training, which the schedule runs over."""
         self._student, self._encoder, self._training, self._loss = student, encoder, training, loss
+        self._peers = peers
         self.steps, self.steps_done = steps, 0
         self._device = next(iter(student.trained.values())).device
         self._optimizer = torch.optim.AdamW(
@@ -41,30 +49,37 @@ class Trainer:
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=training.dtype == "float16")
 
-    def step(self, groups: Sequence[Group]) -> Step:
+    def step(self, groups: Sequence[Group], of: int | None = None) -> Step:
         """One step of the optimizer over all groups, per_device_train_batch_size of them at a time.
 
-        Raises TrainingError where the loss is no number, or the gradients are none outside of float16.
+        of: how many groups the step has, where these are one worker's part of them. What comes back is of the
+        whole step, for all workers alike. Raises TrainingError where the loss is no number, or the gradients
+        are none outside of float16.
         """
+        # Dropout follows from seed, step and worker, whoever goes on with whose checkpoint.
+        torch.manual_seed(seed_of(self._training.seed, self.steps_done, self._peers.rank))
         rate = self._training.learning_rate * schedule(
             self.steps_done, self.steps, self._training.warmup_ratio
         )
         for settings in self._optimizer.param_groups:
             settings["lr"] = rate
         self._optimizer.zero_grad()
+        self._scaler.scale(torch.zeros((), device=self._device))  # makes its scale, also where no group is
         loss, pairs, tokens = 0.0, 0, 0
         size = self._training.per_device_train_batch_size
         for batch in (groups[first : first + size] for first in range(0, len(groups), size)):
-            share = len(batch) / len(groups)
+            share = len(batch) / (of or len(groups))
             encoded = self._encoder.encode(batch)
             batch_loss = self._loss_of(batch, encoded) * share
-            value = batch_loss.item()
-            self._check(value, "loss")
             torch.autograd.backward(self._scaler.scale(batch_loss))
-            loss, pairs, tokens = loss + value, pairs + len(encoded), tokens + int(encoded.tokens.sum())
+            loss += batch_loss.item()
+            pairs, tokens = pairs + len(encoded), tokens + int(encoded.tokens.sum())
+        loss, all_pairs, all_tokens = self._peers.total([loss, pairs, tokens])
+        self._check(loss, "loss")
+        self._peers.sum_gradients(self._student.trained.values())
         norm = self._move()
         self.steps_done += 1
-        return Step(loss, rate, norm, pairs, tokens)
+        return Step(loss, rate, norm, int(all_pairs), int(all_tokens))
 
     def _loss_of(self, groups: Sequence[Group], encoded: Any) -> torch.Tensor:
         dtype = getattr(torch, self._training.dtype)
@@ -106,8 +121,6 @@ class Trainer:
             "weights": {name: each.detach() for name, each in self._student.trained.items()},
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -118,9 +131,6 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.steps_done = state["steps_done"]
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
 
 
 def schedule(step: int, steps: int, warmup_ratio: float) -> float:

@@ -1,0 +1,21 @@
+"""Where a model is trained: one module a place. All see the same rows in the same steps."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pipeline.finetuning.loop import Done
+from pipeline.finetuning.progress import Line
+from pipeline.finetuning.worker import Job
+
+
+class Executor(Protocol):
+    """A module of this package."""
+
+    def connect(self, job: Job) -> None:
+        """Make ready, before anything is written. Raises ConfigError where there is no room."""
+
+    def work(self, job: Job, tell: Callable[[Line], None]) -> Done:
+        """Train from the last checkpoint to the end. tell: gets each line of the metrics once.
+
+        Raises RayrankError for what a user can mend.
+        """
