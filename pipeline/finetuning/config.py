@@ -197,6 +197,11 @@ class FinetuneConfig(_Section):
             )
         if not (self.actors.num_cpus or self.actors.num_gpus):
             raise ValueError("actors.num_cpus 0: an actor without a GPU needs a CPU")
+        if self.actors.num_gpus not in (0, 1):
+            raise ValueError(
+                f"actors.num_gpus {self.actors.num_gpus:g}: an actor trains on one GPU, which it has alone;"
+                " give 1, or 0"
+            )
         self.actors.check_device(self.scorer.device, "actors")
         return self
 

@@ -17,6 +17,10 @@ WRONG = {
     "scorer.max_length=64": "scorer.max_length: data.query_max_len and data.passage_max_len,",
     "scorer.normalize=true": "scorer.normalize: losses are of raw scores",
     "training.fp16=true": "training.fp16: there is no such field; here it is dtype: float16",
+    "num_workers=2": "num_workers: there is no such field; here it is actors.min and actors.max",
+    "actors.max=99": "actors.max 99 is more than the groups of a step, ",
+    "actors.num_cpus=0": "actors.num_cpus 0: an actor without a GPU needs a CPU",
+    "actors.num_gpus=0.5": "actors.num_gpus 0.5: an actor trains on one GPU, which it has alone",
     "training.dtype=int8": "training.dtype: Input should be 'float32', 'bfloat16' or 'float16'",
 }
 
@@ -40,7 +44,14 @@ def test_distillation_goes_with_one_loss() -> None:
 
 def test_where_things_lie_does_not_make_another_job(tmp_path: Path) -> None:
     fields = demo().determining_fields()
-    same = ("output.path=x", "num_cpus=3", "training.save_steps=7", "data.path=y", "scorer.model=z")
+    same = (
+        "output.path=x",
+        "num_cpus=3",
+        "actors.max=2",
+        "training.save_steps=7",
+        "data.path=y",
+        "scorer.model=z",
+    )
     assert demo(*same).determining_fields() == fields
     changed: dict[str, Any] = demo("training.seed=7").determining_fields()
     assert {name for name in fields if changed[name] != fields[name]} == {"training.seed"}

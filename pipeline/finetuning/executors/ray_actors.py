@@ -48,8 +48,8 @@ _TRIES = 3
 """Starts of the actors that may end in an error without a step that is new."""
 _PATIENCE = timedelta(days=7)
 """For the other actors: the first one measures and writes as long as it takes. Who dies is seen by Ray."""
-_MORE_WAIT_S = 30.0
-"""For more actors than `min`."""
+_MORE_WAIT_S = 10.0
+"""For room for as many actors as should fit, before one fewer is tried."""
 
 
 def connect(job: Job) -> None:
@@ -133,21 +133,32 @@ def _placed(actors: ActorsConfig) -> PlacementGroup:
 
     Raises ConfigError where there is none even for those.
     """
-    most = max(actors.min, fit(nodes(), actors.model_copy(update={"min": actors.max})).actors)
-    for count, wait_s in ((most, _MORE_WAIT_S), (actors.min, actors.wait_s)):
-        needs = {"CPU": actors.num_cpus, "GPU": actors.num_gpus}
-        group: PlacementGroup = placement_group(
-            [{name: amount for name, amount in needs.items() if amount}] * count,
-            bundle_label_selector=[actors.label_selector] * count if actors.label_selector else None,
-        )
-        if group.wait(wait_s):
+    most = actors.max
+    while True:
+        # A machine that has just died may still be counted, and others may use the cluster.
+        fitting = fit(nodes(), actors.model_copy(update={"min": most})).actors
+        count = max(actors.min, fitting)
+        group = _room(actors, count)
+        if group.wait(_MORE_WAIT_S if count > actors.min else actors.wait_s):
             return group
         remove_placement_group(group)
+        if count == actors.min:
+            break
+        most = count - 1
     raise ConfigError(
         f"actors: the cluster had no room for {actors.min} of {actors.num_cpus:g} CPUs and"
         f" {actors.num_gpus:g} GPUs within {actors.wait_s:g} s (actors.wait_s). Lower actors.min, num_cpus or"
         " num_gpus, add nodes, or wait for other jobs"
     )
+
+
+def _room(actors: ActorsConfig, count: int) -> PlacementGroup:
+    needs = {"CPU": actors.num_cpus, "GPU": actors.num_gpus}
+    group: PlacementGroup = placement_group(
+        [{name: amount for name, amount in needs.items() if amount}] * count,
+        bundle_label_selector=[actors.label_selector] * count if actors.label_selector else None,
+    )
+    return group
 
 
 def _trained(actors: list[Any], tell: Callable[[Line], None]) -> Done:

@@ -4,63 +4,28 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from pipeline.errors import TrainingError
 from pipeline.finetuning import flow, trainer
-from pipeline.finetuning.config import FinetuneConfig
+from pipeline.finetuning.executors import ray_actors
+from pipeline.finetuning.progress import Line
 from pipeline.finetuning.sampling import Group
+from pipeline.finetuning.summary import Summary
+from pipeline.placement import ActorsConfig
 from tests.conftest import TINY
 from tests.finetuning.rows import config
 from tests.finetuning.test_flow import held_out, lines, weights
 from tests.own_ray import own_ray
 
-pytestmark = pytest.mark.ray
-
-ACTORS = {"actors": {"min": 2, "max": 2}}
-
-
-def folders(folder: Path, *names: str) -> list[Path]:
-    made = [folder / name for name in names]
-    for each in made:
-        each.mkdir()
-    return made
-
-
-def without_dropout(folder: Path) -> str:
-    shutil.copytree(TINY, folder / "model")
-    file = folder / "model/config.json"
-    settings = json.loads(file.read_text())
-    file.write_text(json.dumps({name: 0.0 if "dropout_prob" in name else v for name, v in settings.items()}))
-    return str(folder / "model")
-
-
-def test_two_actors_learn_what_one_process_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three groups a step: one actor has two of them. By relative paths, for processes started elsewhere."""
-    model = without_dropout(tmp_path)
-    training = {"max_steps": 10, "per_device_train_batch_size": 3}
-    sections: dict[str, Any] = {"scorer": {"model": Path(model).name}, "training": training}
-    sections["held_out"] = held_out(tmp_path, every_steps=10)
-    here, there = folders(tmp_path, "here", "there")
-    broken = {"training": {"learning_rate": 1e30}, "output": {"path": str(there / "broken")}}
-    with own_ray(num_cpus=2):
-        monkeypatch.chdir(tmp_path)
-        alone = flow.run(config(here, **sections))
-        summary = flow.run(config(there, **sections, **ACTORS))
-        with pytest.raises(TrainingError, match=r"^step \d+: the (loss|gradient's norm) is (nan|inf)"):
-            flow.run(config(there, **broken, **ACTORS))
-    assert [line["step"] for line in lines(there)] == [line["step"] for line in lines(here)]
-    for ours, expected in zip(lines(there), lines(here), strict=True):
-        assert ours == pytest.approx(expected, abs=1e-5)
-    assert (summary.steps, summary.pairs, summary.best_step) == (10, 90, alone.best_step)
-    assert (there / "out/_SUCCESS").exists()
-    assert not (there / "out/checkpoints").exists()
-    # How many work on it does not make it another job.
-    assert flow.run(config(there, **sections)).finished_before is not None
+ACTORS: dict[str, Any] = {"actors": {"min": 2, "max": 2}}
 
 
 def die_once() -> None:
@@ -77,22 +42,94 @@ def die_once() -> None:
     setattr(trainer.Trainer, "step", step)  # noqa: B010  (a method of another module)
 
 
-def test_a_killed_actor_changes_no_byte(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Dropout is on, so that random numbers matter. Step 8 is the second one after a checkpoint."""
-    undisturbed, killed = folders(tmp_path, "undisturbed", "killed")
-    order = tmp_path / "kill"
-
-    def job(folder: Path) -> FinetuneConfig:
-        return config(folder, training={"max_steps": 10, "save_steps": 3}, **ACTORS)
-
-    environment = {"worker_process_setup_hook": die_once, "env_vars": {"KILL": str(order)}}
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With a model without dropout, and a Ray for the module."""
+    made = tmp_path_factory.mktemp("actors")
+    shutil.copytree(TINY, made / "model")
+    file = made / "model/config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({name: 0.0 if "dropout_prob" in name else v for name, v in settings.items()}))
+    environment = {"worker_process_setup_hook": die_once, "env_vars": {"KILL": str(made / "kill")}}
     with own_ray(num_cpus=2, runtime_env=environment):
-        flow.run(job(undisturbed))
-        order.touch()
-        with caplog.at_level("INFO", "rayrank"):
-            summary = flow.run(job(killed))
-    assert not order.exists(), "nobody was killed"
+        yield made
+
+
+def run(folder: Path, name: str, model: str = "", **sections: Any) -> Summary:
+    """Three groups a step, of which one actor has two. Steps 7 and 8 come after a checkpoint."""
+    (folder / name).mkdir()
+    training = {"max_steps": 10, "per_device_train_batch_size": 3, "save_steps": 3}
+    training |= sections.pop("training", {})
+    scorer = {"model": model or str(folder / "model")}
+    measured = {"held_out": held_out(folder, every_steps=10)}
+    return flow.run(config(folder / name, scorer=scorer, training=training, **measured, **sections))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Summary:
+    """By two actors, that were started elsewhere, of a model by a relative path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return run(folder, "undisturbed", model="model", **ACTORS)
+
+
+@pytest.mark.ray
+def test_two_actors_learn_what_one_process_learns(folder: Path, undisturbed: Summary) -> None:
+    alone = run(folder, "alone")
+    ours, expected = lines(folder / "undisturbed"), lines(folder / "alone")
+    assert [line["step"] for line in ours] == [0, *range(1, 11), 10]
+    assert ours == [pytest.approx(line, abs=1e-5) for line in expected]
+    assert (undisturbed.steps, undisturbed.pairs, undisturbed.best_step) == (10, 90, alone.best_step)
+    assert (folder / "undisturbed/out/_SUCCESS").exists()
+    assert not (folder / "undisturbed/out/checkpoints").exists()
+
+
+@pytest.mark.ray
+def test_a_killed_actor_changes_no_byte(
+    folder: Path, undisturbed: Summary, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "kill").touch()
+    with caplog.at_level("INFO", "rayrank"):
+        summary = run(folder, "killed", **ACTORS)
+    assert not (folder / "kill").exists(), "nobody was killed"
     assert "actors start again after_step=7" in caplog.text
-    assert (summary.steps, summary.pairs) == (10, 60)
-    assert lines(killed) == lines(undisturbed)
-    assert weights(killed) == weights(undisturbed)
+    assert (summary.steps, summary.pairs) == (undisturbed.steps, undisturbed.pairs)
+    assert lines(folder / "killed") == lines(folder / "undisturbed")
+    assert weights(folder / "killed") == weights(folder / "undisturbed")
+
+
+class Starts:
+    """Of actors, each of which ends in an error, after the steps it is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], error: RayError) -> None:
+        self._steps, self._error, self.count = steps, error, 0
+        monkeypatch.setattr(ray_actors, "_started", lambda *_: nullcontext())
+        monkeypatch.setattr(ray_actors, "_trained", self._trained)
+        monkeypatch.setattr(ray_actors._Share, "of", lambda _: None)
+
+    def _trained(self, _actors: None, tell: Callable[[Line], None]) -> NoReturn:
+        self.count += 1
+        tell({"step": self._steps[self.count - 1], "loss": 1.0})
+        raise self._error
+
+
+def job() -> Any:
+    return SimpleNamespace(config=SimpleNamespace(actors=ActorsConfig()))
+
+
+def test_an_error_of_ours_ends_the_training_and_arrives_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = TrainingError("step 2: the loss is nan")
+    starts = Starts(monkeypatch, [1], RayTaskError("advance", "a trace", ours).as_instanceof_cause())
+    with pytest.raises(TrainingError, match="^step 2: the loss is nan$") as caught:
+        ray_actors.work(job(), lambda _: None)
+    assert caught.value is ours
+    assert starts.count == 1
+
+
+def test_actors_that_die_without_a_new_step_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are done again are told once, and are no progress."""
+    starts, told = Starts(monkeypatch, [3, 5, 4, 4], ActorDiedError()), list[Line]()
+    with pytest.raises(TrainingError, match=r"^step 6: 3 times an actor died before it was done"):
+        ray_actors.work(job(), told.append)
+    assert starts.count == 4
+    assert [line["step"] for line in told] == [3, 5]
