@@ -1,5 +1,6 @@
 import gzip
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.finetuning import examples
 from pipeline.finetuning.config import DataConfig
+from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.sampling import Row
 from tests.conftest import DATA
 from tests.finetuning.rows import ROWS, write
@@ -39,6 +41,21 @@ def read(path: Path, *, with_scores: bool = False) -> tuple[list[Row], list[dict
     files, _ = examples.find(config)
     with examples.checked(files, config, with_scores=with_scores) as found:
         return [found[number] for number in range(len(found))], found.rejects
+
+
+def test_another_process_gets_the_rows_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "_PIECE_BYTES", 100)
+    config = DataConfig(path=str(write(tmp_path / "rows.jsonl", ROWS)))
+    files, _ = examples.find(config)
+    with (
+        examples.checked(files, config, with_scores=True) as sent,
+        tempfile.TemporaryFile() as spool,
+    ):
+        pieces = [*sent.shipped()]
+        received = Examples.received(pieces, spool)
+        assert len(pieces) > 2
+        assert len(received) == len(ROWS)
+        assert [received[number] for number in range(6)] == [sent[number] for number in range(6)]
 
 
 def test_rows_come_back_by_number(tmp_path: Path) -> None:
