@@ -41,7 +41,7 @@ class TaskScores(BaseModel):
     main_score: float
     """Between 0 and 1."""
     measures: dict[str, float]
-    """All that mteb computes, by its names. Where one is undefined, as some are of equal values, it is left out."""
+    """What mteb computes, by its names, but for values that are no numbers (nauc of equal values)."""
 
 
 class _Record(BaseModel):
