@@ -43,10 +43,10 @@ def parser(command: str, description: str | None, *, config: bool = True) -> arg
     return made
 
 
-def add_config(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """--config and --set: `options.config`, `options.overrides`."""
-    parser.add_argument("--config", type=Path, required=required, help="a YAML file, see configs/")
-    parser.add_argument(
+def add_config(to: argparse._ActionsContainer, *, required: bool = True) -> None:
+    """--config and --set, which become `config` and `overrides`. to: a parser, or a group of one."""
+    to.add_argument("--config", type=Path, required=required, help="a YAML file, see configs/")
+    to.add_argument(
         "--set",
         dest="overrides",
         action="append",

@@ -42,13 +42,14 @@ _OF_MTEB = ("config", "overrides")
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("evaluate", __doc__, config=False)
     _add_arguments_of_runs(parser)
-    parser.add_argument(
+    tasks = parser.add_argument_group("MTEB, in place of runs")
+    tasks.add_argument(
         "--mteb",
         nargs="+",
         metavar="TASK",
-        help="measure the scorer of --config on these tasks of MTEB instead",
+        help="measure the scorer of --config on these tasks that rerank texts",
     )
-    command.add_config(parser, required=False)
+    command.add_config(tasks, required=False)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
     )
