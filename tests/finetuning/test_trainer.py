@@ -10,6 +10,7 @@ import torch
 from pipeline.errors import ConfigError, ModelError, TrainingError
 from pipeline.finetuning import losses
 from pipeline.finetuning.config import DataConfig, LossConfig, TrainingConfig
+from pipeline.finetuning.export import export
 from pipeline.finetuning.sampling import Group
 from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_training
 from pipeline.finetuning.trainer import Trainer, schedule
@@ -97,6 +98,25 @@ def test_lora_trains_factors_and_heads_and_is_merged_for_export() -> None:
     layer = student.module.model.layers[0].self_attn.q_proj
     factors = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     torch.testing.assert_close(weights, layer.base_layer.weight + 16 / 4 * factors)
+
+
+def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
+    scorer_config: ScorerConfig, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    _, student = trainer(scorer, use_lora=True, lora_rank=4)
+    with torch.no_grad():
+        for name, each in student.trained.items():
+            if "lora_B" in name:
+                each.normal_(std=0.1)
+    student.module.eval()
+    encoded = GroupEncoder(scorer).encode(GROUPS)
+    trained = student.scores(encoded)[:, -1].detach().numpy()
+    export(student.merged(), scorer.checkpoint, tmp_path / "made")
+    made = Scorer(scorer.config.model_copy(update={"model": str(tmp_path / "made")}))
+    np.testing.assert_allclose(made.forward(encoded).scores, trained, atol=1e-4)
+    assert np.abs(trained - scorer.forward(encoded).scores).max() > 1e-3, "the factors change nothing"
 
 
 def test_names_that_no_layer_has_are_refused() -> None:
