@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
 import torch
 
 from pipeline import log, output
@@ -31,16 +30,14 @@ from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.scoring.device import resolve_device
 from pipeline.tables.candidates import directory_of
-from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.manifest import Manifest, Stamps, volumes
 from pipeline.tables.output.run import parquet_bytes
-from pipeline.tables.schema import rejects_schema
 
-_MODEL, _REJECTS = "model", "rejects"
+_MODEL, _LEFT_OUT = "model", ("rejects", "unmatched")
 _RESULTS = (_MODEL, FOLDER)
 """The folders that hold results."""
 
@@ -82,28 +79,33 @@ def run(config: FinetuneConfig) -> Summary:
 
 @contextmanager
 def _planned(config: FinetuneConfig) -> Iterator[Job]:
-    inputs = [config.data.path]
-    if config.held_out is not None and (table := directory_of(config.held_out.candidates)) is not None:
-        inputs.append(table)
-    directory = output.open_directory(config.output.path, inputs)
-    files, skipped = training_rows.find(config.data)
-    log_skipped(skipped, of="data")
+    directory = output.open_directory(config.output.path, _inputs(config))
+    source = training_rows.find(config.data)
+    log_skipped(source.skipped, of="data")
     held_out = None if config.held_out is None else HeldOut(config.held_out)
     with starting_point(config) as start:
         scorer = scorer_for_training(start, config.data)
-        with training_rows.checked(files, config.data, with_scores=config.loss.needs_scores) as examples:
-            record = _record(config, files, held_out, len(examples))
+        with training_rows.checked(source, config.data, with_scores=config.loss.needs_scores) as examples:
+            record = _record(config, source.identities, held_out, len(examples))
             yield Job(config, directory, examples, scorer, held_out, record)
 
 
-def _record(
-    config: FinetuneConfig, files: list[SourceFile], held_out: HeldOut | None, rows: int
-) -> JobRecord:
+def _inputs(config: FinetuneConfig) -> Iterator[str]:
+    """What is read, where it is a place in storage."""
+    if config.data.path is not None:
+        yield config.data.path
+    tables = [None if config.data.mined is None else config.data.mined.input]
+    tables.append(None if config.held_out is None else config.held_out.candidates)
+    for table in tables:
+        if table is not None and (place := directory_of(table)) is not None:
+            yield place
+
+
+def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | None, rows: int) -> JobRecord:
     """What makes two starts the same training. Its shards are steps."""
     training = config.training
     groups = training.groups_per_step
     steps = total_steps(rows, groups, training.num_train_epochs, training.max_steps)
-    identities = {file.url: file.identity for file in files}
     with fields_under("scorer"):
         fingerprint = find_checkpoint(config.scorer).fingerprint
     return JobRecord(
@@ -111,7 +113,7 @@ def _record(
         command="finetune",
         config=config.determining_fields(),
         models={"scorer.model": fingerprint},
-        files=identities | ({} if held_out is None else held_out.files),
+        files=files | ({} if held_out is None else held_out.files),
         shards=steps,
         pairs=steps * groups * config.data.train_group_size,
     )
@@ -167,6 +169,7 @@ def _finish(job: Job, loop: Loop, begun: float) -> Summary:
             output=job.output.url,
             rows=len(job.examples),
             rejected=job.examples.rejected,
+            left_out=job.examples.queries_left_out,
             steps=loop.trainer.steps_done,
             planned_steps=job.record.shards,
             pairs=loop.progress.pairs,
@@ -180,20 +183,20 @@ def _finish(job: Job, loop: Loop, begun: float) -> Summary:
         (folder / "README.md").write_text(model_card(summary, job.config), encoding="utf-8")
         files = dict(upload(folder, job.output, _MODEL))
     files[METRICS] = loop.progress.write()
-    files |= _write_rejects(job)
-    folders = sorted({_MODEL, _REJECTS, *(file.rpartition("/")[0] for file in files)} - {""})
+    files |= _write_left_out(job)
+    folders = sorted({_MODEL, *_LEFT_OUT, *(file.rpartition("/")[0] for file in files)} - {""})
     manifest = Manifest(folders=volumes(files, folders), files=files)
     output.finish(job.output, summary, folders, complete=True, manifest=manifest)
     job.output.remove(FOLDER)
     return summary
 
 
-def _write_rejects(job: Job) -> Stamps:
-    if not job.examples.rejects:
-        return {}
-    table = pa.Table.from_pylist(job.examples.rejects, schema=rejects_schema(pa.string(), pa.string()))
-    file = f"{_REJECTS}/rows.parquet"
-    return {file: job.output.write(file, parquet_bytes(table, "rejects"))}
+def _write_left_out(job: Job) -> Stamps:
+    """Rejected rows, and a run's queries that give no row."""
+    return {
+        f"{folder}/rows.parquet": job.output.write(f"{folder}/rows.parquet", parquet_bytes(table, "rejects"))
+        for folder, table in job.examples.tables().items()
+    }
 
 
 def _finished(directory: Directory) -> Summary | None:

@@ -53,7 +53,8 @@ def _check_columns(config: JudgedRunConfig, types: pa.StructType) -> None:
         kind = None if name is None else types.field(name).type
         if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise InputError(
-                f"{field}: column {name!r} holds {kind}; name the column of the {field}s, numbers"
+                f"{field}: column {name!r} holds {kind}; name the column of the {field}s, numbers",
+                field=field,
             )
 
 

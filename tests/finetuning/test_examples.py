@@ -36,8 +36,7 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
 
 def read(path: Path, *, with_scores: bool = False) -> tuple[list[Row], list[dict[str, Any]]]:
     config = DataConfig(path=str(path))
-    files, _ = examples.find(config)
-    with examples.checked(files, config, with_scores=with_scores) as found:
+    with examples.checked(examples.find(config), config, with_scores=with_scores) as found:
         return [found[number] for number in range(len(found))], found.rejects
 
 
