@@ -19,6 +19,7 @@ from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.held_out import MEASURE, HeldOut
 from pipeline.finetuning.loop import Loop, upload
 from pipeline.finetuning.progress import METRICS, Progress
+from pipeline.finetuning.report import REPORT, render
 from pipeline.finetuning.sampling import total_steps
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_training
@@ -183,6 +184,7 @@ def _finish(job: Job, loop: Loop, begun: float) -> Summary:
         (folder / "README.md").write_text(model_card(summary, job.config), encoding="utf-8")
         files = dict(upload(folder, job.output, _MODEL))
     files[METRICS] = loop.progress.write()
+    files[REPORT] = job.output.write(REPORT, render(summary, job.config, loop.progress).encode())
     files |= _write_left_out(job)
     folders = sorted({_MODEL, *_LEFT_OUT, *(file.rpartition("/")[0] for file in files)} - {""})
     manifest = Manifest(folders=volumes(files, folders), files=files)

@@ -64,6 +64,7 @@ class Summary(BaseModel):
                 f" {self.measured[self.best_step]:.4f} after {self.best_step} steps (p = {self.p_value:.4f})"
             )
         yield f"The checkpoint is {self.output}/model, each step's loss in {self.output}/metrics.jsonl"
+        yield f"{self.output}/report.html has the curves"
         if self.left_out:
             yield f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:"
             yield from (f"  {count} {reason}: {LEFT_OUT[reason]}" for reason, count in self.left_out.items())
