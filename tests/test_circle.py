@@ -5,6 +5,7 @@ import shlex
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import ROOT, TINY
@@ -16,6 +17,7 @@ _TINY = {
         "fresh_head=false",
         "training.max_steps=2",
         "held_out.every_steps=2",
+        "num_cpus=1",
     ],
     "configs/rerank/demo.yaml": ["executor=here"],
 }
@@ -29,11 +31,21 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in block[1].splitlines()]
 
 
+def make_sample(folder: Path) -> None:
+    """What the commands read; of the held-out queries the first two."""
+    (folder / "examples/candidates").mkdir(parents=True)
+    for name in ("configs", "examples/qrels.txt", "examples/run.bm25.trec"):
+        (folder / name).symlink_to(ROOT / name)
+    for part in ("part-0.parquet", "part-2.parquet"):
+        (folder / "examples/candidates" / part).symlink_to(ROOT / "examples/candidates" / part)
+    held_out = pq.read_table(ROOT / "examples/candidates/part-1.parquet").slice(0, 40)
+    pq.write_table(held_out, folder / "examples/candidates/part-1.parquet")
+
+
 def test_what_was_mined_is_taught_trained_and_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("configs", "examples"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    make_sample(tmp_path)
     monkeypatch.chdir(tmp_path)
     told = {}
     for _, _, module, *arguments in commands():
@@ -42,8 +54,8 @@ def test_what_was_mined_is_taught_trained_and_judged(
         told[module] = capsys.readouterr().out
     assert "15 training rows of 16 queries" in told["pipeline.mine"]
     assert "2 steps over 15 rows, 64 pairs" in told["pipeline.finetune"]
-    assert "nDCG@10 on 8 held-out queries" in told["pipeline.finetune"]
-    assert "160 pairs of 8 queries scored" in told["pipeline.rerank"]
+    assert "nDCG@10 on 2 held-out queries" in told["pipeline.finetune"]
+    assert "40 pairs of 2 queries scored" in told["pipeline.rerank"]
     assert "nDCG@10" in told["pipeline.evaluate"]
     # The judged run is the student's, on the queries that its training measured.
     measured = re.search(r"([\d.]+) after 2 steps", told["pipeline.finetune"])
