@@ -63,10 +63,6 @@ class Progress:
         self._written = time.monotonic()
         return self._output.write(METRICS, "".join(f"{json.dumps(line)}\n" for line in self._lines).encode())
 
-    def values(self, name: str) -> list[tuple[int, float]]:
-        """(step, value) of every line that has one of this name."""
-        return [(line["step"], line[name]) for line in self._lines if line.get(name) is not None]
-
     @property
     def pairs(self) -> int:
         return sum(line.get("pairs", 0) for line in self._lines)

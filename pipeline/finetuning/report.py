@@ -1,5 +1,6 @@
 """The report of a training for people: one HTML file that holds all it shows."""
 
+import json
 from pathlib import Path
 
 import yaml
@@ -8,7 +9,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline import reporting
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.held_out import MEASURE
-from pipeline.finetuning.progress import Progress
 from pipeline.finetuning.summary import Summary
 from pipeline.mining.negatives import REASONS as LEFT_OUT
 from pipeline.redaction import redacted_values
@@ -19,8 +19,16 @@ from pipeline.tables.schema import REASONS
 REPORT = "report.html"
 
 
-def render(summary: Summary, config: FinetuneConfig, progress: Progress) -> str:
-    """The page: numbers, and curves of all steps, those of earlier starts included."""
+def render(summary: Summary, config: FinetuneConfig, metrics: bytes) -> str:
+    """The page: numbers, and curves of all steps.
+
+    metrics: metrics.jsonl, see progress.py.
+    """
+    told = [json.loads(line) for line in metrics.splitlines()]
+
+    def values(name: str) -> list[tuple[int, float]]:
+        return [(line["step"], line[name]) for line in told if name in line]
+
     page = Environment(
         loader=FileSystemLoader([Path(__file__).parent, *reporting.__path__]),
         autoescape=True,  # the page's name would not tell that it is HTML
@@ -39,7 +47,7 @@ def render(summary: Summary, config: FinetuneConfig, progress: Progress) -> str:
         plots=plots,
         reasons=REASONS | LEFT_OUT,
         config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
-        loss=curve(progress.values("loss"), "loss", from_zero=True),
-        learning_rate=curve(progress.values("learning_rate"), "learning rate", from_zero=True),
-        quality=curve(progress.values(MEASURE), MEASURE, from_zero=False, best=summary.best_step),
+        loss=curve(values("loss"), "loss", from_zero=True),
+        learning_rate=curve(values("learning_rate"), "learning rate", from_zero=True),
+        quality=curve(values(MEASURE), MEASURE, from_zero=False, best=summary.best_step),
     )
