@@ -39,16 +39,21 @@ def parser(command: str, description: str | None, *, config: bool = True) -> arg
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if config:
-        made.add_argument("--config", type=Path, required=True, help="a YAML file, see configs/")
-        made.add_argument(
-            "--set",
-            dest="overrides",
-            action="append",
-            default=[],
-            metavar="FIELD=VALUE",
-            help="override one field",
-        )
+        add_config(made)
     return made
+
+
+def add_config(to: argparse._ActionsContainer, *, required: bool = True) -> None:
+    """--config and --set, which become `config` and `overrides`. to: a parser, or a group of one."""
+    to.add_argument("--config", type=Path, required=required, help="a YAML file, see configs/")
+    to.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override one field",
+    )
 
 
 def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:

@@ -2,6 +2,9 @@
 
 With --baseline (the first stage, say) each run is compared with it: a paired randomization test, corrected
 by Holm for the number of tests, and a bootstrap interval of the change.
+
+`--mteb T2Reranking CMedQAv1-reranking --config configs/rerank/bge-reranker-base.yaml` measures a job's scorer
+on tasks of MTEB instead, in this process; they bring queries, candidates and judgments along.
 """
 
 import argparse
@@ -18,19 +21,50 @@ from pipeline.evaluation.measures import DEFAULT_MEASURES
 from pipeline.evaluation.printed import lines, per_query
 from pipeline.evaluation.record import as_json
 from pipeline.evaluation.texts import read_texts
+from pipeline.reranking.config import load_config
+from pipeline.scoring import ScorerConfig
 
 _STDOUT = Path("-")
+_OF_RUNS = (
+    "run",
+    "qrels",
+    "baseline",
+    "measures",
+    "common_queries",
+    "judge_coverage",
+    "per_query",
+    "html",
+    "texts",
+)
+_OF_MTEB = ("config", "overrides")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("evaluate", __doc__, config=False)
+    _add_arguments_of_runs(parser)
+    tasks = parser.add_argument_group("MTEB, in place of runs")
+    tasks.add_argument(
+        "--mteb",
+        nargs="+",
+        metavar="TASK",
+        help="measure the scorer of --config on these tasks that rerank texts",
+    )
+    command.add_config(tasks, required=False)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
+    )
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    return command.run(lambda: _evaluate(options) if options.mteb is None else _measure_tasks(options))
+
+
+def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
-        required=True,
         action="append",
         help="the job's output directory, or a TREC run; more than one are measured side by side",
     )
-    parser.add_argument("--qrels", required=True, help="judgments, a qrels file of TREC's form or BEIR's")
+    parser.add_argument("--qrels", help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
     parser.add_argument(
         "--measures", default=DEFAULT_MEASURES, help=f"in ir_measures' names; default: {DEFAULT_MEASURES}"
@@ -47,9 +81,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--per-query", type=Path, help="write every query's values to this TSV file")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
-    )
-    parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
     )
     parser.add_argument(
@@ -57,8 +88,23 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="TABLE",
         help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
     )
-    options = parser.parse_args(arguments)
-    return command.run(lambda: _evaluate(options))
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Runs and MTEB's tasks are two kinds of work that share --json. Ends the command where they mix."""
+    needed: tuple[str, ...]
+    strangers: tuple[str, ...]
+    if options.mteb is None:
+        needed, strangers, why = ("run", "qrels"), _OF_MTEB, "goes with --mteb alone"
+    else:
+        needed, strangers, why = ("config",), _OF_RUNS, "does not go with --mteb"
+    for name in strangers:
+        if getattr(options, name) != parser.get_default(name):
+            flag = "set" if name == "overrides" else name.replace("_", "-")
+            parser.error(f"argument --{flag}: {why}")
+    lacking = [f"--{name}" for name in needed if getattr(options, name) is None]
+    if lacking:
+        parser.error(f"the following arguments are required: {', '.join(lacking)}")
 
 
 def _evaluate(options: argparse.Namespace) -> Status:
@@ -80,6 +126,33 @@ def _evaluate(options: argparse.Namespace) -> Status:
         _write(options.html, [_page(found, options)])
     print(as_json(found, options.qrels) if options.json == _STDOUT else "\n".join(lines(found)))
     return Status.FINISHED
+
+
+def _measure_tasks(options: argparse.Namespace) -> Status:
+    # Loads torch, for which those who measure runs need not wait.
+    from pipeline.evaluation import mteb  # noqa: PLC0415
+
+    scorer, found = _scorer(options), []
+    for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):
+        found.append(scores)
+        if options.json != _STDOUT:
+            print(mteb.line(scores), flush=True)
+        if options.json not in (None, _STDOUT):  # after each: the next one may take hours
+            _write(options.json, [mteb.as_json(scorer, found)])
+    if options.json == _STDOUT:
+        print(mteb.as_json(scorer, found))
+    return Status.FINISHED
+
+
+def _scorer(options: argparse.Namespace) -> ScorerConfig:
+    """The job's only one, on the device that its actors hold."""
+    config = load_config(options.config, options.overrides)
+    if config.levels is not None:
+        raise ConfigError(
+            "levels: MTEB's tasks are scored by one scorer; give a config with the scorer of one level",
+            field="levels",
+        )
+    return config.cascade[0].scorer
 
 
 def _page(found: Evaluation, options: argparse.Namespace) -> str:

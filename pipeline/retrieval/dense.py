@@ -5,6 +5,10 @@ scores of those are then summed in float64. So equal vectors have equal scores, 
 passages were parted or on the product's kernel.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +24,8 @@ _CHUNK_VECTORS = 8192
 _STRETCH = 128
 """Products whose largest tells whether one of them is worth a look."""
 _EXACT_ROWS = 8192
+_MOST_AHEAD = 4
+"""Shards in memory beside the one at hand."""
 _ROUNDING = 1e-5
 """Of the product of two lengths: more than float32 is off in a sum of some thousand terms."""
 
@@ -32,14 +38,31 @@ def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
     device = torch.device("cuda" if job.config.actors.num_gpus else "cpu")
     queries = _matrix(_vectors(job, source, "queries", block), cosine, device)
     best = Best(len(queries), job.depth(source), job.id_type("passages"))
-    for name in shards:
+    for shard, ids, vectors in _read_ahead(job, source, shards):
+        hits, scores, rows = best_of(queries, vectors, best.floor, job.depth(source), cosine=cosine)
+        best.add(shard.number, hits, scores, ids.take(pa.array(rows)), rows)
+    return best.table()
+
+
+def _read_ahead(job: Job, source: str, shards: list[str]) -> Iterator[tuple[Shard, pa.Array, Vectors]]:
+    """Shards of passages, the next ones read while one is compared: as many as this process has threads."""
+
+    def read(name: str) -> tuple[Shard, pa.Array, Vectors]:
         shard = Shard.named(name)
         ids = read_shard(job.output, "passages", shard, ["passage_id"])["passage_id"].combine_chunks()
         vectors = _vectors(job, source, "passages", name)
         assert len(ids) == len(vectors.first), name
-        hits, scores, rows = best_of(queries, vectors, best.floor, job.depth(source), cosine=cosine)
-        best.add(shard.number, hits, scores, ids.take(pa.array(rows)), rows)
-    return best.table()
+        return shard, ids, vectors
+
+    ahead = min(_MOST_AHEAD, torch.get_num_threads())
+    with ThreadPoolExecutor(ahead) as pool:
+        waiting: deque[Future[tuple[Shard, pa.Array, Vectors]]] = deque()
+        for name in shards:
+            waiting.append(pool.submit(read, name))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def best_of(

@@ -145,8 +145,12 @@ def _values(table: pa.Table, url: str, start: int) -> npt.NDArray[np.floating[An
     column = table["embedding"].combine_chunks()
     values: npt.NDArray[np.floating[Any]] = column.flatten().to_numpy(zero_copy_only=False)
     values = values.reshape(len(column), column.type.list_size)
-    if not np.isfinite(values.sum(dtype=np.float64)):  # quicker than to ask each
-        row = start + int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0]) + 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum(dtype=np.float32)  # quicker than to ask each; that of finite ones may overflow
+    suspect = values[:0] if np.isfinite(total) else values
+    wrong = np.flatnonzero(~np.isfinite(suspect).all(axis=1))
+    if len(wrong):
+        row = start + int(wrong[0]) + 1
         raise InputError(
             f"{url} row {row}: an embedding that is not finite; remove the output's directory to embed again"
         )

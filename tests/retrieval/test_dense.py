@@ -167,6 +167,9 @@ def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     file = next((tmp_path / "out/embeddings/minilm/passages").iterdir())
     table = pq.read_table(file)
     rows = table.to_pylist()
+    rows[0]["embedding"][:2] = [3e38, 3e38]  # their sum is beyond float32
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), file)
+    assert read_vectors(str(file)).values[0, 1] == np.float32(3e38)
     rows[1]["embedding"][7] = float("nan")
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), file)
     with pytest.raises(InputError, match=r"row 2: an embedding that is not finite; remove"):
