@@ -135,6 +135,26 @@ def test_small_batches_make_the_same_step_as_a_large_one() -> None:
     torch.testing.assert_close(*weights)
 
 
+def test_pairs_of_unlike_lengths_go_apart_and_their_scores_come_back_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = scorer_for_training(ScorerConfig(model=TINY, device="cpu"), DataConfig(path="-"))
+    student = Student(scorer, TrainingConfig(), torch.device("cpu"))
+    student.module.eval()
+    pairs = [("a", "word " * count) for count in (3, 90, 1, 70, 2, 80)]
+    encoded = scorer.encode(pairs)
+    whole = student.scores(encoded)
+    shapes: list[int] = []
+    student.module.register_forward_pre_hook(
+        lambda _module, _args, named: shapes.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    monkeypatch.setattr("pipeline.finetuning.student._PART_TOKENS", 1)
+    apart = student.scores(encoded)
+    assert len(shapes) > 2
+    assert shapes == sorted(shapes, reverse=True)
+    torch.testing.assert_close(apart, whole, atol=1e-5, rtol=0)
+
+
 def test_a_teachers_scores_reach_the_loss() -> None:
     made, student = trainer(tiny(), LossConfig(name="mse"))
     scores = student.scores(GroupEncoder(tiny()).encode(GROUPS)).detach().view(2, 3)
