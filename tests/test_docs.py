@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, commands and configs exist, code and YAML are what the program takes."""
+"""README and docs: links lead somewhere, commands exist, code and YAML are what the program takes."""
 
 import re
 from importlib.util import find_spec
@@ -53,7 +53,7 @@ def test_the_readmes_lines_of_python_run() -> None:
     (code,) = blocks("README.md", "python")
     assert "BAAI/bge-reranker-v2-m3" in code
     names: dict[str, Any] = {}
-    exec(code.replace("BAAI/bge-reranker-v2-m3", TINY), names)  # noqa: S102  (our own README)
+    exec(code.replace("BAAI/bge-reranker-v2-m3", TINY), names)
     assert names["scorer"].config.model == TINY
 
 
