@@ -1,4 +1,4 @@
-"""Makes docs/page.png, the README's picture of the page, from a server that runs.
+"""Makes docs/page.png, the picture of the page in docs/serving.md, from a server that runs.
 
 serve run configs/serve/rerank.yaml
 python examples/page_screenshot.py http://127.0.0.1:8000/ docs/page.png

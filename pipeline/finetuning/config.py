@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config_file import flatten
+from pipeline.mining.config import PLACES, JudgedRunConfig
 from pipeline.placement import ActorsConfig
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
@@ -43,9 +44,12 @@ class DataConfig(_Section):
 
     NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"train_data": "path", "max_length": "max_len"}
 
-    path: str = Field(min_length=1)
+    path: str | None = Field(default=None, min_length=1)
     """JSON lines as FlagEmbedding has them: a file, a directory (searched to its depths) or a glob; a local
     path or any fsspec or pyarrow URL."""
+    mined: JudgedRunConfig | None = None
+    """In place of path: a run or a candidate table, and what tells its positives. Its rows are those that
+    `mine` would write; the run's scores are the teacher's."""
     train_group_size: int = Field(default=8, ge=2)
     """Passages a query: one of its positives, and negatives. Where a row has too few, they come again."""
     query_max_len: PositiveInt | None = None
@@ -57,7 +61,22 @@ class DataConfig(_Section):
     max_len: PositiveInt | None = None
     """Tokens of a pair, cut as the scorer cuts it when it scores, in place of the other two."""
     limits: Limits = Limits()
-    """How large a thing in a file may be."""
+    """How large a thing in a file of `path` may be."""
+
+    @model_validator(mode="after")
+    def _rows_are_there_or_mined(self) -> Self:
+        if (self.path is None) == (self.mined is None):
+            raise ValueError("needs either path, files of rows, or mined, a run with judgments")
+        if self.mined is not None and self.limits != Limits():
+            raise ValueError("limits are of path; a run has its own, mined.input.limits")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from, for people."""
+        path = self.path if self.mined is None else self.mined.input.path
+        assert path is not None
+        return path
 
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
@@ -208,7 +227,7 @@ class FinetuneConfig(_Section):
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the weights besides what lies at the paths."""
         exclude: dict[str, Any] = {
-            "data": {"path", "limits"},
+            "data": {"path": True, "limits": True, "mined": PLACES},
             "scorer": _COMPARED_BY_CONTENT,
             "training": {"save_steps"},
             "held_out": {"candidates": {"path", "limits"}, "qrels": True},

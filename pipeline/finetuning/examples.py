@@ -1,9 +1,7 @@
-"""Training rows as FlagEmbedding has them: checked once, before anything is trained, then read by number.
+"""The rows to train on: checked once, before anything is trained, then read by number.
 
-{"query": ..., "pos": [...], "neg": [...], "pos_scores": [...], "neg_scores": [...], "prompt": ...,
-"query_prompt": ..., "passage_prompt": ...}, a row a line. What is good is kept in a file of this machine's
-temporary folder, so that rows of compressed files and of object storage can be read in any order. Memory
-holds a place a row.
+What is good is kept in a file of this machine's temporary folder, so that rows of compressed files, of object
+storage and of a run can be read in any order. Memory holds a place a row.
 """
 
 import json
@@ -13,34 +11,33 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import IO, Any, Self
 
-from pipeline.errors import InputError
-from pipeline.finetuning.config import DataConfig
-from pipeline.finetuning.sampling import Row
-from pipeline.redaction import redacted
-from pipeline.tables.input.cleaning import is_unicode
-from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, check_unchanged
-from pipeline.tables.input.json_values import check_depth, parse
-from pipeline.tables.input.listing import find_files
-from pipeline.tables.input.text_file import open_text
-from pipeline.tables.input.text_lines import first_line, numbered_lines
-from pipeline.tables.input.training_row import SIDES, candidates_of
+import pyarrow as pa
 
-_SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
+from pipeline.errors import InputError
+from pipeline.finetuning.checked_row import PROMPTS
+from pipeline.finetuning.config import DataConfig
+from pipeline.finetuning.mined_rows import LeftOut, MinedRows
+from pipeline.finetuning.row_files import RowFiles
+from pipeline.finetuning.sampling import Row
+from pipeline.tables.schema import rejects_schema
+
+_TEXT_IDS = (pa.string(), pa.string())
 _PIECE_BYTES = 2**26
-_PROMPTS = ("query_prompt", "passage_prompt", "prompt")
 
 
 class Examples:
-    """The good rows of all files, in the files' order, numbered from 0."""
+    """The good rows of all files or of a run, in their order, numbered from 0."""
 
-    def __init__(self, spool: IO[bytes]) -> None:
+    def __init__(self, spool: IO[bytes], id_types: tuple[pa.DataType, ...] = _TEXT_IDS) -> None:
+        """id_types: of query_id and passage_id, where rows have some."""
         self._spool, self._places = spool, array("q", [0])
         self.rejects: list[dict[str, Any]] = []
         """A row each, as tables/schema.py has them: file, row, reason."""
+        self.left_out: list[LeftOut] = []
+        """The queries of a run that give no row."""
+        self._id_types = id_types
         self.prompts: Counter[str] = Counter()
         """How many rows have a prompt of each kind of their own."""
 
@@ -76,79 +73,72 @@ class Examples:
         spool.flush()
         return examples
 
-    def add(self, row: Row) -> None:
+    @property
+    def queries_left_out(self) -> dict[str, int]:
+        """The same of a run's queries."""
+        return dict(Counter(each.reason for each in self.left_out))
+
+    def tables(self) -> dict[str, pa.Table]:
+        """What is not trained on, by the name of the output's folder for it; none that would be empty."""
+        rejects = pa.Table.from_pylist(self.rejects, schema=rejects_schema(*self._id_types))
+        left_out = pa.table(
+            {
+                "query_id": pa.array([each.query_id for each in self.left_out], self._id_types[0]),
+                "reason": pa.array([each.reason for each in self.left_out], pa.string()),
+            }
+        )
+        return {name: each for name, each in (("rejects", rejects), ("unmatched", left_out)) if len(each)}
+
+    def take(self, found: Row | dict[str, Any] | LeftOut) -> None:
+        """What a source gives."""
+        if isinstance(found, Row):
+            self._add(found)
+        elif isinstance(found, LeftOut):
+            self.left_out.append(found)
+        else:
+            self.rejects.append(found)
+
+    def _add(self, row: Row) -> None:
         fields = {name: value for name, value in vars(row).items() if value is not None}
-        self.prompts.update(fields.keys() & set(_PROMPTS))
+        self.prompts.update(fields.keys() & set(PROMPTS))
         line = json.dumps(fields).encode()
         self._spool.write(line)
         self._places.append(self._places[-1] + len(line))
 
 
-def find(config: DataConfig) -> tuple[list[SourceFile], dict[str, str]]:
-    """The files of training rows, and those left out with the reason."""
-    return find_files(config.path, _SUFFIXES, _is_like)
+def find(config: DataConfig) -> RowFiles | MinedRows:
+    """Where the rows are. Raises InputError where nothing is."""
+    if config.mined is not None:
+        return MinedRows(config.mined)
+    assert config.path is not None
+    return RowFiles(config.path, config.limits)
 
 
 @contextmanager
-def checked(files: list[SourceFile], config: DataConfig, *, with_scores: bool) -> Iterator[Examples]:
+def checked(source: RowFiles | MinedRows, config: DataConfig, *, with_scores: bool) -> Iterator[Examples]:
     """Read all rows once. Raises InputError where none is good.
 
     with_scores: rows need a score for each of their passages.
     """
+    id_types = source.id_types if isinstance(source, MinedRows) else _TEXT_IDS
     with tempfile.TemporaryFile(prefix="rayrank-rows-") as spool:
-        examples = Examples(spool)
-        for file in files:
-            check_unchanged(file.url, file.identity)
-            for number, found in _rows(file, config, with_scores=with_scores):
-                if isinstance(found, Row):
-                    examples.add(found)
-                else:
-                    examples.rejects.append({"file": redacted(file.url), "row": number, "reason": found})
+        examples = Examples(spool, id_types)
+        for found in source.rows(with_scores=with_scores):
+            examples.take(found)
         spool.flush()
         if not len(examples):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in examples.rejected.items())
-            raise InputError(
-                f"{config.path}: has no row to train on ({reasons or 'no rows at all'}); a row is a line"
-                ' {"query": "...", "pos": ["..."], "neg": ["..."]}'
-                + (", with pos_scores and neg_scores for this loss" if with_scores else "")
-            )
+            raise _without_rows(examples, config, with_scores=with_scores)
         yield examples
 
 
-def _is_like(first: bytes) -> bool:
-    line = first_line(first)
-    return line.startswith(b"{") and b'"query"' in line and b'"pos"' in line
-
-
-def _rows(file: SourceFile, config: DataConfig, *, with_scores: bool) -> Iterator[tuple[int, Row | str]]:
-    """The number of each line, and the row on it, or why it is none: one of `schema.REASONS`."""
-    with open_text(file.url, config.limits) as text:
-        for _, number, line in numbered_lines(text, 0, None, 1):
-            check_depth(line, f"{file.url} line {number}", config.limits)
-            try:
-                fields = parse(line)
-            except (ValueError, RecursionError):
-                fields = None
-            yield number, _row(fields, with_scores=with_scores)
-
-
-def _row(fields: Any, *, with_scores: bool) -> Row | str:
-    if not isinstance(fields, dict):
-        return "malformed_row"
-    passages = "null_query" if fields.get("query") is None else candidates_of(fields)
-    if isinstance(passages, str):
-        return passages
-    prompts: dict[str, Any] = {name: fields[name] for name in _PROMPTS if fields.get(name) is not None}
-    if not all(map(_is_text, [fields["query"], *fields["pos"], *fields["neg"], *prompts.values()])):
-        return "invalid_text"
-    row = Row(fields["query"], tuple(fields["pos"]), tuple(fields["neg"]), **prompts)
-    if not with_scores:
-        return row
-    if any(each["score"] is None for each in passages):
-        return "no_scores"
-    scores = {side: tuple(map(float, fields[f"{side}_scores"])) for side in SIDES}
-    return replace(row, pos_scores=scores["pos"], neg_scores=scores["neg"])
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and is_unicode(value)
+def _without_rows(examples: Examples, config: DataConfig, *, with_scores: bool) -> InputError:
+    counts = examples.rejected | examples.queries_left_out
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no rows at all"
+    way_out = 'a row is a line {"query": "...", "pos": ["..."], "neg": ["..."]}'
+    if with_scores:
+        way_out += ", with pos_scores and neg_scores for this loss"
+    if config.mined is not None:
+        way_out = (
+            "data.mined.positives tells which candidates are positives, data.mined.negatives which are not"
+        )
+    return InputError(f"{config.source}: has no row to train on ({reasons}); {way_out}")

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
-import pyarrow as pa
-
 from pipeline import log, output, registry
 from pipeline.errors import fields_under
 from pipeline.finetuning import examples as training_rows
@@ -17,7 +15,8 @@ from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.executors import Executor
 from pipeline.finetuning.held_out import HeldOut
 from pipeline.finetuning.loop import MODEL, Done
-from pipeline.finetuning.progress import Line, Progress
+from pipeline.finetuning.progress import METRICS, Line, Progress
+from pipeline.finetuning.report import REPORT, render
 from pipeline.finetuning.sampling import total_steps
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import GroupEncoder, scorer_for_training
@@ -28,7 +27,6 @@ from pipeline.output import JobRecord
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.tables.candidates import directory_of
-from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
@@ -36,9 +34,8 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, Stamps, volumes
 from pipeline.tables.output.run import parquet_bytes
-from pipeline.tables.schema import rejects_schema
 
-_REJECTS = "rejects"
+_LEFT_OUT = ("rejects", "unmatched")
 _RESULTS = (MODEL, FOLDER)
 """The folders that hold results."""
 
@@ -81,28 +78,33 @@ def _tell(job: Job, held: Lease) -> Callable[[Line], None]:
 
 @contextmanager
 def _planned(config: FinetuneConfig) -> Iterator[Job]:
-    inputs = [config.data.path]
-    if config.held_out is not None and (table := directory_of(config.held_out.candidates)) is not None:
-        inputs.append(table)
-    directory = output.open_directory(config.output.path, inputs)
-    files, skipped = training_rows.find(config.data)
-    log_skipped(skipped, of="data")
+    directory = output.open_directory(config.output.path, _inputs(config))
+    source = training_rows.find(config.data)
+    log_skipped(source.skipped, of="data")
     held_out = None if config.held_out is None else HeldOut(config.held_out)
     with starting_point(config) as start:
         scorer = scorer_for_training(start, config.data)
-        with training_rows.checked(files, config.data, with_scores=config.loss.needs_scores) as examples:
-            record = _record(config, files, held_out, len(examples))
+        with training_rows.checked(source, config.data, with_scores=config.loss.needs_scores) as examples:
+            record = _record(config, source.identities, held_out, len(examples))
             yield Job(config, directory, examples, scorer, held_out, record)
 
 
-def _record(
-    config: FinetuneConfig, files: list[SourceFile], held_out: HeldOut | None, rows: int
-) -> JobRecord:
+def _inputs(config: FinetuneConfig) -> Iterator[str]:
+    """What is read, where it is a place in storage."""
+    if config.data.path is not None:
+        yield config.data.path
+    tables = [None if config.data.mined is None else config.data.mined.input]
+    tables.append(None if config.held_out is None else config.held_out.candidates)
+    for table in tables:
+        if table is not None and (place := directory_of(table)) is not None:
+            yield place
+
+
+def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | None, rows: int) -> JobRecord:
     """What makes two starts the same training. Its shards are steps."""
     training = config.training
     groups = training.groups_per_step
     steps = total_steps(rows, groups, training.num_train_epochs, training.max_steps)
-    identities = {file.url: file.identity for file in files}
     with fields_under("scorer"):
         fingerprint = find_checkpoint(config.scorer).fingerprint
     return JobRecord(
@@ -110,7 +112,7 @@ def _record(
         command="finetune",
         config=config.determining_fields(),
         models={"scorer.model": fingerprint},
-        files=identities | ({} if held_out is None else held_out.files),
+        files=files | ({} if held_out is None else held_out.files),
         shards=steps,
         pairs=steps * groups * config.data.train_group_size,
     )
@@ -130,6 +132,7 @@ def _finish(job: Job, done: Done, begun: float) -> Summary:
         output=job.output.url,
         rows=len(job.examples),
         rejected=job.examples.rejected,
+        left_out=job.examples.queries_left_out,
         steps=done.steps,
         planned_steps=job.record.shards,
         pairs=done.pairs,
@@ -141,24 +144,26 @@ def _finish(job: Job, done: Done, begun: float) -> Summary:
         wall_s=round(time.monotonic() - begun, 2),
     )
     card = f"{MODEL}/README.md"
+    page = render(summary, job.config, job.output.read(METRICS) or b"")
     files = {
         **done.files,
         card: job.output.write(card, model_card(summary, job.config).encode()),
-        **_write_rejects(job),
+        REPORT: job.output.write(REPORT, page.encode()),
+        **_write_left_out(job),
     }
-    folders = sorted({MODEL, _REJECTS, *(file.rpartition("/")[0] for file in files)} - {""})
+    folders = sorted({MODEL, *_LEFT_OUT, *(file.rpartition("/")[0] for file in files)} - {""})
     manifest = Manifest(folders=volumes(files, folders), files=files)
     output.finish(job.output, summary, folders, complete=True, manifest=manifest)
     job.output.remove(FOLDER)
     return summary
 
 
-def _write_rejects(job: Job) -> Stamps:
-    if not job.examples.rejects:
-        return {}
-    table = pa.Table.from_pylist(job.examples.rejects, schema=rejects_schema(pa.string(), pa.string()))
-    file = f"{_REJECTS}/rows.parquet"
-    return {file: job.output.write(file, parquet_bytes(table, "rejects"))}
+def _write_left_out(job: Job) -> Stamps:
+    """Rejected rows, and a run's queries that give no row."""
+    return {
+        f"{folder}/rows.parquet": job.output.write(f"{folder}/rows.parquet", parquet_bytes(table, "rejects"))
+        for folder, table in job.examples.tables().items()
+    }
 
 
 def _finished(directory: Directory) -> Summary | None:

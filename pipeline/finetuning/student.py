@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from pipeline.errors import ConfigError, fields_under
@@ -21,6 +23,8 @@ from pipeline.scoring.family import TrainableFamily, all_families
 
 _QUERY_MAX_LEN, _PASSAGE_MAX_LEN = 32, 128
 _PROMPTS_AT_ONCE = 32
+_LIKE, _PART_TOKENS = 0.75, 1024
+"""The share of the longest that a pair has to go with it, and what is enough to keep a device at work."""
 
 
 def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
@@ -118,16 +122,32 @@ class Student:
         return {name: each for name, each in self.module.named_parameters() if each.requires_grad}
 
     def scores(self, encoded: EncodedPairs) -> torch.Tensor:
-        """(pairs, heads) float32, with gradients."""
+        """(pairs, heads) float32, with gradients. Pairs of like lengths go through the network together."""
         sequences = Sequences.of(encoded.sequences)
-        ids, mask = sequences.pad(np.arange(len(encoded)), self._pad_id)
-        inputs = {
-            name: torch.from_numpy(encoded.inputs[name].to_numpy().astype(np.int64)).to(self._device)
-            for name in encoded.inputs.column_names
+        order = sequences.longest_first(np.arange(len(encoded)))
+        cuts = _cuts(sequences.lengths[order])
+        parts = [self._part(sequences, encoded.inputs, part) for part in np.split(order, cuts)]
+        return torch.cat(parts)[np.argsort(order)].float()
+
+    def _part(self, sequences: Sequences, inputs: pa.Table, part: npt.NDArray[np.int64]) -> torch.Tensor:
+        own = {
+            name: torch.from_numpy(inputs[name].to_numpy()[part].astype(np.int64)).to(self._device)
+            for name in inputs.column_names
         }
-        ids_there, mask_there = (torch.from_numpy(each).to(self._device) for each in (ids, mask))
-        return self._scores(ids_there, mask_there, inputs).float()
+        ids, mask = (torch.from_numpy(each).to(self._device) for each in sequences.pad(part, self._pad_id))
+        return self._scores(ids, mask, own)
 
     def merged(self) -> Any:
         """The network as it is published: a copy with the factors merged in, where there are some."""
         return self.module if self._lora is None else self._lora.merged()
+
+
+def _cuts(lengths: npt.NDArray[np.int64]) -> list[int]:
+    """Where lengths, longest first, are parted: else padding to the longest would be most of the work."""
+    cuts, first = [], 0
+    for place, length in enumerate(lengths.tolist()):
+        longest = lengths[first]
+        if length <= _LIKE * longest and (place - first) * longest >= _PART_TOKENS:
+            cuts.append(place)
+            first = place
+    return cuts

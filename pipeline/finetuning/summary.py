@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.held_out import MEASURE
+from pipeline.mining.negatives import REASONS as LEFT_OUT
 from pipeline.redaction import redacted
 from pipeline.tables.schema import REASONS
 
 
 class Summary(BaseModel):
-    """Rows that were read = `rows` + all `rejected`."""
+    """Rows that were read = `rows` + all `rejected`. Of a run: its queries = `rows` + all `left_out`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,6 +24,9 @@ class Summary(BaseModel):
     rows: int
     """Trained on, once an epoch."""
     rejected: dict[str, int]
+    """Rows that could not be read, of training rows or of the run that is mined."""
+    left_out: dict[str, int] = {}
+    """Queries of the run that give no row, by the reason."""
     steps: int
     """That were done: fewer than planned where the training stopped early."""
     planned_steps: int
@@ -60,6 +64,10 @@ class Summary(BaseModel):
                 f" {self.measured[self.best_step]:.4f} after {self.best_step} steps (p = {self.p_value:.4f})"
             )
         yield f"The checkpoint is {self.output}/model, each step's loss in {self.output}/metrics.jsonl"
+        yield f"{self.output}/report.html has the curves"
+        if self.left_out:
+            yield f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:"
+            yield from (f"  {count} {reason}: {LEFT_OUT[reason]}" for reason, count in self.left_out.items())
         if self.rejected:
             yield f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:"
             yield from (f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items())
@@ -81,8 +89,9 @@ def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[st
     head = " with a fresh head" if config.fresh_head else ""
     yield (
         f"{config.scorer.model}{head} was trained by rayrank for {summary.steps} steps on {summary.rows} rows"
-        f" of {config.data.path} ({sum(summary.rejected.values())} rows were rejected), {summary.pairs} pairs"
-        f" in all. The mean loss of the last tenth of the steps is {summary.loss:.4f}.\n"
+        f" of {config.data.source} ({sum(summary.rejected.values())} rows were rejected),"
+        f" {summary.pairs} pairs in all. The mean loss of the last tenth of the steps is"
+        f" {summary.loss:.4f}.\n"
     )
     if summary.best_step is not None:
         yield f"| steps | {MEASURE} on {summary.held_out_queries} held-out queries |\n| ---: | ---: |"

@@ -8,14 +8,12 @@ from pipeline.config_file import flatten
 from pipeline.tables.config import InputConfig
 from pipeline.tables.positives import PositivesConfig
 
-_NOT_COMPARED: dict[str, Any] = {
+PLACES: dict[str, Any] = {
     "input": {"path", "version", "queries", "passages", "limits"},
     "positives": {"qrels"},
-    "output": True,
-    "executor": True,
-    "max_outage_s": True,
 }
-"""Where things lie: the files found there are compared themselves."""
+"""Fields of JudgedRunConfig that say where things lie: the files found there are compared themselves."""
+_NOT_COMPARED: dict[str, Any] = {**PLACES, "output": True, "executor": True, "max_outage_s": True}
 
 
 class NegativesConfig(BaseModel):
@@ -63,8 +61,8 @@ class RowsConfig(BaseModel):
     """A directory that is empty, new, or holds an earlier attempt at this very job."""
 
 
-class MineConfig(BaseModel):
-    """A whole job of `mine`."""
+class JudgedRunConfig(BaseModel):
+    """A run, and which of its candidates are positives and which negatives. `finetune` takes one, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -78,6 +76,17 @@ class MineConfig(BaseModel):
     positives: PositivesConfig
     """Which candidates are positives; those alone that are in the run, with their texts."""
     negatives: NegativesConfig = NegativesConfig()
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The columns to read beside ids and texts, under their own names."""
+        names = (self.score, self.rank, self.positives.label)
+        return {name: name for name in names if name is not None}
+
+
+class MineConfig(JudgedRunConfig):
+    """A whole job of `mine`."""
+
     output: RowsConfig
     shard_pairs: PositiveInt = 20_000
     """Candidates a shard: the unit that is lost and done again when something dies."""
@@ -86,12 +95,6 @@ class MineConfig(BaseModel):
     after another. Both write the same bytes."""
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
-
-    @property
-    def kept(self) -> dict[str, str]:
-        """The columns to read beside ids and texts, under their own names."""
-        names = (self.score, self.rank, self.positives.label)
-        return {name: name for name in names if name is not None}
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""

@@ -4,17 +4,15 @@ import time
 from dataclasses import replace
 from typing import cast
 
-import pyarrow as pa
-
 from pipeline import log, output, registry
-from pipeline.errors import InputError
 from pipeline.mining import executors
 from pipeline.mining.config import MineConfig
 from pipeline.mining.executors import Executor
+from pipeline.mining.judged_run import plan_run
 from pipeline.mining.shard import Job, task_of
 from pipeline.mining.summary import Counts, Summary
 from pipeline.output import JobRecord
-from pipeline.tables.candidates import directory_of, plan_table
+from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output import training_rows
@@ -24,7 +22,6 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.output.tasks import MARKERS, TaskReport, done_before
-from pipeline.tables.positives import check_label
 
 _SHOWN = (training_rows.FOLDER, "unmatched", "rejects")
 _RESULTS = (*_SHOWN, MARKERS)
@@ -79,9 +76,7 @@ def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
     wait_out(config.max_outage_s)
     table = directory_of(config.input)
     directory = output.open_directory(config.output.path, [] if table is None else [table])
-    plan = plan_table(config.input, config.kept, config.shard_pairs)
-    plan = replace(plan, beside=(*plan.beside, *config.positives.files()))
-    _check_columns(config, plan.schema.field("kept").type)
+    plan = plan_run(config, config.shard_pairs)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="mine",
@@ -101,17 +96,6 @@ def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
         }
     )
     return directory, Job(config, plan, record.identity), record
-
-
-def _check_columns(config: MineConfig, types: pa.StructType) -> None:
-    """Raises InputError where scores, ranks or labels are no numbers."""
-    check_label(config.positives.label, types, "positives.label")
-    for field, name in (("score", config.score), ("rank", config.rank)):
-        kind = None if name is None else types.field(name).type
-        if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise InputError(
-                f"{field}: column {name!r} holds {kind}; name the column of the {field}s, numbers"
-            )
 
 
 def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:

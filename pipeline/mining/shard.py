@@ -6,19 +6,14 @@ OUTPUT/rejects/SHARD.parquet: rows of the run that can't be read, as `rerank` ha
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.mining.config import MineConfig
-from pipeline.mining.negatives import Candidate, Choice, choose
-from pipeline.ranking import query_numbers, ranks
+from pipeline.mining.judged_run import choices, line_of
+from pipeline.mining.negatives import Choice
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.outage import wait_out
@@ -26,11 +21,8 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.tasks import Result, Task, TaskReport, do_once
-from pipeline.tables.output.training_rows import training_row, training_rows_file
-from pipeline.tables.positives import are_positive
+from pipeline.tables.output.training_rows import training_rows_file
 
-_NOWHERE = 2**53
-"""The rank of what has none, behind all others."""
 NAMED = 10
 """Queries left out that a shard tells by name, for each reason."""
 
@@ -76,10 +68,7 @@ class _Mined:
         if choice.reason is not None:
             self.left_out.append((query_id, choice.reason))
             return
-        pos, neg = (
-            [(each.passage, each.score) for each in side] for side in (choice.positives, choice.negatives)
-        )
-        self.lines.append(training_row(query, pos, neg, {}))
+        self.lines.append(line_of(query, choice))
         self.counts["rows"] += 1
         self.counts["positives"] += len(choice.positives)
         self.counts["negatives"] += len(choice.negatives)
@@ -89,8 +78,7 @@ class _Mined:
 def _mine(shard: Shard, job: Job) -> tuple[Result, dict[str, Stamp]]:
     candidates, rejects = read_shard(shard, job.config.input, job.config.kept, job.plan)
     mined = _Mined()
-    for query_id, query, theirs in _by_query(candidates, job.config):
-        choice = choose(str(query_id), query, theirs, job.config.negatives)
+    for query_id, query, choice in choices(candidates, job.config):
         mined.add(query_id, query, choice, job.config.negatives.number)
     result = {
         **mined.counts,
@@ -101,42 +89,6 @@ def _mine(shard: Shard, job: Job) -> tuple[Result, dict[str, Stamp]]:
         "rejected": Counter(rejects["reason"].to_pylist()),
     }
     return result, _write(job.output, shard.name, mined, candidates.schema.field("query_id").type, rejects)
-
-
-def _by_query(candidates: pa.Table, config: MineConfig) -> Iterator[tuple[Any, str, list[Candidate]]]:
-    """(id, text, candidates with a score) of each query. A candidate without one is neither side's."""
-    scores = pc.struct_field(candidates["kept"].combine_chunks(), config.score).cast(pa.float64())
-    finite = pc.fill_null(pc.is_finite(scores), fill_value=False)
-    usable, scores = candidates.filter(finite), scores.filter(finite)
-    places = _ranks(usable, scores, config)
-    positive = are_positive(usable.append_column("rank", places), config.positives)
-    numbers = query_numbers(candidates["query_id"])
-    columns = (usable[name].to_pylist() for name in ("passage_id", "passage"))
-    rows = zip(
-        numbers[finite.to_numpy(zero_copy_only=False)],
-        *columns,
-        places.to_pylist(),
-        scores.to_pylist(),
-        positive.tolist(),
-        strict=True,
-    )
-    found = {
-        number: [Candidate(str(row[1]), *row[2:]) for row in group]
-        for number, group in groupby(rows, itemgetter(0))
-    }
-    firsts = np.unique(numbers, return_index=True)[1]
-    for number, at in enumerate(firsts.tolist()):
-        row = candidates.slice(at, 1).select(["query_id", "query"]).to_pylist()[0]
-        yield row["query_id"], row["query"], found.get(number, [])
-
-
-def _ranks(candidates: pa.Table, scores: pa.Array, config: MineConfig) -> pa.Array:
-    """Where the run's own column tells none, one that is in no window."""
-    if config.rank is None:
-        return ranks(candidates["query_id"], candidates["passage_id"], scores.cast(pa.float32(), safe=False))
-    own = pc.struct_field(candidates["kept"].combine_chunks(), config.rank).cast(pa.float64())
-    told = pc.fill_null(pc.is_finite(own), fill_value=False)
-    return pc.if_else(told, own, float(_NOWHERE)).cast(pa.int64(), safe=False)
 
 
 def _named(left_out: list[tuple[Any, str]]) -> dict[str, list[str]]:

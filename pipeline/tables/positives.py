@@ -52,7 +52,9 @@ def check_label(label: str | None, types: pa.StructType, field: str) -> None:
     kind = types.field(label).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         raise InputError(
-            f"{field}: column {label!r} holds {kind}; a label is a number or a Boolean, above 0 of a positive"
+            f"{field}: column {label!r} holds {kind}; a label is a number or a Boolean, above 0 of a"
+            " positive",
+            field=field,
         )
 
 

@@ -38,17 +38,15 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
 
 def read(path: Path, *, with_scores: bool = False) -> tuple[list[Row], list[dict[str, Any]]]:
     config = DataConfig(path=str(path))
-    files, _ = examples.find(config)
-    with examples.checked(files, config, with_scores=with_scores) as found:
+    with examples.checked(examples.find(config), config, with_scores=with_scores) as found:
         return [found[number] for number in range(len(found))], found.rejects
 
 
 def test_another_process_gets_the_rows_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examples, "_PIECE_BYTES", 100)
     config = DataConfig(path=str(write(tmp_path / "rows.jsonl", ROWS)))
-    files, _ = examples.find(config)
     with (
-        examples.checked(files, config, with_scores=True) as sent,
+        examples.checked(examples.find(config), config, with_scores=True) as sent,
         tempfile.TemporaryFile() as spool,
     ):
         pieces = [*sent.shipped()]

@@ -126,6 +126,10 @@ def test_the_best_of_what_is_measured_is_kept(tmp_path: Path) -> None:
     measured = [line for line in lines(tmp_path) if "nDCG@10" in line]
     assert [(line["step"], line["nDCG@10"]) for line in measured] == [*summary.measured.items()]
     assert "| steps | nDCG@10 on 6 held-out queries |" in (tmp_path / "out/model/README.md").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"step {summary.best_step}: nDCG@10 {trained[summary.best_step]:.4g}" in page
+    assert f"kept: step {summary.best_step}<" in page
+    assert page.count("<polyline") == 3
 
 
 def test_patience_ends_a_training_that_learns_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from pipeline.errors import ConfigError, ModelError, TrainingError
 from pipeline.finetuning import losses
 from pipeline.finetuning.config import DataConfig, LossConfig, TrainingConfig
+from pipeline.finetuning.export import export
 from pipeline.finetuning.sampling import Group
 from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_training
 from pipeline.finetuning.trainer import Trainer, schedule
@@ -99,6 +100,25 @@ def test_lora_trains_factors_and_heads_and_is_merged_for_export() -> None:
     torch.testing.assert_close(weights, layer.base_layer.weight + 16 / 4 * factors)
 
 
+def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
+    scorer_config: ScorerConfig, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    _, student = trainer(scorer, use_lora=True, lora_rank=4)
+    with torch.no_grad():
+        for name, each in student.trained.items():
+            if "lora_B" in name:
+                each.normal_(std=0.1)
+    student.module.eval()
+    encoded = GroupEncoder(scorer).encode(GROUPS)
+    trained = student.scores(encoded)[:, -1].detach().numpy()
+    export(student.merged(), scorer.checkpoint, tmp_path / "made")
+    made = Scorer(scorer.config.model_copy(update={"model": str(tmp_path / "made")}))
+    np.testing.assert_allclose(made.forward(encoded).scores, trained, atol=1e-4)
+    assert np.abs(trained - scorer.forward(encoded).scores).max() > 1e-3, "the factors change nothing"
+
+
 def test_names_that_no_layer_has_are_refused() -> None:
     message = r"^training.target_modules: no linear layer of the backbone ends in one of wrong$"
     with pytest.raises(ConfigError, match=message):
@@ -113,6 +133,26 @@ def test_small_batches_make_the_same_step_as_a_large_one() -> None:
         assert made.step(three).pairs == 9
         weights.append(student.module.classifier.out_proj.weight.detach().clone())
     torch.testing.assert_close(*weights)
+
+
+def test_pairs_of_unlike_lengths_go_apart_and_their_scores_come_back_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = scorer_for_training(ScorerConfig(model=TINY, device="cpu"), DataConfig(path="-"))
+    student = Student(scorer, TrainingConfig(), torch.device("cpu"))
+    student.module.eval()
+    pairs = [("a", "word " * count) for count in (3, 90, 1, 70, 2, 80)]
+    encoded = scorer.encode(pairs)
+    whole = student.scores(encoded)
+    shapes: list[int] = []
+    student.module.register_forward_pre_hook(
+        lambda _module, _args, named: shapes.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    monkeypatch.setattr("pipeline.finetuning.student._PART_TOKENS", 1)
+    apart = student.scores(encoded)
+    assert len(shapes) > 2
+    assert shapes == sorted(shapes, reverse=True)
+    torch.testing.assert_close(apart, whole, atol=1e-5, rtol=0)
 
 
 def test_a_teachers_scores_reach_the_loss() -> None:

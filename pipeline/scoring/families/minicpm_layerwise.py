@@ -67,10 +67,17 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    """Its weights are as published; the factors are applied to what the modules give."""
+    """Its weights are as published; the factors are applied where these end up.
+
+    That is around the modules that hold them: LoRA puts its own beside a layer, and what that adds is scaled
+    too, as it is in a checkpoint that has it merged in.
+    """
     model = _load(checkpoint, config)
-    for module, factor in _scaled(model.model, checkpoint):
-        module.register_forward_hook(partial(_scale, factor))
+    backbone, (embedding, depth) = model.model, _factors(checkpoint)
+    backbone.layers[0].register_forward_pre_hook(partial(_scale_input, embedding))
+    for layer in backbone.layers:
+        layer.self_attn.register_forward_hook(partial(_scale_attention, depth))
+        layer.mlp.register_forward_hook(partial(_scale, depth))
     return model
 
 
@@ -101,14 +108,32 @@ def _load(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 def _scaled(backbone: Any, checkpoint: Checkpoint) -> Iterator[tuple[Any, float]]:
     """The modules whose output has a factor, and it."""
+    embedding, depth = _factors(checkpoint)
+    yield backbone.embed_tokens, embedding
+    for layer in backbone.layers:
+        yield layer.self_attn.o_proj, depth
+        yield layer.mlp.down_proj, depth
+
+
+def _factors(checkpoint: Checkpoint) -> tuple[float, float]:
+    """Of the embeddings, and of what a block adds to the residual."""
     published = checkpoint.config
     depth = published.required_number("scale_depth") / math.sqrt(
         published.required_integer("num_hidden_layers")
     )
-    yield backbone.embed_tokens, published.required_number("scale_emb")
-    for layer in backbone.layers:
-        yield layer.self_attn.o_proj, depth
-        yield layer.mlp.down_proj, depth
+    return published.required_number("scale_emb"), depth
+
+
+def _scale_input(factor: float, _layer: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    (hidden,) = inputs
+    return (hidden * factor,)
+
+
+def _scale_attention(
+    factor: float, _module: torch.nn.Module, _inputs: Any, output: tuple[torch.Tensor, Any]
+) -> tuple[torch.Tensor, Any]:
+    added, weights = output
+    return added * factor, weights
 
 
 def _scale(factor: float, _module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:

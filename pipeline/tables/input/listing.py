@@ -1,6 +1,6 @@
 """The files of a table: what a path, a directory or a glob means.
 
-Whatever lies in a directory is read, left out by rule, or refused; README.md tells the rules.
+Whatever lies in a directory is read, left out by rule, or refused; docs/input.md tells the rules.
 """
 
 import os
