@@ -22,6 +22,7 @@ from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease, last_heartbeat, lease
+from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, write_manifest
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
 from pipeline.tables.storage import absolute
@@ -68,7 +69,7 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     output = Directory(url)
     if output.url.startswith("memory://"):
         raise OutputError(f"{output.url}: ends with the process that writes it; take another output.path")
-    _refuse_lost_link(Path(output.url))
+    refuse_lost_link(Path(output.url))
     if (outer := _output_around(output.url)) is not None:
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:
@@ -76,15 +77,6 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
         if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
             raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
     return output
-
-
-def _refuse_lost_link(path: Path) -> None:
-    """Of a URL that is no path nothing is found here."""
-    for place in (path, *path.parents):
-        if place.is_symlink() and not place.exists():
-            raise OutputError(
-                f"{place}: a symbolic link to what is not there ({place.readlink()}); mend or remove it"
-            )
 
 
 def _output_around(url: str) -> Directory | None:

@@ -4,6 +4,8 @@ import os
 import uuid
 from pathlib import Path
 
+from pipeline.errors import OutputError
+
 LEFTOVER = ".tmp"
 """How the names end of files that are being written, and of those that killed writers leave."""
 
@@ -46,3 +48,12 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def refuse_lost_link(path: Path) -> None:
+    """Raises OutputError where the path, or one above it, is a link to nothing."""
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            raise OutputError(
+                f"{place}: a symbolic link to what is not there ({place.readlink()}); mend or remove it"
+            )
