@@ -45,6 +45,13 @@ def test_commands_and_their_configs_exist(page: Path) -> None:
         assert not config or (ROOT / config).exists(), config
 
 
+def test_messages_are_those_of_the_program() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
+    told = re.findall(r"^\| `([a-z][^`]+)`", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(told) >= 5
+    assert [message for message in told if message not in sources] == []
+
+
 def test_the_readme_is_read_in_five_minutes() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
