@@ -205,12 +205,6 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 
 
 def _check_table(table: str) -> None:
-    with suppress(OutputError):  # it is a file, a glob, or closed to this job
-        whole = Directory(absolute(table).rstrip("/"))
-        if whole.read(_RECORD) is not None:
-            tables = ("run", "candidates", "training_rows")
-            name = next((folder for folder in tables if whole.names(folder)), "candidates")
-            raise InputError(f"{table}: is a whole output; its table is {whole.url}/{name}/")
     output = _output_around(f"{absolute(table)}/")
     record = None if output is None else read_record(output)
     if output is None or record is None:

@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import InputError, OutputError
 from pipeline.finetuning import examples, flow
 from pipeline.finetuning.config import DataConfig, FinetuneConfig
+from pipeline.finetuning.progress import Metrics
 from pipeline.finetuning.sampling import Row
 from pipeline.mining import flow as mining
 from tests.finetuning.rows import config
@@ -80,7 +81,7 @@ def test_a_start_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     mined = judged(tmp_path, rows())
     flow.run(job(tmp_path, mined, "whole"))
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.finetuning.progress.Progress.add", _dying_at(5))
+        patch.setattr(Metrics, "add", _dying_at(5))
         with pytest.raises(KeyboardInterrupt):
             flow.run(job(tmp_path, mined))
     assert [*(tmp_path / "out/checkpoints").glob("*.pt")]
@@ -93,9 +94,12 @@ def test_a_start_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest
 
 
 def _dying_at(step: int) -> Any:
-    def add(_progress: object, number: int, *_: object) -> None:
+    undisturbed = Metrics.add
+
+    def add(metrics: Metrics, number: int, *others: Any) -> Any:
         if number == step:
             raise KeyboardInterrupt
+        return undisturbed(metrics, number, *others)
 
     return add
 

@@ -15,6 +15,7 @@ from pipeline.output import open_directory
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.prepare import main
+from pipeline.tables.input.listing import find_files
 from tests.conftest import ROOT
 from tests.preparation.tables import (
     PASSAGES,
@@ -314,7 +315,7 @@ def test_a_damaged_table_is_named_to_its_reader_and_made_again(folder: Path, nam
 def test_a_whole_output_and_an_unfinished_table_are_not_read(folder: Path) -> None:
     flow.run(trec(folder))
     with pytest.raises(InputError, match=r"/out/: is a whole output; its table is .*/out/candidates/$"):
-        open_directory(f"{folder}/next", [f"{folder}/out/"])
+        find_files(f"{folder}/out/", (".parquet",), lambda _: True)
     (folder / "out/_SUCCESS").unlink()
     with pytest.raises(InputError, match=r"out/candidates: is not finished .*; run pipeline.prepare for it"):
         open_directory(f"{folder}/next", [f"{folder}/out/candidates"])

@@ -33,6 +33,8 @@ _TEMPORARY_ENDINGS = (".tmp", ".temp", ".partial", ".inprogress", "._copying_", 
 _NAMED_IN_LOG = 10
 _LOOKED_AT_BYTES = 1 << 16
 
+_RECORD, _TABLES = "_manifest/plan.json", ("run", "candidates", "training_rows")
+"""By which an output of this program is known, and what of it can be read as a table."""
 Likeness = Callable[[bytes], bool]
 """Whether a file that begins with these bytes holds rows of the format that is sought."""
 
@@ -50,6 +52,7 @@ def find_files(
     """
     fs, path = located(url)
     searched, taken = _listed(fs, path, url)
+    _refuse_whole_output(url, searched)
     infos = searched | {name: (info, None) for name, info in taken.items()}
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()
@@ -105,6 +108,14 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{url}: {what_lacks(fs, path, 'no such file or directory')}") from error
     return searched, taken
+
+
+def _refuse_whole_output(url: str, searched: dict[str, tuple[Info, str]]) -> None:
+    """Its tables have other columns: candidates and rejects, embeddings and vectors of words."""
+    for root in {root for _, root in searched.values()}:
+        if f"{root}/{_RECORD}" in searched:
+            held = (name for name in _TABLES if any(each.startswith(f"{root}/{name}/") for each in searched))
+            raise InputError(f"{url}: is a whole output; its table is {root}/{next(held, _TABLES[0])}/")
 
 
 def _files_below(fs: Any, root: str) -> dict[str, Info]:
