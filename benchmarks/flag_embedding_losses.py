@@ -40,20 +40,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from FlagEmbedding.abc.finetune.reranker import (  # type: ignore[import-not-found]
+from FlagEmbedding.abc.finetune.reranker import (
     AbsDataset,
     AbsRerankerDataArguments,
     AbsRerankerModelArguments,
     AbsRerankerTrainingArguments,
 )
-from FlagEmbedding.finetune.reranker.decoder_only import (  # type: ignore[import-not-found]
+from FlagEmbedding.finetune.reranker.decoder_only import (
     base as decoder,
 )
 from FlagEmbedding.finetune.reranker.decoder_only import layerwise
-from FlagEmbedding.finetune.reranker.decoder_only.layerwise.configuration_minicpm_reranker import (  # type: ignore[import-not-found]
+from FlagEmbedding.finetune.reranker.decoder_only.layerwise.configuration_minicpm_reranker import (
     LayerWiseMiniCPMConfig,
 )
-from FlagEmbedding.finetune.reranker.encoder_only import (  # type: ignore[import-not-found]
+from FlagEmbedding.finetune.reranker.encoder_only import (
     base as encoder,
 )
 from torch.utils.data import SequentialSampler

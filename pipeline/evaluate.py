@@ -130,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> Status:
 
 def _measure_tasks(options: argparse.Namespace) -> Status:
     # Loads torch, for which those who measure runs need not wait.
-    from pipeline.evaluation import mteb  # noqa: PLC0415
+    from pipeline.evaluation import mteb  # noqa: PLC0415  (it loads torch, which measuring runs does without)
 
     scorer, found = _scorer(options), []
     for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):

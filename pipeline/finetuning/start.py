@@ -62,7 +62,7 @@ def _with_head(checkpoint: Checkpoint, scorer: ScorerConfig) -> Any:
     settings.num_labels = 1
     try:
         with torch.device("meta"):
-            empty = transformers.AutoModelForSequenceClassification.from_config(settings)  # type: ignore[no-untyped-call]
+            empty = transformers.AutoModelForSequenceClassification.from_config(settings)  # type: ignore[no-untyped-call]  # transformers' own
     except ValueError as error:
         raise ModelError(
             f"model {checkpoint.name}: transformers has no classifier for {checkpoint.architecture}",

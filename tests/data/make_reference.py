@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from FlagEmbedding import (  # type: ignore[import-not-found]
+from FlagEmbedding import (
     FlagLLMReranker,
     FlagReranker,
     LayerWiseFlagLLMReranker,
