@@ -142,7 +142,7 @@ class Loop:
             if self.best_step is not None:
                 before = self._measured(self.start.checkpoint.path)
                 p_value = self._measured(folder).p_value_against(before)
-            files = {**upload(folder, self.output, MODEL), METRICS: self.metrics.write()}
+            files = {**upload(folder, self.output, MODEL), METRICS: self.metrics.write_with_events()}
         return Done(
             steps=self.trainer.steps_done,
             pairs=self.metrics.pairs,
@@ -165,7 +165,7 @@ class Loop:
             download(self.output, _best(self.best_step), folder)
 
     def _save(self) -> None:
-        self.metrics.write()
+        self.metrics.write_with_events()
         self.checkpoints.save(self.trainer.state(), self.measured, self.best_step)
         # The checkpoint that leads to it is written: the models before it are not needed any more.
         for name in self.output.names(FOLDER):
