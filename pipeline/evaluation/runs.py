@@ -108,8 +108,8 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
 
 
 def _depth(record: JobRecord) -> int | None:
-    """How many candidates of each query stayed in the run: a cascade's levels cut as well as top_k."""
-    config, cuts, number = record.config, [record.config["output.top_k"]], 0
+    """How many candidates of each query stayed in the run: its input and a cascade's levels cut, too."""
+    config, cuts, number = record.config, [record.config["output.top_k"], record.config.get("input.top_k")], 0
     while (keep := f"levels.{number}.keep") in config:
         number += 1
         is_last = f"levels.{number}.keep" not in config

@@ -13,6 +13,7 @@ from pipeline.ranking import in_rank_order, original_ranks, top
 from pipeline.reranking.cascade import Level, with_run_columns
 from pipeline.reranking.shard import Job, OpenShard
 from pipeline.reranking.training_rows import training_rows
+from pipeline.tables.candidates import beyond_top_k
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport, mark_done
@@ -75,6 +76,7 @@ def _counts(done: OpenShard, kept: pa.Table, levels: Sequence[Level]) -> Counts:
         reused=first.reused,
         copies=first.copies,
         kept=kept.num_rows,
+        beyond_top_k=beyond_top_k(done.shard, done.candidates, done.rejects),
         rejected=dict(Counter(done.rejects["reason"].to_pylist())),
         truncated=pc.sum(reduce(pc.or_, cuts)).as_py() or 0,
         tokens=sum(counts.tokens for counts in done.counts),

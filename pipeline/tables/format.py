@@ -60,7 +60,10 @@ class CandidateFormat(Format, Protocol):
         """
 
     def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema, /) -> pa.Table:
-        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
+        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them.
+
+        Of a format whose own column tells how good the first stage found each, with FIRST_STAGE_SCORE.
+        """
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
+from pipeline.evaluation.runs import read_whole_run
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.executors import here
 from tests.conftest import MINILM, ROOT, TINY, golden_cases
@@ -58,6 +59,19 @@ def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) ->
     report = (table.parent / "out/report.html").read_text()
     assert "32 of 8 queries" in report
     assert "finished, every row scored" in report
+
+
+def test_candidates_beyond_the_inputs_top_k_are_left_out_and_counted(table: Path) -> None:
+    summary = flow.run(config(table, input={"path": str(table), "top_k": 3}))
+    assert (summary.pairs, summary.beyond_top_k, summary.queries) == (24, 8, 8)
+    assert "8 candidates beyond input.top_k were left out of the run" in summary.as_text()
+    run = pq.read_table(table.parent / "out/run")
+    assert sorted(run["passage_id"].to_pylist()) == [
+        f"p{number:02}" for number in range(32) if number % 4 < 3
+    ]
+    assert read_whole_run(str(table.parent / "out"))[1] == 3
+    with pytest.raises(OutputError, match="input.top_k: was 3, is null"):
+        flow.run(config(table))
 
 
 def test_several_cutoff_layers_are_columns(table: Path) -> None:

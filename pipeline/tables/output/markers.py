@@ -67,7 +67,9 @@ class Counts(BaseModel):
 
     queries: int = 0
     pairs: int = 0
-    """Scored. pairs + rejected = the rows of the input."""
+    """Scored. pairs + rejected + beyond_top_k = the rows of the input."""
+    beyond_top_k: int = Field(default=0, exclude_if=is_empty)
+    """Candidates that input.top_k left out."""
     reused: int = 0
     """Of `pairs`, those whose score was taken from a previous run; of a cascade, at its first level."""
     copies: int = 0
@@ -101,7 +103,7 @@ class Counts(BaseModel):
 
     @property
     def rows(self) -> int:
-        """Rows of the input."""
+        """Rows of the input, but for those beyond input.top_k, for which nobody waits."""
         return self.pairs + sum(self.rejected.values())
 
 
