@@ -20,6 +20,7 @@ from pipeline.evaluation.comparison import Evaluation, evaluate
 from pipeline.evaluation.measures import DEFAULT_MEASURES
 from pipeline.evaluation.printed import lines, per_query
 from pipeline.evaluation.record import as_json
+from pipeline.evaluation.runs import export_trec
 from pipeline.evaluation.texts import read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
@@ -35,6 +36,7 @@ _OF_RUNS = (
     "per_query",
     "html",
     "texts",
+    "trec",
 )
 _OF_MTEB = ("config", "overrides")
 
@@ -84,6 +86,9 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
         "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
     )
     parser.add_argument(
+        "--trec", metavar="FILE", help="write the one --run, a job's output, as a TREC run; needs no --qrels"
+    )
+    parser.add_argument(
         "--texts",
         metavar="TABLE",
         help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
@@ -95,7 +100,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     needed: tuple[str, ...]
     strangers: tuple[str, ...]
     if options.mteb is None:
-        needed, strangers, why = ("run", "qrels"), _OF_MTEB, "goes with --mteb alone"
+        needed, strangers, why = ("run",), _OF_MTEB, "goes with --mteb alone"
+        needed = needed if options.trec is not None else (*needed, "qrels")
     else:
         needed, strangers, why = ("config",), _OF_RUNS, "does not go with --mteb"
     for name in strangers:
@@ -110,6 +116,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 def _evaluate(options: argparse.Namespace) -> Status:
     if options.texts is not None and options.html is None:
         raise ConfigError("--texts: is shown by the page alone; give --html, or leave it out")
+    if options.trec is not None:
+        if len(options.run) > 1:
+            raise ConfigError("--trec: holds one run; give one --run")
+        export_trec(options.run[0], options.trec)
+        if options.qrels is None:
+            return Status.FINISHED
     found = evaluate(
         options.run,
         options.qrels,

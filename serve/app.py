@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 from pipeline import log
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
+from serve.announcement import announce
 from serve.api import build
 from serve.cascade import assembled
 from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
@@ -172,6 +173,7 @@ class HttpApi:
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
+        self._announced = asyncio.create_task(announce(self._config.models))
         return build(self._config, self._models, ApiMetrics(), Rollout().problem)
 
 

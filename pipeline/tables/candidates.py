@@ -13,12 +13,18 @@ from pipeline.errors import InputError
 from pipeline.ranking import first_stage_order, original_ranks
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
-from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
+from pipeline.tables.format import (
+    CandidateFormat,
+    FileFormat,
+    SnapshotFormat,
+    candidate_format,
+    format_advice,
+)
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
 from pipeline.tables.input.layout import Layout, scan_schema
-from pipeline.tables.input.listing import find_files
+from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.schema import FIRST_STAGE_SCORE
@@ -67,7 +73,7 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
     types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
     skipped = dict(table.skipped)
-    scans = map(types.add, _scans(table.files, table_format, layout, skipped))
+    scans = map(types.add, _scans(table.files, config, layout, skipped))
     shards = tuple(cut_shards(scans, shard_pairs, config.top_k))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
@@ -131,9 +137,12 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
         return table
     assert isinstance(table_format, FileFormat)
     id_name = config.columns.query_id
-    files, skipped = find_files(
-        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
-    )
+    try:
+        files, skipped = find_files(
+            config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+        )
+    except NoFilesError as error:
+        raise _advised(error, error.left_out, config) from error
     return Snapshot(files, skipped=skipped)
 
 
@@ -166,12 +175,19 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
 
 
 def _scans(
-    files: list[SourceFile], table_format: CandidateFormat, layout: Layout, skipped: dict[str, str]
+    files: list[SourceFile], config: InputConfig, layout: Layout, skipped: dict[str, str]
 ) -> Iterator[FileScan]:
     """Of the files that hold rows; `skipped` gets the others."""
+    table_format = candidate_format(config.format)
+
+    def scan(file: SourceFile) -> FileScan | None:
+        try:
+            return table_format.scan(file, layout)
+        except InputError as error:
+            raise _advised(error, file.url, config) from error
 
     def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
-        return [(file, table_format.scan(file, layout)) for file in group]
+        return [(file, scan(file)) for file in group]
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all
@@ -184,6 +200,19 @@ def _scans(
                     skipped[file.url] = "holds no rows"
                 else:
                     yield scan
+
+
+def _advised(error: InputError, file: str | None, config: InputConfig) -> InputError:
+    """The error of a file, with advice where another format is likely.
+
+    Where the store is away, or refuses, the file is not asked for again.
+    """
+    told, advice = str(error), ""
+    if file is not None and isinstance(error.__cause__, pa.ArrowInvalid | None):
+        advice = format_advice(file, config.format, config.columns.query_id)
+    if not advice:
+        return InputError(told)
+    return InputError(f"{told} {advice}" if told.endswith((".", "?")) else f"{told}. {advice}")
 
 
 class _Types:

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from pipeline.scoring import Limits
 from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint
 from serve.dialects import jina
-from serve.problems import STATUS, Kind, Problem
+from serve.problems import STATUS, Kind, Problem, UnknownModel
 from serve.work import Work
 
 NAME = "Cohere"
@@ -108,6 +108,8 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
                 f"model '{problem.field}' not found, make sure the correct model ID was used and that you"
                 " have access to the model."
             )
+            if isinstance(problem, UnknownModel):
+                message = f"{message} {problem.available}"
         case "no_key":
             message = "no api key supplied"
         case "unauthorized":

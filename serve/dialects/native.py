@@ -84,6 +84,8 @@ class RankResponse(ResponseBody):
 class ModelCard(ResponseBody):
     id: str
     object: str = "model"
+    aliases: list[str]
+    """Other names that requests may give."""
     cutoff_layers: list[int]
     """Empty where the model has one score."""
 
@@ -159,7 +161,7 @@ def _level_scores(levels: Sequence[LevelScores]) -> dict[int, list[LevelScore]]:
 async def models(served: Served) -> ModelList:
     return ModelList(
         data=[
-            ModelCard(id=name, cutoff_layers=list(model.cutoff_layers))
+            ModelCard(id=name, aliases=list(model.aliases), cutoff_layers=list(model.cutoff_layers))
             for name, model in served.config.models.items()
         ]
     )

@@ -40,6 +40,8 @@ _ERROR_TYPES: dict[Kind, str] = {
     "timeout": "Backend",
     "late_body": "Validation",
     "forbidden": "Validation",
+    "no_key": "Validation",
+    "unauthorized": "Validation",
 }
 
 
@@ -115,8 +117,6 @@ def response(body: RerankRequest, answer: Answer) -> list[Rank]:
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
     as_text = {
-        "no_key": "",
-        "unauthorized": "",
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",
         "body_size": "Failed to buffer the request body: length limit exceeded",

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
 from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint, Texts
-from serve.problems import Kind, Problem
+from serve.problems import Kind, Problem, UnknownModel
 from serve.work import Work
 
 NAME = "vLLM"
@@ -206,7 +206,8 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     kind = "Bad Request" if malformed else _TYPES.get(status, "BadRequestError")
     message = f"1 validation error:\n  {problem.message}" if malformed else problem.message
     if problem.kind == "unknown_model":
-        message = f"The model `{problem.field}` does not exist."
+        available = f" {problem.available}" if isinstance(problem, UnknownModel) else ""
+        message = f"The model `{problem.field}` does not exist.{available}"
     param = f"body.{problem.field}" if malformed and problem.field else None
     return status, {"error": {"message": message, "type": kind, "param": param, "code": status}}
 

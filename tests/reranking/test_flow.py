@@ -14,6 +14,7 @@ import pytest
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.evaluation.runs import read_whole_run
 from pipeline.reranking import dry_run, flow
+from pipeline.reranking.config import load_config
 from pipeline.reranking.executors import here
 from tests.conftest import MINILM, ROOT, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
@@ -72,6 +73,18 @@ def test_candidates_beyond_the_inputs_top_k_are_left_out_and_counted(table: Path
     assert read_whole_run(str(table.parent / "out"))[1] == 3
     with pytest.raises(OutputError, match="input.top_k: was 3, is null"):
         flow.run(config(table))
+
+
+def test_a_beir_folder_and_a_run_are_all_that_a_job_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = ["input.top_k=2", f"output.path={tmp_path}/out", f"scorer.model={TINY}", "executor=here"]
+    summary = flow.run(load_config(ROOT / "configs/rerank/beir.yaml", settings))
+    assert (summary.queries, summary.pairs, summary.beyond_top_k, summary.rejected) == (32, 64, 576, {})
+    run = pq.read_table(tmp_path / "out/run")
+    assert set(run["first_stage_rank"].to_pylist()) == {1, 2}
+    assert len((tmp_path / "out/run.trec").read_text().splitlines()) == 64
 
 
 def test_several_cutoff_layers_are_columns(table: Path) -> None:
