@@ -1,5 +1,6 @@
 """The job, from a table to a run, in this process; executors/test_ray_data.py has it on Ray."""
 
+import html
 import os
 import re
 import shutil
@@ -58,6 +59,11 @@ def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) ->
     best = [row["score"] for row in run if row["rank"] == 1]
     assert summary.best_scores["least"] == pytest.approx(min(best), 1e-5)
     report = (table.parent / "out/report.html").read_text()
+    jumped = max((row for row in run if row["rank"] == 1), key=lambda row: row["number"] % 4)
+    query, passage = golden_cases("tiny-bge-reranker")[0].pairs[jumped["number"]]
+    assert f"{jumped['passage_id']}, from place {jumped['number'] % 4 + 1}" in report
+    assert html.escape(passage[:50]) in report
+    assert html.escape(query[:50]) in report
     assert "32 of 8 queries" in report
     assert "finished, every row scored" in report
 

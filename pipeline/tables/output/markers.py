@@ -20,7 +20,7 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
 from pipeline.tables.output.run import MENDED, run_file
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
-from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
 from pipeline.tables.output.training_rows import FOLDER as TRAINING_ROWS
 from pipeline.tables.output.training_rows import training_rows_file
 
@@ -132,6 +132,8 @@ class ShardReport(BaseModel):
     level_scores: tuple[Distribution, ...] = Field(default=(), exclude_if=is_empty)
     """Of a cascade, each level's."""
     rank_changes: RankChanges
+    movers: tuple[Mover, ...] = Field(default=(), exclude_if=is_empty)
+    """The queries whose new first passage came from farthest below."""
     files: dict[str, Stamp]
     """What the shard wrote, by the names in the output."""
     query_hashes: bytes
