@@ -3,6 +3,8 @@
 With --baseline (the first stage, say) each run is compared with it: a paired randomization test, corrected
 by Holm for the number of tests, and a bootstrap interval of the change.
 
+--trec FILE writes a job's run as a TREC file, for other tools; without --qrels it does that alone.
+
 `--mteb T2Reranking CMedQAv1-reranking --config configs/rerank/bge-reranker-base.yaml` measures a job's scorer
 on tasks of MTEB instead, in this process; they bring queries, candidates and judgments along.
 """

@@ -180,14 +180,14 @@ def _scans(
     """Of the files that hold rows; `skipped` gets the others."""
     table_format = candidate_format(config.format)
 
-    def scan(file: SourceFile) -> FileScan | None:
+    def scan_one(file: SourceFile) -> FileScan | None:
         try:
             return table_format.scan(file, layout)
         except InputError as error:
             raise _advised(error, file.url, config) from error
 
     def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
-        return [(file, scan(file)) for file in group]
+        return [(file, scan_one(file)) for file in group]
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all

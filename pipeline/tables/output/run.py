@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,10 +63,14 @@ def write_trec_run(
         for file, stamp in shards:
             table = read_run_file(output, file, stamp)
             if target is not None:
-                _check_ids(table, lambda row, file=file: f"{output.url}/{file} row {row + 1}", "")
+                _check_ids(table, partial(_row_of, f"{output.url}/{file}"), "")
             for line in _trec_lines(table):
                 stream.write(line.encode())
     return stream.stamp
+
+
+def _row_of(file: str, row: int) -> str:
+    return f"{file} row {row + 1}"
 
 
 def check_trec_ids(table: pa.Table) -> None:
