@@ -27,6 +27,7 @@ async def announce(models: Iterable[str]) -> None:
 
 def _own_url() -> str:
     client = _get_global_client()
+    assert client is not None  # in a replica there is one
     application = client.get_serve_details()["applications"][ray_serve.get_replica_context().app_name]
     return f"{client.root_url}{application['route_prefix']}".rstrip("/")
 
