@@ -24,7 +24,6 @@ from starlette.middleware import Middleware
 from pipeline import log
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
-from serve.announcement import announce
 from serve.api import build
 from serve.cascade import assembled
 from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
@@ -33,7 +32,7 @@ from serve.front.connection import guard_connections
 from serve.front.edge import Edge
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
-from serve.rollout import Rollout
+from serve.rollout import Rollout, announce
 from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
