@@ -10,9 +10,8 @@ from fastapi.openapi.models import Example
 from pydantic import WrapValidator
 
 from serve.deadline import HEADER
-from serve.dialect import Dialect
+from serve.dialect import Dialect, ScoringEndpoint
 from serve.problems import STATUS, Kind, Problem
-from serve.routes import Spoken
 
 STATE = "state"
 """The tag of what is told to everyone."""
@@ -43,11 +42,11 @@ def union(types: Iterable[Any]) -> Any:
     return reduce(or_, types)
 
 
-def unparsed(spoken: Iterable[Spoken]) -> Any:
+def unparsed(spoken: Iterable[tuple[Dialect, ScoringEndpoint[Any]]]) -> Any:
     """A body that the document describes as one of these, and that a route gets as it was sent."""
     spoken = tuple(spoken)
-    body = union(each.endpoint.request for each in spoken)
-    examples: dict[str, Example] = {each.dialect.NAME: {"value": each.endpoint.example} for each in spoken}
+    body = union(endpoint.request for _, endpoint in spoken)
+    examples: dict[str, Example] = {dialect.NAME: {"value": endpoint.example} for dialect, endpoint in spoken}
     described = Body(json_schema_extra=_one_of, openapi_examples=examples)
     return Annotated[body, described, WrapValidator(lambda value, _handler: value)]
 
