@@ -3,6 +3,8 @@
 With --baseline (the first stage, say) each run is compared with it: a paired randomization test, corrected
 by Holm for the number of tests, and a bootstrap interval of the change.
 
+--trec FILE writes a job's run as a TREC file, for other tools; without --qrels it does that alone.
+
 `--mteb T2Reranking CMedQAv1-reranking --config configs/rerank/bge-reranker-base.yaml` measures a job's scorer
 on tasks of MTEB instead, in this process; they bring queries, candidates and judgments along.
 """
@@ -20,6 +22,7 @@ from pipeline.evaluation.comparison import Evaluation, evaluate
 from pipeline.evaluation.measures import DEFAULT_MEASURES
 from pipeline.evaluation.printed import lines, per_query
 from pipeline.evaluation.record import as_json
+from pipeline.evaluation.runs import export_trec
 from pipeline.evaluation.texts import read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
@@ -35,6 +38,7 @@ _OF_RUNS = (
     "per_query",
     "html",
     "texts",
+    "trec",
 )
 _OF_MTEB = ("config", "overrides")
 
@@ -84,6 +88,9 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
         "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
     )
     parser.add_argument(
+        "--trec", metavar="FILE", help="write the one --run, a job's output, as a TREC run; needs no --qrels"
+    )
+    parser.add_argument(
         "--texts",
         metavar="TABLE",
         help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
@@ -95,7 +102,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     needed: tuple[str, ...]
     strangers: tuple[str, ...]
     if options.mteb is None:
-        needed, strangers, why = ("run", "qrels"), _OF_MTEB, "goes with --mteb alone"
+        needed, strangers, why = ("run",), _OF_MTEB, "goes with --mteb alone"
+        needed = needed if options.trec is not None else (*needed, "qrels")
     else:
         needed, strangers, why = ("config",), _OF_RUNS, "does not go with --mteb"
     for name in strangers:
@@ -110,6 +118,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 def _evaluate(options: argparse.Namespace) -> Status:
     if options.texts is not None and options.html is None:
         raise ConfigError("--texts: is shown by the page alone; give --html, or leave it out")
+    if options.trec is not None:
+        if len(options.run) > 1:
+            raise ConfigError("--trec: holds one run; give one --run")
+        export_trec(options.run[0], options.trec)
+        if options.qrels is None:
+            return Status.FINISHED
     found = evaluate(
         options.run,
         options.qrels,

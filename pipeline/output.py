@@ -32,6 +32,8 @@ _FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores",
 """Whose files readers of an output take for parts of it."""
 _OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
+_REUSING = ("rerank", "retrieve")
+"""Commands that take what still holds from a former output, their config's `reuse`."""
 
 Summary = TypeVar("Summary", bound=BaseModel)
 
@@ -140,10 +142,14 @@ def check_output(
     if differences:
         shown = "\n".join(f"  {line}" for line in differences[:_SHOWN_DIFFERENCES])
         hidden = len(differences) - _SHOWN_DIFFERENCES
+        may_reuse = same_command and record.command in _REUSING
+        reuse = (
+            f" (with `reuse: {output.url}`, once it is finished, for what still holds)" if may_reuse else ""
+        )
         raise OutputError(
             f"{output.url}: holds the output of another job, or of an earlier state of this one:\n{shown}"
             + (f"\n  and {hidden} more" if hidden > 0 else "")
-            + "\nTake another output.path, or remove the directory"
+            + f"\nTake another output.path{reuse}, give what it was before, or remove the directory"
         )
     return before
 

@@ -88,6 +88,22 @@ def trec_eval_order(passage_ids: Sequence[str], scores: Sequence[float]) -> Int6
     return np.asarray(order.to_numpy(), np.int64)
 
 
+def first_stage_order(
+    query_ids: pa.ChunkedArray, passage_ids: pa.ChunkedArray, scores: pa.ChunkedArray
+) -> pa.Array:
+    """The positions of the rows, each query's (which stand together) as `trec_eval_order` has them."""
+    keys = pa.table(
+        {
+            "query_number": _run_numbers(query_ids),
+            "score": pc.cast(scores, pa.float32()),
+            "passage_id": passage_ids,
+        }
+    )
+    return pc.sort_indices(
+        keys, [("query_number", "ascending"), ("score", "descending"), ("passage_id", "descending")]
+    )
+
+
 def input_order(scores: npt.NDArray[np.floating[Any]]) -> Int64Array:
     """The positions of the scores, best first; equal ones as they came."""
     return np.argsort(-scores, kind="stable")

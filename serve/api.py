@@ -1,6 +1,7 @@
 """The HTTP API: the endpoints of all dialects over the models that are served."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +20,7 @@ from serve.dialects import native
 from serve.front import Front, Observer, problem_response
 from serve.json_request import JsonRoute
 from serve.keys import Gate
-from serve.openapi import TIMEOUT, WITHOUT_BODY, correct, errors, union, unparsed
+from serve.openapi import STATE, TIMEOUT, WITHOUT_BODY, correct, errors, tags, union, unparsed
 from serve.page import PAGE
 from serve.problems import Problem, invalid
 from serve.routes import Routes, ScoringPath
@@ -32,6 +33,7 @@ The same scores in several dialects: """
 
 class Status(ResponseBody):
     status: str
+    """`ok` or `not ready`."""
     not_ready: list[str] = Field(default=[])
     """Models of which no replica is loaded."""
     rollout: str = ""
@@ -57,6 +59,7 @@ def build(
         version=version("rayrank"),
         redoc_url=None,
         license_info={"name": "Apache-2.0"},
+        openapi_tags=tags(routes.dialects),
     )
     secured = [] if config.api.keys == "none" else [Depends(HTTPBearer(auto_error=False))]
     app.include_router(_dialects(routes, service), dependencies=secured)
@@ -95,7 +98,7 @@ def _dialects(routes: Routes, service: Service) -> APIRouter:
 def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None:
     """One route for all dialects that share the path."""
     endpoints = [spoken.endpoint for spoken in path.shared]
-    body_type = unparsed(endpoint.request for endpoint in endpoints)
+    body_type = unparsed(path.shared)
 
     async def answer(body: body_type, request: Request) -> Any:  # type: ignore[valid-type]
         dialect, endpoint = path.recognised(request.headers, body)
@@ -103,13 +106,15 @@ def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None
         parsed = _parsed(endpoint.request, body)
         return endpoint.respond(parsed, await service.answer(request, endpoint.call(parsed)))
 
+    names: list[str | Enum] = list(dict.fromkeys(tag for endpoint in endpoints for tag in endpoint.tags))
     router.add_api_route(
         path.path,
         answer,
         methods=["POST"],
         name=endpoints[0].name,
+        summary=", ".join(map(str, names)),
         description=_description(*endpoints),
-        tags=list(dict.fromkeys(tag for endpoint in endpoints for tag in endpoint.tags)),
+        tags=names,
         response_model=union(endpoint.response for endpoint in endpoints),
         responses=errors(*(spoken.dialect for spoken in path.shared)),
         openapi_extra={
@@ -127,6 +132,7 @@ def _add_reading(router: APIRouter, dialect: Dialect, endpoint: ReadingEndpoint,
         answer,
         methods=["GET"],
         name=endpoint.name,
+        summary=", ".join(endpoint.tags),
         description=_description(endpoint),
         tags=list(endpoint.tags),
         response_model=endpoint.response,
@@ -151,12 +157,12 @@ def _state(service: Service, rollout: Callable[[], Awaitable[str]]) -> APIRouter
     """What is told to everyone."""
     routes = APIRouter()
 
-    @routes.get("/health", tags=["state"])
+    @routes.get("/health", tags=[STATE])
     async def health() -> Status:
         """The process lives."""
         return Status(status="ok")
 
-    @routes.get("/ready", responses={503: {"model": Status}}, tags=["state"])
+    @routes.get("/ready", responses={503: {"model": Status}}, tags=[STATE])
     async def ready(response: Response) -> Status:
         """Every model has a replica that is loaded and scores. Models that scale to zero count as ready.
 

@@ -32,7 +32,7 @@ from serve.front.connection import guard_connections
 from serve.front.edge import Edge
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
-from serve.rollout import Rollout
+from serve.rollout import Rollout, announce
 from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
@@ -172,6 +172,7 @@ class HttpApi:
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
+        self._announced = asyncio.create_task(announce(self._config.models))
         return build(self._config, self._models, ApiMetrics(), Rollout().problem)
 
 

@@ -60,6 +60,8 @@ class ModelConfig(_Strict):
     """What scores every passage: this, or `levels`."""
     levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
     """Scorers one after another, each for the best passages of the one before: a cascade."""
+    aliases: tuple[str, ...] = Field(default=(), strict=False)
+    """Other names that requests may give: `[rerank-v3.5]`, so that an application changes its URL alone."""
     replicas: ReplicasConfig = ReplicasConfig()
     max_wait_s: PositiveFloat = 2
     """Seconds that a request may wait for the device. One that would wait longer is refused with 429."""
@@ -179,7 +181,10 @@ class ServeConfig(_Strict):
     @field_validator("models")
     @classmethod
     def _names_have_no_other_meaning(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-        for name in models:
+        names = [name for model, config in models.items() for name in (model, *config.aliases)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} stands there twice: a name or alias is of one model")
             if name in ("", "default"):
                 raise ValueError(f"{name!r} can't be a model's name: requests mean the first model by it")
             if re.search(r"/levels\.\d+$", name):

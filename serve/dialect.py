@@ -52,6 +52,11 @@ ONE_OR_MORE: JsonDict = {"minItems": 1}
 """In the schema. None at all is refused later, in the dialect's own words."""
 
 
+QUERY = "what is a panda?"
+PASSAGES = ["hi", "The giant panda is a bear.", "Pandas eat bamboo."]
+"""Of the examples in the API's document."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A request of any dialect."""
@@ -96,6 +101,8 @@ class ScoringEndpoint(Generic[Body]):
     description: str = ""
     """Without a full stop, since dialects that share a path have theirs in one sentence."""
     request: type[Body]
+    example: dict[str, Any]
+    """A request's body, for the API's document."""
     response: Any
     """The type of what `respond` returns."""
     call: Callable[[Body], Call]

@@ -57,9 +57,12 @@ class Keyring:
         digests: dict[str, bytes] = {}
         for number, entry in enumerate(filter(None, map(str.strip, text.replace(",", "\n").splitlines())), 1):
             name, colon, key = (part.strip() for part in entry.partition(":"))
-            if not colon or not name or len(key) < _SHORTEST:
+            if not colon or not name:
+                raise ConfigError(f"{place}: entry {number} is no `name:key`")
+            if len(key) < _SHORTEST:
                 raise ConfigError(
-                    f"{place}: entry {number} is no `name:key` with a key of {_SHORTEST} characters"
+                    f"{place}: entry {number}: the key named {name!r} is too short; a key has at least"
+                    f" {_SHORTEST} characters (`openssl rand -hex 24` makes one)"
                 )
             if not (key.isascii() and key.isprintable()):
                 raise ConfigError(

@@ -6,12 +6,15 @@ from operator import or_
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI
-from pydantic import BaseModel, WrapValidator
+from fastapi.openapi.models import Example
+from pydantic import WrapValidator
 
 from serve.deadline import HEADER
-from serve.dialect import Dialect
+from serve.dialect import Dialect, ScoringEndpoint
 from serve.problems import STATUS, Kind, Problem
 
+STATE = "state"
+"""The tag of what is told to everyone."""
 TIMEOUT = {
     "name": HEADER,
     "in": "header",
@@ -39,10 +42,23 @@ def union(types: Iterable[Any]) -> Any:
     return reduce(or_, types)
 
 
-def unparsed(requests: Iterable[type[BaseModel]]) -> Any:
+def unparsed(spoken: Iterable[tuple[Dialect, ScoringEndpoint[Any]]]) -> Any:
     """A body that the document describes as one of these, and that a route gets as it was sent."""
-    body = union(requests)
-    return Annotated[body, Body(json_schema_extra=_one_of), WrapValidator(lambda value, _handler: value)]
+    spoken = tuple(spoken)
+    body = union(endpoint.request for _, endpoint in spoken)
+    examples: dict[str, Example] = {dialect.NAME: {"value": endpoint.example} for dialect, endpoint in spoken}
+    described = Body(json_schema_extra=_one_of, openapi_examples=examples)
+    return Annotated[body, described, WrapValidator(lambda value, _handler: value)]
+
+
+def tags(dialects: Iterable[Dialect]) -> list[dict[str, str]]:
+    """What heads the routes of each API, from the dialects' own words."""
+    state = {"name": STATE, "description": "Whether the server lives, and is ready"}
+    return [*({"name": each.NAME, "description": _first_words(each)} for each in dialects), state]
+
+
+def _first_words(dialect: Dialect) -> str:
+    return " ".join((dialect.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _one_of(schema: dict[str, Any]) -> None:

@@ -71,6 +71,14 @@ class TooManyPassages(Problem):
         self.limit = limit
 
 
+class UnknownModel(Problem):
+    """A model that is not served."""
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        self.available = f"Available models: {', '.join(known)}."
+        super().__init__("unknown_model", f"Model {model!r} not found. {self.available}", model)
+
+
 def invalid(errors: Sequence[Any]) -> Problem:
     """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out."""
     mistakes = []

@@ -1,4 +1,4 @@
-"""What became of the last deploy: Ray Serve tells it, `/ready` hands it on."""
+"""What became of the last deploy: Ray Serve tells it, `/ready` hands it on, and the log when it is ready."""
 
 import asyncio
 import math
@@ -6,13 +6,16 @@ import re
 import time
 from collections.abc import Iterable
 
+import httpx2
 from ray import serve as ray_serve
 from ray.exceptions import RayError
+from ray.serve.context import _get_global_client
 
 from pipeline import log
 
 _ROLLOUT_AGE_S = 5.0
 """Anyone may ask /ready, and the controller shall not be busy with it."""
+_ASKED_AGAIN_S, _ANSWER_TIMEOUT_S = 1.0, 10.0
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 _OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
 
@@ -49,3 +52,30 @@ def reason_told(messages: Iterable[str]) -> str:
     return (
         str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
     )
+
+
+async def announce(models: Iterable[str]) -> None:
+    """Wait until `/ready` says so through the proxy that clients use, then log it; once for all processes of
+    the API. Where no proxy listens on this machine (`proxy_location: HeadOnly`) nothing is logged.
+    """
+    if ray_serve.get_replica_context().rank.rank > 0:
+        return
+    url = await asyncio.to_thread(_own_url)
+    async with httpx2.AsyncClient(timeout=_ANSWER_TIMEOUT_S) as client:
+        while not await _is_ready(client, url):
+            await asyncio.sleep(_ASKED_AGAIN_S)
+    log.info("ready", url=url, models=", ".join(models))
+
+
+def _own_url() -> str:
+    client = _get_global_client()
+    assert client is not None  # in a replica there is one
+    application = client.get_serve_details()["applications"][ray_serve.get_replica_context().app_name]
+    return f"{client.root_url}{application['route_prefix']}".rstrip("/")
+
+
+async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/ready")).status_code == 200
+    except httpx2.TransportError:  # nobody listens yet
+        return False

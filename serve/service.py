@@ -10,7 +10,7 @@ from fastapi import Request
 from serve.config import ServeConfig
 from serve.dialect import Answer, Call
 from serve.keys import Gate
-from serve.problems import Problem, TooManyPassages
+from serve.problems import Problem, TooManyPassages, UnknownModel
 from serve.work import ModelInfo, Refused, Scores, Work
 
 
@@ -32,6 +32,7 @@ class Service:
     def __init__(self, config: ServeConfig, models: Mapping[str, Model], gate: Gate) -> None:
         self.config = config
         self._models = models
+        self._aliases = {alias: name for name, model in config.models.items() for alias in model.aliases}
         self._gate = gate
 
     async def answer(self, request: Request, call: Call) -> Answer:
@@ -76,11 +77,10 @@ class Service:
     def _name_of(self, model: str | None) -> str:
         if model in (None, "", "default"):
             return self.default
-        if model not in self._models:
-            known = ", ".join(self._models)
-            shown = str(model)[:80]
-            raise Problem("unknown_model", f"Model {shown!r} not found. Available models: {known}.", shown)
-        return str(model)
+        name = self._aliases.get(str(model), str(model))
+        if name not in self._models:
+            raise UnknownModel(name[:80], [*self._models, *self._aliases])
+        return name
 
     def _check_cutoff(self, name: str, layer: int | None) -> None:
         layers = self.config.models[name].cutoff_layers

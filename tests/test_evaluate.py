@@ -9,6 +9,8 @@ import pytest
 
 from pipeline import evaluate as entry
 from tests.conftest import DATA
+from tests.outputs import finish_run
+from tests.tables.output.test_run import ranked
 
 RUN, QRELS = str(DATA / "trec_eval/results.test"), str(DATA / "trec_eval/qrels.test")
 
@@ -37,6 +39,22 @@ def test_it_prints_and_writes_per_query(tmp_path: Path, capsys: pytest.CaptureFi
     assert "AP          0.1785  0.1785  +0.0000  +0.0000 to +0.0000  1.0000    1.0000   0/3/0" in shown
     assert per_query.read_text().splitlines()[0] == "query_id\tmeasure\tbefore\tafter\tmissing_in\trun"
     assert len(per_query.read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_a_finished_run_becomes_a_trec_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = finish_run(f"{tmp_path}/out", ranked(0.5).drop_columns("kept"))
+    assert entry.main(["--run", url, "--trec", f"{tmp_path}/new/run.trec"]) == 0
+    lines = ["q Q0 b 1 0.5 rayrank", "q Q0 a 2 0.5 rayrank"]
+    assert (tmp_path / "new/run.trec").read_text().splitlines() == lines
+    assert capsys.readouterr().out == ""
+    assert entry.main(["--run", url, "--trec", f"{tmp_path}/out/run/run.trec"]) == 2
+    assert "lies inside of the output" in capsys.readouterr().err
+    assert entry.main(["--run", url, "--run", url, "--trec", f"{tmp_path}/x"]) == 2
+    assert "give one --run" in capsys.readouterr().err
+    blank = ranked(0.5).drop_columns("kept").set_column(0, "query_id", [["a b", "q"]])
+    assert entry.main(["--run", finish_run(f"{tmp_path}/blank", blank), "--trec", f"{tmp_path}/x"]) == 2
+    assert "run/shard-000000.parquet row 1: query_id 'a b' is empty, has blanks" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_several_runs_stand_side_by_side(sample: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,9 @@ def rayjob() -> dict[str, Any]:
 
 
 def config_of(job: dict[str, Any]) -> RerankConfig:
-    """What its entrypoint asks for, through the command's own parser; the image has this tree in /rayrank."""
+    """What its entrypoint asks for, through the command's own parser, with the config that docs/kubernetes.md
+    makes a ConfigMap of.
+    """
     bash, option, script = shlex.split(job["spec"]["entrypoint"])
     command, accepted = script.split(" || ")
     python, m, module, *arguments = shlex.split(command)
@@ -48,7 +50,8 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
     assert (python, m, module) == ("python", "-m", "pipeline.rerank")
     options = parse(arguments)
     assert not options.dry_run
-    return load_config(ROOT / options.config.relative_to("/rayrank"), options.overrides)
+    assert str(options.config) == "/config/job.yaml"
+    return load_config(ROOT / "configs/rerank/corpus.yaml", options.overrides)
 
 
 def test_the_job_is_of_its_date() -> None:
@@ -59,7 +62,11 @@ def test_the_job_is_of_its_date() -> None:
     assert config.input.path == "s3://search/candidates/2026-11-20/"
 
 
-@pytest.mark.parametrize("document", documents("rerank-nightly.yaml"), ids=lambda document: document["kind"])
+@pytest.mark.parametrize(
+    "document",
+    [*documents("shared.yaml"), *documents("rerank-nightly.yaml")],
+    ids=lambda document: document["kind"],
+)
 def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
@@ -78,6 +85,28 @@ def groups() -> list[dict[str, Any]]:
 def test_kubernetes_knows_every_field_of_the_pods(group: dict[str, Any]) -> None:
     pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
     kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("group", groups(), ids=lambda group: group.get("groupName", "head"))
+def test_what_a_pod_asks_for_is_made_by_shared_yaml(group: dict[str, Any]) -> None:
+    """But for the ConfigMap and the secret, which docs/kubernetes.md makes."""
+    made = {(document["kind"], document["metadata"]["name"]) for document in documents("shared.yaml")}
+    pod = group["template"]["spec"]
+    [container] = pod["containers"]
+    assert ("ServiceAccount", pod["serviceAccountName"]) in made
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    claim = volumes["weights"]["persistentVolumeClaim"]["claimName"]
+    assert ("PersistentVolumeClaim", claim) in made
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts.keys() == volumes.keys()
+    assert {"name": "HF_HOME", "value": mounts["weights"]} in container["env"]
+    assert ("config" in volumes) == (group["template"] == rayjob_head()["template"])
+
+
+def rayjob_head() -> dict[str, Any]:
+    head = rayjob()["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert isinstance(head, dict)
+    return head
 
 
 def node_types(spec: dict[str, Any] | None = None) -> dict[str, Any]:

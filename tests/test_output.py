@@ -77,6 +77,10 @@ def test_another_job_is_refused_with_what_differs(
     with pytest.raises(OutputError, match="holds the output of another job") as caught:
         begin(output, RECORD.model_copy(update=change))
     assert message in str(caught.value)
+    taken = (
+        f"Take another output.path (with `reuse: {output.url}`, once it is finished, for what still holds), "
+    )
+    assert (taken in str(caught.value)) == ("command" not in change)
 
 
 def test_many_differences_are_counted(output: Directory) -> None:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pipeline.errors import InputError
-from pipeline.output import JobRecord, is_complete, read_record
+from pipeline.errors import InputError, OutputError
+from pipeline.output import JobRecord, is_complete, open_directory, read_record
 from pipeline.ranking import trec_eval_order
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.links import located, what_lacks
@@ -15,7 +15,7 @@ from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import run_files, shard_names
-from pipeline.tables.output.run import MENDED, id_text, read_run_file
+from pipeline.tables.output.run import MENDED, id_text, read_run_file, write_trec_run
 from pipeline.tables.storage import store_errors
 
 
@@ -40,6 +40,20 @@ def read_whole_run(url: str) -> tuple[list[RunRow], int | None]:
     if _is_directory(url):
         return _job_rows(Directory(url))
     return _each_once(_trec_rows(url)), None
+
+
+def export_trec(url: str, target: str) -> None:
+    """Write the run of a job's output as a TREC file, shard by shard. target: a path or a URL.
+
+    Raises InputError for what is no finished run, OutputError where the file can't be written.
+    """
+    output = Directory(url)
+    record = _finished_run(output)
+    folder, _, name = target.rpartition("/")
+    if not name:
+        raise OutputError(f"{target}: is a folder; name the file to write")
+    files = run_files(output, record.identity, shard_names(record.shards))
+    write_trec_run(output, files, open_directory(folder or ".", []), name)
 
 
 def by_query(rows: Iterable[RunRow]) -> dict[str, list[RunRow]]:
@@ -97,6 +111,11 @@ def _trec_rows(url: str) -> Iterator[_Placed]:
 
 
 def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
+    record = _finished_run(output)
+    return _each_once(_ranked_rows(output, record)), _depth(record)
+
+
+def _finished_run(output: Directory) -> JobRecord:
     record = read_record(output)
     if record is not None and record.command != "rerank":
         raise InputError(f"{output.url}: is an output of {record.command}, and no run")
@@ -104,12 +123,12 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     for problem in find_problems(output):
         raise InputError(f"{output.url}/{problem}; {'remove it' if problem.strange else MENDED}")
-    return _each_once(_ranked_rows(output, record)), _depth(record)
+    return record
 
 
 def _depth(record: JobRecord) -> int | None:
-    """How many candidates of each query stayed in the run: a cascade's levels cut as well as top_k."""
-    config, cuts, number = record.config, [record.config["output.top_k"]], 0
+    """How many candidates of each query stayed in the run: its input and a cascade's levels cut, too."""
+    config, cuts, number = record.config, [record.config["output.top_k"], record.config.get("input.top_k")], 0
     while (keep := f"levels.{number}.keep") in config:
         number += 1
         is_last = f"levels.{number}.keep" not in config

@@ -77,7 +77,8 @@ class Metrics:
         if isinstance(outcome, ShardReport):
             self._count(outcome.counts)
             self._done += 1
-            self._remaining -= outcome.counts.rows
+            # Rejects among what top_k left out were never waited for.
+            self._remaining = max(0, self._remaining - outcome.counts.rows)
         else:
             self._quarantined += 1
             self._remaining -= outcome.pairs

@@ -63,7 +63,8 @@ class Progress:
     def _fields(self, wall_s: float) -> dict[str, object]:
         wall_s, counts = max(wall_s, 1e-9), self._counts
         rejected = sum(counts.rejected.values())
-        pairs, speed = self._pairs - rejected, counts.pairs / wall_s
+        # Rejects among what input.top_k left out were never waited for.
+        pairs, speed = max(counts.pairs, self._pairs - rejected), counts.pairs / wall_s
         return {
             "shards": f"{self._done}/{self._shards}",
             "left": _clock_time((pairs - counts.pairs) / speed) if speed else "unknown",

@@ -98,8 +98,7 @@ class Summary(Counts):
             lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
         if self.copies and not self.levels:
             lines.append(f"{self.copies} pairs took their score from an equal pair of their shard")
-        if self.files_skipped:
-            lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
+        lines += self._left_out_lines()
         if self.truncated:
             of_a_cascade = ", counted at the last level that read them" if self.levels else ""
             lines.append(
@@ -121,6 +120,14 @@ class Summary(Counts):
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""
         return f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+
+    def _left_out_lines(self) -> list[str]:
+        lines = []
+        if self.beyond_top_k:
+            lines.append(f"{self.beyond_top_k} candidates beyond input.top_k were left out of the run")
+        if self.files_skipped:
+            lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
+        return lines
 
     def _training_lines(self) -> list[str]:
         if not (self.training_rows or self.no_training_row):

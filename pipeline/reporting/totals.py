@@ -3,10 +3,11 @@
 import heapq
 import math
 from collections import defaultdict
+from datetime import datetime
 
 from pipeline.tables.output.manifest import Volume, volumes
 from pipeline.tables.output.markers import FOLDERS, Counts, ShardReport
-from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.statistics import MOVERS, Distribution, Mover, RankChanges
 
 SLOWEST = 10
 SLOTS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 43_200, 86_400)
@@ -23,6 +24,10 @@ class Totals:
         self.scores, self.best_scores, self.rank_changes = Distribution(), Distribution(), RankChanges()
         self.level_scores: tuple[Distribution, ...] = ()
         """Of a cascade, each level's."""
+        self.movers: list[tuple[str, Mover]] = []
+        """Of all shards, with the shard's name; the farthest first."""
+        self.finished: datetime | None = None
+        """When the last shard was done."""
         self.timeline = Timeline()
         self.folders = {folder: Volume() for folder in FOLDERS}
         """What the shards wrote."""
@@ -38,6 +43,11 @@ class Totals:
         pairs = zip(before, report.level_scores, strict=True)
         self.level_scores = tuple(sum_.plus(more) for sum_, more in pairs)
         self.timeline.add(report)
+        self.finished = max(report.finished, self.finished or report.finished)
+        movers = [*self.movers, *((report.name, mover) for mover in report.movers)]
+        self.movers = heapq.nsmallest(
+            MOVERS, movers, lambda each: (-each[1].came_from, each[0], each[1].first_at)
+        )
         for folder, volume in volumes(report.files, FOLDERS).items():
             self.folders[folder] = self.folders[folder].plus(volume)
         heapq.heappush(self._slowest, (report.counts.score_s, report.name, report))

@@ -13,12 +13,13 @@ from pipeline.ranking import in_rank_order, original_ranks, top
 from pipeline.reranking.cascade import Level, with_run_columns
 from pipeline.reranking.shard import Job, OpenShard
 from pipeline.reranking.training_rows import training_rows
+from pipeline.tables.candidates import beyond_top_k
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.markers import Counts, ShardReport, mark_done
 from pipeline.tables.output.run import write_shard
 from pipeline.tables.output.score_table import distinct_queries, write_scores
-from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.statistics import MOVERS, Distribution, Mover, RankChanges
 from pipeline.tables.output.training_rows import training_rows_file
 
 
@@ -55,11 +56,41 @@ def commit(done: OpenShard, job: Job) -> ShardReport:
         best_scores=_distribution(top(ranked, 1), last),
         level_scores=tuple(_distribution(ranked, f"{level.prefix}score") for level in levels if level.under),
         rank_changes=RankChanges.of(ranked["original_rank"].to_numpy(), ranked["rank"].to_numpy()),
+        movers=_movers(ranked),
         files=files,
         query_hashes=distinct_queries(done.hashes),
     )
     mark_done(output, report)
     return report
+
+
+def _movers(ranked: pa.Table) -> tuple[Mover, ...]:
+    """Of these queries, those whose first passage came from farthest below, the farthest first."""
+    columns = ["query_id", "passage_id", "original_rank", "rank", "place"]
+    ranked = ranked.select(columns)
+    # A query has one row of each kind, and both tables have the queries in one order.
+    firsts = ranked.filter(pc.equal(ranked["rank"], 1))
+    formers = ranked.filter(pc.equal(ranked["original_rank"], 1))
+    farthest = pc.sort_indices(firsts, [("original_rank", "descending"), ("place", "ascending")])[:MOVERS]
+    pairs = zip(firsts.take(farthest).to_pylist(), formers.take(farthest).to_pylist(), strict=True)
+    return tuple(
+        Mover(
+            query_id=_shown(first["query_id"]),
+            first_id=_shown(first["passage_id"]),
+            came_from=first["original_rank"],
+            former_id=_shown(former["passage_id"]),
+            fell_to=former["rank"],
+            first_at=first["place"],
+            former_at=former["place"],
+        )
+        for first, former in pairs
+        if first["original_rank"] > 1
+    )
+
+
+def _shown(value: str | int | bytes) -> str:
+    """An id, for people; bytes need be no text."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _counts(done: OpenShard, kept: pa.Table, levels: Sequence[Level]) -> Counts:
@@ -75,6 +106,7 @@ def _counts(done: OpenShard, kept: pa.Table, levels: Sequence[Level]) -> Counts:
         reused=first.reused,
         copies=first.copies,
         kept=kept.num_rows,
+        beyond_top_k=beyond_top_k(done.shard, done.candidates, done.rejects),
         rejected=dict(Counter(done.rejects["reason"].to_pylist())),
         truncated=pc.sum(reduce(pc.or_, cuts)).as_py() or 0,
         tokens=sum(counts.tokens for counts in done.counts),

@@ -194,7 +194,8 @@ class RerankConfig(BaseModel):
             for name, value in fields.items()
             if not _is_compared_by_content(name)
             and not name.startswith("output.keep_columns.")
-            and (name, value) != ("output.training_rows", None)  # as records of before it have it
+            # As records of before these fields have it.
+            and (name, value) not in (("output.training_rows", None), ("input.top_k", None))
         }
 
     @property

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+import pyarrow as pa
+
 from pipeline import log, output, registry
 from pipeline.output import JobRecord
 from pipeline.reporting.progress import Progress
-from pipeline.reporting.report import render
+from pipeline.reporting.report import MovedQuery, render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
@@ -21,7 +23,8 @@ from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer
-from pipeline.tables.candidates import Plan, directory_of, plan_table
+from pipeline.tables.candidates import Plan, directory_of, plan_table, read_shard
+from pipeline.tables.format import candidate_format
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -188,10 +191,34 @@ def _finish(
     slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places).encode())
+    moved = _moved_queries(totals, plan, config)
+    files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places, moved).encode())
     forget_attempts(directory)  # the next start, of another day or machine, may do better
     manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
+
+
+def _moved_queries(totals: Totals, plan: Plan, config: RerankConfig) -> list[MovedQuery]:
+    """The job's movers with their texts, which are read again; a table of ids alone would be read whole for
+    them, so that they have none there.
+    """
+    shards = {shard.name: shard for shard in plan.shards}
+    texts: dict[str, pa.Table] = {}
+    if candidate_format(config.input.format).TRAITS.holds_texts:
+        for name in {name for name, _ in totals.movers}:
+            rows, _ = read_shard(shards[name], config.input, config.output.keep_columns, plan)
+            places = [
+                at for of, each in totals.movers if of == name for at in (each.first_at, each.former_at)
+            ]
+            texts[name] = rows.select(["query", "passage"]).take(places)
+    found = []
+    for name, mover in totals.movers:
+        first = former = {"query": None, "passage": None}
+        if name in texts:
+            first, former = texts[name].slice(0, 2).to_pylist()
+            texts[name] = texts[name].slice(2)
+        found.append(MovedQuery(mover, first["query"], first["passage"], former["passage"]))
+    return found
 
 
 def with_previous(job: Job, record: JobRecord) -> Job:

@@ -10,16 +10,24 @@ import pyarrow.compute as pc
 
 from pipeline import log
 from pipeline.errors import InputError
+from pipeline.ranking import first_stage_order, original_ranks
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
-from pipeline.tables.format import CandidateFormat, FileFormat, SnapshotFormat, candidate_format
+from pipeline.tables.format import (
+    CandidateFormat,
+    FileFormat,
+    SnapshotFormat,
+    candidate_format,
+    format_advice,
+)
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
 from pipeline.tables.input.layout import Layout, scan_schema
-from pipeline.tables.input.listing import find_files
+from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
+from pipeline.tables.schema import FIRST_STAGE_SCORE
 from pipeline.tables.storage import absolute
 
 _SCAN_THREADS, _SCANNED_AT_ONCE = 32, 1024
@@ -65,8 +73,8 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
     types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
     skipped = dict(table.skipped)
-    scans = map(types.add, _scans(table.files, table_format, layout, skipped))
-    shards = tuple(cut_shards(scans, shard_pairs))
+    scans = map(types.add, _scans(table.files, config, layout, skipped))
+    shards = tuple(cut_shards(scans, shard_pairs, config.top_k))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
     return Plan(shards, types.schema(), texts, table.schema, root, skipped)
@@ -75,7 +83,9 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
 def read_shard(
     shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan
 ) -> tuple[pa.Table, pa.Table]:
-    """The candidates of a shard that can be scored, and the rejects; see `schema` for both."""
+    """The candidates of a shard that are to be scored, in the first stage's order, and the rejects; see
+    `schema` for both.
+    """
     table_format = candidate_format(config.format)
     layout = _layout(config, kept, plan.declared, plan.root)
     parts = []
@@ -89,7 +99,24 @@ def read_shard(
         parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
-    return candidates, rejects
+    return _first_stage_best(candidates, config.top_k), rejects
+
+
+def beyond_top_k(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
+    """How many candidates `top_k` left out of what `read_shard` gave."""
+    return shard.candidates - _pairs_read(candidates, rejects)
+
+
+def _first_stage_best(candidates: pa.Table, top_k: int | None) -> pa.Table:
+    """The best top_k of each query, best first: by scores where the format tells them, else as they stand."""
+    if FIRST_STAGE_SCORE in candidates.column_names:
+        best_first = first_stage_order(
+            *(candidates[name] for name in ("query_id", "passage_id", FIRST_STAGE_SCORE))
+        )
+        candidates = candidates.take(best_first).drop_columns(FIRST_STAGE_SCORE)
+    if top_k is None:
+        return candidates
+    return candidates.filter(pa.array(original_ranks(candidates["query_id"]) <= top_k))
 
 
 def directory_of(config: InputConfig) -> str | None:
@@ -110,22 +137,29 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
         return table
     assert isinstance(table_format, FileFormat)
     id_name = config.columns.query_id
-    files, skipped = find_files(
-        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
-    )
+    try:
+        files, skipped = find_files(
+            config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+        )
+    except NoFilesError as error:
+        raise _advised(error, error.left_out, config) from error
     return Snapshot(files, skipped=skipped)
 
 
 def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:
     """Every pair that was counted for the plan is here once, to be scored or refused."""
-    # A row whose list is null was refused as one and counted as none.
-    without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
-    pairs_read = candidates.num_rows + rejects.num_rows - without_list
-    if pairs_read != shard.pairs:
+    pairs_read = _pairs_read(candidates, rejects)
+    if pairs_read != shard.candidates:
         files = ", ".join(file_range.file for file_range in shard.file_ranges)
         raise InputError(
-            f"{files}: {shard.name} was planned with {shard.pairs} pairs, and {pairs_read} were read"
+            f"{files}: {shard.name} was planned with {shard.candidates} pairs, and {pairs_read} were read"
         )
+
+
+def _pairs_read(candidates: pa.Table, rejects: pa.Table) -> int:
+    # A row whose list is null was refused as one and counted as none.
+    without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
+    return int(candidates.num_rows + rejects.num_rows - without_list)
 
 
 def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
@@ -141,12 +175,19 @@ def _check_partitions(files: list[SourceFile], names: list[str]) -> None:
 
 
 def _scans(
-    files: list[SourceFile], table_format: CandidateFormat, layout: Layout, skipped: dict[str, str]
+    files: list[SourceFile], config: InputConfig, layout: Layout, skipped: dict[str, str]
 ) -> Iterator[FileScan]:
     """Of the files that hold rows; `skipped` gets the others."""
+    table_format = candidate_format(config.format)
+
+    def scan_one(file: SourceFile) -> FileScan | None:
+        try:
+            return table_format.scan(file, layout)
+        except InputError as error:
+            raise _advised(error, file.url, config) from error
 
     def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
-        return [(file, table_format.scan(file, layout)) for file in group]
+        return [(file, scan_one(file)) for file in group]
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         for start in range(0, len(files), _SCANNED_AT_ONCE):  # not to hold the scans of all
@@ -159,6 +200,19 @@ def _scans(
                     skipped[file.url] = "holds no rows"
                 else:
                     yield scan
+
+
+def _advised(error: InputError, file: str | None, config: InputConfig) -> InputError:
+    """The error of a file, with advice where another format is likely.
+
+    Where the store is away, or refuses, the file is not asked for again.
+    """
+    told, advice = str(error), ""
+    if file is not None and isinstance(error.__cause__, pa.ArrowInvalid | None):
+        advice = format_advice(file, config.format, config.columns.query_id)
+    if not advice:
+        return InputError(told)
+    return InputError(f"{told} {advice}" if told.endswith((".", "?")) else f"{told}. {advice}")
 
 
 class _Types:

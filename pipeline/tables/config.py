@@ -6,7 +6,7 @@ Which formats there are, and which fields go with which, is asked of the formats
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from pipeline.tables.format import (
     Format,
@@ -36,6 +36,10 @@ class InputConfig(BaseModel):
     version: int | None = None
     """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
     goes on with the version it began with, which its log tells."""
+    top_k: PositiveInt | None = None
+    """How many candidates of each query are reranked: the first stage's best that can be scored. Those beyond
+    are left out of the run. Of trec the best are those of the highest scores, as trec_eval orders them; of
+    the other formats those that stand first in the table. Null: all."""
     columns: ColumnNames = ColumnNames()
     """Not of trec and flag_embedding, whose columns have fixed names."""
     queries: str | None = None

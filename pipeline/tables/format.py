@@ -10,14 +10,18 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from pipeline.errors import InputError
 from pipeline.registry import load, names_in
 from pipeline.tables import formats
-from pipeline.tables.input.files import SourceFile
+from pipeline.tables.input.files import SourceFile, open_input
 from pipeline.tables.input.layout import Layout, WholeLayout
+from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import TableScan
+
+_LOOKED_AT_BYTES = 1 << 16
 
 
 @runtime_checkable
@@ -60,7 +64,10 @@ class CandidateFormat(Format, Protocol):
         """
 
     def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema, /) -> pa.Table:
-        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them."""
+        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them.
+
+        Of a format whose own column tells how good the first stage found each, with FIRST_STAGE_SCORE.
+        """
 
 
 @runtime_checkable
@@ -100,6 +107,24 @@ def whole_format(name: str) -> WholeFormat:
     module = load(formats, name)
     assert isinstance(module, WholeFormat), name
     return module
+
+
+def format_advice(url: str, name: str, id_name: str) -> str:
+    """What to say of a file that format `name` could not read, where it may be of another; else nothing."""
+    others = {each: module for each, module in candidate_formats().items() if isinstance(module, FileFormat)}
+    own = others.pop(name, None)
+    if own is None:
+        return ""
+    try:
+        with open_input(url, DEFAULT_LIMITS) as stream:
+            first = stream.read(_LOOKED_AT_BYTES)
+    except InputError:
+        return ""
+    if likely := [each for each, module in others.items() if module.is_like(first, id_name)]:
+        return f"It looks like {' or '.join(likely)}: --set input.format={likely[0]}"
+    if url.lower().endswith(own.SUFFIXES):
+        return ""
+    return f"input.format is {name}; it may be {', '.join(others)}: --set input.format=..."
 
 
 def _all() -> dict[str, Format]:

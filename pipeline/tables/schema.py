@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 RAW_SCORE, FUSED = "raw_score", "fused"
+FIRST_STAGE_SCORE = "first_stage_score"
+"""float64, of a table that tells it: a column more between reading and scoring."""
 RUN_COLUMNS = ("query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window")
 
 REASONS = {

@@ -10,9 +10,18 @@ from pydantic import Field
 from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
-from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint
+from serve.dialect import (
+    ONE_OR_MORE,
+    PASSAGES,
+    QUERY,
+    Answer,
+    Call,
+    RequestBody,
+    ResponseBody,
+    ScoringEndpoint,
+)
 from serve.dialects import jina
-from serve.problems import STATUS, Kind, Problem
+from serve.problems import STATUS, Kind, Problem, UnknownModel
 from serve.work import Work
 
 NAME = "Cohere"
@@ -32,10 +41,15 @@ _Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 class RerankRequest(RequestBody):
     query: str = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"})
+    """The question or key words."""
     documents: list[_Document] = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages to rank."""
     model: str | None = None
+    """A name or alias of a model; null or `default`: the first that is served."""
     top_n: int | None = Field(default=None, ge=1)
+    """How many of the best to answer with. Null: all."""
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
+    """Tokens of each passage that are read. Null: 4096, as Cohere's."""
     priority: int | None = Field(default=None, ge=0, le=999)
     """Taken, and without effect."""
 
@@ -46,33 +60,46 @@ class Document(ResponseBody):
 
 class Result(ResponseBody):
     document: Annotated[Any, Field(default=None, exclude_if=lambda document: document is None)]
+    """The passage, where v1 was asked for it."""
     index: int
+    """The passage's place in the request, from 0."""
     relevance_score: float
+    """The higher, the better. The results are ordered by it."""
 
 
 class ApiVersion(ResponseBody):
     version: Literal["1", "2"]
+    """Cohere's API that was spoken."""
     is_experimental: Annotated[bool | None, Field(default=None, exclude_if=lambda flag: flag is None)]
+    """False in v2; v1 has none."""
 
 
 class BilledUnits(ResponseBody):
     search_units: int
+    """One for each 100 passages begun."""
 
 
 class Meta(ResponseBody):
     api_version: ApiVersion
+    """Which of Cohere's APIs answered."""
     billed_units: BilledUnits
+    """What Cohere would have billed."""
 
 
 class RerankResponse(ResponseBody):
     id: str
+    """The request's id, also in the server's log."""
     results: list[Result]
+    """The passages, best first."""
     meta: Meta
+    """Version and units, as Cohere tells them."""
 
 
 class ErrorBody(ResponseBody):
     message: str
+    """What is wrong, and the way out."""
     id: str
+    """The request's id, also in the server's log."""
 
 
 def call(body: RerankRequest) -> Call:
@@ -108,6 +135,8 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
                 f"model '{problem.field}' not found, make sure the correct model ID was used and that you"
                 " have access to the model."
             )
+            if isinstance(problem, UnknownModel):
+                message = f"{message} {problem.available}"
         case "no_key":
             message = "no api key supplied"
         case "unauthorized":
@@ -154,6 +183,7 @@ ENDPOINTS = (
         tags=(NAME,),
         description="Cohere's v1 for requests of its SDKs (`X-Fern-SDK-Name: cohere`)",
         request=jina.RerankRequest,
+        example={"query": QUERY, "documents": PASSAGES, "top_n": 2, "return_documents": True},
         response=RerankResponse,
         call=v1_call,
         respond=v1_response,
@@ -172,6 +202,7 @@ ENDPOINTS = (
         name="rerank_v2",
         tags=(NAME,),
         request=RerankRequest,
+        example={"query": QUERY, "documents": PASSAGES, "top_n": 2},
         response=RerankResponse,
         call=call,
         respond=response,

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from serve.dialect import ONE_OR_MORE, Answer, Call, Documents, ResponseBody, ScoringEndpoint, texts
+from serve.dialect import (
+    ONE_OR_MORE,
+    PASSAGES,
+    QUERY,
+    Answer,
+    Call,
+    Documents,
+    ResponseBody,
+    ScoringEndpoint,
+    texts,
+)
 from serve.dialects import vllm
 from serve.problems import STATUS, Kind, Problem
 from serve.work import Work
@@ -33,7 +43,9 @@ _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "ti
 
 class RerankRequest(vllm.Options):
     query: str
+    """The question or key words."""
     documents: Documents = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages to rank: texts, or objects that hold one."""
     top_n: int | None = Field(default=None, ge=0)
     """Null or 0: all, as vLLM's clients mean it."""
     return_documents: bool | None = None
@@ -41,7 +53,9 @@ class RerankRequest(vllm.Options):
     truncation: bool | None = None
     """False: a pair that is too long is refused."""
     max_doc_length: int | None = Field(default=None, ge=1)
+    """Tokens of each passage that are read. Null: as the model is configured."""
     rank_fields: list[str] | None = Field(default=None, min_length=1)
+    """The fields of object documents that are read, as `name: value` lines. Null: `text`."""
     max_chunks_per_doc: int | None = Field(default=None, ge=1)
     """Cohere's: a passage here is one chunk, cut where it is too long."""
 
@@ -52,28 +66,42 @@ class RerankRequest(vllm.Options):
 
 class Document(ResponseBody):
     text: str
+    """The passage as it was sent."""
 
 
 class Result(ResponseBody):
     index: int
+    """The passage's place in the request, from 0."""
     relevance_score: float
+    """The higher, the better. The results are ordered by it."""
     document: Annotated[Document | None, Field(default=None, exclude_if=lambda document: document is None)]
+    """The passage, where it was asked for."""
 
 
 class RerankResponse(ResponseBody):
     id: str
+    """`score-` and the request's id."""
     model: str
+    """The model that scored."""
     object: Literal["list"] = "list"
+    """`list`."""
     usage: vllm.Usage
+    """Tokens that were read."""
     results: list[Result]
+    """The passages, best first."""
 
 
 class ErrorBody(ResponseBody):
     detail: str
+    """What is wrong, and the way out."""
     message: str
+    """The same, for Cohere's clients."""
     code: str
+    """One of Jina's codes."""
     request_id: str
+    """The request's id, also in the server's log."""
     error: vllm.ErrorInfo
+    """The same, for vLLM's clients."""
 
 
 def call(body: RerankRequest) -> Call:
@@ -133,6 +161,7 @@ ENDPOINTS = (
         tags=(NAME, vllm.NAME),
         description="Jina's and vLLM's",
         request=RerankRequest,
+        example={"query": QUERY, "documents": PASSAGES, "top_n": 2, "return_documents": False},
         response=RerankResponse,
         call=call,
         respond=response,

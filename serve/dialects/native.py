@@ -8,7 +8,17 @@ from typing import Any
 
 from pydantic import Field
 
-from serve.dialect import Answer, Call, ReadingEndpoint, RequestBody, ResponseBody, ScoringEndpoint, Served
+from serve.dialect import (
+    PASSAGES,
+    QUERY,
+    Answer,
+    Call,
+    ReadingEndpoint,
+    RequestBody,
+    ResponseBody,
+    ScoringEndpoint,
+    Served,
+)
 from serve.problems import STATUS, Problem
 from serve.work import LevelScores, Work
 
@@ -17,9 +27,13 @@ NAME = "rayrank"
 
 class RankRequest(RequestBody):
     query: str
+    """The question or key words."""
     passages: list[str] = Field(min_length=1)
+    """The passages to rank."""
     model: str | None = None
+    """A name or alias of a model; null or `default`: the first that is served."""
     top_k: int | None = Field(default=None, ge=1)
+    """How many of the best to answer with. Null: all."""
     normalize: bool = False
     """Scores through a sigmoid, where the model gives logits."""
     cutoff_layer: int | None = None
@@ -35,6 +49,7 @@ class LevelScore(ResponseBody):
     """What one level of a cascade gave a passage."""
 
     score: float
+    """The higher, the better."""
     rank: int
     """1-based, among the passages that the level saw."""
 
@@ -45,13 +60,17 @@ class RankedPassage(ResponseBody):
     index: int
     """Position among the passages of the request."""
     score: float
+    """The higher, the better; as the offline job writes it."""
     query_cut: int
+    """Tokens of the query that the model did not see."""
     passage_cut: int
-    """Tokens that the model did not see."""
+    """Tokens of the passage that the model did not see."""
     first_character: int
+    """What the model saw of the passage begins here: a position in Unicode characters."""
     last_character: int
-    """What the model saw of the passage: passage[first_character:last_character], in Unicode characters."""
+    """And ends before this one."""
     window: int
+    """The window of a long passage that scored best, from 0."""
     levels: list[LevelScore] | None = Field(default=None, exclude_if=_is_none)
     """Of a cascade, those that saw the passage, from the first on. Its `score` is then 1 / rank."""
 
@@ -60,44 +79,64 @@ class Timings(ResponseBody):
     """Seconds."""
 
     tokenization: float
+    """Texts to tokens."""
     queue: float
+    """Waiting for the device."""
     inference: float
+    """On the device."""
 
 
 class LevelTimings(Timings):
     """Of one level of a cascade."""
 
     passages: int
+    """That the level scored."""
     tokens: int
+    """That the level read."""
 
 
 class RankResponse(ResponseBody):
     id: str
+    """The request's id, also in the server's log."""
     model: str
+    """The model that scored."""
     tokens: int
+    """Tokens that were read."""
     timings: Timings
+    """Where the time went."""
     levels: list[LevelTimings] | None = Field(default=None, exclude_if=_is_none)
     """Of a cascade; `timings` are then the sums."""
     ranked: list[RankedPassage]
+    """The passages, best first."""
 
 
 class ModelCard(ResponseBody):
     id: str
+    """The name that requests give as `model`."""
     object: str = "model"
+    """`model`."""
+    aliases: list[str]
+    """Other names that requests may give."""
     cutoff_layers: list[int]
     """Empty where the model has one score."""
 
 
 class ModelList(ResponseBody):
     object: str = "list"
+    """`list`."""
     data: list[ModelCard]
+    """The models; the first is the default."""
 
 
 class ErrorBody(ResponseBody):
     error: str
+    """What is wrong, and the way out."""
     kind: str
+    """The kind of problem, for programs."""
     field: str | None
+    """The request's field that is at fault, where it is one."""
     request_id: str
+    """The request's id, also in the server's log."""
 
 
 def call(body: RankRequest) -> Call:
@@ -159,7 +198,7 @@ def _level_scores(levels: Sequence[LevelScores]) -> dict[int, list[LevelScore]]:
 async def models(served: Served) -> ModelList:
     return ModelList(
         data=[
-            ModelCard(id=name, cutoff_layers=list(model.cutoff_layers))
+            ModelCard(id=name, aliases=list(model.aliases), cutoff_layers=list(model.cutoff_layers))
             for name, model in served.config.models.items()
         ]
     )
@@ -182,6 +221,7 @@ ENDPOINTS = (
         tags=(NAME,),
         description="The server's own: ranks, scores as the offline job gives them, and what was cut",
         request=RankRequest,
+        example={"query": QUERY, "passages": PASSAGES, "top_k": 2},
         response=RankResponse,
         call=call,
         respond=response,

@@ -13,6 +13,8 @@ from pipeline.ranking import reversed_input_order
 from pipeline.scoring import Limits
 from serve.dialect import (
     ONE_OR_MORE,
+    PASSAGES,
+    QUERY,
     Answer,
     Call,
     ReadingEndpoint,
@@ -25,7 +27,6 @@ from serve.problems import STATUS, Kind, Problem, TooManyPassages
 from serve.work import Work
 
 NAME = "text-embeddings-inference"
-_TAG = "TEI"
 _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
@@ -40,49 +41,75 @@ _ERROR_TYPES: dict[Kind, str] = {
     "timeout": "Backend",
     "late_body": "Validation",
     "forbidden": "Validation",
+    "no_key": "Validation",
+    "unauthorized": "Validation",
 }
 
 
 class RerankRequest(RequestBody):
     query: str
+    """The question or key words."""
     texts: list[str] = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages to rank."""
     truncate: bool | None = None
     """Null: as the model is configured."""
     truncation_direction: Literal["Right", "right", "Left", "left"] | None = None
     """Null: as the model is configured."""
     raw_scores: bool = False
+    """True: logits instead of their sigmoid."""
     return_text: bool = False
+    """True: answer with the passages' texts, too."""
     model: str | None = None
     """An addition: which of several models."""
 
 
 class Rank(ResponseBody):
     index: int
+    """The passage's place in the request, from 0."""
     text: Annotated[str | None, Field(default=None, exclude_if=lambda text: text is None)]
+    """The passage, where it was asked for."""
     score: float
+    """The higher, the better. The list is ordered by it."""
 
 
 class ErrorBody(ResponseBody):
     error: str
+    """What is wrong, and the way out."""
     error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+    """One of text-embeddings-inference's kinds."""
 
 
 class Info(ResponseBody):
     model_id: str
+    """The checkpoint: a hub id or a path."""
     model_sha: str | None
+    """Its commit, or a digest of its files."""
     model_dtype: str
+    """In which the network computes."""
     served_model_name: str
+    """The name that requests give as `model`."""
     model_type: dict[str, Any]
+    """A reranker of one label."""
     max_concurrent_requests: int
+    """Passages of one request, since each counts as one there."""
     max_input_length: int
+    """Tokens of a pair; what is longer is cut, or refused."""
     max_batch_tokens: int
+    """Tokens that go to the device at once."""
     max_batch_requests: int | None
+    """Null: no limit."""
     max_client_batch_size: int
+    """Passages of one request."""
     auto_truncate: bool
+    """Whether a pair that is too long is cut."""
     tokenization_workers: int
+    """Processes that turn texts to tokens."""
     version: str
+    """Of this server."""
     sha: str | None
+    """Null: not known."""
     docker_label: str | None
+    """Null: not known."""
 
 
 def call(body: RerankRequest) -> Call:
@@ -115,8 +142,6 @@ def response(body: RerankRequest, answer: Answer) -> list[Rank]:
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
     as_text = {
-        "no_key": "",
-        "unauthorized": "",
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",
         "body_size": "Failed to buffer the request body: length limit exceeded",
@@ -159,9 +184,10 @@ ENDPOINTS = (
     ScoringEndpoint(
         path="/rerank",
         name="rerank",
-        tags=(_TAG,),
+        tags=(NAME,),
         description="text-embeddings-inference's for a body with `texts`",
         request=RerankRequest,
+        example={"query": QUERY, "texts": PASSAGES},
         response=list[Rank],
         call=call,
         respond=response,
@@ -169,7 +195,7 @@ ENDPOINTS = (
     ReadingEndpoint(
         path="/info",
         name="info",
-        tags=(_TAG,),
+        tags=(NAME,),
         description="The default model, as text-embeddings-inference describes one",
         response=Info,
         read=info,

@@ -11,8 +11,18 @@ from pydantic import ConfigDict, Field
 from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
-from serve.dialect import ONE_OR_MORE, Answer, Call, RequestBody, ResponseBody, ScoringEndpoint, Texts
-from serve.problems import Kind, Problem
+from serve.dialect import (
+    ONE_OR_MORE,
+    PASSAGES,
+    QUERY,
+    Answer,
+    Call,
+    RequestBody,
+    ResponseBody,
+    ScoringEndpoint,
+    Texts,
+)
+from serve.problems import Kind, Problem, UnknownModel
 from serve.work import Work
 
 NAME = "vLLM"
@@ -44,10 +54,13 @@ _TYPES: dict[int, str] = {
 
 class Options(RequestBody):
     model: str | None = None
+    """A name or alias of a model; null or `default`: the first that is served."""
     user: str | None = None
+    """Taken, and without effect."""
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     """Null: as the model is configured (vLLM: nothing is cut). -1: to the model's length."""
     truncation_side: Literal["left", "right"] | None = None
+    """Where a text that is too long is cut. Null: as the model is configured."""
     use_activation: bool | None = None
     """False: the logit instead of its sigmoid."""
     max_tokens_per_doc: int | None = Field(default=None, ge=0)
@@ -79,12 +92,19 @@ class ScoreRequest(Options):
     model_config = ConfigDict(json_schema_extra=_names_both_sides)
 
     queries: Texts | None = None
+    """One text, or several; goes with `documents` or `items`."""
     documents: Texts | None = None
+    """What the queries are scored against."""
     items: Texts | None = None
+    """The same under another name."""
     data_1: Texts | None = None
+    """An older name of the queries; goes with `data_2`."""
     data_2: Texts | None = None
+    """An older name of the documents."""
     text_1: Texts | None = None
+    """The oldest name of the queries; goes with `text_2`."""
     text_2: Texts | None = None
+    """The oldest name of the documents."""
 
     def sides(self) -> tuple[list[str], list[str]]:
         """As many queries as passages. Raises Problem."""
@@ -101,7 +121,9 @@ class ScoreRequest(Options):
 
 class RerankRequest(Options):
     query: str
+    """The question or key words."""
     documents: Texts = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages to rank."""
     texts: None = None
     """With `texts` a body is text-embeddings-inference's."""
     top_n: int | None = Field(default=None, ge=0)
@@ -110,58 +132,85 @@ class RerankRequest(Options):
 
 class Usage(ResponseBody):
     prompt_tokens: int
+    """Tokens that were read."""
     total_tokens: int
+    """The same: nothing is generated."""
 
 
 class ScoreUsage(Usage):
     completion_tokens: int = 0
+    """0: nothing is generated."""
     prompt_tokens_details: None = None
+    """Null."""
     completion_tokens_details: None = None
+    """Null."""
 
 
 class ScoreData(ResponseBody):
     index: int
+    """The pair's place in the request, from 0."""
     object: Literal["score"] = "score"
+    """`score`."""
     score: float
+    """The higher, the better."""
 
 
 class ScoreResponse(ResponseBody):
     id: str
+    """`score-` and the request's id."""
     object: Literal["list"] = "list"
+    """`list`."""
     created: int
     """Seconds since 1970."""
     model: str
+    """The model that scored."""
     data: list[ScoreData]
+    """The pairs, in the order given."""
     usage: ScoreUsage
+    """Tokens that were read."""
 
 
 class Document(ResponseBody):
     text: str
+    """The passage as it was sent."""
     multi_modal: None = None
+    """Null: texts alone are scored."""
 
 
 class Result(ResponseBody):
     index: int
+    """The passage's place in the request, from 0."""
     document: Document
+    """The passage."""
     relevance_score: float
+    """The higher, the better. The results are ordered by it."""
 
 
 class RerankResponse(ResponseBody):
     id: str
+    """`score-` and the request's id."""
     model: str
+    """The model that scored."""
     usage: Usage
+    """Tokens that were read."""
     results: list[Result]
+    """The passages, best first."""
 
 
 class ErrorInfo(ResponseBody):
     message: str
+    """What is wrong, and the way out."""
     type: str
+    """One of vLLM's types."""
     param: str | None
+    """The request's field that is at fault, where it is one."""
     code: int
+    """The HTTP status."""
 
 
 class ErrorBody(ResponseBody):
     error: ErrorInfo | str
+    """What is wrong; `Unauthorized` for want of a key."""
 
 
 def score_call(body: ScoreRequest) -> Call:
@@ -206,7 +255,8 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     kind = "Bad Request" if malformed else _TYPES.get(status, "BadRequestError")
     message = f"1 validation error:\n  {problem.message}" if malformed else problem.message
     if problem.kind == "unknown_model":
-        message = f"The model `{problem.field}` does not exist."
+        available = f" {problem.available}" if isinstance(problem, UnknownModel) else ""
+        message = f"The model `{problem.field}` does not exist.{available}"
     param = f"body.{problem.field}" if malformed and problem.field else None
     return status, {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
@@ -238,6 +288,7 @@ ENDPOINTS = (
         tags=(NAME,),
         description="vLLM's for one with `documents`",
         request=RerankRequest,
+        example={"query": QUERY, "documents": PASSAGES, "top_n": 2},
         response=RerankResponse,
         call=rerank_call,
         respond=rerank_response,
@@ -250,6 +301,7 @@ ENDPOINTS = (
             tags=(NAME,),
             description="Scores of pairs: 1:1, 1:N or N:N, in the order given",
             request=ScoreRequest,
+            example={"queries": QUERY, "documents": PASSAGES},
             response=ScoreResponse,
             call=score_call,
             respond=score_response,

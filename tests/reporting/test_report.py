@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pipeline.reporting.report import render
+from pipeline.reporting.report import MovedQuery, render
 from pipeline.reporting.summary import totalled
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.markers import ShardReport
-from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
 from tests.reporting import reports
 from tests.reporting.reports import START, quarantined, report
 
@@ -76,7 +76,8 @@ def page(
         **totalled(totals),
     )  # fmt: skip
     places = {one.name: (f"in/{one.name}.parquet from row 1",) for one in totals.slowest}
-    return Page(render(settings, summary, totals, places))
+    moved = [MovedQuery(mover, "<a query>", "now", None) for _, mover in totals.movers]
+    return Page(render(settings, summary, totals, places, moved))
 
 
 def test_it_holds_all_it_shows() -> None:
@@ -161,5 +162,27 @@ def test_a_job_that_scored_nothing_has_a_report() -> None:
 def test_one_pair_has_a_report() -> None:
     one = Distribution(least=0.5, largest=0.5, first=32768, counts=(1,))
     moved = RankChanges(same=1, moves=((1, *[0] * 10), *[(0,) * 11] * 10))
-    shown = page([report(pairs=1, queries=1, scores=one, best_scores=one, rank_changes=moved, score_s=0.0)])
-    assert "median 0.5" in shown.texts
+    single: dict[str, Any] = {"scores": one, "best_scores": one, "rank_changes": moved, "score_s": 0.0}
+    shown = page([report(pairs=1, queries=1, finished=START + timedelta(seconds=0.5), **single)])
+    assert "1 of 1 queries" in shown.texts
+    plots = [svg.get("aria-label") for svg in shown.svgs() if svg.get("role") == "img"]
+    assert plots == ["Candidates that moved up, stayed, moved down"]  # no plot of a single point
+
+
+def test_the_date_is_told_and_the_queries_that_moved_most() -> None:
+    movers = [
+        Mover(
+            query_id=f"q{place}",
+            first_id="b",
+            came_from=place,
+            former_id="a",
+            fell_to=2,
+            first_at=1,
+            former_at=0,
+        )
+        for place in range(2, 14)
+    ]
+    shown = page([report(0, movers=movers[::2]), report(1, movers=movers[1::2])])
+    told = [row[0].removeprefix("<a query>") for row in shown.rows if row[0].startswith("<a query>")]
+    assert told == [f"q{place}" for place in range(13, 3, -1)]
+    assert "out/run, 2026-11-21: reranked by <m>" in shown.texts

@@ -1,5 +1,6 @@
 """The job, from a table to a run, in this process; executors/test_ray_data.py has it on Ray."""
 
+import html
 import os
 import re
 import shutil
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
+from pipeline.evaluation.runs import read_whole_run
 from pipeline.reranking import dry_run, flow
+from pipeline.reranking.config import load_config
 from pipeline.reranking.executors import here
 from tests.conftest import MINILM, ROOT, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
@@ -56,8 +59,38 @@ def test_the_summary_tells_scores_and_movement_of_all_candidates(table: Path) ->
     best = [row["score"] for row in run if row["rank"] == 1]
     assert summary.best_scores["least"] == pytest.approx(min(best), 1e-5)
     report = (table.parent / "out/report.html").read_text()
+    jumped = max((row for row in run if row["rank"] == 1), key=lambda row: row["number"] % 4)
+    query, passage = golden_cases("tiny-bge-reranker")[0].pairs[jumped["number"]]
+    assert f"{jumped['passage_id']}, from place {jumped['number'] % 4 + 1}" in report
+    assert html.escape(passage[:50]) in report
+    assert html.escape(query[:50]) in report
     assert "32 of 8 queries" in report
     assert "finished, every row scored" in report
+
+
+def test_candidates_beyond_the_inputs_top_k_are_left_out_and_counted(table: Path) -> None:
+    summary = flow.run(config(table, input={"path": str(table), "top_k": 3}))
+    assert (summary.pairs, summary.beyond_top_k, summary.queries) == (24, 8, 8)
+    assert "8 candidates beyond input.top_k were left out of the run" in summary.as_text()
+    run = pq.read_table(table.parent / "out/run")
+    assert sorted(run["passage_id"].to_pylist()) == [
+        f"p{number:02}" for number in range(32) if number % 4 < 3
+    ]
+    assert read_whole_run(str(table.parent / "out"))[1] == 3
+    with pytest.raises(OutputError, match="input.top_k: was 3, is null"):
+        flow.run(config(table))
+
+
+def test_a_beir_folder_and_a_run_are_all_that_a_job_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = ["input.top_k=2", f"output.path={tmp_path}/out", f"scorer.model={TINY}", "executor=here"]
+    summary = flow.run(load_config(ROOT / "configs/rerank/beir.yaml", settings))
+    assert (summary.queries, summary.pairs, summary.beyond_top_k, summary.rejected) == (32, 64, 576, {})
+    run = pq.read_table(tmp_path / "out/run")
+    assert set(run["first_stage_rank"].to_pylist()) == {1, 2}
+    assert len((tmp_path / "out/run.trec").read_text().splitlines()) == 64
 
 
 def test_several_cutoff_layers_are_columns(table: Path) -> None:

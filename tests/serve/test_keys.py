@@ -29,7 +29,10 @@ def bearer(key: str) -> dict[str, str]:
     [
         ("", "no API keys there"),
         ("search", "entry 1 is no `name:key`"),
-        (f"search:{SEARCH}\nbatch:short", "entry 2 is no `name:key` with a key of 16 characters"),
+        (
+            f"search:{SEARCH}\nbatch:short",
+            "entry 2: the key named 'batch' is too short; a key has at least 16 char",
+        ),
         (f"search:{SEARCH},search:{BATCH}", "entry 2: there is a key named 'search' already"),
         (f"équipe:{SEARCH}é", "entry 1: the key named 'équipe' has other characters than printable ASCII"),
     ],

@@ -1,5 +1,7 @@
 """The page at / in a real browser, over real models."""
 
+import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def rank(page: Page) -> list[Locator]:
     """The entries, best first."""
     with page.expect_response("**/rank"):
         page.get_by_role("button", name="Rank").click()
-    expect(page.get_by_role("status")).to_contain_text("passage")
+    expect(page.locator("#status")).to_contain_text("passage")
     return page.get_by_role("list", name="Ranking").get_by_role("listitem").all()
 
 
@@ -74,7 +76,46 @@ def test_the_sample_is_ranked_with_the_servers_scores_and_its_moves(
         expect(entry.locator(".moved > :first-child")).to_have_text(by)
         expect(entry.locator(".places")).to_have_text(f"{old} → {new}")
         expect(entry).to_contain_text(passages[known["index"]][:40])
-    expect(page.locator("#facts")).to_contain_text("Model" + "tiny")
+    expect(page.locator(".facts")).to_contain_text("Model" + "tiny")
+
+
+def test_the_sample_is_there_at_first_sight(page: Page) -> None:
+    expect(page.locator("#count")).to_have_text("8 passages")
+    assert len(rank(page)) == 8
+    list_ends = page.get_by_role("list", name="Ranking").evaluate(
+        "list => list.getBoundingClientRect().bottom"
+    )
+    assert page.locator(".facts").evaluate("facts => facts.getBoundingClientRect().top") >= list_ends
+
+
+def test_two_models_stand_side_by_side(page: Page, client: httpx2.Client) -> None:
+    fill(page, "panda", "\n".join(PASSAGES))
+    page.get_by_label("Beside it").select_option("layers")
+    rank(page)
+    for model in ("tiny", "layers"):
+        entries = page.get_by_role("list", name=f"Ranking by {model}").get_by_role("listitem").all()
+        assert [shown_score(entry) for entry in entries] == as_shown(
+            asked(client, "panda", PASSAGES, model=model)
+        )
+    page.get_by_label("Beside it").select_option("")
+    rank(page)
+    expect(page.get_by_role("list", name="Ranking by")).to_have_count(0)
+
+
+def test_the_request_is_told_as_curl(page: Page, client: httpx2.Client) -> None:
+    fill(page, "what's a panda?", "\n".join(PASSAGES))
+    rank(page)
+    page.get_by_text("As curl").click()
+    command, *_ = page.locator("#curl").inner_text().splitlines()
+    assert command == f"curl {client.base_url.join('/rank')} \\"
+    words = shlex.split(page.locator("#curl").inner_text())
+    given = json.loads(words[words.index("-d") + 1])
+    known = asked(client, **given)
+    assert [shown_score(entry) for entry in rank(page)] == as_shown(known)
+    page.context.grant_permissions(["clipboard-write", "clipboard-read"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#copied")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#curl").text_content()
 
 
 def test_what_the_model_did_not_read_is_marked(page: Page, client: httpx2.Client) -> None:
@@ -123,7 +164,7 @@ def test_model_and_cutoff_layer_can_be_chosen(page: Page, client: httpx2.Client)
     layers.select_option("2")
     expected = asked(client, "panda", PASSAGES, model="layers", cutoff_layer=2)
     assert [shown_score(entry) for entry in rank(page)] == as_shown(expected)
-    expect(page.locator("#facts")).to_contain_text("Cutoff layer" + "2")
+    expect(page.locator(".facts")).to_contain_text("Cutoff layer" + "2")
     page.get_by_label("Model").select_option("tiny")
     expect(layers).to_be_hidden()
     assert [shown_score(entry) for entry in rank(page)] == as_shown(asked(client, "panda", PASSAGES))
@@ -135,7 +176,7 @@ def test_the_best_n_with_a_sigmoid(page: Page, client: httpx2.Client) -> None:
     page.get_by_label("sigmoid").check()
     expected = asked(client, "panda", PASSAGES, top_k=2, normalize=True)
     assert [shown_score(entry) for entry in rank(page)] == as_shown(expected)
-    expect(page.get_by_role("status")).to_contain_text("Best 2 of 4 passages")
+    expect(page.locator("#status")).to_contain_text("Best 2 of 4 passages")
 
 
 def test_bars_start_at_zero(page: Page) -> None:
@@ -167,7 +208,19 @@ def test_the_sample_replaces_no_text_unasked(page: Page) -> None:
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
-    order = ["API", "English", "Chinese", "query", "passages", "line", "model", "top", "normalize", "rank"]
+    order = [
+        "API",
+        "English",
+        "Chinese",
+        "query",
+        "passages",
+        "line",
+        "model",
+        "against",
+        "top",
+        "normalize",
+        "rank",
+    ]
     reached = []
     for _ in order:
         page.keyboard.press("Tab")
@@ -180,7 +233,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.locator("#english").press("Enter")
     with page.expect_response("**/rank"):
         page.get_by_label("Passages", exact=True).press("Control+Enter")
-    expect(page.get_by_role("status")).to_contain_text("8 passages in")
+    expect(page.locator("#status")).to_contain_text("8 passages in")
     page.locator("#rank").press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator(".text > span:focus")).to_have_count(1)
@@ -190,9 +243,9 @@ def test_a_request_can_be_cancelled(page: Page) -> None:
     fill(page, "panda", "one\ntwo")
     page.route("**/rank", lambda _route: None)
     page.get_by_role("button", name="Rank").click()
-    expect(page.get_by_role("status")).to_have_text("Ranking …")
+    expect(page.locator("#status")).to_have_text("Ranking …")
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("status")).to_have_text("Cancelled.")
+    expect(page.locator("#status")).to_have_text("Cancelled.")
     expect(page.get_by_role("button", name="Rank")).to_be_focused()
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
     page.unroute("**/rank")
@@ -235,7 +288,7 @@ def test_an_api_key_is_asked_for_and_kept_in_the_tab(
         opened(browser, server.url) as page,
     ):
         key = page.get_by_label("API key")
-        expect(page.get_by_role("status")).to_have_text("This server asks for an API key.")
+        expect(page.get_by_role("alert")).to_contain_text("without an API key, which this server asks for")
         expect(key).to_be_focused()
         key.fill("wrong")
         key.press("Tab")

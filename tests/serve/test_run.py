@@ -145,6 +145,16 @@ def test_it_becomes_ready_and_scores(running: Running) -> None:
     assert "<title>" in httpx2.get(url).text
 
 
+def test_it_says_once_when_it_can_answer(both: dict[str, Running]) -> None:
+    """On the terminal; what is served through HAProxy says so in Serve's log files."""
+    url, folder, *_ = both["proxy"]
+
+    def lines() -> list[str]:
+        return re.findall(r"ready url=.*", (folder / "output").read_text(errors="replace"))
+
+    assert eventually(lines) == [f"ready url={url} models=minilm"]
+
+
 def test_prometheus_sees_the_requests(running: Running) -> None:
     url = running.url
     httpx2.post(f"{url}/v2/rerank", json={"query": "q", "documents": []})

@@ -55,11 +55,29 @@ def test_a_query_may_go_on_in_the_next_file(tmp_path: Path, flat_format: str) ->
     assert [row["passage_id"] for row in good] == [row["passage_id"] for row in table]
 
 
+def test_top_k_takes_the_first_of_each_query_that_can_be_scored(tmp_path: Path, flat_format: str) -> None:
+    table = rows(queries=3, candidates=5)
+    table[1]["passage_id"] = "p0"  # a second time
+    for part, (start, stop) in enumerate([(0, 7), (7, 15)]):
+        WRITERS[flat_format](tmp_path / f"part-{part}", table[start:stop])
+    good, bad = read_all(tmp_path, flat_format, top_k=3)
+    assert [row["passage_id"] for row in good] == ["p0", "p2", "p3", "p0", "p1", "p2", "p0", "p1", "p2"]
+    assert [row["reason"] for row in bad] == ["duplicate_pair"]
+    planned = plan(tmp_path, flat_format, shard_pairs=5, top_k=3)
+    assert [(shard.candidates, shard.pairs) for shard in planned.shards] == [(5, 3), (5, 5), (5, 3)]
+
+
+def test_top_k_cuts_lists_too(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "table", nested(rows()))
+    good, _ = read_all(path, "parquet", top_k=2)
+    assert [row["item"] for row in good] == [1, 2] * 5
+
+
 def test_a_count_that_does_not_balance_is_no_run(tmp_path: Path, flat_format: str) -> None:
     path = WRITERS[flat_format](tmp_path / "table", rows(queries=2, candidates=3))
     planned = plan(path, flat_format)
     config = InputConfig.model_validate({"path": str(path), "format": flat_format})
-    wrong = planned.shards[0].model_copy(update={"pairs": 7})
+    wrong = planned.shards[0].model_copy(update={"candidates": 7})
     with pytest.raises(InputError, match="shard-000000 was planned with 7 pairs, and 6 were read"):
         read_shard(wrong, config, {}, planned)
 

@@ -117,6 +117,42 @@ def prepared(settings: dict[str, Any]) -> Preparation:
     return preparation
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "table_format", "advice"),
+    [
+        ("run.txt", "q1 Q0 d1 1 9.5 bm25\n", "parquet", "file. It looks like trec: --set input.format=trec$"),
+        (
+            "t.jsonl",
+            '{"query_id": 1}\n',
+            "csv",
+            "input.columns. It looks like jsonl: --set input.format=jsonl$",
+        ),
+        ("t.jsonl", "query_id,query\n", "jsonl", r"right\? It looks like csv: --set input.format=csv$"),
+        (
+            "in/t.csv",
+            "query_id,query\n",
+            "jsonl",
+            "no files here .* It looks like csv: --set input.format=csv$",
+        ),
+        (
+            "t.dat",
+            "nothing\n",
+            "jsonl",
+            "input.format is jsonl; it may be csv, flag_embedding, parquet, trec: ",
+        ),
+        ("t.jsonl", "nothing\n", "jsonl", r"holds no line that is a JSON object; is input.format right\?$"),
+    ],
+)
+def test_a_file_of_another_format_is_told_with_that(
+    tmp_path: Path, name: str, content: str, table_format: str, advice: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / name).write_text(content)
+    path = tmp_path / ("in" if name.startswith("in/") else name)
+    with pytest.raises(InputError, match=advice):
+        plan(path, table_format)
+
+
 def test_a_new_format_is_one_new_file(tmp_path: Path, new_format: str) -> None:
     table = tmp_path / "table.bars"
     table.write_text("q1|one|p1|a\nq1|one|p2|b\nq2|two|p1|a\n")

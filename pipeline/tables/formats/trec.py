@@ -1,8 +1,9 @@
 """A TREC run (query Q0 passage rank score tag), its texts in two files beside it.
 
 Each shard scans the two text files for the ids it needs: right for collections of up to some millions of
-passages. Columns to keep are rank, score and tag, and those of the path. Texts are BEIR's queries.jsonl and
-corpus.jsonl, or MS MARCO's two-column .tsv.
+passages. A query's candidates come in the order of their scores, as trec_eval reads a run, whatever the ranks
+say and however the lines stand. Columns to keep are rank, score and tag, and those of the path. Texts are
+BEIR's queries.jsonl and corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from pipeline.tables.input.text_lines import (
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows
+from pipeline.tables.schema import FIRST_STAGE_SCORE
 
 TRAITS = Traits(noun="a TREC run", holds_texts=False, columns_are_fixed=True)
 SUFFIXES = with_compression(".trec", ".run", ".txt")
@@ -74,7 +76,9 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
     ]
-    return pa.Table.from_pylist(rows, schema=reading_schema(schema))
+    table = pa.Table.from_pylist(rows, schema=reading_schema(schema))
+    scores = [entry and entry["score"] for _, entry in entries]
+    return table.append_column(FIRST_STAGE_SCORE, pa.array(scores, pa.float64()))
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:

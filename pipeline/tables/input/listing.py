@@ -35,6 +35,17 @@ _LOOKED_AT_BYTES = 1 << 16
 
 _RECORD, _TABLES = "_manifest/plan.json", ("run", "candidates", "training_rows")
 """By which an output of this program is known, and what of it can be read as a table."""
+
+
+class NoFilesError(InputError):
+    """A path without a file to read. `left_out`: one that lies there all the same, where there is any."""
+
+    def __init__(self, message: str, left_out: str | None) -> None:
+        super().__init__(message)
+        self.args = (message, left_out)  # what unpickling hands to __init__
+        self.left_out = left_out
+
+
 Likeness = Callable[[bytes], bool]
 """Whether a file that begins with these bytes holds rows of the format that is sought."""
 
@@ -76,7 +87,8 @@ def find_files(
         files = _once_each(files, skipped)
     _check_parts(skipped, files, suffixes)
     if not files:
-        raise InputError(f"{url}: no files here{_explain(skipped)}")
+        told = next(iter(_told(skipped)), None)
+        raise NoFilesError(f"{url}: no files here{_explain(skipped)}", told)
     return files, skipped
 
 
@@ -217,6 +229,11 @@ def _once_each(files: list[SourceFile], skipped: dict[str, str]) -> list[SourceF
 def _explain(skipped: dict[str, str]) -> str:
     if not skipped:
         return ""
-    told = [each for each in skipped.items() if each[1] != _MARKER] or list(skipped.items())
-    name, reason = told[0]
+    name = _told(skipped)[0]
+    reason = skipped[name]
     return f" but {len(skipped)} left out, such as {name} ({reason})"
+
+
+def _told(skipped: dict[str, str]) -> list[str]:
+    """The files worth telling of: no markers, where there are others."""
+    return [file for file, reason in skipped.items() if reason != _MARKER] or list(skipped)

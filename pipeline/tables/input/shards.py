@@ -44,7 +44,10 @@ class Shard(BaseModel):
     index: int
     file_ranges: tuple[FileRange, ...]
     queries: int
+    candidates: int
+    """All that its stretches hold."""
     pairs: int
+    """Those of them that are to be scored, at most: no more than top_k of a query."""
 
     @property
     def name(self) -> str:
@@ -89,11 +92,21 @@ class _Open:
 
     file_ranges: list[FileRange] = field(default_factory=list)
     queries: int = 0
+    candidates: int = 0
     pairs: int = 0
 
+    def closed(self, index: int) -> Shard:
+        return Shard(
+            index=index,
+            file_ranges=tuple(self.file_ranges),
+            queries=self.queries,
+            candidates=self.candidates,
+            pairs=self.pairs,
+        )
 
-def cut_shards(scans: Iterable[FileScan], shard_pairs: int) -> Iterator[Shard]:
-    """Shards of up to `shard_pairs` pairs, in order; a query larger than that makes a shard of its own.
+
+def cut_shards(scans: Iterable[FileScan], shard_pairs: int, top_k: int | None = None) -> Iterator[Shard]:
+    """Shards of up to `shard_pairs` candidates, in order; a query larger than that makes a shard of its own.
 
     A query that goes on at the top of the next file stays whole. Raises InputError, naming both places,
     where a query's rows stand apart; it notices at the end, after the last shard.
@@ -109,30 +122,23 @@ def cut_shards(scans: Iterable[FileScan], shard_pairs: int) -> Iterator[Shard]:
         run = 0
         while run < len(scan.starts):
             done = int(ends[run - 1]) if run else 0
-            stop = int(np.searchsorted(ends, done + shard_pairs - shard.pairs, side="right"))
+            stop = int(np.searchsorted(ends, done + shard_pairs - shard.candidates, side="right"))
             # The next file may go on with the query that stood before a file without ids: both stay here.
             stuck = run == 0 and (continues or not scan.query_ids[0].is_valid)
             if stop <= run and shard.file_ranges and not stuck:
-                yield Shard(
-                    index=index,
-                    file_ranges=tuple(shard.file_ranges),
-                    queries=shard.queries,
-                    pairs=shard.pairs,
-                )
+                yield shard.closed(index)
                 shard, index = _Open(), index + 1
                 continue
             stop = max(stop, run + 1)
-            _extend(shard, scan, run, stop)
+            _extend(shard, scan, run, stop, top_k)
             shard.queries -= continues and run == 0
             run = stop
     if shard.file_ranges:
-        yield Shard(
-            index=index, file_ranges=tuple(shard.file_ranges), queries=shard.queries, pairs=shard.pairs
-        )
+        yield shard.closed(index)
     seen.check()
 
 
-def _extend(shard: _Open, scan: FileScan, run: int, stop: int) -> None:
+def _extend(shard: _Open, scan: FileScan, run: int, stop: int, top_k: int | None) -> None:
     end = int(scan.starts[stop]) if stop < len(scan.starts) else scan.stop
     shard.file_ranges.append(
         FileRange(
@@ -145,7 +151,9 @@ def _extend(shard: _Open, scan: FileScan, run: int, stop: int) -> None:
         )
     )
     shard.queries += stop - run - scan.query_ids[run:stop].null_count
-    shard.pairs += int(scan.pairs[run:stop].sum())
+    held = scan.pairs[run:stop]
+    shard.candidates += int(held.sum())
+    shard.pairs += int((held if top_k is None else np.minimum(held, top_k)).sum())
 
 
 class _SeenQueries:

@@ -20,7 +20,7 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
 from pipeline.tables.output.run import MENDED, run_file
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
-from pipeline.tables.output.statistics import Distribution, RankChanges
+from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
 from pipeline.tables.output.training_rows import FOLDER as TRAINING_ROWS
 from pipeline.tables.output.training_rows import training_rows_file
 
@@ -67,7 +67,9 @@ class Counts(BaseModel):
 
     queries: int = 0
     pairs: int = 0
-    """Scored. pairs + rejected = the rows of the input."""
+    """Scored. pairs + rejected + beyond_top_k = the rows of the input."""
+    beyond_top_k: int = Field(default=0, exclude_if=is_empty)
+    """Candidates that input.top_k left out."""
     reused: int = 0
     """Of `pairs`, those whose score was taken from a previous run; of a cascade, at its first level."""
     copies: int = 0
@@ -101,7 +103,7 @@ class Counts(BaseModel):
 
     @property
     def rows(self) -> int:
-        """Rows of the input."""
+        """Rows of the input, but for those beyond input.top_k, for which nobody waits."""
         return self.pairs + sum(self.rejected.values())
 
 
@@ -130,6 +132,8 @@ class ShardReport(BaseModel):
     level_scores: tuple[Distribution, ...] = Field(default=(), exclude_if=is_empty)
     """Of a cascade, each level's."""
     rank_changes: RankChanges
+    movers: tuple[Mover, ...] = Field(default=(), exclude_if=is_empty)
+    """The queries whose new first passage came from farthest below."""
     files: dict[str, Stamp]
     """What the shard wrote, by the names in the output."""
     query_hashes: bytes

@@ -1,7 +1,8 @@
 """The run: what one shard leaves in the output directory."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,29 +47,53 @@ def run_file(name: str) -> str:
     return f"run/{name}.parquet"
 
 
-def write_trec_run(output: Directory, shards: Iterable[tuple[str, Stamp]]) -> Stamp:
+def write_trec_run(
+    output: Directory,
+    shards: Iterable[tuple[str, Stamp]],
+    target: Directory | None = None,
+    name: str = TREC_RUN,
+) -> Stamp:
     """Join the run's files to run.trec: query Q0 passage rank score tag, a line a candidate.
 
     The score is the raw one, of a cascade 1 / rank: readers of such files, trec_eval first of all, order by
-    it alone. Raises InputError for a file that is not as it was written.
+    it alone. target: where `name` is written; None: the output, of a job that has checked its ids. Raises
+    InputError for a file that is not as it was written, or an id that a TREC file can't hold.
     """
-    with output.writing(TREC_RUN) as stream:
+    with (target or output).writing(name) as stream:
         for file, stamp in shards:
-            for line in _trec_lines(read_run_file(output, file, stamp)):
+            table = read_run_file(output, file, stamp)
+            if target is not None:
+                _check_ids(table, partial(_row_of, f"{output.url}/{file}"), "")
+            for line in _trec_lines(table):
                 stream.write(line.encode())
     return stream.stamp
 
 
+def _row_of(file: str, row: int) -> str:
+    return f"{file} row {row + 1}"
+
+
 def check_trec_ids(table: pa.Table) -> None:
-    """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for."""
+    """Raises InputError for an id that a TREC file, whose fields are parted by blanks, has no room for.
+
+    table: with `file` and `row`.
+    """
+
+    def place(row: int) -> str:
+        return "{file} row {row}".format(**table.slice(row, 1).select(["file", "row"]).to_pylist()[0])
+
+    _check_ids(table, place, "; set output.trec_run to false")
+
+
+def _check_ids(table: pa.Table, place: Callable[[int], str], way_out: str) -> None:
+    """place: of a row of the table, for people."""
     for column in ("query_id", "passage_id"):
         for number, value in enumerate(table[column].to_pylist()):
             data = value if isinstance(value, bytes) else str(value).encode()
             if data.split() != [data] or not is_utf8(data):
-                place = table.slice(number, 1).select(["file", "row"]).to_pylist()[0]
                 raise InputError(
-                    f"{place['file']} row {place['row']}: {column} {value!r} is empty, has blanks or is no"
-                    " text, which a TREC run can't hold; set output.trec_run to false"
+                    f"{place(number)}: {column} {value!r} is empty, has blanks or is no text, which a TREC"
+                    f" run can't hold{way_out}"
                 )
 
 

@@ -139,3 +139,28 @@ class RankChanges(BaseModel):
         ranked = sum(sum(row) for row in self.moves[:bins])
         stayed = sum(sum(row[:bins]) for row in self.moves[:bins])
         return stayed / ranked if ranked else 0.0
+
+
+MOVERS = 10
+"""Queries that a job tells of, and each of its shards."""
+
+
+class Mover(BaseModel):
+    """A query that has a new first passage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    query_id: str
+    """Ids are as a TREC file has them."""
+    first_id: str
+    """Of its new first passage."""
+    came_from: int
+    """The place where that stood before, 1-based."""
+    former_id: str
+    """Of the passage that was first before."""
+    fell_to: int
+    """The rank that this one has now."""
+    first_at: int
+    """Its position among the candidates of the shard, from 0, by which its texts are found."""
+    former_at: int
+    """Likewise of the former one."""

@@ -156,7 +156,7 @@ def test_a_missing_field(client: httpx2.Client, path: str, missing: str) -> None
             {"model": "xyz"},
             404,
             "model 'xyz' not found, make sure the correct model ID was used and that you have access to the"
-            " model.",
+            " model. Available models: tiny, broken.",
         ),
         ({"model": "broken"}, 422, "pair 0: its score is nan, which ranks nowhere"),
     ],

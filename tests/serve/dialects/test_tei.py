@@ -210,7 +210,9 @@ def test_a_body_that_is_too_large(strict: httpx2.Client) -> None:
 @pytest.mark.parametrize(("method", "path"), [("POST", "/rerank"), ("GET", "/info")])
 def test_without_the_key(guarded: LocalServer, method: str, path: str, headers: dict[str, str]) -> None:
     response = httpx2.request(method, guarded.url + path, headers=headers, content=b"not even JSON")
-    assert (response.status_code, response.content) == (401, b"")
+    told = "needs a valid API key" if headers else "needs an API key"
+    error = {"error": f"{told}: `Authorization: Bearer KEY`", "error_type": "Validation"}
+    assert (response.status_code, response.json()) == (401, error)
 
 
 @pytest.mark.parametrize(

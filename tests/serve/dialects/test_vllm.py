@@ -13,6 +13,7 @@ from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, PASSAGES, Q
 from tests.serve.local import LocalServer
 
 RERANK = {"query": QUERY, "documents": PASSAGES}
+UNKNOWN_MODEL = "The model `x` does not exist. Available models: tiny, broken."
 SCORE = {"queries": QUERY, "documents": PASSAGES}
 
 
@@ -203,8 +204,8 @@ def test_a_missing_field(client: httpx2.Client, path: str, body: dict[str, Any],
             "Input lengths must be either 1:1, 1:N or N:N",
             "BadRequestError",
         ),
-        ("/rerank", {"model": "x"}, 404, "The model `x` does not exist.", "NotFoundError"),
-        ("/score", {"model": "x"}, 404, "The model `x` does not exist.", "NotFoundError"),
+        ("/rerank", {"model": "x"}, 404, UNKNOWN_MODEL, "NotFoundError"),
+        ("/score", {"model": "x"}, 404, UNKNOWN_MODEL, "NotFoundError"),
         (
             "/rerank",
             {"documents": ["hi"] * (MAX_PASSAGES + 1)},

@@ -128,3 +128,21 @@ def test_a_rank_that_is_none_is_a_malformed_row(tmp_path: Path, rank: str) -> No
     texts = collection(tmp_path, f"q1 Q0 d1 {rank} 9.5 bm25\nq1 Q0 d2 2 9.5 bm25\n")
     good, bad = read_all(tmp_path / "run.trec", "trec", **texts)
     assert (len(good), [row["reason"] for row in bad]) == (1, ["malformed_row"])
+
+
+def test_the_scores_order_a_query_whatever_its_lines_and_ranks_say(tmp_path: Path) -> None:
+    run = "q1 Q0 d1 1 8.5 bm25\nq1 Q0 d2 9 9.5 bm25\nq2 Q0 d1 1 7 bm25\nq2 Q0 d2 2 7 bm25\n"
+    texts = collection(tmp_path, run)
+    good, _ = read_all(tmp_path / "run.trec", "trec", **texts)
+    assert [(row["query_id"], row["passage_id"]) for row in good] == [
+        ("q1", "d2"), ("q1", "d1"), ("q2", "d2"), ("q2", "d1"),
+    ]  # fmt: skip
+    best, _ = read_all(tmp_path / "run.trec", "trec", top_k=1, **texts)
+    assert [(row["query_id"], row["passage_id"]) for row in best] == [("q1", "d2"), ("q2", "d2")]
+
+
+def test_the_best_of_a_query_are_found_in_all_its_files(tmp_path: Path) -> None:
+    texts = collection(tmp_path, "q1 Q0 d1 1 8.5 bm25\n")
+    (tmp_path / "run2.trec").write_text("q1 Q0 d2 1 9.5 bm25\n")
+    best, _ = read_all(f"{tmp_path}/run*.trec", "trec", top_k=1, **texts)
+    assert [row["passage_id"] for row in best] == ["d2"]

@@ -81,6 +81,11 @@ def test_no_query_is_split(files: list[list[int]], size: int) -> None:
         assert len(set(holders)) == 1
 
 
+def test_pairs_are_those_of_top_k_and_shards_are_cut_by_what_they_hold() -> None:
+    shards = list(cut_shards([scan("f0", ["a", "b", "c"], [4, 1, 3])], 5, top_k=2))
+    assert [(shard.queries, shard.candidates, shard.pairs) for shard in shards] == [(2, 5, 3), (1, 3, 2)]
+
+
 def test_a_query_that_comes_again_is_named() -> None:
     found = [scan("f0", ["a", "b"], [2, 3]), scan("f1", ["c", "a"], [1, 1])]
     with pytest.raises(InputError, match="its rows begin at f0 row 1 and again at f1 row 2. 1 such places"):

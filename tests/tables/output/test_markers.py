@@ -21,7 +21,7 @@ WRITTEN = ("run", "rejects", "scores")
 
 def shard(index: int, stop: int = 5) -> Shard:
     file_range = FileRange(file="a", identity="3 bytes", start=0, stop=stop, first_row=1)
-    return Shard(index=index, file_ranges=(file_range,), queries=1, pairs=5)
+    return Shard(index=index, file_ranges=(file_range,), queries=1, candidates=5, pairs=5)
 
 
 def done(output: Directory, of: Shard) -> ShardReport:
