@@ -133,7 +133,7 @@ class Products:
         self._layers = [[torch.randn(shape) for shape in shapes] for _ in range(MODEL.num_hidden_layers)]
         batches: list[npt.NDArray[np.int64]] = []
 
-        def note(_ids: torch.Tensor, _mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        def note(batch: IndexArray, **_: torch.Tensor) -> torch.Tensor:
             batches.append(lengths[batch])
             return torch.zeros(len(batch))
 
