@@ -21,8 +21,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from subprocess import PIPE, Popen
 from time import perf_counter
 from types import FrameType
 from typing import Any, NamedTuple
@@ -200,38 +201,33 @@ def refuse_large(_module: Any, _inputs: Any, options: dict[str, Any]) -> None:
 
 def two_replicas(run: Run) -> Lines:
     path = make_encoder(run.folder, "base", run.device, tiny=run.tiny)
-    count = 6 if run.tiny else 4096
+    count, spawn = 6 if run.tiny else 4096, get_context("spawn")
     yield from table("replicas", "pairs/s together")
     for number in (2,) if run.tiny else (1, 2):
-        command = [sys.executable, "-m", "benchmarks.gpu", "--replica", str(path), "--pairs", str(count)]
-        command += ["--device", run.device]
-        replicas = [Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(number)]
+        # The alarm ends the wait for one that has died.
+        ready, done = (spawn.Barrier(number + 1) for _ in range(2))
+        arguments = run, path, count, ready, done
+        replicas = [spawn.Process(target=replica, args=arguments) for _ in range(number)]
         try:
-            for replica in replicas:
-                assert replica.stdout is not None
-                if replica.stdout.readline() != "ready\n":
-                    raise RuntimeError("a replica did not start")
+            for each in replicas:
+                each.start()
+            ready.wait()
             begin = perf_counter()
-            for replica in replicas:
-                assert replica.stdin is not None
-                replica.stdin.write("go\n")
-                replica.stdin.flush()
-            if any(replica.communicate()[0] != "done\n" for replica in replicas):
-                raise RuntimeError("a replica did not end well")
+            done.wait()
             yield row(str(number), f"{number * count / (perf_counter() - begin):.1f}")
         finally:
-            for replica in replicas:
-                replica.kill()
+            for each in replicas:
+                each.kill()
+                each.join()
 
 
-def one_replica(run: Run, path: str, count: int) -> None:
-    """A process of its own, which scores when it is told to."""
+def replica(run: Run, path: Path, count: int, ready: Barrier, done: Barrier) -> None:
+    """In a process of its own."""
     scorer, pairs = run.scorer(path, max_length=MAX_LENGTH), random_pairs(count)
     scorer.score(pairs[:64])
-    print("ready", flush=True)
-    sys.stdin.readline()
+    ready.wait()
     scorer.score(pairs)
-    print("done", flush=True)
+    done.wait()
 
 
 def table(*titles: str) -> Lines:
@@ -276,14 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="One GPU: correctness, speed, memory")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--replica", help=argparse.SUPPRESS)
-    parser.add_argument("--pairs", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
         run = Run(given.device, given.tiny, Path(directory))
-        if given.replica:
-            one_replica(run, given.replica, given.pairs)
-            return 0
         name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
         written = [f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", ""]
         written.append(f"torch {torch.__version__}, transformers {transformers.__version__}")

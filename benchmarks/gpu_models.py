@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.headed_decoder import HeadedDecoder
 from tests.conftest import TINY
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3, make_trunk
+from tests.scoring.checkpoints import SPECIAL, make_cross_encoder, make_qwen3, make_trunk
 
 Pairs = list[tuple[str, str]]
 Call = Callable[[Pairs], Any]
@@ -74,7 +75,8 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
     path, shape = folder / name, ENCODERS[name]
     if path.exists():
         return path
-    make_cross_encoder(path, "xlm-roberta")  # for its tokenizer; its weights are replaced
+    words = 200 if tiny else 250_002
+    _tokenizer(words).save_pretrained(path)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     if not tiny:
         sizes = {
@@ -85,7 +87,7 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         }
     config = transformers.XLMRobertaConfig(
         **sizes,
-        vocab_size=200 if tiny else 250_002,
+        vocab_size=words,
         max_position_embeddings=shape.positions,
         type_vocab_size=1,
         pad_token_id=0,
@@ -96,6 +98,25 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         network = transformers.XLMRobertaForSequenceClassification(config)
     network.to(torch.bfloat16).save_pretrained(path)
     return path
+
+
+def _tokenizer(words: int) -> transformers.PreTrainedTokenizerFast:
+    """Each of `w0`, `w1`, ... is a token, so that there are as many as in the published model."""
+    names = [*SPECIAL, *(f"w{number}" for number in range(words - len(SPECIAL)))]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=MAX_LENGTH,
+        model_input_names=["input_ids", "attention_mask"],
+    )
 
 
 class Decoder(NamedTuple):
@@ -230,10 +251,11 @@ def peers(path: Path, device: str, dtype: str, sizes: tuple[int, ...]) -> dict[s
 
 
 def random_pairs(count: int) -> Pairs:
+    """Words of `_tokenizer`'s; no two pairs are equal."""
     chance = np.random.default_rng(SEED)
-    words = np.array(["panda", "bear", "river", "bank", "heat", "flow", "query", "passage", "score", "china"])
-    lengths = np.clip(chance.lognormal(4.0, 0.5, count), 5, 300).astype(int)
-    return [
-        (" ".join(chance.choice(words, 6)), f"{index} " + " ".join(chance.choice(words, length)))
-        for index, length in enumerate(lengths)
-    ]
+    lengths = np.clip(chance.lognormal(5.0, 0.5, count), 5, MAX_LENGTH).astype(int)
+    return [(_text(chance, 12), _text(chance, length)) for length in lengths]
+
+
+def _text(chance: np.random.Generator, words: int) -> str:
+    return " ".join(f"w{number}" for number in chance.integers(150, size=words))

@@ -266,3 +266,27 @@ def test_a_torch_without_varlen_attention_stays_padded(monkeypatch: pytest.Monke
     assert choose(CUDA, torch.bfloat16, 64, windows=True) == packed_attention.VARLEN
     monkeypatch.setattr(packed_attention, "varlen_function", lambda: None)
     assert choose(CUDA, torch.bfloat16, 64, windows=True) is None
+
+
+@pytest.mark.parametrize("model_type", KINDS)
+@pytest.mark.parametrize("output", ["logits", "last_hidden_state"])
+def test_no_step_on_the_device_waits_for_a_value(
+    monkeypatch: pytest.MonkeyPatch, model_type: str, output: str
+) -> None:
+    """Tensors without values stand for those of a card: what asks for a value fails, as does what mixes both.
+
+    torch's own varlen_attn tells here what comes out of it.
+    """
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    model = make(model_type, AutoModelForSequenceClassification if output == "logits" else AutoModel)
+    ids, mask = batch(model)
+    network = packed(model.half().to("meta"), output, CUDA, torch.float16)
+    assert network is not None
+    laid = network.lay(ids, mask)
+    on_device = {
+        name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in laid.items()
+    }
+    with torch.inference_mode():
+        found = network.run(**on_device)
+    assert found.device.type == "meta"
+    assert found.shape == ((len(LENGTHS), 1) if output == "logits" else (*ids.shape, 32))
