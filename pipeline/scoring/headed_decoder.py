@@ -48,6 +48,9 @@ class HeadedDecoder:
 
     Candidates of one query begin with the same tokens. The backbone is causal, so what it makes of these does
     not depend on what follows: it is computed once a query, where that pays.
+
+    Batches stay padded on every device: attention over packed ones, torch's varlen_attn, reads no beginning
+    that sequences share (and has no soft cap, were Gemma 2's ever to be used here).
     """
 
     def __init__(
