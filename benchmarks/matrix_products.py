@@ -2,7 +2,7 @@
 
 They are those over the real tokens, in the scorer's dtype, in the batches that it makes of them. Per layer
 and batch of n tokens, of width 384: four (n,384)x(384,384), one (n,384)x(384,1536), one (n,1536)x(1536,384),
-each layer with weights of its own; and for every head and sequence of length l (l,32)x(32,l) and (l,l)x(l,32),
+each layer with weights of its own; and for each head and sequence of length l (l,32)x(32,l) and (l,l)x(l,32),
 sequences of equal length in one call. Not counted: padding, tokenization, embeddings, biases, softmax, GELU,
 layer norms, the head, and every allocation.
 """
