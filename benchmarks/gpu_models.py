@@ -77,7 +77,12 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         return path
     words = 200 if tiny else 250_002
     _tokenizer(words).save_pretrained(path)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
     if not tiny:
         sizes = {
             "hidden_size": shape.width,
@@ -91,11 +96,11 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         max_position_embeddings=shape.positions,
         type_vocab_size=1,
         pad_token_id=0,
-        num_labels=1,
+        id2label={0: "relevance"},
     )
     with torch.device(device):  # where the numbers are drawn in seconds
         torch.manual_seed(SEED)
-        network = transformers.XLMRobertaForSequenceClassification(config)
+        network: Any = transformers.XLMRobertaForSequenceClassification(config)
     network.to(torch.bfloat16).save_pretrained(path)
     return path
 

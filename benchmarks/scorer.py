@@ -28,6 +28,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -36,6 +37,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +49,6 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Sequences
 from pipeline.scoring.device import Device
-from pipeline.scoring.engines import torch as torch_engine
 from pipeline.scoring.family import EmbeddingEncoder
 
 Pairs = list[tuple[str, str]]
@@ -148,13 +149,9 @@ EMBEDDING_PEERS = {"sentence_transformers": sentence_transformers_encode}
 
 def ours(config: ScorerConfig, *, embedder: bool, padded: bool = False) -> System:
     """Its model loaded. padded: as it would be were packing unknown."""
-    scorer, packed = Scorer(config), torch_engine.packed
-    if padded:
-        torch_engine.packed = lambda *_: None  # type: ignore[assignment]  # for the time of loading
-    try:
+    scorer = Scorer(config)
+    with patch("pipeline.scoring.engines.torch.packed", return_value=None) if padded else nullcontext():
         _ = scorer.model
-    finally:
-        torch_engine.packed = packed
     return partial(scorer.embed, role="passage") if embedder else scorer.score
 
 

@@ -283,7 +283,7 @@ def test_no_step_on_the_device_waits_for_a_value(
     network = packed(model.half().to("meta"), output, CUDA, torch.float16)
     assert network is not None
     laid = network.lay(ids, mask)
-    on_device = {
+    on_device: dict[str, Any] = {
         name: value.to("meta") if isinstance(value, torch.Tensor) else value for name, value in laid.items()
     }
     with torch.inference_mode():
