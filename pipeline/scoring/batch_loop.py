@@ -1,18 +1,35 @@
-"""The batch loop: sequences are cut into batches, which run until all are done or one is known to fail."""
+"""The batch loop: sequences are cut into batches, which run until all are done or one is known to fail.
 
+A GPU never waits: while it computes a batch, the next one is cut, laid out, copied and launched, and only
+then is the first one's output waited for. A CPU takes one batch after the other.
+"""
+
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from pipeline.errors import ScoringError
-from pipeline.scoring.batching import Group, IndexArray, Sequences, cut, cut_without_padding
+from pipeline.scoring.batching import (
+    Batch,
+    Batches,
+    Group,
+    IndexArray,
+    Sequences,
+    cut,
+    cut_without_padding,
+)
 from pipeline.scoring.device import Device
 
-Forward = Callable[[torch.Tensor, torch.Tensor, IndexArray], torch.Tensor]
-"""(ids, mask, indices) of a batch, the first two (batch, length), to (batch,) or (batch, width) float32."""
+Lay = Callable[[torch.Tensor, torch.Tensor, IndexArray], dict[str, Any]]
+"""(ids, mask, indices) of a batch, the first two (batch, length), padded on the right, longest first, to what
+`Forward` takes. On the CPU; its tensors are then copied to the device."""
+
+Forward = Callable[..., torch.Tensor]
+"""forward(**laid), on the device, to (batch,) or (batch, width). On a GPU it must not wait for the device."""
 
 BatchScores = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 """(ids, mask, inputs) of a batch that is padded on the right, the first two (batch, length), the columns of
@@ -30,6 +47,11 @@ class Forwarded(NamedTuple):
     """The same with padding: 1 - tokens / padded_tokens of the work was for nothing."""
 
 
+def as_it_is(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> dict[str, Any]:
+    """For a forward(ids, mask, batch)."""
+    return {"ids": ids, "mask": mask, "batch": batch}
+
+
 class BatchLoop:
     """Runs on one device, whose budget tells how large a batch may be."""
 
@@ -39,39 +61,40 @@ class BatchLoop:
         self._drops_padding = drops_padding
 
     def run(
-        self, sequences: Sequences, groups: Iterable[Group], pad_id: int, forward: Forward
+        self,
+        sequences: Sequences,
+        groups: Iterable[Group],
+        pad_id: int,
+        forward: Forward,
+        lay: Lay = as_it_is,
     ) -> tuple[npt.NDArray[np.float32], int, int]:
-        """Put every sequence through `forward`, no batch holding more than one group's.
+        """Put every sequence through `lay` and `forward`, no batch holding more than one group's.
 
         groups: together, every sequence once. The result is (sequences,) or (sequences, width) in the
         caller's order, with the real and the padded tokens. Where the device's memory runs out, the budget is
         halved for good and the batch done again. Raises ScoringError for a sequence that never fits, or on
         which `forward` fails in another way; its index is that of the sequence.
         """
-        done, outputs, padded_tokens, budget = [], [], 0, self.device.max_batch_tokens
-        for members, prefix in groups:
-            left = sequences.longest_first(members)
-            sizes = self._cut(sequences, left, prefix)
-            while len(left):
-                tokens = prefix + int(sequences.lengths[left[0]])
-                batch = left[: sizes[-1]]
-                ids, mask = sequences.pad(batch, pad_id)
-                output = self._attempt(ids, mask, batch, forward)
-                if output is not None:
-                    left = left[len(batch) :]
-                    sizes.pop()
-                    padded_tokens += int(mask.sum()) if self._drops_padding else ids.size
-                    done.append(batch)
-                    outputs.append(output)
-                elif len(batch) > 1:
-                    self.device.shrink(int(mask.sum()) if self._drops_padding else len(batch) * tokens)
-                    sizes = self._cut(sequences, left, prefix)
+        budget, work = self.device.max_batch_tokens, _Work(self.device, sequences, pad_id, lay, forward)
+        batches = Batches(sequences, [*groups], self._cut)
+        done, outputs, padded_tokens = list[IndexArray](), list[torch.Tensor](), 0
+        under_way = deque[_Launched]()
+        while (batch := batches.next()) is not None or under_way:
+            if batch is not None:
+                under_way.append(work.launch(batch))
+            # What was not launched is dealt with before another is, but after those before it.
+            ahead = self.device.ahead if batch is not None and under_way[-1].wait is not None else 0
+            while len(under_way) > ahead:
+                oldest = under_way.popleft()
+                output = work.output(oldest)
+                if output is None:
+                    under_way.clear()
+                    self._make_room(oldest.batch, budget)
+                    batches.go_back_to(oldest.batch)
                 else:
-                    self.device.max_batch_tokens = budget  # batches were not too large, this sequence is
-                    raise ScoringError(
-                        int(batch[0]),
-                        f"its {tokens} tokens alone need more memory than {self.device.torch} has",
-                    )
+                    done.append(oldest.batch.members)
+                    outputs.append(output)
+                    padded_tokens += self._computed(oldest.batch)
         if not done:
             return np.zeros(0, np.float32), 0, 0
         fetched = torch.cat(outputs).numpy()
@@ -79,47 +102,81 @@ class BatchLoop:
         in_order[np.concatenate(done)] = fetched
         return in_order, int(sequences.lengths.sum()), padded_tokens
 
-    def _cut(self, sequences: Sequences, left: IndexArray, prefix: int) -> list[int]:
-        """The sizes of the batches to come, the next one last."""
-        lengths = sequences.lengths[left]
+    def _cut(self, lengths: IndexArray, prefix: int) -> IndexArray:
         if self._drops_padding:
-            sizes = cut_without_padding(lengths, self.device.max_batch_tokens)
-        else:
-            sizes = cut(lengths, prefix, self.device.max_batch_tokens, self.device.call_tokens)
-        return [int(size) for size in sizes[::-1]]
+            return cut_without_padding(lengths, self.device.max_batch_tokens)
+        return cut(lengths, prefix, self.device.max_batch_tokens, self.device.call_tokens)
 
-    def _attempt(
-        self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64], batch: IndexArray, forward: Forward
-    ) -> torch.Tensor | None:
-        """None where memory ran out: said after the exception, whose frames hold what filled it, is gone."""
-        try:
-            output = forward(
-                torch.from_numpy(ids).to(self.device.torch),
-                torch.from_numpy(mask).to(self.device.torch),
-                batch,
+    def _computed(self, batch: Batch) -> int:
+        """Tokens that went through for it, padding included, but not its prefix."""
+        return batch.real_tokens if self._drops_padding else len(batch.members) * max(1, batch.longest)
+
+    def _make_room(self, batch: Batch, budget: int) -> None:
+        """After memory ran out on a batch."""
+        if len(batch.members) == 1:
+            self.device.max_batch_tokens = budget  # batches were not too large, this sequence is
+            tokens = batch.prefix + batch.longest
+            raise ScoringError(
+                int(batch.members[0]),
+                f"its {tokens} tokens alone need more memory than {self.device.torch} has",
             )
-            return output.float().cpu()  # a GPU tells its errors late; here they are still this batch's
+        self.device.shrink(self._computed(batch) + len(batch.members) * batch.prefix)
+
+
+class _Launched(NamedTuple):
+    """A batch that is under way, or was not launched."""
+
+    batch: Batch
+    wait: Callable[[], torch.Tensor] | None
+    """Gives its output on the CPU."""
+    error: Exception | None = None
+    """Why it was not launched. Null: memory ran out; the exception's frames hold what filled it."""
+
+
+class _Work(NamedTuple):
+    """What is done with a batch, in two steps: until it is launched, and once its output is asked for."""
+
+    device: Device
+    sequences: Sequences
+    pad_id: int
+    lay: Lay
+    forward: Forward
+
+    def launch(self, batch: Batch) -> _Launched:
+        try:
+            return _Launched(batch, self.device.fetch(self._forward(batch.members)))
         except Exception as error:
-            if not self.device.is_out_of_memory(error):
-                raise self._named(error, ids, mask, batch, forward) from error
+            return _Launched(batch, None, None if self.device.is_out_of_memory(error) else error)
+
+    def output(self, launched: _Launched) -> torch.Tensor | None:
+        """None where memory ran out. Raises ScoringError where it failed in another way."""
+        error, members = launched.error, launched.batch.members
+        if error is not None:
+            raise self._named(error, members) from error
+        if launched.wait is None:
+            return None
+        try:
+            return launched.wait()
+        except Exception as late:
+            if not self.device.is_out_of_memory(late):
+                raise self._named(late, members) from late
         return None
 
-    def _named(
-        self,
-        error: Exception,
-        ids: npt.NDArray[np.int64],
-        mask: npt.NDArray[np.int64],
-        batch: IndexArray,
-        forward: Forward,
-    ) -> ScoringError:
+    def _forward(self, members: IndexArray) -> torch.Tensor:
+        ids, mask = map(torch.from_numpy, self.sequences.pad(members, self.pad_id))
+        laid = self.lay(ids, mask, members)
+        put = self.device.put
+        return self.forward(
+            **{name: put(value) if isinstance(value, torch.Tensor) else value for name, value in laid.items()}
+        )
+
+    def _named(self, error: Exception, members: IndexArray) -> ScoringError:
         """The error by the sequence that causes it. Each is tried alone, but not on a broken GPU."""
-        reason = f"{type(error).__name__}: {error}"
         if self.device.torch.type == "cpu":
-            for row, index in enumerate(batch):
-                one = slice(row, row + 1)
+            for index in members:
                 try:
-                    forward(torch.from_numpy(ids[one]), torch.from_numpy(mask[one]), batch[one])
+                    self._forward(np.array([index]))
                 except Exception as alone:
                     return ScoringError(int(index), f"{type(alone).__name__}: {alone}")
-        others = f" (in one batch with {len(batch) - 1} others)" if len(batch) > 1 else ""
-        return ScoringError(int(batch[0]), reason + others)
+        others = f" (in one batch with {len(members) - 1} others)" if len(members) > 1 else ""
+        return ScoringError(int(members[0]), f"{type(error).__name__}: {error}{others}")

@@ -1,5 +1,6 @@
 """Pure: from token sequences to the batches that go through the model."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 IndexArray = npt.NDArray[np.int64]
+
+_MOST_PADDED = 8
+"""The last states of so many tokens take less room than one token does at a layer's widest."""
 
 
 class Sequences(NamedTuple):
@@ -31,14 +35,13 @@ class Sequences(NamedTuple):
 
     def pad(self, batch: IndexArray, pad_id: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Token ids and attention mask of a batch, both (sequences, longest), padded on the right."""
+        lengths = self.lengths[batch]
         # A batch of empty texts still needs one position, which the mask then hides.
-        shape = (len(batch), max(1, int(self.lengths[batch].max())))
-        ids, mask = np.full(shape, pad_id, np.int64), np.zeros(shape, np.int64)
-        for row, index in enumerate(batch):
-            start, length = self.starts[index], self.lengths[index]
-            ids[row, :length] = self.values[start : start + length]
-            mask[row, :length] = 1
-        return ids, mask
+        mask = np.arange(max(1, int(lengths.max()))) < lengths[:, None]
+        ids = np.full(mask.shape, pad_id, np.int64)
+        ends = np.cumsum(lengths)
+        ids[mask] = self.values[np.arange(ends[-1]) + np.repeat(self.starts[batch] - ends + lengths, lengths)]
+        return ids, mask.astype(np.int64)
 
 
 class Group(NamedTuple):
@@ -47,6 +50,49 @@ class Group(NamedTuple):
     members: IndexArray
     prefix: int = 0
     """How many tokens at their beginning are the same in all and are read once."""
+
+
+class Batch(NamedTuple):
+    """Sequences that go through the model together, longest first."""
+
+    members: IndexArray
+    prefix: int
+    """Tokens that are read once beside them."""
+    real_tokens: int
+    longest: int
+    place: tuple[int, int]
+    """Its group, and the first of its members among the group's."""
+
+
+class Batches:
+    """Batches one after another, each of one group's sequences, cut when they are asked for."""
+
+    def __init__(
+        self, sequences: Sequences, groups: Sequence[Group], cut: Callable[[IndexArray, int], IndexArray]
+    ) -> None:
+        """cut: descending lengths and their prefix to the sizes of batches."""
+        self._sequences, self._groups, self._cut = sequences, groups, cut
+        self._place = 0, 0
+        self._left, self._sizes = np.zeros(0, np.int64), list[int]()
+
+    def next(self) -> Batch | None:
+        group, first = self._place
+        while group < len(self._groups):
+            members, prefix = self._groups[group]
+            if not self._sizes and first < len(members):
+                self._left = self._sequences.longest_first(members)[first:]
+                self._sizes = self._cut(self._sequences.lengths[self._left], prefix).tolist()[::-1]
+            if self._sizes:
+                taken, self._left = np.split(self._left, [self._sizes.pop()])
+                self._place = group, first + len(taken)
+                lengths = self._sequences.lengths[taken]
+                return Batch(taken, prefix, int(lengths.sum()), int(lengths[0]), (group, first))
+            group, first = group + 1, 0
+        return None
+
+    def go_back_to(self, batch: Batch) -> None:
+        """Cut afresh from there on."""
+        self._place, self._sizes = batch.place, []
 
 
 def cut(lengths: IndexArray, prefix: int, max_batch_tokens: int, call_tokens: int) -> IndexArray:
@@ -71,13 +117,18 @@ def cut(lengths: IndexArray, prefix: int, max_batch_tokens: int, call_tokens: in
 
 
 def cut_without_padding(lengths: IndexArray, max_batch_tokens: int) -> IndexArray:
-    """Sizes of consecutive batches of no more than max_batch_tokens, or of one sequence that has more."""
+    """Sizes of consecutive batches of no more than max_batch_tokens, or of one sequence that has more.
+
+    lengths: descending. With padding, as a batch is laid out and its last states are read, none is
+    above _MOST_PADDED times that.
+    """
     ends = np.cumsum(lengths)
     firsts = [0]
     while firsts[-1] < len(lengths):
         first = firsts[-1]
         fitting = int(np.searchsorted(ends, ends[first] - lengths[first] + max_batch_tokens, side="right"))
-        firsts.append(max(first + 1, fitting))
+        most = batch_size(int(lengths[first]), _MOST_PADDED * max_batch_tokens)
+        firsts.append(max(first + 1, min(fitting, first + most)))
     return np.diff(firsts)
 
 

@@ -1,5 +1,8 @@
-"""The device: which one, how many tokens it takes at once, and what it means that its memory ran out."""
+"""The device: which one, how many tokens it takes at once, the way there and back, and what it means that its
+memory ran out.
+"""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,6 +40,38 @@ class Device:
         self.max_batch_tokens = config.max_batch_tokens or _batch_tokens(
             self.torch, config.dtype, model_config
         )
+
+    @property
+    def ahead(self) -> int:
+        """Batches that are launched before the output of one is waited for, so that a GPU never waits.
+
+        A CPU computes while it launches, so that nothing is gained there.
+        """
+        return 1 if self.torch.type == "cuda" else 0
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the device. On a CUDA card, calls return before it is there."""
+        if self.torch.type != "cuda":
+            return tensor.to(self.torch)
+        return tensor.pin_memory().to(self.torch, non_blocking=True)
+
+    def fetch(self, output: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Start to copy an output to the CPU, in float32; what comes back waits for it and gives it.
+
+        A GPU tells its errors late: then, at the latest, those of the output are told.
+        """
+        if self.torch.type != "cuda":
+            on_cpu = output.float().cpu()
+            return lambda: on_cpu
+        pinned = torch.empty(output.shape, dtype=torch.float32, pin_memory=True)
+        pinned.copy_(output.float(), non_blocking=True)
+        copied = torch.cuda.current_stream(self.torch).record_event()
+
+        def wait() -> torch.Tensor:
+            copied.synchronize()
+            return pinned.clone()  # pinned memory is scarce: it serves the next batches
+
+        return wait
 
     def shrink(self, failed_tokens: int) -> None:
         """Halve the budget for good, since a batch of so many tokens found no room."""

@@ -11,13 +11,21 @@ Output = Literal["logits", "last_hidden_state"]
 """Of a transformers network: (batch, labels), or (batch, length, width)."""
 
 
+def as_padded(ids: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> dict[str, Any]:
+    """A batch as it is."""
+    return {"ids": ids, "mask": mask, **inputs}
+
+
 class Computation(NamedTuple):
-    """A network as the batch loop calls it."""
+    """A network as the batch loop calls it, in two steps: the first may run ahead of the device."""
 
     run: Callable[..., torch.Tensor]
-    """run(ids, mask, **inputs): all (batch, length), padded on the right, longest first; to the output."""
+    """run(**laid), on the device: what `lay` gave, to the output."""
     drops_padding: bool = False
     """Whether it leaves padding out, so that only real tokens cost something."""
+    lay: Callable[..., dict[str, Any]] = as_padded
+    """lay(ids, mask, **inputs), on the CPU: all (batch, length), padded on the right, longest first; to the
+    arguments of `run`, `mask` among them. The loop copies its tensors to the device."""
 
 
 class Engine(Protocol):

@@ -48,6 +48,9 @@ class HeadedDecoder:
 
     Candidates of one query begin with the same tokens. The backbone is causal, so what it makes of these does
     not depend on what follows: it is computed once a query, where that pays.
+
+    Batches stay padded on every device: attention over packed ones, torch's varlen_attn, reads no beginning
+    that sequences share (and has no soft cap, were Gemma 2's ever to be used here).
     """
 
     def __init__(
@@ -92,18 +95,25 @@ class HeadedDecoder:
             ids = whole.values[whole.starts[index] :][: shared[index]]
             if ids.tobytes() not in last:
                 last.clear()
-                on_device = torch.from_numpy(ids[None].astype(np.int64)).to(self._loop.device.torch)
+                on_device = self._loop.device.put(torch.from_numpy(ids[None].astype(np.int64)))
                 last[ids.tobytes()] = self._decoder.read_prefix(on_device)
             return last[ids.tobytes()]
 
-        def scores_of(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
-            query, prompt = (
-                torch.from_numpy(counts[batch]).to(ids.device) for counts in (before - shared, after)
-            )
-            hidden = self._decoder.forward(ids, mask.sum(dim=1), query, prompt, prefix_of(int(batch[0])))
+        def lay(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> dict[str, Any]:
+            query, prompt = (torch.from_numpy(counts[batch]) for counts in (before - shared, after))
+            return {
+                "ids": ids,
+                "lengths": mask.sum(dim=1),
+                "query_lengths": query,
+                "prompt_lengths": prompt,
+                "first": int(batch[0]),
+            }
+
+        def scores_of(first: int, **laid: torch.Tensor) -> torch.Tensor:
+            hidden = self._decoder.forward(**laid, prefix=prefix_of(first))
             return _scores(hidden, self._heads, self._score_cap)
 
-        scores, tokens, padded = self._loop.run(whole.without_first(shared), groups, 0, scores_of)
+        scores, tokens, padded = self._loop.run(whole.without_first(shared), groups, 0, scores_of, lay)
         prefixes = sum(group.prefix for group in groups)
         scores = scores.reshape(len(before), len(self._heads))
         scores = scores[:, 0] if len(self._heads) == 1 else scores

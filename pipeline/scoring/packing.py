@@ -1,67 +1,104 @@
-"""Batches without padding, on a CPU: sequences lie end to end in one row, and each attends to itself alone.
+"""Batches without padding: sequences lie end to end in one row of tokens, from embeddings to last layer.
 
-Everything but attention works token by token and so needs no change. Attention goes through transformers'
-AttentionInterface, over runs of sequences of one length, and the head is handed the sequences' first tokens.
+Everything but attention works token by token and so needs no change; attention is packed_attention's. After
+the last layer the tokens are put back in their rows, so that a head or a pooling finds them where it looks.
 """
 
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 
-_ATTENTION = "rayrank_packed"
+from pipeline.scoring.packed_attention import Spans, implementation
 
 
 class _Layout(NamedTuple):
-    head: str
-    """The module that reads the first token of each sequence, `hidden[:, 0]`."""
+    layers: str
+    """The list of the backbone's layers, by its place in it."""
     positions_skip_padding: bool = False
     """As in RoBERTa, positions count the tokens that are not the padding token, from its id plus one."""
 
 
+# By config.json's model_type, those whose modeling code in transformers 5.23 was read. DeBERTa-v2 keeps its
+# padding: its attention is no AttentionInterface's but adds terms of its own for each pair of tokens.
 _LAYOUTS = {
-    "bert": _Layout("bert.pooler"),
-    "camembert": _Layout("classifier", positions_skip_padding=True),
-    "electra": _Layout("classifier"),
-    "roberta": _Layout("classifier", positions_skip_padding=True),
-    "xlm-roberta": _Layout("classifier", positions_skip_padding=True),
+    "bert": _Layout("encoder.layer"),
+    "camembert": _Layout("encoder.layer", positions_skip_padding=True),
+    "electra": _Layout("encoder.layer"),
+    "modernbert": _Layout("layers"),
+    "roberta": _Layout("encoder.layer", positions_skip_padding=True),
+    "xlm-roberta": _Layout("encoder.layer", positions_skip_padding=True),
 }
-"""By config.json's model_type, those whose modeling code in transformers 5.23 was read."""
 
 
-def can_pack(model: Any, device: torch.device) -> bool:
-    """On a GPU, a call for each run of lengths would cost more than padding does."""
-    layout = _LAYOUTS.get(model.config.model_type)
-    if device.type != "cpu" or layout is None or model.config.is_decoder:
-        return False
-    return model.config.pad_token_id is not None or not layout.positions_skip_padding
+def packed(network: Any, output: str, device: torch.device, dtype: torch.dtype) -> "PackedNetwork | None":
+    """The network, changed in place, as one that drops padding; None where it better keeps it.
+
+    It must be cast and moved already. output: of engine.Output.
+    """
+    config, layout = network.config, _LAYOUTS.get(network.config.model_type)
+    if layout is None or getattr(config, "is_decoder", False) or not config.num_hidden_layers:
+        return None
+    if layout.positions_skip_padding and config.pad_token_id is None:
+        return None
+    head_width = config.hidden_size // config.num_attention_heads
+    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    attention = implementation(device, dtype, head_width, windows=windows)
+    return None if attention is None else PackedNetwork(network, layout, output, attention)
 
 
-class PackedClassifier:
-    """A sequence classifier that takes batches without padding."""
+class PackedNetwork:
+    """An encoder that takes batches without padding."""
 
-    def __init__(self, model: Any) -> None:
-        layout = _LAYOUTS[model.config.model_type]
-        self._model = model
+    def __init__(self, model: Any, layout: _Layout, output: str, attention: str) -> None:
+        self._model, self._output = model, output
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
-        self._firsts = torch.zeros(0, dtype=torch.int64)
-        transformers.AttentionInterface.register(_ATTENTION, _attend)
-        model.set_attn_implementation(_ATTENTION)
-        model.get_submodule(layout.head).register_forward_pre_hook(self._take_firsts)
+        # The heads of all layouts read first tokens, but for a ModernBERT's that was told to take the mean.
+        self._reads_all = output != "logits" or getattr(model.config, "classifier_pooling", "cls") != "cls"
+        self._back: tuple[torch.Tensor, tuple[int, int]] | None = None
+        model.set_attn_implementation(attention)
+        model.base_model.get_submodule(layout.layers)[-1].register_forward_hook(self._put_back)
 
-    def logits(self, ids: torch.Tensor, mask: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
-        """(batch, length) ids, mask and more of them, padded and longest first, to (batch, labels)."""
+    def lay(self, ids: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> dict[str, Any]:
+        """What `run` takes, of (batch, length) ids, mask and more, padded, longest first, on the CPU."""
         real = mask.bool()
-        lengths = mask.sum(dim=1)
-        self._firsts = lengths.cumsum(0) - lengths
+        real[:, 0] = True  # a sequence without tokens is the padding token alone
+        lengths = real.sum(dim=1)
+        bounds = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         runs = [run.tolist() for run in torch.unique_consecutive(lengths, return_counts=True)]
-        result: torch.Tensor = self._model(
-            input_ids=ids[real][None],
-            position_ids=self._positions(ids)[real][None],
-            runs=list(zip(*runs, strict=True)),
+        return {
+            "ids": ids[real][None],
+            "mask": mask,
+            "positions": self._positions(ids)[real][None],
+            "places": real.flatten().nonzero()[:, 0] if self._reads_all else bounds[:-1],
+            "bounds": bounds.int(),
+            "longest": int(lengths[0]),
+            "runs": list(zip(*runs, strict=True)),
+            **{name: values[real][None] for name, values in inputs.items()},
+        }
+
+    def run(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        places: torch.Tensor,
+        bounds: torch.Tensor,
+        longest: int,
+        runs: list[tuple[int, int]],
+        **inputs: torch.Tensor,
+    ) -> torch.Tensor:
+        """(batch, labels) logits, or (batch, length, width) hidden states, zero where padding was."""
+        self._back = places, (mask.shape[0], mask.shape[1])
+        outputs = self._model(
+            input_ids=ids,
+            position_ids=positions,
+            # No attention reads it: these implementations get no mask. ModernBERT's mean does.
+            attention_mask=mask if self._reads_all else None,
+            spans=Spans(runs, bounds, longest),
             return_dict=True,
-            **{name: values[real][None] for name, values in more.items()},
-        ).logits
+            **inputs,
+        )
+        result: torch.Tensor = outputs[self._output]
         return result
 
     def _positions(self, ids: torch.Tensor) -> torch.Tensor:
@@ -71,33 +108,12 @@ class PackedClassifier:
         positions: torch.Tensor = counts.cumsum(dim=1) * counts + self._position_pad_id
         return positions
 
-    def _take_firsts(self, _module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden, *others = inputs
-        return hidden[0, self._firsts][:, None], *others
-
-
-def _attend(
-    _module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    _mask: None,
-    *,
-    runs: list[tuple[int, int]],
-    scaling: float,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """(1, heads, tokens, width) each, to (1, tokens, heads, width). runs: length and number of sequences."""
-    heads, width = query.shape[1], query.shape[3]
-    result = torch.empty_like(query.transpose(1, 2))
-    first = 0
-    for length, number in runs:
-        tokens = slice(first, first + number * length)
-        q, k, v = (
-            part[0, :, tokens].view(heads, number, length, width).transpose(0, 1)
-            for part in (query, key, value)
-        )
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        result[0, tokens].view(number, length, heads, width).copy_(attended.transpose(1, 2))
-        first = tokens.stop
-    return result, None
+    def _put_back(self, _layer: torch.nn.Module, _inputs: Any, hidden: torch.Tensor) -> torch.Tensor:
+        """(1, tokens, width) to (batch, length, width); to (batch, 1, width) where first tokens are all."""
+        assert self._back is not None
+        places, (batch, length) = self._back
+        if not self._reads_all:
+            return hidden[0, places][:, None]
+        padded = hidden.new_zeros(batch * length, hidden.shape[2])
+        padded[places] = hidden[0]
+        return padded.view(batch, length, -1)

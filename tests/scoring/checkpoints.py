@@ -171,7 +171,7 @@ def make_saturated(path: Path, logit: float) -> Path:
 
 def network_of(scorer: Scorer) -> Any:
     """The network that torch evaluates, where the model is a cross-encoder."""
-    return scorer.model._logits.__self__._model  # type: ignore[attr-defined]
+    return scorer.model._network.run.__self__._model  # type: ignore[attr-defined]
 
 
 def copied(source: Path, tmp_path: Path) -> Path:

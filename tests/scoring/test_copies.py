@@ -21,7 +21,7 @@ from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.truncation import Fit
 from tests.conftest import MINILM, TINY
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3, network_of
+from tests.scoring.checkpoints import KINDS, make_cross_encoder, make_qwen3, network_of
 
 WORDS = ["river", "bank", "flow", "heat", "boundary", "layer", "shock", "panda", "bamboo", "of", "the", "a"]
 MEAN = {"long_passages": {"strategy": "mean", "window": 7, "stride": 5}}
@@ -29,7 +29,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "packed": (TINY, {}),
     "packed-windows": (TINY, MEAN),
     "packed-normalize": (TINY, {"normalize": True, "max_batch_tokens": 200}),
-    "padded": ("modernbert", {}),
+    "padded": ("deberta-v2", {}),
+    "modernbert": ("modernbert", {}),
     "gemma": (f"{TINY}-v2-gemma", {}),
     "gemma-prefixes": (f"{TINY}-v2-gemma", {"max_batch_tokens": 60}),
     "minicpm-cutoffs": (f"{TINY}-v2-minicpm-layerwise", {"cutoff_layers": [3, 5]} | MEAN),
@@ -43,7 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(scope="module", params=CASES)
 def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     model, options = CASES[request.param]
-    if model == "modernbert":
+    if model in KINDS:
         model = str(make_cross_encoder(tmp_path_factory.mktemp(model), model))
     if model == "qwen3":
         model = str(make_qwen3(tmp_path_factory.mktemp(model)))

@@ -1,4 +1,4 @@
-"""PyTorch, on whatever device it has. On a CPU some networks take their batches without padding."""
+"""PyTorch, on whatever device it has. Most encoders take their batches without padding."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Computation, Output
-from pipeline.scoring.packing import PackedClassifier, can_pack
+from pipeline.scoring.packing import packed
 from pipeline.scoring.weights import cast_backbone
 
 INSTALL = "pip install torch"
@@ -21,11 +21,11 @@ def supports(_family: str, _config: ScorerConfig) -> None:
 
 
 def prepare(network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
-    packs = output == "logits" and can_pack(network, device)
     model = cast_backbone(network, dtype).to(device).eval()
-    if packs:
-        return Computation(PackedClassifier(model).logits, drops_padding=True)
-    return Computation(_Padded(model, output).run)
+    without_padding = packed(model, output, device, dtype)
+    if without_padding is None:
+        return Computation(_Padded(model, output).run)
+    return Computation(without_padding.run, drops_padding=True, lay=without_padding.lay)
 
 
 class _Padded:

@@ -136,10 +136,10 @@ class Embedder:
         self._similarity = SIMILARITIES[saved.similarity]
         network = load_network(checkpoint, config)
         device = Device(config, network.config)
-        self._hidden, drops_padding = engine.prepare(
+        self._network = engine.prepare(
             network, "last_hidden_state", device.torch, getattr(torch, config.dtype)
         )
-        self._loop = BatchLoop(device, drops_padding=drops_padding)
+        self._loop = BatchLoop(device, drops_padding=self._network.drops_padding)
         self._pad_id = getattr(network.config, "pad_token_id", None) or 0
         whole = network.config.hidden_size * len(self._pooling)
         self._width = min(whole, saved.truncate_dim or whole)
@@ -162,11 +162,14 @@ class Embedder:
     @torch.inference_mode()
     def embed(self, sequences: pa.ListArray) -> Forwarded:
         texts, everything = Sequences.of(sequences), [Group(np.arange(len(sequences)))]
-        embeddings, tokens, padded = self._loop.run(texts, everything, self._pad_id, self._embed)
+        embeddings, tokens, padded = self._loop.run(texts, everything, self._pad_id, self._embed, self._lay)
         return Forwarded(embeddings.reshape(len(sequences), self._width), tokens, padded)
 
-    def _embed(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> torch.Tensor:
-        hidden = self._hidden(ids, mask).float()
+    def _lay(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> dict[str, Any]:
+        return self._network.lay(ids, mask)
+
+    def _embed(self, mask: torch.Tensor, **laid: Any) -> torch.Tensor:
+        hidden = self._network.run(mask=mask, **laid).float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
         if self._normalized:
             embedding = torch.nn.functional.normalize(embedding, dim=-1)

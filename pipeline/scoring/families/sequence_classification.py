@@ -150,10 +150,8 @@ class PairClassifier:
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
         network = load_network(checkpoint, config)
         device = Device(config, network.config)
-        self._logits, drops_padding = engine.prepare(
-            network, "logits", device.torch, getattr(torch, config.dtype)
-        )
-        self._loop = BatchLoop(device, drops_padding=drops_padding)
+        self._network = engine.prepare(network, "logits", device.torch, getattr(torch, config.dtype))
+        self._loop = BatchLoop(device, drops_padding=self._network.drops_padding)
         self._pad_id = getattr(network.config, "pad_token_id", None) or 0
         self._has_token_types = checkpoint.has_token_types
 
@@ -165,14 +163,18 @@ class PairClassifier:
     def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
         starts = inputs["type_one_start"].to_numpy()
 
-        def logits(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        def lay(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> dict[str, Any]:
             extra = {}
             if self._has_token_types:
-                extra["token_type_ids"] = _token_types(torch.from_numpy(starts[batch]).to(ids.device), mask)
-            return self._logits(ids, mask, **extra)[:, 0]
+                extra["token_type_ids"] = _token_types(torch.from_numpy(starts[batch]), mask)
+            return self._network.lay(ids, mask, **extra)
 
-        everything = [Group(np.arange(len(starts)))]
-        scores, tokens, padded = self._loop.run(Sequences.of(sequences), everything, self._pad_id, logits)
+        def logits(**laid: Any) -> torch.Tensor:
+            return self._network.run(**laid)[:, 0]
+
+        scores, tokens, padded = self._loop.run(
+            Sequences.of(sequences), [Group(np.arange(len(starts)))], self._pad_id, logits, lay
+        )
         return Forwarded(scores, tokens, padded)
 
 

@@ -1,0 +1,295 @@
+"""What does one GPU do with this code? Correctness first, then speed, memory, its running out, two replicas.
+
+    benchmarks/gpu.sh [--device cuda] [--tiny]
+
+It writes a dated Markdown note to $OUT, or to benchmarks/, and exits with 1 where a score is wrong or a part
+fails. All weights are random and made here: tiny checkpoints as the tests build them for correctness, the
+published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens. Peers
+are measured where they are installed, at the best of several batch sizes. Every part has its own limit of
+seconds; what it has not reached by then is left out and said so. `--device cpu --tiny` runs every part on any
+machine, to see that it runs: its numbers say nothing.
+
+Flop counted are those of linear layers and attention over real tokens; the ceiling is the best of five
+products of two square bfloat16 matrices. Peak is what torch allocated on the card in the call, weights too.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+
+from benchmarks.gpu_models import (
+    DECODERS,
+    ENCODERS,
+    MAX_LENGTH,
+    Call,
+    Decoding,
+    checkpoints,
+    make_encoder,
+    peers,
+    random_pairs,
+)
+from benchmarks.scorer import print_machine
+from pipeline.scoring import Scorer, ScorerConfig
+
+FAR = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
+"""How far a tiny checkpoint's score may be from that of float32 on a CPU."""
+
+
+class OutOfTimeError(BaseException):
+    """No Exception, so that nothing on the way takes it for a failure of its own."""
+
+
+class Run(NamedTuple):
+    device: str
+    tiny: bool
+    folder: Path
+
+    @property
+    def on_cuda(self) -> bool:
+        return self.device != "cpu"
+
+    @property
+    def dtype(self) -> str:
+        return "bfloat16" if self.on_cuda else "float32"
+
+    def scorer(self, model: str | Path, **options: Any) -> Scorer:
+        known = {"device": self.device, "dtype": self.dtype, **options}
+        return Scorer(ScorerConfig.model_validate({"model": str(model), **known}))
+
+    def best_seconds(self, work: Callable[[], object], rounds: int = 2) -> tuple[float, str]:
+        """Of some rounds after one to warm up; and the peak of memory in GiB."""
+        work()
+        self._wait()
+        if self.on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        taken = []
+        for _ in range(rounds):
+            begin = perf_counter()
+            work()
+            self._wait()
+            taken.append(perf_counter() - begin)
+        peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}" if self.on_cuda else "–"
+        return min(taken), peak
+
+    def _wait(self) -> None:
+        if self.on_cuda:
+            torch.cuda.synchronize()
+
+    def ceiling(self) -> float:
+        """Flop a second of bfloat16 matrix products."""
+        size = 128 if self.tiny else 8192
+        left, right = torch.randn(2, size, size, device=self.device, dtype=torch.bfloat16)
+        seconds, _ = self.best_seconds(lambda: [left @ right for _ in range(10)], rounds=5)
+        return 20 * size**3 / seconds
+
+
+Lines = Iterator[str]
+
+
+def correctness(run: Run) -> Lines:
+    yield from table("checkpoint", "dtype", "drops padding", "largest difference", "deviation", "")
+    pairs = [(query, "river bank " * count + "heat") for query in ("heat", "a panda") for count in range(12)]
+    for name, model, options in checkpoints(run.folder):
+        expected = Scorer(ScorerConfig.model_validate({"model": model, "device": "cpu", **options})).score(
+            pairs
+        )
+        for dtype in FAR if run.on_cuda else ("bfloat16",):
+            scorer = run.scorer(model, **{**options, "dtype": dtype})
+            far = float(np.abs(scorer.score(pairs) - expected).max())
+            network = getattr(scorer.model, "_network", None)
+            drops = "yes" if network is not None and network.drops_padding else "no"
+            verdict = "right" if far <= FAR[dtype] else "**WRONG**"
+            yield row(name, dtype, drops, f"{far:.1e}", f"{expected.std():.2f}", verdict)
+
+
+def no_waiting(run: Run) -> Lines:
+    if not run.on_cuda:
+        yield "Not asked of a CPU."
+        return
+    scorer = run.scorer(make_encoder(run.folder, "base", run.device, tiny=run.tiny))
+    encoded = scorer.encode(random_pairs(64))
+    scorer.forward(encoded)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        scorer.forward(encoded)
+        yield "No call of the encoders' way waits for the device."
+    except Exception as error:  # whatever class torch and the scorer tell it in
+        yield f"**A call waits for the device**: {error}"
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def encoders(run: Run) -> Lines:
+    ceiling, pairs = run.ceiling(), random_pairs(6 if run.tiny else 4096)
+    yield f"Ceiling: {ceiling / 1e12:.3g} Tflop/s. {len(pairs)} pairs."
+    yield ""
+    yield from table("model", "system", "pairs/s", "share of the ceiling", "peak GiB")
+    for name in ENCODERS:
+        path = make_encoder(run.folder, name, run.device, tiny=run.tiny)
+        scorer = run.scorer(path, max_length=MAX_LENGTH)
+        config = transformers.AutoConfig.from_pretrained(path)
+        lengths = scorer.encode(pairs).tokens
+        flop = ENCODERS[name].flop(config, lengths)
+        systems: dict[str, Call] = {"Scorer": scorer.score}
+        systems |= peers(path, run.device, run.dtype, (4,) if run.tiny else (32, 128, 512))
+        for system, score in systems.items():
+            seconds, peak = run.best_seconds(partial(score, pairs))
+            yield row(name, system, f"{len(pairs) / seconds:.1f}", f"{flop / seconds / ceiling:.1%}", peak)
+
+
+def decoders(run: Run) -> Lines:
+    ceiling = run.ceiling()
+    yield from table("model", "cutoff", "ratio", "pairs/s", "share of the ceiling", "peak GiB", "padding")
+    for name, shape in DECODERS.items():
+        yield from decoder(run, name, Decoding(shape, run.device, run.dtype, tiny=run.tiny), ceiling)
+
+
+def decoder(run: Run, name: str, decoding: Decoding, ceiling: float) -> Lines:
+    for cutoff, ratio in decoding.settings:
+        model = decoding.model(cutoff, ratio)
+        seconds, peak = run.best_seconds(partial(decoding.score, model), rounds=1)
+        share = f"{decoding.flop(cutoff) / seconds / ceiling:.1%}" if ratio == 1 else "–"
+        speed = f"{decoding.pairs / seconds:.1f}"
+        yield row(name, str(cutoff), str(ratio), speed, share, peak, decoding.padding)
+
+
+def memory_runs_out(run: Run) -> Lines:
+    path, pairs = make_encoder(run.folder, "base", run.device, tiny=run.tiny), random_pairs(64)
+    enough = run.scorer(path, max_length=MAX_LENGTH).score(pairs)
+    budget = 2**22
+    scorer = run.scorer(path, max_length=MAX_LENGTH, max_batch_tokens=budget)
+    scorer.score(pairs[:2])
+    if run.on_cuda:
+        total = torch.cuda.get_device_properties(run.device).total_memory
+        left = torch.cuda.memory_allocated() + 100 * 2**20
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(left / total)
+    else:
+        scorer.model._network.run.__self__._model.register_forward_pre_hook(  # type: ignore[attr-defined]
+            refuse_large, with_kwargs=True
+        )
+    try:
+        found = scorer.score(pairs)
+    finally:
+        if run.on_cuda:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    far = float(np.abs(found - enough).max())
+    verdict = "right" if far <= FAR[run.dtype] and scorer.model.max_batch_tokens < budget else "**WRONG**"
+    yield f"Budget {budget}, then {scorer.model.max_batch_tokens}; largest difference {far:.1e}: {verdict}."
+
+
+def refuse_large(_module: Any, _inputs: Any, options: dict[str, Any]) -> None:
+    """In place of a card whose memory ends."""
+    if options["input_ids"].numel() > 1000:
+        raise torch.OutOfMemoryError("provoked")
+
+
+def two_replicas(run: Run) -> Lines:
+    path = make_encoder(run.folder, "base", run.device, tiny=run.tiny)
+    count, spawn = 6 if run.tiny else 4096, get_context("spawn")
+    yield from table("replicas", "pairs/s together")
+    for number in (2,) if run.tiny else (1, 2):
+        # The alarm ends the wait for one that has died.
+        ready, done = (spawn.Barrier(number + 1) for _ in range(2))
+        arguments = run, path, count, ready, done
+        replicas = [spawn.Process(target=replica, args=arguments) for _ in range(number)]
+        try:
+            for each in replicas:
+                each.start()
+            ready.wait()
+            begin = perf_counter()
+            done.wait()
+            yield row(str(number), f"{number * count / (perf_counter() - begin):.1f}")
+        finally:
+            for each in replicas:
+                each.kill()
+                each.join()
+
+
+def replica(run: Run, path: Path, count: int, ready: Barrier, done: Barrier) -> None:
+    """In a process of its own."""
+    scorer, pairs = run.scorer(path, max_length=MAX_LENGTH), random_pairs(count)
+    scorer.score(pairs[:64])
+    ready.wait()
+    scorer.score(pairs)
+    done.wait()
+
+
+def table(*titles: str) -> Lines:
+    yield row(*titles)
+    yield row(*["---"] * len(titles))
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
+    "Correctness": (110, correctness),
+    "Does the device wait?": (25, no_waiting),
+    "Encoders": (130, encoders),
+    "Decoders": (150, decoders),
+    "Memory runs out": (30, memory_runs_out),
+    "Two replicas": (70, two_replicas),
+}
+"""With the seconds that each may take: in all 515."""
+
+
+def lines_of(run: Run, limit_s: int, part: Callable[[Run], Lines]) -> Lines:
+    """A part's lines until its time is out."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise OutOfTimeError
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(limit_s)
+    try:
+        yield from part(run)
+    except OutOfTimeError:
+        yield f"\nThe rest was left out: its {limit_s} s were over."
+    except Exception as error:  # one part that fails leaves the others their turn
+        yield f"\n**FAILED**: {type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="One GPU: correctness, speed, memory")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as directory:
+        run = Run(given.device, given.tiny, Path(directory))
+        name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
+        written = [f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", ""]
+        written.append(f"torch {torch.__version__}, transformers {transformers.__version__}")
+        print_machine(torch.get_num_threads())
+        for title, (limit_s, part) in PARTS.items():
+            written += ["", f"## {title}", ""]
+            print(f"\n## {title}\n", flush=True)
+            for line in lines_of(run, limit_s, part):
+                written.append(line)
+                print(line, flush=True)
+    target = Path(os.environ.get("OUT") or Path(__file__).parent) / f"gpu-{datetime.now(UTC):%Y-%m-%d}.md"
+    target.write_text("\n".join(written) + "\n")
+    print(f"\n{target}")
+    return int(any("**" in line for line in written))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
