@@ -46,6 +46,8 @@ class Summary(Counts):
     output: str
     model: str
     """Of a cascade, all of them, with ` > ` between."""
+    dtype: str = Field(default="", exclude_if=is_empty)
+    """In which they scored, likewise; what `auto` became. Empty in summaries of before."""
     model_fingerprint: str
     config_fingerprint: str
     shards: int
@@ -120,7 +122,8 @@ class Summary(Counts):
 
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""
-        return f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+        by = f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+        return f"{by} in {self.dtype}" if self.dtype else by
 
     def _training_lines(self) -> list[str]:
         if not (self.training_rows or self.no_training_row):

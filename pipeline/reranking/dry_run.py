@@ -34,7 +34,7 @@ _SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
-    output, scorers, plan, record = plan_job(config)
+    config, output, scorers, plan, record, _ = plan_job(config, may_ask=config.executor == "here")
     done = sum(1 for _ in done_shards(output, record.identity, plan.shards, check_bytes=False))
     pairs = sum(shard.pairs for shard in plan.shards)
     placed = config.with_scorers([scorer.config for scorer in scorers])
@@ -65,7 +65,7 @@ def _of_scorers(
     first = sampled[0]
     for level, scorer, sample in zip(config.cascade, scorers, sampled, strict=True):
         share, looked_at = sample.pairs / max(1, first.pairs), max(1, sample.pairs)
-        tokens, model = sample.tokens / looked_at, f"{level.scorer.model} in {scorer.checkpoint.path}"
+        tokens, model = sample.tokens / looked_at, _model(level, scorer)
         if not level.under:
             yield (f"tokens   about {tokens * pairs:,.0f} ({tokens:.0f} a pair, from {first.pairs} pairs)")
             yield f"model    {model}"
@@ -75,6 +75,12 @@ def _of_scorers(
             f"level {level.number}  about {share * pairs:,.0f} pairs and {tokens * share * pairs:,.0f} tokens"
             f" ({tokens:.0f} a pair), keeps {keeps}: {model}"
         )
+
+
+def _model(level: Level, scorer: Scorer) -> str:
+    dtype = level.scorer.dtype
+    told = "dtype auto, for the actors' machines to say" if dtype == "auto" else dtype
+    return f"{level.scorer.model} in {scorer.checkpoint.path}, {told}"
 
 
 def _sample_tokens(config: RerankConfig, plan: Plan, record: JobRecord) -> list[_Sample]:
