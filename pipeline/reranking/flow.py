@@ -17,6 +17,7 @@ from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
@@ -81,6 +82,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
             versions=versions(),
             quarantined=quarantined,
             **totalled(totals),
+            **paid(config.cascade, totals.counts),
             levels=_level_summaries(config, scorers, totals),
         )
         _finish(config, directory, plan, record, summary, totals)

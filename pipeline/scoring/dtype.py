@@ -17,12 +17,12 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     chip = torch.cpu.get_capabilities()
     native = any(chip.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # bf16: of ARM
-    return native and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return native and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def fastest_dtype(name: str) -> Dtype:

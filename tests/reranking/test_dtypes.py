@@ -95,7 +95,7 @@ def test_mistakes_are_told_before_a_machine_is_asked(table: Path, monkeypatch: p
 
 def test_a_dry_run_asks_no_actor(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, bfloat16=True)
-    on_ray = {"executor": "ray_data", "scorer": AUTO}
+    on_ray: dict[str, Any] = {"executor": "ray_data", "scorer": AUTO}
     assert f"model    {TINY} in {TINY}, bfloat16" in dry_run.describe(config(table, scorer=AUTO))
     assert "dtype auto, for the actors' machines to say" in dry_run.describe(config(table, **on_ray))
     flow.run(config(table, scorer=AUTO))

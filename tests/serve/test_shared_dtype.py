@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from ray import serve as ray_serve
 
 from pipeline.errors import ModelError
 from pipeline.scoring import ScorerConfig, dtype
@@ -31,7 +32,7 @@ class Cluster:
         """A replica on a node with such a chip: its dtype."""
         self._monkeypatch.setattr(dtype, "has_bfloat16", lambda _: bfloat16)
         replica = SimpleNamespace(app_name="rerank", deployment="tiny", code_version=version)
-        self._monkeypatch.setattr(shared_dtype.ray_serve, "get_replica_context", lambda: replica)
+        self._monkeypatch.setattr(ray_serve, "get_replica_context", lambda: replica)
         return shared(config).dtype
 
 

@@ -174,7 +174,8 @@ def test_auto_is_one_dtype_for_all_and_float32_for_published_scores(
 ) -> None:
     monkeypatch.setattr(dtype, "has_bfloat16", lambda _: True)
     case = golden_cases("tiny-bge-reranker")[0]
-    known = Published(case.pairs, tuple(Scorer(ScorerConfig(model=TINY, device="cpu")).score(case.pairs)), {})
+    scores = Scorer(ScorerConfig(model=TINY, device="cpu")).score(case.pairs).tolist()
+    known = Published(case.pairs, scores, {})
     monkeypatch.setitem(PUBLISHED, Path(TINY).name, known)
     assert verify.main(["--config", config_file(tmp_path, TINY, dtype="auto")]) == Status.FINISHED
     told = capsys.readouterr().out
