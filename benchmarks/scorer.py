@@ -46,6 +46,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.device import Device
+from pipeline.scoring.dtype import settled
 
 Pairs = list[tuple[str, str]]
 System = Callable[[Pairs], npt.ArrayLike]
@@ -218,6 +219,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budget", type=int, help="the scorer's max_batch_tokens; default: its own choice")
+    parser.add_argument("--dtype", default="float32", help="the scorer's; auto: the fastest of this chip")
     parser.add_argument("--sweep", action="store_true", help="Scorer at other budgets too, each in its turn")
     return parser.parse_args()
 
@@ -232,8 +234,13 @@ def main() -> None:
         path = Path(directory)
         make_checkpoint(path)
         config = ScorerConfig(
-            model=directory, device="cpu", max_length=MAX_LENGTH, max_batch_tokens=arguments.budget
+            model=directory,
+            device="cpu",
+            dtype=arguments.dtype,
+            max_length=MAX_LENGTH,
+            max_batch_tokens=arguments.budget,
         )
+        config = settled(config)
         scorer, device = Scorer(config), Device(config, MODEL)
         sequences = Sequences.of(scorer.encode(pairs).sequences)
         products = Products(sequences, BatchLoop(device, drops_padding=True))
