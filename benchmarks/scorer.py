@@ -49,6 +49,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Sequences
 from pipeline.scoring.device import Device
+from pipeline.scoring.dtype import settled
 from pipeline.scoring.family import EmbeddingEncoder
 
 Pairs = list[tuple[str, str]]
@@ -201,9 +202,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--embedder", action="store_true", help="embed the passages instead")
     parser.add_argument("--budget", type=int, help="the scorer's max_batch_tokens; default: its own choice")
+    parser.add_argument("--dtype", default="float32", help="the scorer's; auto: the fastest of this chip")
     parser.add_argument("--sweep", action="store_true", help="Scorer at other budgets too, each in its turn")
     return parser.parse_args()
 
@@ -214,7 +215,7 @@ def main() -> None:
     # The tokenizers library has a pool of its own, which would take every core.
     os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
     pairs: Sequence[Any] = sample_pairs(arguments.collection, arguments.pairs)
-    embedder, dtype, model = arguments.embedder, arguments.dtype, model_config(arguments.width)
+    embedder, model = arguments.embedder, model_config(arguments.width)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         make_checkpoint(path, model, embedder=embedder)
@@ -222,10 +223,12 @@ def main() -> None:
             model=directory,
             family="bi_encoder" if embedder else None,
             device="cpu",
-            dtype=dtype,
+            dtype=arguments.dtype,
             max_length=MAX_LENGTH,
             max_batch_tokens=arguments.budget,
         )
+        config = settled(config)
+        dtype = config.dtype
         scorer, device = Scorer(config), Device(config, model)
         if embedder:
             pairs = list(dict.fromkeys(passage for _, passage in pairs))

@@ -19,6 +19,7 @@ from pipeline.capacity import described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
+from pipeline.scoring.config import Dtype, ScorerConfig
 
 _HERE = ("", "local")
 """Values of RAY_ADDRESS with which Ray works on this machine."""
@@ -41,6 +42,32 @@ def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
         wait_for_one(*pools)
     elif lack := fit(nodes(), *pools).lack:
         raise ConfigError(lack)
+
+
+def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig]) -> list[Dtype]:
+    """What `dtype: auto` is where an actor of each scorer's pool may run: this process may have another chip.
+
+    Ray must be joined: `connect`. Raises ModelError where an actor has no such device.
+    """
+    asked = [
+        ray.remote(_fastest_dtype)
+        .options(num_cpus=actors.num_cpus, num_gpus=actors.num_gpus, label_selector=actors.label_selector)
+        .remote(scorer.device)
+        for scorer, actors in zip(scorers, pools, strict=True)
+    ]
+    try:
+        return ray.get(asked)
+    except RayError as error:
+        if (ours := own_error(error)) is not None:
+            raise ours from error
+        raise
+
+
+def _fastest_dtype(device: str) -> Dtype:
+    # Here and not above: commands that score nothing need no torch.
+    from pipeline.scoring.dtype import fastest_dtype  # noqa: PLC0415
+
+    return fastest_dtype(device)
 
 
 def describe(pools: Sequence[ActorsConfig]) -> str:

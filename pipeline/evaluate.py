@@ -26,6 +26,7 @@ from pipeline.evaluation.runs import export_trec
 from pipeline.evaluation.texts import read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
+from pipeline.scoring.dtype import settled
 
 _STDOUT = Path("-")
 _OF_RUNS = (
@@ -159,14 +160,14 @@ def _measure_tasks(options: argparse.Namespace) -> Status:
 
 
 def _scorer(options: argparse.Namespace) -> ScorerConfig:
-    """The job's only one, on the device that its actors hold."""
+    """The job's only one, on the device that its actors hold, in the dtype that `auto` is here."""
     config = load_config(options.config, options.overrides)
     if config.levels is not None:
         raise ConfigError(
             "levels: MTEB's tasks are scored by one scorer; give a config with the scorer of one level",
             field="levels",
         )
-    return config.cascade[0].scorer
+    return settled(config.cascade[0].scorer)
 
 
 def _page(found: Evaluation, options: argparse.Namespace) -> str:

@@ -61,6 +61,15 @@ class JobRecord(BaseModel):
         return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
 
 
+def dtypes_of(record: JobRecord) -> dict[str, Any]:
+    """In which dtype each scorer of a job computes, by the scorer's field."""
+    return {
+        name.removesuffix(".dtype"): value
+        for name, value in record.config.items()
+        if name.endswith("scorer.dtype")
+    }
+
+
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input, or the
     readers of another output for a part of that.
@@ -113,6 +122,18 @@ def read_record(output: Directory) -> JobRecord | None:
             f"{output.url}/{_RECORD}: is damaged, so that nobody can tell which job's output this is; take"
             " another output.path, or remove the directory"
         ) from error
+
+
+def recorded_dtypes(output: Directory, command: str, results: Collection[str]) -> dict[str, Any]:
+    """In which dtype the start whose results lie there has each scorer compute, by the scorer's field.
+
+    Where that was `auto`, whoever goes on takes it: today's machines may be others. Empty where there is
+    nothing to go on with.
+    """
+    before = read_record(output)
+    if before is None or before.command != command or not any(output.names(folder) for folder in results):
+        return {}
+    return dtypes_of(before)
 
 
 def check_output(

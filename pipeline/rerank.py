@@ -10,6 +10,7 @@ import sys
 
 from pipeline import command
 from pipeline.command import Status
+from pipeline.errors import ConfigError
 from pipeline.redaction import redacted
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import load_config
@@ -18,6 +19,17 @@ from pipeline.reranking.config import load_config
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command.parser("rerank", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    parser.add_argument(
+        "--speed",
+        metavar="SPEED",
+        help="with --dry-run: time and cost, at so many pairs/s an actor; as `measure` finds here in some"
+        " seconds; or as in OUTPUT, of a former run of this scorer. Default: as in the shards done",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="TIME",
+        help="with --dry-run: how many actors are needed to be done by 18:00, or in 6h",
+    )
     parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
     return parser.parse_args(arguments)
 
@@ -30,8 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _rerank(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        print(redacted(dry_run.describe(config)))
+        print(redacted(dry_run.describe(config, options.speed, options.by)))
         return Status.FINISHED
+    if options.speed is not None or options.by is not None:
+        raise ConfigError("--speed and --by are of a plan: add --dry-run")
     summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     if summary.quarantined:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import command
 from pipeline.errors import OutputError
-from pipeline.output import is_complete, read_record
+from pipeline.output import dtypes_of, is_complete, read_record
 from pipeline.tables.output.damage import find_problems, missing_data
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat
@@ -55,6 +55,8 @@ class Status(BaseModel):
     shards_done: int
     pairs: int
     """Of all shards."""
+    dtypes: dict[str, str] = {}
+    """In which each scorer computes, by its field of the config: what `auto` became."""
     host: str | None = None
     pid: int | None = None
     started: datetime | None = None
@@ -68,6 +70,7 @@ class Status(BaseModel):
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
             f"pairs    {self.pairs} in all",
+            *(f"dtype    {dtype} ({scorer})" for scorer, dtype in self.dtypes.items()),
         ]
         if self.started is not None and self.last_heard is not None:
             lines.append(f"driver   process {self.pid} on {self.host}")
@@ -105,6 +108,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         shards=record.shards,
         shards_done=shards_done,
         pairs=record.pairs,
+        dtypes=dtypes_of(record),
         **({} if heartbeat is None else _told(heartbeat, now)),
     )
 

@@ -14,6 +14,7 @@ from pipeline import command
 from pipeline.command import Status
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
+from pipeline.scoring.dtype import settled
 from pipeline.verification.checks import Check, single_scorer, verify
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _verify(options: argparse.Namespace) -> Status:
     status = Status.FINISHED
     config = load_config(options.config, options.overrides)
-    scorer = single_scorer(config)
+    scorer = settled(single_scorer(config))
     print(f"{scorer.model} in {scorer.dtype}: largest difference from scores made here")
     for check in verify(config, options.service):
         print(redacted(_line(check)))

@@ -5,6 +5,7 @@
     api  cascade      FastAPI's routes; a model of several scorers
     service  routes   from a request of any dialect to scores of the model that it names; the paths of all
     front | replica   what comes before the endpoints; one model on one device
+    shared_dtype      what `dtype: auto` is, for all replicas of a model
     batcher  keys ... requests to batches; who may ask
     dialects          the HTTP APIs that are spoken, one file each; `dialect` says what a file holds
     fair_queue  work  problems  config   which pairs go next; what API and replicas hand each other

@@ -79,8 +79,9 @@ class ScoringReplica:
         self._metrics = ReplicaMetrics(name)
         # Here and not above: the API's processes hold no model, and need no torch.
         from serve.replica import Replica  # noqa: PLC0415
+        from serve.shared_dtype import shared  # noqa: PLC0415
 
-        self._replica = Replica(config.placed_scorer, config.max_wait_s, self._metrics.batch_done)
+        self._replica = Replica(shared(config.placed_scorer), config.max_wait_s, self._metrics.batch_done)
         self._started = asyncio.create_task(self._replica.start())
 
     async def score(self, work: Work) -> Scores | Refused:

@@ -59,14 +59,27 @@ def run(config: FinetuneConfig) -> Summary:
                 "trained on and held out: nDCG@10 on held-out queries will be too good",
                 rows=job.examples.held_out,
             )
-        place = "here" if config.actors is None else "ray_actors"
-        executor = cast("Executor", registry.load(executors, place))
+        executor = _executor(config)
         executor.connect(job)
         steps_done = Checkpoints(job.output, job.record.identity).steps_done
         with output.held(job.output, job.record, _RESULTS, steps_done) as held:
             output.withdraw_success(job.output)
             output.write_record(job.output, job.record)
             return _finish(job, executor.work(job, _tell(job, held)), begun)
+
+
+def _executor(config: FinetuneConfig) -> Executor:
+    place = "here" if config.actors is None else "ray_actors"
+    return cast("Executor", registry.load(executors, place))
+
+
+def _settled(config: FinetuneConfig, directory: Directory) -> FinetuneConfig:
+    """With a dtype in place of `auto`, in which held-out data is measured from the first start on."""
+    if config.scorer.dtype != "auto" or config.held_out is None:
+        return config
+    known = output.recorded_dtypes(directory, "finetune", _RESULTS)
+    dtype = known.get("scorer") or _executor(config).fastest_dtype(config)
+    return config.model_copy(update={"scorer": config.scorer.model_copy(update={"dtype": dtype})})
 
 
 def _tell(job: Job, held: Lease) -> Callable[[Line], None]:
@@ -89,6 +102,7 @@ def _planned(config: FinetuneConfig) -> Iterator[Job]:
     held_out = None if config.held_out is None else HeldOut(config.held_out)
     with starting_point(config) as start:
         scorer = scorer_for_training(start, config.data)
+        config = _settled(config, directory)
         with training_rows.checked(
             source,
             config.data,

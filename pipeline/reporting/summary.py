@@ -46,6 +46,8 @@ class Summary(Counts):
     output: str
     model: str
     """Of a cascade, all of them, with ` > ` between."""
+    dtype: str = Field(default="", exclude_if=is_empty)
+    """In which they scored, likewise; what `auto` became. Empty in summaries of before."""
     model_fingerprint: str
     config_fingerprint: str
     shards: int
@@ -59,6 +61,11 @@ class Summary(Counts):
     wall_s: float
     pairs_per_s: float
     """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
+    actor_hours: float = 0
+    """In which actors had work, start-up and waiting left out. Of the whole run."""
+    cost: float | None = None
+    """Of these hours, where `actors.price_per_hour` tells."""
+    cost_per_million_pairs: float | None = None
     versions: dict[str, str]
     scores: dict[str, float]
     """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none. Of a
@@ -92,6 +99,7 @@ class Summary(Counts):
             cut_none = ", nothing was cut before it" if before == level.pairs else ""
             lines.append(f"  levels.{number}: {_level_line(level)}{cut_none}")
             before = level.pairs
+        lines += self._cost_lines()
         lines += self._training_lines()
         if self.reused and not self.levels:
             share = self.reused / self.pairs
@@ -119,7 +127,16 @@ class Summary(Counts):
 
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""
-        return f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+        by = f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
+        return f"{by} in {self.dtype}" if self.dtype else by
+
+    def _cost_lines(self) -> list[str]:
+        if not self.actor_hours:
+            return []
+        told = f"The actors had work for {self.actor_hours:.4g} hours, all starts together"
+        if self.cost is not None and self.cost_per_million_pairs is not None:
+            told += f": {self.cost:,.4g}, or {self.cost_per_million_pairs:,.4g} a million pairs"
+        return [told]
 
     def _left_out_lines(self) -> list[str]:
         lines = []

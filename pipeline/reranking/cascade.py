@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from pipeline.errors import RayrankError, fields_under
 from pipeline.levels import FuseConfig, fuse
@@ -23,6 +23,14 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.schema import FUSED, RAW_SCORE, level_prefix, result_schema, score_columns
 
 _OF_THE_LAST = ("query_cut", "passage_cut", "window")
+
+
+class JobActors(ActorsConfig):
+    """A pool of actors that score."""
+
+    price_per_hour: float | None = Field(default=None, gt=0)
+    """What one actor costs an hour, in any currency: its share of a machine. --dry-run and the summary take
+    it."""
 
 
 class LevelConfig(BaseModel):
@@ -38,7 +46,7 @@ class LevelConfig(BaseModel):
     """Leave what this level cuts out of the run. Else it keeps its order, below what went on."""
     fuse: FuseConfig | None = None
     """Rank by a mix of this level's scores and those of the levels before. Null: by this level's alone."""
-    actors: ActorsConfig | None = None
+    actors: JobActors | None = None
     """Null: as the job's `actors`. Each level has a pool of its own."""
 
     @model_validator(mode="after")
@@ -57,7 +65,7 @@ class Level:
     under: str
     """Where its fields stand in the config: `levels.0.`; empty for a job with one scorer."""
     scorer: ScorerConfig
-    actors: ActorsConfig
+    actors: JobActors
     sees: int | None
     """How many candidates of each query come to it; None: all."""
     keep: int | None

@@ -19,8 +19,7 @@ from pydantic import (
 
 from pipeline.config_file import flatten, load
 from pipeline.levels import check_levels
-from pipeline.placement import ActorsConfig
-from pipeline.reranking.cascade import Level, LevelConfig
+from pipeline.reranking.cascade import JobActors, Level, LevelConfig
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
@@ -63,7 +62,7 @@ class RerankConfig(BaseModel):
     """What scores every candidate: this, or `levels`."""
     levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
     """Scorers one after another, each for the best candidates of the one before: a cascade."""
-    actors: ActorsConfig = ActorsConfig()
+    actors: JobActors = JobActors()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
     executor: Literal["ray_data", "here"] = "ray_data"

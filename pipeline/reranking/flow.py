@@ -6,7 +6,7 @@ A shard's data is written first, its marker last; a start takes only the shards 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import pyarrow as pa
 
@@ -19,6 +19,8 @@ from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.cost import paid
+from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
@@ -51,7 +53,8 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
     RayrankError for what a user can mend.
     """
     start = time.monotonic()
-    directory, scorers, plan, record = plan_job(config)
+    planned = plan_job(config)
+    config, directory, scorers, plan, record, _ = planned
     log_skipped(plan.skipped)
     if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
         log.info("already finished", output=directory.url)
@@ -65,11 +68,12 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
             totals.add(report)
         done_before, pairs_before = len(totals.done), totals.counts.pairs
         log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-        quarantined = _work(config, scorers, plan, record, totals, held)
+        quarantined = _work(planned, totals, held)
         wall_s = time.monotonic() - start
         summary = Summary(
             output=directory.url,
             model=" > ".join(level.scorer.model for level in config.cascade),
+            dtype=" > ".join(level.scorer.dtype for level in config.cascade),
             model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
             config_fingerprint=config.fingerprint,
             shards=len(plan.shards),
@@ -81,6 +85,7 @@ def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
             versions=versions(),
             quarantined=quarantined,
             **totalled(totals),
+            **paid(config.cascade, totals.counts),
             levels=_level_summaries(config, scorers, totals),
         )
         _finish(config, directory, plan, record, summary, totals)
@@ -94,30 +99,54 @@ def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
     return None
 
 
-def plan_job(config: RerankConfig) -> tuple[Directory, list[Scorer], Plan, JobRecord]:
-    """All that is known before work begins; a scorer a level. Raises RayrankError for what the job would
-    refuse.
+class Planned(NamedTuple):
+    """All that is known before work begins."""
+
+    config: RerankConfig
+    """With a dtype in place of `auto`."""
+    directory: Directory
+    scorers: list[Scorer]
+    """One a level."""
+    plan: Plan
+    record: JobRecord
+    auto: frozenset[int]
+    """The levels whose dtype was `auto`."""
+
+
+def plan_job(config: RerankConfig, *, may_ask: bool = True) -> Planned:
+    """Raises RayrankError for what the job would refuse.
+
+    may_ask: whether the actors' machines may be asked what `dtype: auto` is there; else it may stay `auto`.
     """
     wait_out(config.max_outage_s)
     directory = _open(config)
-    levels = config.cascade
-    scorers = [_scorer(level) for level in levels]
+    # Models and tables first: no machine is waited for where these are wrong.
+    scorers = [_scorer(level) for level in config.cascade]
     plan = _plan_table(config)
-    record = JobRecord(
+    auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
+    if auto:
+        known = output.recorded_dtypes(directory, "rerank", RESULTS)
+        config = settled(config, scorers, known, may_ask=may_ask)
+    record = _record(config, scorers, plan)
+    output.check_output(directory, record, RESULTS, resumes=True)
+    if config.reuse and not output.is_complete(directory):
+        check_previous(config.reuse, record)
+    return Planned(config, directory, scorers, plan, record, auto)
+
+
+def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
+    return JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
         config=config.determining_fields(),
         models={
-            f"{level.under}scorer": scorer.fingerprint for level, scorer in zip(levels, scorers, strict=True)
+            f"{level.under}scorer": scorer.fingerprint
+            for level, scorer in zip(config.cascade, scorers, strict=True)
         },
         files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
     )
-    output.check_output(directory, record, RESULTS, resumes=True)
-    if config.reuse and not output.is_complete(directory):
-        check_previous(config.reuse, record)
-    return directory, scorers, plan, record
 
 
 def _plan_table(config: RerankConfig) -> Plan:
@@ -139,23 +168,16 @@ def _open(config: RerankConfig) -> Directory:
     return output.open_directory(config.output.path, [] if table is None else [table])
 
 
-def _work(
-    config: RerankConfig,
-    scorers: Sequence[Scorer],
-    plan: Plan,
-    record: JobRecord,
-    totals: Totals,
-    held: Lease,
-) -> list[Quarantined]:
+def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    directory = Directory(config.output.path)
+    config, directory, scorers, plan, record, auto = planned
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
     output.write_record(directory, record)
     if not shards:
         return []
-    job = with_previous(Job(for_workers(config, scorers), plan, record.identity), record)
+    job = with_previous(Job(for_workers(config, scorers), plan, record.identity, auto), record)
     progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
     quarantined = []
     try:

@@ -14,6 +14,8 @@ from pipeline.tables.schema import level_prefix
 
 _SAME_SCORES = {"device", "max_batch_tokens"}
 """Options that move a score by no more than rounding does."""
+_NOT_SETTLED = ("dtype", "auto")
+"""In a dry run, which asks no actor: it may become the previous run's."""
 
 
 def check_previous(url: str, now: JobRecord) -> None:
@@ -54,7 +56,7 @@ def _differences(before: JobRecord, now: JobRecord, old: str, new: str) -> Itera
     """Between scorer `old` of the one and scorer `new` of the other, in words."""
     was, is_now = _options(before, old), _options(now, new)
     for name in sorted((was.keys() | is_now.keys()) - _SAME_SCORES):
-        if was.get(name) != is_now.get(name):
+        if was.get(name) != is_now.get(name) and (name, is_now.get(name)) != _NOT_SETTLED:
             yield f"{new}.{name} was {was.get(name)!r}, is {is_now.get(name)!r}"
     if before.models[old] != now.models[new]:
         yield "the model's weights or files differ"

@@ -6,7 +6,7 @@ these steps is an `OpenShard`, an `EncodedShard` and a `ScoredShard`; `commit` w
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -44,6 +44,8 @@ class Job:
     """Its shards may be left out: they travel one by one."""
     identity: str
     """Of the job's record, for the markers."""
+    auto: Collection[int] = ()
+    """The levels whose `dtype: auto` was settled for all processes: each looks whether its device agrees."""
     previous: Callable[[], PreviousScores] | None = None
     """How a process comes by the scores of a previous run, where the job reuses any."""
     previous_prefixes: Sequence[str | None] = ()

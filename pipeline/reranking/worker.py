@@ -22,6 +22,7 @@ from pipeline.reranking.shard import (
     score,
 )
 from pipeline.scoring import Scorer
+from pipeline.scoring.dtype import check_native
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
@@ -64,6 +65,8 @@ class Worker:
         self._failure: RayrankError | None = None
         try:
             with named(self._level):
+                if level in job.auto:
+                    check_native(self._level.scorer)
                 self._scorer = Scorer(self._level.scorer)
                 _ = self._scorer.model
         except RayrankError as error:

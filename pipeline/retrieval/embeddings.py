@@ -27,6 +27,7 @@ from pipeline.retrieval.plan import ID, TEXT, Job, Kind
 from pipeline.retrieval.shards import WORK, Done, Files, Shard, read_shard
 from pipeline.retrieval.shared_texts import prefixes, read_shared
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.dtype import check_native
 from pipeline.scoring.encoding import Role
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
@@ -105,7 +106,7 @@ def _embedded(
     hashes = rows["hash"].combine_chunks()
     new = np.flatnonzero([digest not in known for digest in hashes.to_pylist()])
     with fields_under(f"sources.{source}.dense.scorer"):
-        scorer = scorer_of(dense.scorer)
+        scorer = scorer_of(dense.scorer, was_auto=source in job.auto)
     texts = rows[TEXT[kind]].take(pa.array(new)).to_pylist()
     try:
         made = scorer.embed_windows(texts, ROLE[kind])
@@ -158,8 +159,10 @@ def _values(table: pa.Table, url: str, start: int) -> npt.NDArray[np.floating[An
 
 
 @lru_cache(maxsize=1)
-def scorer_of(config: ScorerConfig) -> Scorer:
-    """One model a process, however many shards it embeds."""
+def scorer_of(config: ScorerConfig, *, was_auto: bool) -> Scorer:
+    """One model a process, however many shards it embeds. was_auto: its dtype was found elsewhere."""
+    if was_auto:
+        check_native(config)
     return Scorer(config)
 
 

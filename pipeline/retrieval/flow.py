@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipeline import log, output
 from pipeline.output import JobRecord
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieval.dtypes import settled
 from pipeline.retrieval.merging import trec_lines
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import check_previous
@@ -68,7 +69,7 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
 
 def describe(config: RetrieveConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
-    directory, job, _ = _plan(config)
+    directory, job, _ = _plan(config, may_ask=config.executor == "here")
     done = _finished(directory, check_bytes=False) is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
@@ -78,10 +79,11 @@ def describe(config: RetrieveConfig) -> str:
     return "\n".join(lines)
 
 
-def _plan(config: RetrieveConfig) -> tuple[Directory, Job, JobRecord]:
+def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Directory, Job, JobRecord]:
+    """may_ask: as in `dtypes.settled`."""
     wait_out(config.max_outage_s)
     directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
-    job = plan(config)
+    job = settled(plan(config), output.recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
     record = record_of(job)
     output.check_output(directory, record, _RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):

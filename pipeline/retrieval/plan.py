@@ -38,6 +38,9 @@ class Job:
     """The config's fields that name a model, each with the fingerprint of its weights and files."""
     by_cosine: tuple[str, ...] = ()
     """The dense sources whose embeddings must be normalized before their inner product is what compares."""
+    auto: tuple[str, ...] = ()
+    """The dense sources whose `dtype: auto` was settled for all processes: each looks whether its device
+    agrees."""
     identity: str = ""
     """Of its record, by which its tasks' markers know it."""
 

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from pipeline.config_problems import Config
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
 
 class LongPassages(Config):
     """Score a passage that is longer than a window, or than fits, window by window."""
@@ -83,8 +85,10 @@ class ScorerConfig(Config):
     """What computes the network: torch, or another module of pipeline/scoring/engines."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto` takes a GPU where there is one."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32."""
+    dtype: Dtype | Literal["auto"] = "float32"
+    """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32. `auto`: the
+    fastest that the device computes natively, bfloat16 where its chip has it, else float16 on a GPU and
+    float32 on a CPU. A job and a deployment settle it once, for all their processes."""
     max_batch_tokens: PositiveInt | None = None
     """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
 

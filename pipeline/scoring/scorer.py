@@ -11,9 +11,10 @@ import torch
 from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
-from pipeline.scoring.config import Limits, ScorerConfig
+from pipeline.scoring.config import Dtype, Limits, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.device import is_out_of_memory, resolve_device
+from pipeline.scoring.dtype import settled
 from pipeline.scoring.encoding import EncodedPairs, Role
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -36,7 +37,8 @@ class Scorer:
 
     Making one finds the checkpoint (a hub's is downloaded) and its family, and checks the options. The
     tokenizer loads with the first `encode`, the weights with the first `forward`, so that a process which
-    only encodes holds no weights; `score` does both.
+    only encodes holds no weights; `score` does both. `dtype: auto` is settled with the weights, by the device
+    that takes them; `config` then has the dtype.
     """
 
     def __init__(self, config: ScorerConfig) -> None:
@@ -70,6 +72,11 @@ class Scorer:
         }
         return given.model_copy(update=model)
 
+    def settle(self, dtype: Dtype) -> None:
+        """Take this dtype for `auto`: another process has the device, and asked it."""
+        if self.config.dtype == "auto":
+            self.config = self.config.model_copy(update={"dtype": dtype})
+
     @property
     def family(self) -> str:
         return self._family.__name__.rpartition(".")[2]
@@ -96,6 +103,7 @@ class Scorer:
     @cached_property
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
+        self.config = settled(self.config)
         try:
             model = self._family.load_model(self.checkpoint, self.config, self._engine)
         except (RuntimeError, MemoryError) as error:
@@ -141,6 +149,7 @@ class Scorer:
         On the CPU, an adapter merged in, up to the last cutoff; tensors named as in the checkpoint.
         Encoders come in float32, decoders in the config's dtype. In evaluation mode, as transformers does it.
         """
+        self.config = settled(self.config)
         network: torch.nn.Module = self._family.load_network(self.checkpoint, self.config)
         return network
 

@@ -16,6 +16,7 @@ from pipeline.output import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.dtype import settled
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import run_files, shard_names
@@ -68,7 +69,11 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
     service: the URL of a server that speaks text-embeddings-inference's /rerank. Raises RayrankError for what
     a user can mend.
     """
-    scorer = single_scorer(config)
+    given = single_scorer(config)
+    # In one dtype everywhere, or differences of dtypes would be told: this machine's.
+    with fields_under("scorer"):
+        scorer = settled(given)
+    config = config.with_scorers([scorer])
     pairs = PAIRS if scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
     direct = _score(scorer, pairs)
     tolerance = _TOLERANCE[scorer.dtype]
@@ -78,7 +83,9 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
     else:
         served = _through_a_service(service, pairs, raw=not scorer.normalize)
         yield Check("service", len(pairs), _largest(served, direct[:, -1:]), tolerance, service)
-    yield _as_published(scorer)
+    # No promise about published scores is made in whatever dtype `auto` becomes.
+    exact = given.dtype == "auto"
+    yield _as_published(scorer.model_copy(update={"dtype": "float32"}) if exact else scorer)
 
 
 def single_scorer(config: RerankConfig) -> ScorerConfig:

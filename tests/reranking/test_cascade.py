@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.levels import FuseConfig, fuse
-from pipeline.placement import ActorsConfig
 from pipeline.ranking import original_ranks
-from pipeline.reranking.cascade import Level, add_level, ranked_by, seen, with_run_columns
+from pipeline.reranking.cascade import JobActors, Level, add_level, ranked_by, seen, with_run_columns
 from pipeline.scoring import ScorerConfig
 from pipeline.tables.schema import result_schema
 
@@ -18,7 +17,7 @@ def levels(*keeps: int | None, fuse: FuseConfig | None = None) -> list[Level]:
     """Each sees what the one before keeps; the last one may fuse."""
     sees = [None, *keeps[:-1]]
     last = len(keeps) - 1
-    scorer, actors = ScorerConfig(model="some/model"), ActorsConfig()
+    scorer, actors = ScorerConfig(model="some/model"), JobActors()
     return [
         Level(
             number, f"levels.{number}.", scorer, actors, sees[number], keep, fuse if number == last else None

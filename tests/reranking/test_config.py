@@ -9,7 +9,7 @@ from ray._private.label_utils import validate_label_selector
 from pipeline.errors import ConfigError
 from pipeline.levels import FuseConfig
 from pipeline.placement import ActorsConfig
-from pipeline.reranking.cascade import LevelConfig
+from pipeline.reranking.cascade import JobActors, LevelConfig
 from pipeline.reranking.config import RerankConfig, load_config
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint
@@ -125,7 +125,7 @@ def test_a_models_config_has_options_that_its_family_knows(file: Path) -> None:
 def test_one_config_shows_every_field() -> None:
     text = (CONFIGS[0].parent / "corpus.yaml").read_text()
     sections: list[type[BaseModel]] = [RerankConfig, InputConfig, Limits, OutputConfig, ScorerConfig]
-    sections += [LevelConfig, FuseConfig, ActorsConfig]
+    sections += [LevelConfig, FuseConfig, JobActors]
     for section in sections:
         for field in section.model_fields:
             assert re.search(rf"\b{field}:", text), field

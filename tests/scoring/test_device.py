@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,13 @@ def test_devices_that_are_not_there() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match=r"device cuda:3: this process sees 0 CUDA devices"):
             resolve_device("cuda:3")
+
+
+@pytest.mark.parametrize(("dtype", "tokens"), [("float32", 1024), ("float16", 1024), ("bfloat16", 4096)])
+def test_the_budget_of_a_cpu_is_its_dtypes(dtype: Any, tokens: int) -> None:
+    config = ScorerConfig(model="m", device="cpu", dtype=dtype)
+    assert Device(config, MODEL).max_batch_tokens == tokens
+    assert Device(config.model_copy(update={"max_batch_tokens": 7}), MODEL).max_batch_tokens == 7
 
 
 def test_a_process_that_runs_out_of_memory_scores_all_the_same() -> None:

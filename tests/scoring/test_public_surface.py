@@ -24,7 +24,7 @@ def test_the_scorer() -> None:
     assert public == {
         "adapter", "checkpoint", "config", "embed", "embed_windows", "embeds", "encode", "encoder", "family",
         "fingerprint", "forward", "load_network", "model", "normalizes", "pinned_config", "rank", "score",
-        "shown", "spans_read",
+        "settle", "shown", "spans_read",
     }  # fmt: skip
 
 

@@ -14,10 +14,12 @@ import httpx2
 import pytest
 from ray import serve as ray_serve
 from ray.exceptions import RayActorError
+from ray.experimental import internal_kv
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from pipeline.errors import ConfigError
+from pipeline.scoring.dtype import fastest_dtype
 from serve.app import RemoteModel, ScoringReplica, build_app
 from serve.config import ModelConfig, ReplicasConfig, deployment_name
 from serve.work import Refused, Work
@@ -42,10 +44,11 @@ def url() -> Iterator[str]:
         ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
 
 
-def arguments(max_wait_s: float = 30, **replicas: Any) -> dict[str, Any]:
+def arguments(max_wait_s: float = 30, dtype: str = "float32", **replicas: Any) -> dict[str, Any]:
     model = {
         "scorer": {
             "model": TINY,
+            "dtype": dtype,
             "max_batch_tokens": 1,
         },  # the same bytes, whatever comes along
         "replicas": {"num_cpus": 1, **replicas},
@@ -61,7 +64,7 @@ def deploy(**options: Any) -> None:
 @pytest.fixture(scope="module")
 def two_replicas(url: str) -> str:
     """Where two replicas serve, for tests that come one after another."""
-    deploy(min=2, max=2)
+    deploy(min=2, max=2, dtype="auto")
     return url
 
 
@@ -211,6 +214,13 @@ def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> 
     assert asyncio.run(RemoteModel(cast("Any", Handle())).score(work)) == refused
     assert [one.accepted for one in asked] == [False, True]
     assert 5 < (asked[1].timeout_s or 0) < 9.95
+
+
+def test_replicas_agree_on_a_dtype(two_replicas: str) -> None:
+    wait_for(lambda: running() == 2)
+    assert httpx2.get(f"{two_replicas}/info").json()["model_dtype"] == fastest_dtype("cpu")
+    (key,) = internal_kv._internal_kv_list("rayrank/dtype/rerank/tiny/")
+    assert internal_kv._internal_kv_get(key).decode() == fastest_dtype("cpu")
 
 
 def test_replicas_that_die_and_are_replaced_cost_no_request(two_replicas: str) -> None:

@@ -15,7 +15,7 @@ from pipeline import verify
 from pipeline.command import Status
 from pipeline.errors import ConfigError
 from pipeline.reranking.config import RerankConfig
-from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring import Scorer, ScorerConfig, dtype
 from pipeline.verification import checks
 from pipeline.verification.published import PUBLISHED, Published
 from tests.conftest import DATA, TINY, golden_cases
@@ -167,3 +167,18 @@ def test_a_cascade_is_certified_scorer_by_scorer(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match=r"^levels: scores of one scorer are certified"):
         next(checks.verify(RerankConfig.model_validate(settings), None))
+
+
+def test_auto_is_one_dtype_for_all_and_float32_for_published_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dtype, "has_bfloat16", lambda _: True)
+    case = golden_cases("tiny-bge-reranker")[0]
+    scores = Scorer(ScorerConfig(model=TINY, device="cpu")).score(case.pairs).tolist()
+    known = Published(case.pairs, scores, {})
+    monkeypatch.setitem(PUBLISHED, Path(TINY).name, known)
+    assert verify.main(["--config", config_file(tmp_path, TINY, dtype="auto")]) == Status.FINISHED
+    told = capsys.readouterr().out
+    assert f"{TINY} in bfloat16: " in told
+    assert "of 0.1 allowed" in told
+    assert "published  agrees: 0.0e+00 of 0.03 allowed" in told

@@ -2,11 +2,18 @@
 
 from collections.abc import Callable
 
+from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.loop import Done
 from pipeline.finetuning.peers import ALONE
 from pipeline.finetuning.progress import Line
 from pipeline.finetuning.worker import Job, loop_of
 from pipeline.interruption import raise_on_sigterm
+from pipeline.scoring import dtype
+from pipeline.scoring.config import Dtype
+
+
+def fastest_dtype(config: FinetuneConfig) -> Dtype:
+    return dtype.fastest_dtype(config.scorer.device)
 
 
 def connect(_job: Job) -> None:

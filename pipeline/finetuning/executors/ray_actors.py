@@ -40,6 +40,7 @@ from pipeline.output import JobRecord, read_record
 from pipeline.placement import ActorsConfig
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
+from pipeline.scoring.config import Dtype
 from pipeline.scoring.device import resolve_device
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
@@ -50,6 +51,13 @@ _PATIENCE = timedelta(days=7)
 """For the other actors: the first one measures and writes as long as it takes. Who dies is seen by Ray."""
 _MORE_WAIT_S = 10.0
 """For room for as many actors as should fit, before one fewer is tried."""
+
+
+def fastest_dtype(config: FinetuneConfig) -> Dtype:
+    assert config.actors is not None
+    cluster.connect([config.actors], 0)
+    (dtype,) = cluster.fastest_dtypes([config.scorer], [config.actors])
+    return dtype
 
 
 def connect(job: Job) -> None:

@@ -6,8 +6,11 @@ import torch
 
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
+from pipeline.reranking.cascade import Level
 from pipeline.reranking.shard import Job, OpenShard
 from pipeline.reranking.worker import Outcome, Worker
+from pipeline.scoring.config import Dtype
+from pipeline.scoring.dtype import fastest_dtype
 from pipeline.tables.input.shards import Shard
 
 
@@ -18,6 +21,10 @@ def connect(_pools: Sequence[ActorsConfig], _shards: list[Shard]) -> int:
 
 def describe(_pools: Sequence[ActorsConfig]) -> str:
     return "none: in this process (executor: here)"
+
+
+def fastest_dtypes(levels: Sequence[Level]) -> list[Dtype]:
+    return [fastest_dtype(level.scorer.device) for level in levels]
 
 
 def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:

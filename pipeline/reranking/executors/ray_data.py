@@ -19,6 +19,7 @@ from pipeline.reranking.cascade import Level
 from pipeline.reranking.row import is_outcome, of_row, outcome_of_row, shard_to_row, to_row
 from pipeline.reranking.shard import EncodedShard, Job
 from pipeline.reranking.worker import Outcome, Worker, encode_once
+from pipeline.scoring.config import Dtype
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
@@ -32,6 +33,12 @@ def connect(pools: Sequence[ActorsConfig], shards: list[Shard]) -> int:
 
 def describe(pools: Sequence[ActorsConfig]) -> str:
     return cluster.describe(pools)
+
+
+def fastest_dtypes(levels: Sequence[Level]) -> list[Dtype]:
+    pools = [level.actors for level in levels]
+    cluster.connect(pools, 0)
+    return cluster.fastest_dtypes([level.scorer for level in levels], pools)
 
 
 def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:

@@ -1,12 +1,14 @@
 """The process at hand, one task after another: for small tables, a test, a debugger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from pipeline.interruption import raise_on_sigterm
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
+from pipeline.scoring.config import Dtype, ScorerConfig
+from pipeline.scoring.dtype import fastest_dtype
 from pipeline.tables.output.tasks import Task, TaskReport
 
 
@@ -14,6 +16,10 @@ def connect(job: Job) -> None:
     raise_on_sigterm()
     # As many as Ray gives a task, or sums would be made in another order.
     torch.set_num_threads(max(1, int(job.config.actors.num_cpus)))
+
+
+def fastest_dtypes(_job: Job, scorers: Sequence[ScorerConfig]) -> list[Dtype]:
+    return [fastest_dtype(scorer.device) for scorer in scorers]
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:

@@ -4,7 +4,7 @@ A task travels as ONE row, what it gave comes back as one: the driver's memory d
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from ray.data import ActorPoolStrategy
 from pipeline import cluster
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
+from pipeline.scoring.config import Dtype, ScorerConfig
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.tasks import Task, TaskReport
 
@@ -23,6 +24,12 @@ from pipeline.tables.output.tasks import Task, TaskReport
 def connect(job: Job) -> None:
     cluster.connect([job.config.actors], job.config.shard_passages)
     forget_attempts(job.output)  # of a driver that died: machines die with it, through no fault of a task
+
+
+def fastest_dtypes(job: Job, scorers: Sequence[ScorerConfig]) -> list[Dtype]:
+    actors = job.config.actors
+    cluster.connect([actors], 0)
+    return cluster.fastest_dtypes(scorers, [actors] * len(scorers))
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:

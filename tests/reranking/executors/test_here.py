@@ -99,5 +99,4 @@ def test_a_process_that_lives_has_survived(
 
 
 def shards(table: Path) -> tuple[Shard, ...]:
-    _, _, plan, _ = flow.plan_job(config(table, "out"))
-    return plan.shards
+    return flow.plan_job(config(table, "out")).plan.shards

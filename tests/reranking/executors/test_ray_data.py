@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
+from pipeline.scoring.dtype import fastest_dtype
 from tests.conftest import DATA, TINY
 from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
@@ -41,7 +42,7 @@ def test_it_writes_the_bytes_of_a_job_in_this_process(table: Path, monkeypatch: 
     rows = pq.read_table(table / "part-1.parquet").to_pylist()
     rows[1]["passage"], rows[2]["passage_id"] = None, rows[3]["passage_id"]
     pq.write_table(pa.Table.from_pylist(rows), table / "part-1.parquet")
-    options: dict[str, Any] = {"input": {"path": "in/"}, "scorer": {"model": "model"}}
+    options: dict[str, Any] = {"input": {"path": "in/"}, "scorer": {"model": "model", "dtype": "auto"}}
     kept = {"keep_columns": {"number": "n"}, "top_k": 3, "trec_run": True}
     summary = flow.run(
         on_ray(table, "ray", **options, output=kept | {"path": "ray"}, actors={"min": 1, "max": 2})
@@ -49,6 +50,7 @@ def test_it_writes_the_bytes_of_a_job_in_this_process(table: Path, monkeypatch: 
     alone = flow.run(config(table, "here", **options, output=kept | {"path": "here"}))
     assert (summary.pairs, summary.kept, summary.rejected) == (alone.pairs, alone.kept, alone.rejected)
     assert data_of(table.parent / "ray") == data_of(table.parent / "here")
+    assert summary.dtype == alone.dtype == fastest_dtype("cpu")  # an actor was asked
     # A start in either place goes on with what the other has done.
     for name in ("_SUCCESS", "summary.json", "_manifest/done/shard-000001.json"):
         (table.parent / "ray" / name).unlink()

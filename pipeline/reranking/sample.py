@@ -1,0 +1,93 @@
+"""What each level of a job would see and read, from some of its shards. Loads no weights."""
+
+import os
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.output import JobRecord
+from pipeline.reranking.cascade import Level, seen
+from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.flow import with_previous
+from pipeline.reranking.shard import EncodedShard, Job, OpenShard, encode
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.batching import Sequences
+from pipeline.scoring.copies import Distinct, distinct
+from pipeline.scoring.device import Device
+from pipeline.scoring.prefix import group_by_prefix
+from pipeline.tables.candidates import Plan
+from pipeline.tables.input.shards import Shard
+from pipeline.tables.output.markers import LevelCounts
+
+_SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
+
+
+@dataclass
+class Sample:
+    """What a level would see of the shards looked at."""
+
+    candidates: int = 0
+    reused: int = 0
+    """Of `candidates`, those whose score a previous run has."""
+    read: int = 0
+    """Of `candidates`, those that go through the model: neither reused nor equal to one before."""
+    tokens: int = 0
+    """Of these."""
+    largest: EncodedShard | None = None
+    """The one shard of them with the most pairs to score."""
+
+    def add(self, encoded: EncodedShard, config: ScorerConfig) -> None:
+        once = distinct(encoded.pairs)
+        self.candidates += encoded.results.num_rows
+        self.reused += encoded.results.num_rows - len(encoded.pairs)
+        self.read += len(encoded.pairs) - once.copies
+        self.tokens += _tokens_read(once, config)
+        if self.largest is None or len(encoded.pairs) > len(self.largest.pairs):
+            self.largest = encoded
+
+
+def sample(config: RerankConfig, plan: Plan, record: JobRecord) -> list[Sample]:
+    """Of each level, from shards that are spread evenly.
+
+    Whole shards: what is read once for many pairs (a text that is embedded, a query's tokens, an equal pair)
+    is read once a shard. Who goes on is not known without scores; the first stage's best stand for them.
+    """
+    os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))  # nothing else is at work here
+    job = with_previous(Job(config, plan, record.identity), record)
+    levels = config.cascade
+    samples = [Sample() for _ in levels]
+    for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
+        shard: Shard | OpenShard = plan.shards[at]
+        for level, found in zip(levels, samples, strict=True):
+            encoded = encode(shard, job)
+            found.add(encoded, level.scorer)
+            shard = _passed(encoded.open, level)
+    return samples
+
+
+def _passed(shard: OpenShard, level: Level) -> OpenShard:
+    """As if the level had left the order as it was."""
+    saw = seen(shard.results, level.sees)
+    goes_on = seen(shard.results, level.keep).filter(saw)
+    texts = shard.texts.filter(goes_on) if shard.texts.num_rows else shard.texts
+    return replace(shard, texts=texts, counts=(*shard.counts, LevelCounts()))
+
+
+def _spread(number: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
+    if number <= wanted:
+        return list(range(number))
+    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
+
+
+def _tokens_read(once: Distinct, config: ScorerConfig) -> int:
+    """Real tokens that go through the backbone, as the job counts them."""
+    sequences = Sequences.of(once.sequences)
+    tokens = int(sequences.lengths.sum())
+    if "query_length" in once.inputs.column_names:  # of a decoder, which reads it once where that pays
+        on_gpu = config.device.startswith("cuda")
+        budget = config.max_batch_tokens or (sys.maxsize if on_gpu else Device(config, None).max_batch_tokens)
+        groups = group_by_prefix(sequences, once.inputs["query_length"].to_numpy(), budget)
+        tokens -= sum(group.prefix * (len(group.members) - 1) for group in groups)
+    return tokens

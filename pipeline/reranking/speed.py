@@ -1,0 +1,139 @@
+"""How fast one actor works: from what it did before, or measured now."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.output import JobRecord, dtypes_of, read_record, read_summary
+from pipeline.reporting.summary import Summary
+from pipeline.reranking.cascade import Level, named
+from pipeline.reranking.cost import of_levels, worked_s
+from pipeline.reranking.sample import Sample
+from pipeline.reranking.shard import EncodedShard
+from pipeline.scoring import Scorer
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.markers import Counts
+
+MEASURE = "measure"
+_MEASURED_S = 3.0
+"""A pass that takes so long tells the speed."""
+_FIRST_PAIRS = 64
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one actor of a level. Of the two, `tokens_per_s` also knows how long the texts are."""
+
+    tokens_per_s: float | None = None
+    pairs_per_s: float | None = None
+
+    def seconds(self, pairs: float, tokens: float) -> float:
+        """For so much that goes through the model."""
+        if self.tokens_per_s is not None:
+            return tokens / self.tokens_per_s
+        assert self.pairs_per_s is not None
+        return pairs / self.pairs_per_s
+
+
+def told(
+    how: str, levels: Sequence[Level], scorers: Sequence[Scorer], samples: Sequence[Sample]
+) -> tuple[list[Speed], str]:
+    """A speed a level, and where it is from. how: `measure`, pairs/s, or the output of a former run.
+
+    Raises ConfigError, ModelError or InputError where none can be had.
+    """
+    if how == MEASURE:
+        return _measured(levels, samples), "measured here"
+    try:
+        pairs_per_s = float(how)
+    except ValueError:
+        return _former(how, levels, scorers), f"of the run in {how}"
+    if not 0 < pairs_per_s < math.inf:
+        raise ConfigError(f"--speed {how}: needs pairs/s above 0")
+    if len(levels) > 1:
+        raise ConfigError(
+            f"--speed {how}: each level has a speed of its own; measure, or name a former output"
+        )
+    return [Speed(pairs_per_s=pairs_per_s)], "as told"
+
+
+def of_counts(levels: Sequence[Level], counts: Counts) -> list[Speed] | None:
+    """What was done, over the time it took. None where that tells nothing of some level."""
+    speeds, of_each = [], of_levels(counts)
+    if len(of_each) < len(levels):
+        return None
+    for level, each in zip(levels, of_each, strict=True):
+        if not (each.tokens and each.score_s):
+            return None
+        speeds.append(Speed(tokens_per_s=each.tokens / worked_s(level, each)))
+    return speeds
+
+
+def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> list[Speed]:
+    output = Directory(url)
+    record, summary = read_record(output), read_summary(output, Summary)
+    if record is None or record.command != "rerank" or summary is None:
+        raise InputError(
+            f"--speed {url}: no finished run of rerank lies there, nor is it `measure` or a number"
+        )
+    if (difference := _difference(record, levels, scorers)) is not None:
+        raise InputError(f"--speed {url}: that run's {difference}; its speed tells nothing of this job's")
+    speeds = of_counts(levels, summary)
+    if speeds is None:
+        raise InputError(f"--speed {url}: that run scored nothing itself; name another, or measure")
+    return speeds
+
+
+def _difference(record: JobRecord, levels: Sequence[Level], scorers: Sequence[Scorer]) -> str | None:
+    """What of the former run's scorers is another, as far as it changes how long a token takes."""
+    fields = [f"{level.under}scorer" for level in levels]
+    if list(record.models) != fields:
+        return f"scorers are {', '.join(record.models)}, not {', '.join(fields)}"
+    dtypes = dtypes_of(record)
+    for field, level, scorer in zip(fields, levels, scorers, strict=True):
+        if record.models[field] != scorer.fingerprint:
+            return f"{field} has other weights"
+        if level.scorer.dtype not in ("auto", dtypes[field]):
+            return f"{field}.dtype is {dtypes[field]}, not {level.scorer.dtype}"
+        if record.config[f"{field}.device"] != level.scorer.device:
+            return f"{field}.device is {record.config[f'{field}.device']}, not {level.scorer.device}"
+    return None
+
+
+def _measured(levels: Sequence[Level], samples: Sequence[Sample]) -> list[Speed]:
+    speeds = []
+    for level, sample in zip(levels, samples, strict=True):
+        encoded = sample.largest
+        if encoded is None or not len(encoded.pairs):
+            speeds.append(Speed(tokens_per_s=math.inf))  # nothing goes through this level's model
+            continue
+        try:
+            with named(level):
+                speeds.append(_measure(level, encoded))
+        except ModelError as error:
+            raise ModelError(
+                f"--speed measure: {error}; measure on a machine like the actors', or give pairs/s"
+            ) from error
+    return speeds
+
+
+def _measure(level: Level, encoded: EncodedShard) -> Speed:
+    """By more and more pairs of a shard, until a pass takes long enough to tell."""
+    torch.set_num_threads(max(1, int(level.actors.num_cpus)))  # as an actor has
+    scorer = Scorer(level.scorer)
+    _ = scorer.model
+    encode_s = 0.0 if level.actors.num_gpus else encoded.encode_s / len(encoded.pairs)
+    pairs = _FIRST_PAIRS
+    while True:
+        some = encoded.pairs.take(np.arange(min(pairs, len(encoded.pairs))))
+        begin = time.perf_counter()
+        tokens = scorer.forward(some).tokens
+        passed_s = time.perf_counter() - begin
+        if passed_s >= _MEASURED_S or pairs >= len(encoded.pairs):
+            return Speed(tokens_per_s=tokens / (passed_s + encode_s * len(some)))
+        pairs *= 4
