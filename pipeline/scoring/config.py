@@ -39,6 +39,20 @@ class Limits(Config):
     """From which end."""
 
 
+class Quantization(Config):
+    """Compute in integers."""
+
+    kind: Literal["int8"]
+    """Weights and activations in int8, calibrated on real pairs."""
+    path: str = Field(min_length=1)
+    """The calibrated model, one file. A job makes it from its own pairs before it starts, where there is none
+    yet; for a job it may be a URL."""
+    calibration_pairs: PositiveInt = 300
+    """From how many pairs, spread over the job's table."""
+    fingerprint: str | None = None
+    """`sha256:...` of the file that must lie there. Null: any."""
+
+
 class ScorerConfig(Config):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
@@ -85,6 +99,8 @@ class ScorerConfig(Config):
     """`auto` takes a GPU where there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32."""
+    quantization: Quantization | None = None
+    """Null: in `dtype`. For engine openvino alone."""
     max_batch_tokens: PositiveInt | None = None
     """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
 

@@ -15,6 +15,7 @@ from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.family import (
     EmbeddingEncoder,
     EmbeddingModel,
@@ -22,6 +23,14 @@ from pipeline.scoring.family import (
     Model,
     load_engine,
     load_family,
+)
+from pipeline.scoring.quantization import (
+    Quantized,
+    Reading,
+    Recording,
+    fingerprint_of,
+    header_of,
+    stored_bytes,
 )
 from pipeline.scoring.results import Embedded, RankedPassage, Scored
 from pipeline.scoring.truncation import best_windows
@@ -47,14 +56,25 @@ class Scorer:
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
-        self._engine = load_engine(self._family, config)
+        self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights and all else that is loaded, an adapter included."""
+        """Of the weights and all else that is loaded, an adapter and a calibrated model included.
+
+        Raises ModelError where quantization has no calibrated model yet.
+        """
+        quantization = self.config.quantization
+        if quantization is None:
+            return self._weights
+        calibrated = quantization.fingerprint or fingerprint_of(stored_bytes(quantization))
+        return f"{self._weights} + {quantization.kind} {calibrated}"
+
+    @property
+    def _weights(self) -> str:
         fingerprint = self.checkpoint.fingerprint
         return fingerprint if self.adapter is None else f"{fingerprint} + {self.adapter.fingerprint}"
 
@@ -97,7 +117,7 @@ class Scorer:
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         try:
-            model = self._family.load_model(self.checkpoint, self.config, self._engine)
+            model = self._family.load_model(self.checkpoint, self.config, self._computing)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -106,6 +126,29 @@ class Scorer:
             ) from error
         self._try(model)
         return model
+
+    @property
+    def _computing(self) -> Engine:
+        """The engine, of the calibrated model where there is one."""
+        engine, quantization = self._engine, self.config.quantization
+        if quantization is None:
+            return engine
+        assert isinstance(engine, QuantizingEngine)
+        return Reading(engine, Quantized.read(quantization, self.config.engine, self._weights))
+
+    def calibrate(self, pairs: Sequence[tuple[str, str]]) -> bytes:
+        """The file for `quantization.path`: the model quantized as the config says, calibrated on the pairs.
+
+        The pairs stand for those that it will score. The file there is neither read nor written.
+        """
+        engine, quantization = self._engine, self.config.quantization
+        assert isinstance(engine, QuantizingEngine)
+        assert quantization is not None
+        recording = Recording(engine)
+        encoded = self.encode(pairs)
+        once = distinct(encoded)
+        self._family.load_model(self.checkpoint, self.config, recording).forward(once.sequences, once.inputs)
+        return recording.quantized(header_of(engine, self._weights, quantization, recording.tokens))
 
     def _try(self, model: Model) -> None:
         """Score two pairs of different lengths, together and alone.
@@ -128,7 +171,8 @@ class Scorer:
                 f"{self.checkpoint.name}: its scores are {together.flat[0]}; are its weights whole, and is"
                 f" dtype {self.config.dtype} wide enough for them?"
             )
-        tolerance = _SAME_SCORE if self.config.dtype == "float32" else _SAME_SCORE_IN_HALF
+        exact = self.config.dtype == "float32" and self.config.quantization is None
+        tolerance = _SAME_SCORE if exact else _SAME_SCORE_IN_HALF
         if not np.allclose(together, np.concatenate(alone), rtol=tolerance, atol=tolerance, equal_nan=True):
             raise ModelError(
                 f"{self.checkpoint.name}: the score of a pair depends on the batch that it is in;"

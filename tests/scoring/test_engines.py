@@ -21,7 +21,7 @@ def is_available():
     return {available}
 
 
-def supports(family, config):
+def supports(family, checkpoint, config):
     if config.dtype != "float32":
         return "runs float32 alone"
     return None
