@@ -37,8 +37,13 @@ _COMPARED_BY_CONTENT = {
     "scorer.local_files_only",
     "scorer.peft_path",
     "scorer.peft_revision",
+    "scorer.quantization.path",
+    "scorer.quantization.fingerprint",
 }
 """Where things lie: the files and weights found there are compared themselves."""
+
+_LATER_FIELDS = {"output.training_rows", "scorer.quantization"}
+"""What earlier records lack, where it is null."""
 
 _NOT_COMPARED: dict[str, Any] = {
     "actors": True,
@@ -194,7 +199,8 @@ class RerankConfig(BaseModel):
             for name, value in fields.items()
             if not _is_compared_by_content(name)
             and not name.startswith("output.keep_columns.")
-            and (name, value) != ("output.training_rows", None)  # as records of before it have it
+            # As records of before these fields have it.
+            and (value is not None or _LEVEL.sub("", name) not in _LATER_FIELDS)
         }
 
     @property

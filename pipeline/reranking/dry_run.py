@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
-
 from pipeline import registry
 from pipeline.output import JobRecord
 from pipeline.reranking import executors
+from pipeline.reranking.calibration import spread
 from pipeline.reranking.cascade import Level, seen
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
@@ -34,7 +33,7 @@ _SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 
 def describe(config: RerankConfig) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights."""
-    output, scorers, plan, record = plan_job(config)
+    output, scorers, plan, record = plan_job(config, calibrates=False)
     done = sum(1 for _ in done_shards(output, record.identity, plan.shards, check_bytes=False))
     pairs = sum(shard.pairs for shard in plan.shards)
     placed = config.with_scorers([scorer.config for scorer in scorers])
@@ -87,7 +86,7 @@ def _sample_tokens(config: RerankConfig, plan: Plan, record: JobRecord) -> list[
     job = with_previous(Job(config, plan, record.identity), record)
     levels = config.cascade
     samples = [_Sample() for _ in levels]
-    for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
+    for at in spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
         shard: Shard | OpenShard = plan.shards[at]
         for level, sample in zip(levels, samples, strict=True):
             encoded = encode(shard, job)
@@ -103,13 +102,6 @@ def _passed(shard: OpenShard, level: Level) -> OpenShard:
     goes_on = seen(shard.results, level.keep).filter(saw)
     texts = shard.texts.filter(goes_on) if shard.texts.num_rows else shard.texts
     return replace(shard, texts=texts, counts=(*shard.counts, LevelCounts()))
-
-
-def _spread(number: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
-    if number <= wanted:
-        return list(range(number))
-    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
 
 
 def _tokens_read(encoded: EncodedPairs, config: ScorerConfig) -> int:

@@ -15,12 +15,13 @@ from pipeline.reporting.report import render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
+from pipeline.reranking.calibration import calibrated
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -91,15 +92,21 @@ def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
     return None
 
 
-def plan_job(config: RerankConfig) -> tuple[Directory, list[Scorer], Plan, JobRecord]:
+def plan_job(
+    config: RerankConfig, *, calibrates: bool = True
+) -> tuple[Directory, list[Scorer], Plan, JobRecord]:
     """All that is known before work begins; a scorer a level. Raises RayrankError for what the job would
     refuse.
+
+    calibrates: make the calibrated models that are not there yet.
     """
     wait_out(config.max_outage_s)
     directory = _open(config)
     levels = config.cascade
-    scorers = [_scorer(level) for level in levels]
+    for level in levels:
+        _scorer(level, level.scorer)  # a mistake there is told before the table is read
     plan = _plan_table(config)
+    scorers = [_scorer(level, calibrated(level, config, plan, makes=calibrates)) for level in levels]
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
@@ -126,9 +133,9 @@ def _plan_table(config: RerankConfig) -> Plan:
     return replace(plan, beside=(*plan.beside, *positives.files()))
 
 
-def _scorer(level: Level) -> Scorer:
+def _scorer(level: Level, config: ScorerConfig) -> Scorer:
     with named(level):
-        return Scorer(level.scorer)
+        return Scorer(config)
 
 
 def _open(config: RerankConfig) -> Directory:

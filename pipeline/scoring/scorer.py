@@ -130,11 +130,21 @@ class Scorer:
     @property
     def _computing(self) -> Engine:
         """The engine, of the calibrated model where there is one."""
-        engine, quantization = self._engine, self.config.quantization
-        if quantization is None:
+        engine, quantized = self._engine, self._quantized()
+        if quantized is None:
             return engine
         assert isinstance(engine, QuantizingEngine)
-        return Reading(engine, Quantized.read(quantization, self.config.engine, self._weights))
+        return Reading(engine, quantized)
+
+    def _quantized(self) -> Quantized | None:
+        quantization = self.config.quantization
+        if quantization is None:
+            return None
+        return Quantized.read(quantization, self.config.engine, self._weights)
+
+    def check_calibration(self) -> None:
+        """Raises ModelError where quantization has no calibrated model, or another one's."""
+        self._quantized()
 
     def calibrate(self, pairs: Sequence[tuple[str, str]]) -> bytes:
         """The file for `quantization.path`: the model quantized as the config says, calibrated on the pairs.

@@ -1,9 +1,12 @@
-"""OpenVINO, on CPUs. The network is traced and converted here, from the loaded weights: no export beforehand."""
+"""OpenVINO, on CPUs. The network is traced and converted here, from the loaded weights."""
 
+import io
+import logging
 import sys
-import warnings
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from importlib.util import find_spec
 from inspect import signature
@@ -76,12 +79,12 @@ def quantize(network: Any, output: Output, batches: Sequence[Inputs]) -> dict[st
 
     has_types = _has_types(network)
     samples = nncf.Dataset(batches, lambda batch: _arrays(batch.ids, batch.mask, batch.more, has_types))
-    quantized = nncf.quantize(
-        _converted(network, output),
-        samples,
-        subset_size=len(batches),
-        model_type=nncf.ModelType.TRANSFORMER,
-    )
+    nncf.set_log_level(logging.ERROR)
+    model = _converted(network, output)
+    with redirect_stdout(io.StringIO()):  # bars of its progress
+        quantized = nncf.quantize(
+            model, samples, subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
+        )
     with tempfile.TemporaryDirectory() as folder:
         openvino.save_model(quantized, Path(folder, _GRAPH), compress_to_fp16=False)
         return {name: Path(folder, name).read_bytes() for name in (_GRAPH, _WEIGHTS)}
@@ -93,6 +96,12 @@ def load_quantized(files: dict[str, bytes], dtype: torch.dtype) -> Computation:
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"quantization.path: OpenVINO does not read it: {error}") from error
     return _compiled(model, dtype)
+
+
+def capabilities() -> list[str]:
+    """What this machine's chip computes natively, by OpenVINO's names."""
+    found: list[str] = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -118,11 +127,13 @@ class _Network(torch.nn.Module):
         super().__init__()
         self._network, self._output = network, output
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor | None = None
+    ) -> torch.Tensor:
         more = {} if types is None else {"token_type_ids": types}
-        result: torch.Tensor = self._network(
-            input_ids=ids, attention_mask=mask, return_dict=True, **more
-        )[self._output]
+        result: torch.Tensor = self._network(input_ids=ids, attention_mask=mask, return_dict=True, **more)[
+            self._output
+        ]
         return result
 
 
@@ -173,10 +184,7 @@ def _attend(
 
 def _compiled(model: Any, dtype: torch.dtype) -> Computation:
     """A network whose inputs are those of `_converted`, on as many threads as torch would take here."""
-    openvino = _openvino()
-    core = openvino.Core()
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if dtype == torch.bfloat16 and "BF16" not in capabilities:
+    if dtype == torch.bfloat16 and "BF16" not in capabilities():
         raise ConfigError("engine openvino: this chip computes no bfloat16; set dtype to float32")
     settings = {
         # By itself it takes bfloat16 where the chip has it.
@@ -186,7 +194,7 @@ def _compiled(model: Any, dtype: torch.dtype) -> Computation:
         # Two processes would pin their threads to the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-    return Computation(_runner(core.compile_model(model, "CPU", settings)))
+    return Computation(_runner(_openvino().Core().compile_model(model, "CPU", settings)))
 
 
 def _runner(compiled: Any) -> Callable[..., torch.Tensor]:
