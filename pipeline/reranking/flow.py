@@ -103,10 +103,12 @@ def plan_job(
     wait_out(config.max_outage_s)
     directory = _open(config)
     levels = config.cascade
-    for level in levels:
-        _scorer(level, level.scorer)  # a mistake there is told before the table is read
+    scorers = [_scorer(level, level.scorer) for level in levels]
     plan = _plan_table(config)
-    scorers = [_scorer(level, calibrated(level, config, plan, makes=calibrates)) for level in levels]
+    for level in levels:
+        if level.scorer.quantization is not None:
+            calibrated_scorer = calibrated(level, config, plan, makes=calibrates)
+            scorers[level.number] = _scorer(level, calibrated_scorer)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",

@@ -22,9 +22,9 @@ def test_the_scorer() -> None:
     scorer = Scorer(ScorerConfig(model=TINY, device="cpu"))
     public = {name for name in dir(scorer) if not name.startswith("_")}
     assert public == {
-        "adapter", "calibrate", "check_calibration", "checkpoint", "config", "embed", "embed_windows", "embeds", "encode", "encoder", "family",
-        "fingerprint", "forward", "load_network", "model", "normalizes", "pinned_config", "rank", "score",
-        "shown", "spans_read",
+        "adapter", "calibrate", "check_calibration", "checkpoint", "config", "embed", "embed_windows",
+        "embeds", "encode", "encoder", "family", "fingerprint", "forward", "load_network", "model",
+        "normalizes", "pinned_config", "rank", "score", "shown", "spans_read",
     }  # fmt: skip
 
 
