@@ -164,8 +164,8 @@ def candidates_of(collection: Path, depth: int) -> dict[str, list[tuple[str, tup
     passages = {row["_id"]: f"{row['title']} {row['text']}" for row in rows_of(collection / "docs.jsonl")}
     found = defaultdict(list)
     for line in (collection / "run.bm25.txt").read_text().splitlines():
-        query, passage, rank = line.split()[0], line.split()[1], int(line.split()[2])
-        if rank <= depth:
+        query, _, passage, rank, *_ = line.split()
+        if int(rank) <= depth:
             found[query].append((passage, (queries[query], passages[passage])))
     return dict(found)
 

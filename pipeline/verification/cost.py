@@ -103,16 +103,18 @@ def _plan(config: RerankConfig) -> Plan:
 def _candidates(config: RerankConfig, judged: set[str] | None, number: int) -> pa.Table:
     """All candidates of up to `number` queries, spread over the table. judged: the only ones to take."""
     plan = _plan(config)
-    shards, tables = spread(len(plan.shards), min(number, _SHARDS)), []
+    shards = spread(len(plan.shards), min(number, _SHARDS))
+    tables: list[pa.Table] = []
     for done, at in enumerate(shards):
         candidates, _ = read_shard(plan.shards[at], config.input, config.output.keep_columns, plan)
         ids = candidates["query_id"].unique()
         if judged is not None:
             ids = ids.filter(pa.array([text in judged for text in _texts(ids)], pa.bool_()))
-        taken = spread(len(ids), -(-(number - sum(count for _, count in tables)) // (len(shards) - done)))
-        chosen = ids.take(pa.array(taken, pa.int64()))
-        tables.append((candidates.filter(pc.is_in(candidates["query_id"], chosen)), len(taken)))
-    together = pa.concat_tables([table for table, _ in tables]).combine_chunks()
+        wanted = -(-number // (len(shards) - done))
+        chosen = ids.take(pa.array(spread(len(ids), wanted), pa.int64()))
+        tables.append(candidates.filter(pc.is_in(candidates["query_id"], chosen)))
+        number -= len(chosen)
+    together = pa.concat_tables(tables).combine_chunks()
     if not together.num_rows:
         raise InputError(
             f"{config.input.path}: no query of those looked at has judgments; are the ids the same?"
