@@ -5,8 +5,8 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from importlib.util import find_spec
 from inspect import signature
@@ -146,7 +146,7 @@ def _converted(network: Any, output: Output) -> Any:
         network.set_attn_implementation(_ATTENTION)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
     inputs = [mask] * (3 if _has_types(network) else 2)
-    with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
+    with _log_as_it_was(), warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer warns of each branch; the tests try other shapes
         try:
             return openvino.convert_model(
@@ -159,6 +159,18 @@ def _converted(network: Any, output: Output) -> Any:
             raise ModelError(
                 f"engine openvino: {type(network).__name__} can't be converted: {reason}; leave engine out"
             ) from error
+
+
+@contextmanager
+def _log_as_it_was() -> Iterator[None]:
+    """The converter sets up the root logger for itself, and leaves it so where it fails."""
+    root = logging.getLogger()
+    before = root.level, list(root.filters), list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(before[0])
+        root.filters, root.handlers = before[1:]
 
 
 def _has_types(network: Any) -> bool:
