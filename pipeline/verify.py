@@ -3,24 +3,43 @@
 A fixed set of pairs is scored in this process, through the job (beside the configured output) and, with
 --service, through a server that speaks text-embeddings-inference's /rerank: this project's own does (an API
 key for it is taken from RAYRANK_API_KEY). Where the model is one of the six BGE rerankers, its scores are
-compared with the published ones as well. Exit status: 0 all agree; 1 some differ; 2 a mistake in the
-configuration or the model.
+compared with the published ones as well.
+
+A scorer that computes otherwise than torch in float32 is also held against that, on candidates of the job's
+own table: differences of scores, Kendall's tau of each query's two orders, and, with --qrels, nDCG@10. A
+calibrated model that is not there yet is made first, as the job would make it. Exit status: 0 all agree;
+1 some differ, or nDCG@10 lost more than --max-ndcg-loss; 2 a mistake in the configuration or the model.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from pipeline import command
 from pipeline.command import Status
+from pipeline.errors import ConfigError
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
+from pipeline.scoring import ScorerConfig
 from pipeline.scoring.dtype import settled
 from pipeline.verification.checks import Check, single_scorer, verify
+from pipeline.verification.cost import Cost, cost_of, is_exact, with_calibration
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("verify", __doc__)
     parser.add_argument("--service", metavar="URL", help="a running server to compare with as well")
+    parser.add_argument("--qrels", metavar="URL", help="judgments of the job's queries")
+    parser.add_argument(
+        "--max-ndcg-loss",
+        metavar="LOSS",
+        type=float,
+        default=0.01,
+        help="with --qrels, beside torch in float32",
+    )
+    parser.add_argument(
+        "--queries", metavar="NUMBER", type=int, default=20, help="of the job's, to compare with torch on"
+    )
     options = parser.parse_args(arguments)
     return command.run(lambda: _verify(options))
 
@@ -29,11 +48,36 @@ def _verify(options: argparse.Namespace) -> Status:
     status = Status.FINISHED
     config = load_config(options.config, options.overrides)
     scorer = settled(single_scorer(config))
-    print(f"{scorer.model} in {scorer.dtype}: largest difference from scores made here")
+    config = config.with_scorers([scorer])
+    if options.qrels is not None and is_exact(scorer):
+        raise ConfigError("--qrels: torch in float32 is what others are compared with; it loses nothing")
+    config = with_calibration(config)
+    print(f"{scorer.model} in {_precision(scorer)}: largest difference from scores made here")
     for check in verify(config, options.service):
         print(redacted(_line(check)))
         status = status if check.agrees else Status.DIFFERS
+    cost = cost_of(config, options.qrels, options.queries)
+    if cost is not None:
+        print("\n".join(_cost_lines(cost, options.max_ndcg_loss)))
+        status = status if cost.ndcg_loss <= options.max_ndcg_loss else Status.DIFFERS
     return status
+
+
+def _cost_lines(cost: Cost, max_loss: float) -> Iterator[str]:
+    yield f"cost       beside torch in float32, {cost.pairs} pairs of {cost.queries} queries:"
+    yield f"           scores differ by {cost.largest:.2g} at most, by {cost.mean:.2g} in the mean"
+    yield f"           Kendall's tau of a query {cost.tau:.4f} in the mean, {cost.worst_tau:.4f} at worst"
+    if cost.ndcg is None:
+        yield "           nDCG@10 not compared: no judgments: --qrels URL"
+    else:
+        verdict = "agrees" if cost.ndcg_loss <= max_loss else "LOSES"
+        before, after = cost.ndcg
+        yield f"           nDCG@10 {verdict}: {before:.4f} to {after:.4f}, a loss of {max_loss:g} is allowed"
+
+
+def _precision(scorer: ScorerConfig) -> str:
+    precision = scorer.quantization.kind if scorer.quantization else scorer.dtype
+    return precision if scorer.engine == "torch" else f"{precision} on {scorer.engine}"
 
 
 def _line(check: Check) -> str:

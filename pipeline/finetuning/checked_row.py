@@ -32,5 +32,10 @@ def checked_row(fields: Any, *, with_scores: bool) -> Row | str:
     return replace(row, pos_scores=scores["pos"], neg_scores=scores["neg"])
 
 
+def same_query(text: str) -> str:
+    """The same for two queries that differ in case and white space alone."""
+    return " ".join(text.split()).casefold()
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and is_unicode(value)

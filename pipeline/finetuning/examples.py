@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.finetuning.checked_row import PROMPTS
+from pipeline.finetuning.checked_row import PROMPTS, same_query
 from pipeline.finetuning.config import DataConfig
 from pipeline.finetuning.mined_rows import LeftOut, MinedRows
 from pipeline.finetuning.row_files import RowFiles
@@ -113,11 +113,6 @@ class Examples:
         line = json.dumps(fields).encode()
         self._spool.write(line)
         self._places.append(self._places[-1] + len(line))
-
-
-def same_query(text: str) -> str:
-    """The same for two queries that differ in case and white space alone."""
-    return " ".join(text.split()).casefold()
 
 
 def find(config: DataConfig) -> RowFiles | MinedRows:

@@ -13,8 +13,8 @@ from ir_measures import Qrel, ScoredDoc
 from pipeline.errors import InputError
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.significance import p_values
+from pipeline.finetuning.checked_row import same_query
 from pipeline.finetuning.config import HeldOutConfig
-from pipeline.finetuning.examples import same_query
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table, read_shard
 from pipeline.tables.input.files import find_file

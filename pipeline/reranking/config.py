@@ -36,8 +36,13 @@ _COMPARED_BY_CONTENT = {
     "scorer.local_files_only",
     "scorer.peft_path",
     "scorer.peft_revision",
+    "scorer.quantization.path",
+    "scorer.quantization.fingerprint",
 }
 """Where things lie: the files and weights found there are compared themselves."""
+
+_LATER_FIELDS = {"input.top_k", "output.training_rows", "scorer.quantization"}
+"""What earlier records lack, where it is null."""
 
 _NOT_COMPARED: dict[str, Any] = {
     "actors": True,
@@ -194,7 +199,7 @@ class RerankConfig(BaseModel):
             if not _is_compared_by_content(name)
             and not name.startswith("output.keep_columns.")
             # As records of before these fields have it.
-            and (name, value) not in (("output.training_rows", None), ("input.top_k", None))
+            and (value is not None or _LEVEL.sub("", name) not in _LATER_FIELDS)
         }
 
     @property

@@ -22,7 +22,7 @@ def describe(config: RerankConfig, how_fast: str | None = None, by: str | None =
 
     how_fast, by: as `estimate` takes them.
     """
-    planned = plan_job(config, may_ask=config.executor == "here")
+    planned = plan_job(config, may_ask=config.executor == "here", calibrates=False)
     config, output, scorers, plan, record, _ = planned
     done = list(done_shards(output, record.identity, plan.shards, check_bytes=False))
     placed = config.with_scorers([scorer.config for scorer in scorers])

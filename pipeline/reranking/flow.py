@@ -17,6 +17,7 @@ from pipeline.reporting.report import MovedQuery, render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
 from pipeline.reranking import executors
+from pipeline.reranking.calibration import calibrated
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.cost import paid
@@ -24,7 +25,7 @@ from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
-from pipeline.scoring import Scorer
+from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import Plan, directory_of, plan_table, read_shard
 from pipeline.tables.format import candidate_format
 from pipeline.tables.input.listing import log_skipped
@@ -113,20 +114,24 @@ class Planned(NamedTuple):
     """The levels whose dtype was `auto`."""
 
 
-def plan_job(config: RerankConfig, *, may_ask: bool = True) -> Planned:
+def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = True) -> Planned:
     """Raises RayrankError for what the job would refuse.
 
     may_ask: whether the actors' machines may be asked what `dtype: auto` is there; else it may stay `auto`.
+    calibrates: make the calibrated models that are not there yet.
     """
     wait_out(config.max_outage_s)
     directory = _open(config)
     # Models and tables first: no machine is waited for where these are wrong.
-    scorers = [_scorer(level) for level in config.cascade]
+    scorers = [_scorer(level, level.scorer) for level in config.cascade]
     plan = _plan_table(config)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = output.recorded_dtypes(directory, "rerank", RESULTS)
         config = settled(config, scorers, known, may_ask=may_ask)
+    for level in config.cascade:
+        if level.scorer.quantization is not None:
+            scorers[level.number] = _scorer(level, calibrated(level, config, plan, makes=calibrates))
     record = _record(config, scorers, plan)
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
@@ -158,9 +163,9 @@ def _plan_table(config: RerankConfig) -> Plan:
     return replace(plan, beside=(*plan.beside, *positives.files()))
 
 
-def _scorer(level: Level) -> Scorer:
+def _scorer(level: Level, config: ScorerConfig) -> Scorer:
     with named(level):
-        return Scorer(level.scorer)
+        return Scorer(config)
 
 
 def _open(config: RerankConfig) -> Directory:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from threading import Lock
 
 from pipeline.errors import RayrankError, ScoringError
+from pipeline.reranking.calibration import at_hand
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.commit import commit
 from pipeline.reranking.shard import (
@@ -64,10 +65,10 @@ class Worker:
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
-            with named(self._level):
+            with named(self._level), at_hand(self._level.scorer) as config:
                 if level in job.auto:
-                    check_native(self._level.scorer)
-                self._scorer = Scorer(self._level.scorer)
+                    check_native(config)
+                self._scorer = Scorer(config)
                 _ = self._scorer.model
         except RayrankError as error:
             self._failure = error

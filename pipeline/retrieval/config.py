@@ -20,7 +20,15 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import TextsConfig
 
 _OWN_COLUMNS = {"query_id", "query", "passage_id", "passage", "first_stage_rank", "first_stage_score"}
-_COMPARED_BY_CONTENT = ("model", "revision", "local_files_only", "peft_path", "peft_revision")
+_COMPARED_BY_CONTENT = (
+    "model",
+    "revision",
+    "local_files_only",
+    "peft_path",
+    "peft_revision",
+    "quantization.path",
+    "quantization.fingerprint",
+)
 """Where weights lie: what is found there is compared itself."""
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -172,7 +180,9 @@ class RetrieveConfig(BaseModel):
             if source.dense is not None:
                 scorer = f"sources.{name}.dense.scorer."
                 for field in _COMPARED_BY_CONTENT:
-                    del fields[f"{scorer}{field}"]
+                    fields.pop(f"{scorer}{field}", None)
+                if source.dense.scorer.quantization is None:
+                    del fields[f"{scorer}quantization"]  # as records of before it have it
                 fields[f"{scorer}device"] = self.actors.place(source.dense.scorer).device
         # Columns have an order, a mapping compares without one.
         fields |= {"order of sources": list(self.sources)}

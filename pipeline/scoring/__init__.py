@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pipeline.scoring.config import Limits, LongPassages, ScorerConfig
+from pipeline.scoring.config import Limits, LongPassages, Quantization, ScorerConfig
 
 if TYPE_CHECKING:
     from pipeline.scoring.results import RankedPassage
     from pipeline.scoring.scorer import Scorer
 
-__all__ = ["Limits", "LongPassages", "RankedPassage", "Scorer", "ScorerConfig"]
+__all__ = ["Limits", "LongPassages", "Quantization", "RankedPassage", "Scorer", "ScorerConfig"]
 
 
 def __getattr__(name: str) -> Any:

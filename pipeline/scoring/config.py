@@ -41,6 +41,20 @@ class Limits(Config):
     """From which end."""
 
 
+class Quantization(Config):
+    """Compute in integers."""
+
+    kind: Literal["int8"]
+    """Weights and activations in int8, calibrated on real pairs."""
+    path: str = Field(min_length=1)
+    """The calibrated model, one file. A job makes it from its own pairs before it starts, where there is none
+    yet; for a job it may be a URL."""
+    calibration_pairs: PositiveInt = 300
+    """From how many pairs, spread over the job's table."""
+    fingerprint: str | None = None
+    """`sha256:...` of the file that must lie there. Null: any."""
+
+
 class ScorerConfig(Config):
     """Options keep the names that FlagEmbedding gives them, where it has them."""
 
@@ -89,6 +103,8 @@ class ScorerConfig(Config):
     """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32. `auto`: the
     fastest that the device computes natively, bfloat16 where its chip has it, else float16 on a GPU and
     float32 on a CPU. A job and a deployment settle it once, for all their processes."""
+    quantization: Quantization | None = None
+    """Null: in `dtype`. For engine openvino alone."""
     max_batch_tokens: PositiveInt | None = None
     """Padded tokens a forward pass may hold; null: chosen from the device and its memory."""
 

@@ -1,10 +1,11 @@
 """What computes a network: an engine, one module in `engines/`. Its file is all that it takes."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
+from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 
 Output = Literal["logits", "last_hidden_state"]
@@ -39,11 +40,33 @@ class Engine(Protocol):
     def is_available(self) -> bool:
         """Whether it is installed here."""
 
-    def supports(self, family: str, config: ScorerConfig) -> str | None:
-        """Why it does not run this family with these options; None where it does."""
+    def supports(self, family: str, checkpoint: Checkpoint, config: ScorerConfig) -> str | None:
+        """Why it does not run this checkpoint of this family with these options; None where it does."""
 
     def prepare(self, network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
         """`network`, as a family's load_network gives it, for evaluation; it may be changed in place.
 
         What is handed to the computation lies on `device`. dtype: of the backbone; heads run in float32.
         """
+
+
+class Inputs(NamedTuple):
+    """A batch, as a Computation is called with it."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    more: Mapping[str, torch.Tensor]
+
+
+@runtime_checkable
+class QuantizingEngine(Engine, Protocol):
+    """An engine that can compute in int8, for ScorerConfig.quantization."""
+
+    def quantize(self, network: Any, output: Output, batches: Sequence[Inputs]) -> dict[str, bytes]:
+        """`network` in int8, calibrated on the batches: files by name, all that `load_quantized` needs."""
+
+    def load_quantized(self, files: dict[str, bytes], dtype: torch.dtype) -> Computation:
+        """dtype: of what is left in floating point. Raises ModelError where it can't be loaded."""
+
+    def versions(self) -> dict[str, str]:
+        """Of what it computes and quantizes with."""

@@ -15,7 +15,7 @@ from pipeline.scoring.batch_loop import BatchScores, Forwarded
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray, Role
-from pipeline.scoring.engine import Engine
+from pipeline.scoring.engine import Engine, QuantizingEngine
 
 
 class Encoder(Protocol):
@@ -115,6 +115,7 @@ _COMMON_OPTIONS = frozenset(
         "engine",
         "device",
         "dtype",
+        "quantization",
         "max_batch_tokens",
         "max_length",
         "passage_max_length",
@@ -165,10 +166,10 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     return known[name]
 
 
-def load_engine(family: Family, config: ScorerConfig) -> Engine:
+def load_engine(family: Family, checkpoint: Checkpoint, config: ScorerConfig) -> Engine:
     """The engine that `config.engine` names.
 
-    Raises ConfigError for an unknown name, one that is not installed, or one that does not run the family
+    Raises ConfigError for an unknown name, one that is not installed, or one that does not run the checkpoint
     with these options.
     """
     name, family_name = config.engine, family.__name__.rpartition(".")[2]
@@ -178,9 +179,14 @@ def load_engine(family: Family, config: ScorerConfig) -> Engine:
     engine = cast("Engine", registry.load(engines, name))
     if not engine.is_available():
         raise ConfigError(f"engine {name}: is not installed here: {engine.INSTALL}", field="engine")
-    reason = engine.supports(family_name, config)
+    reason = engine.supports(family_name, checkpoint, config)
     if reason is None and family.ENGINES is not None and name not in family.ENGINES:
         reason = f"the family {family_name} is run by {', '.join(sorted(family.ENGINES))} alone"
     if reason is not None:
         raise ConfigError(f"engine {name}: {reason}", field="engine")
+    if config.quantization is not None and not isinstance(engine, QuantizingEngine):
+        raise ConfigError(
+            f"quantization: engine {name} computes no {config.quantization.kind}; set engine to openvino",
+            field="quantization",
+        )
     return engine

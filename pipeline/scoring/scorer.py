@@ -16,6 +16,7 @@ from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
 from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.family import (
     EmbeddingEncoder,
     EmbeddingModel,
@@ -23,6 +24,14 @@ from pipeline.scoring.family import (
     Model,
     load_engine,
     load_family,
+)
+from pipeline.scoring.quantization import (
+    Quantized,
+    Reading,
+    Recording,
+    fingerprint_of,
+    header_of,
+    stored_bytes,
 )
 from pipeline.scoring.results import Embedded, RankedPassage, Scored
 from pipeline.scoring.truncation import best_windows
@@ -49,14 +58,25 @@ class Scorer:
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
-        self._engine = load_engine(self._family, config)
+        self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights and all else that is loaded, an adapter included."""
+        """Of the weights and all else that is loaded, an adapter and a calibrated model included.
+
+        Raises ModelError where quantization has no calibrated model yet.
+        """
+        quantization = self.config.quantization
+        if quantization is None:
+            return self._weights
+        calibrated = quantization.fingerprint or fingerprint_of(stored_bytes(quantization))
+        return f"{self._weights} + {quantization.kind} {calibrated}"
+
+    @property
+    def _weights(self) -> str:
         fingerprint = self.checkpoint.fingerprint
         return fingerprint if self.adapter is None else f"{fingerprint} + {self.adapter.fingerprint}"
 
@@ -105,7 +125,7 @@ class Scorer:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         self.config = settled(self.config)
         try:
-            model = self._family.load_model(self.checkpoint, self.config, self._engine)
+            model = self._family.load_model(self.checkpoint, self.config, self._computing)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -114,6 +134,39 @@ class Scorer:
             ) from error
         self._try(model)
         return model
+
+    @property
+    def _computing(self) -> Engine:
+        """The engine, of the calibrated model where there is one."""
+        engine, quantized = self._engine, self._quantized()
+        if quantized is None:
+            return engine
+        assert isinstance(engine, QuantizingEngine)
+        return Reading(engine, quantized)
+
+    def _quantized(self) -> Quantized | None:
+        quantization = self.config.quantization
+        if quantization is None:
+            return None
+        return Quantized.read(quantization, self.config.engine, self._weights)
+
+    def check_calibration(self) -> None:
+        """Raises ModelError where quantization has no calibrated model, or another one's."""
+        self._quantized()
+
+    def calibrate(self, pairs: Sequence[tuple[str, str]]) -> bytes:
+        """The file for `quantization.path`: the model quantized as the config says, calibrated on the pairs.
+
+        The pairs stand for those that it will score. The file there is neither read nor written.
+        """
+        engine, quantization = self._engine, self.config.quantization
+        assert isinstance(engine, QuantizingEngine)
+        assert quantization is not None
+        recording = Recording(engine)
+        encoded = self.encode(pairs)
+        once = distinct(encoded)
+        self._family.load_model(self.checkpoint, self.config, recording).forward(once.sequences, once.inputs)
+        return recording.quantized(header_of(engine, self._weights, quantization, recording.tokens))
 
     def _try(self, model: Model) -> None:
         """Score two pairs of different lengths, together and alone.
@@ -136,7 +189,8 @@ class Scorer:
                 f"{self.checkpoint.name}: its scores are {together.flat[0]}; are its weights whole, and is"
                 f" dtype {self.config.dtype} wide enough for them?"
             )
-        tolerance = _SAME_SCORE if self.config.dtype == "float32" else _SAME_SCORE_IN_HALF
+        exact = self.config.dtype == "float32" and self.config.quantization is None
+        tolerance = _SAME_SCORE if exact else _SAME_SCORE_IN_HALF
         if not np.allclose(together, np.concatenate(alone), rtol=tolerance, atol=tolerance, equal_nan=True):
             raise ModelError(
                 f"{self.checkpoint.name}: the score of a pair depends on the batch that it is in;"

@@ -14,6 +14,7 @@ import torch
 from pipeline.errors import ConfigError, InputError, fields_under
 from pipeline.output import read_record
 from pipeline.reranking import flow
+from pipeline.reranking.calibration import at_hand
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.dtype import settled
@@ -42,9 +43,9 @@ PAIRS = [
 """Short and long, of several scripts, empty: what a way of scoring might treat in its own way."""
 
 _SHARD_PAIRS = 4
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.05}
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.05, "int8": 0.1}
 """Batches of another composition round otherwise; the more so, the fewer digits there are."""
-_PUBLISHED_TOLERANCE = {"float32": 0.03, "bfloat16": 0.3, "float16": 0.03}
+_PUBLISHED_TOLERANCE = {"float32": 0.03, "bfloat16": 0.3, "float16": 0.03, "int8": 0.3}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
     config = config.with_scorers([scorer])
     pairs = PAIRS if scorer.truncation != "error" else [pair for pair in PAIRS if len(pair[1]) < 200]
     direct = _score(scorer, pairs)
-    tolerance = _TOLERANCE[scorer.dtype]
+    tolerance = _TOLERANCE[_precision(scorer)]
     yield Check("job", len(pairs), _largest(_through_the_job(config, pairs), direct), tolerance)
     if service is None:
         yield Check("service", 0, None, tolerance, "not asked for: --service URL")
@@ -96,6 +97,10 @@ def single_scorer(config: RerankConfig) -> ScorerConfig:
             field="levels",
         )
     return config.cascade[0].scorer
+
+
+def _precision(scorer: ScorerConfig) -> str:
+    return scorer.dtype if scorer.quantization is None else scorer.quantization.kind
 
 
 def _through_the_job(config: RerankConfig, pairs: list[tuple[str, str]]) -> Scores:
@@ -161,11 +166,14 @@ def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> 
 def _as_published(config: ScorerConfig) -> Check:
     """With the options that the published scores were made with, whatever the job's are."""
     name = config.model.rstrip("/").rpartition("/")[2]
-    published, tolerance = PUBLISHED.get(name), _PUBLISHED_TOLERANCE[config.dtype]
+    published, tolerance = PUBLISHED.get(name), _PUBLISHED_TOLERANCE[_precision(config)]
     if published is None or config.peft_path is not None:
         why = "is none of the six BGE rerankers" if published is None else "with an adapter is another model"
         return Check("published", 0, None, tolerance, f"{name} {why}")
-    same = ("model", "revision", "local_files_only", "device", "dtype", "max_batch_tokens")
+    same = (
+        *("model", "revision", "local_files_only", "engine", "device", "dtype", "quantization"),
+        "max_batch_tokens",
+    )
     as_published = ScorerConfig(**{field: getattr(config, field) for field in same}, **published.options)
     expected = np.array(published.scores, np.float32).reshape(-1, 1)
     difference = _largest(_score(as_published, published.pairs), expected)
@@ -174,8 +182,8 @@ def _as_published(config: ScorerConfig) -> Check:
 
 def _score(config: ScorerConfig, pairs: list[tuple[str, str]]) -> Scores:
     """Leaves no model behind: the next may need the room."""
-    with fields_under("scorer"):
-        scores = Scorer(config).score(pairs).reshape(len(pairs), -1)
+    with fields_under("scorer"), at_hand(config) as here:
+        scores = Scorer(here).score(pairs).reshape(len(pairs), -1)
     torch.cuda.empty_cache()
     return scores
 

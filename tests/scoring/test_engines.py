@@ -21,7 +21,7 @@ def is_available():
     return {available}
 
 
-def supports(family, config):
+def supports(family, checkpoint, config):
     if config.dtype != "float32":
         return "runs float32 alone"
     return None
@@ -54,7 +54,7 @@ def test_a_module_that_is_dropped_in_computes(tmp_path: Path, monkeypatch: pytes
 
 
 def test_one_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"^engine: no engine 'abacus'; there are torch"):
+    with pytest.raises(ConfigError, match=r"^engine: no engine 'abacus'; there are openvino, torch"):
         scorer(engine="abacus")
     drop("elsewhere", tmp_path, monkeypatch, available=False)
     with pytest.raises(ConfigError, match=r"^engine elsewhere: is not installed here: put it in the engines"):

@@ -8,12 +8,12 @@ import pytest
 from pydantic import BaseModel
 
 import pipeline.scoring
-from pipeline.scoring import Limits, LongPassages, Scorer, ScorerConfig
+from pipeline.scoring import Limits, LongPassages, Quantization, Scorer, ScorerConfig
 from tests.conftest import TINY
 
 
 def test_the_package() -> None:
-    names = ["Limits", "LongPassages", "RankedPassage", "Scorer", "ScorerConfig"]
+    names = ["Limits", "LongPassages", "Quantization", "RankedPassage", "Scorer", "ScorerConfig"]
     assert pipeline.scoring.__all__ == names
     assert all(hasattr(pipeline.scoring, name) for name in names)
 
@@ -22,13 +22,13 @@ def test_the_scorer() -> None:
     scorer = Scorer(ScorerConfig(model=TINY, device="cpu"))
     public = {name for name in dir(scorer) if not name.startswith("_")}
     assert public == {
-        "adapter", "checkpoint", "config", "embed", "embed_windows", "embeds", "encode", "encoder", "family",
-        "fingerprint", "forward", "load_network", "model", "normalizes", "pinned_config", "rank", "score",
-        "settle", "shown", "spans_read",
+        "adapter", "calibrate", "check_calibration", "checkpoint", "config", "embed", "embed_windows",
+        "embeds", "encode", "encoder", "family", "fingerprint", "forward", "load_network", "model",
+        "normalizes", "pinned_config", "rank", "score", "settle", "shown", "spans_read",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [ScorerConfig, Limits, LongPassages])
+@pytest.mark.parametrize("config", [ScorerConfig, Limits, LongPassages, Quantization])
 def test_a_fields_docstring_is_its_description(config: type[BaseModel]) -> None:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
     assert isinstance(definition, ast.ClassDef)

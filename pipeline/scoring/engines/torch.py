@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Computation, Output
 from pipeline.scoring.packing import packed
@@ -16,7 +17,7 @@ def is_available() -> bool:
     return True
 
 
-def supports(_family: str, _config: ScorerConfig) -> None:
+def supports(_family: str, _checkpoint: Checkpoint, _config: ScorerConfig) -> None:
     """Whatever there is."""
 
 

