@@ -90,7 +90,7 @@ def _add_target(files: Files, target: Target, config: MkDocsConfig) -> File:
     return file
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
     """Links to files and folders lead to the pages that show them."""
     root, uri = _root(config), page.file.src_uri
     shown = {target.path: target.source for target in _targets(root, uri, markdown) if target.is_shown_by_us}

@@ -32,10 +32,15 @@ _Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
 
 class RerankRequest(RequestBody):
     query: str = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"})
+    """What the documents are ranked for."""
     documents: list[_Document] = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages."""
     model: str | None = None
+    """Null, or `default`: the first model of the config."""
     top_n: int | None = Field(default=None, ge=1)
+    """How many results the answer holds. Null: all."""
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
+    """Tokens of a passage that are read. Null: as the model is configured."""
     priority: int | None = Field(default=None, ge=0, le=999)
     """Taken, and without effect."""
 

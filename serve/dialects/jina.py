@@ -33,7 +33,9 @@ _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "ti
 
 class RerankRequest(vllm.Options):
     query: str
+    """What the documents are ranked for."""
     documents: Documents = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages: texts, or objects with a `text`."""
     top_n: int | None = Field(default=None, ge=0)
     """Null or 0: all, as vLLM's clients mean it."""
     return_documents: bool | None = None
@@ -41,7 +43,9 @@ class RerankRequest(vllm.Options):
     truncation: bool | None = None
     """False: a pair that is too long is refused."""
     max_doc_length: int | None = Field(default=None, ge=1)
+    """Tokens of a passage that are read. Null: as the model is configured."""
     rank_fields: list[str] | None = Field(default=None, min_length=1)
+    """Cohere's v1: the fields of an object that make its text. Null: `text`."""
     max_chunks_per_doc: int | None = Field(default=None, ge=1)
     """Cohere's: a passage here is one chunk, cut where it is too long."""
 

@@ -17,9 +17,13 @@ NAME = "rayrank"
 
 class RankRequest(RequestBody):
     query: str
+    """What the passages are ranked for."""
     passages: list[str] = Field(min_length=1)
+    """The texts to rank."""
     model: str | None = None
+    """Null, or `default`: the first model of the config."""
     top_k: int | None = Field(default=None, ge=1)
+    """How many passages the answer holds. Null: all."""
     normalize: bool = False
     """Scores through a sigmoid, where the model gives logits."""
     cutoff_layer: int | None = None
@@ -35,6 +39,7 @@ class LevelScore(ResponseBody):
     """What one level of a cascade gave a passage."""
 
     score: float
+    """Higher is better; on the model's own scale."""
     rank: int
     """1-based, among the passages that the level saw."""
 
@@ -45,13 +50,17 @@ class RankedPassage(ResponseBody):
     index: int
     """Position among the passages of the request."""
     score: float
+    """Higher is better; on the model's own scale unless `normalize` was asked for."""
     query_cut: int
+    """Tokens of the query that the model did not see."""
     passage_cut: int
     """Tokens that the model did not see."""
     first_character: int
+    """Where what the model saw of the passage begins."""
     last_character: int
     """What the model saw of the passage: passage[first_character:last_character], in Unicode characters."""
     window: int
+    """Which window of a long passage gave the score, from 0."""
     levels: list[LevelScore] | None = Field(default=None, exclude_if=_is_none)
     """Of a cascade, those that saw the passage, from the first on. Its `score` is then 1 / rank."""
 
@@ -60,29 +69,40 @@ class Timings(ResponseBody):
     """Seconds."""
 
     tokenization: float
+    """Turning texts into tokens."""
     queue: float
+    """Waiting for the device."""
     inference: float
+    """Scoring."""
 
 
 class LevelTimings(Timings):
     """Of one level of a cascade."""
 
     passages: int
+    """How many passages the level saw."""
     tokens: int
+    """Tokens that its model read."""
 
 
 class RankResponse(ResponseBody):
     id: str
+    """The request's id, that of its log line."""
     model: str
+    """The name of the model that scored."""
     tokens: int
+    """Tokens of all pairs."""
     timings: Timings
+    """Where the time went."""
     levels: list[LevelTimings] | None = Field(default=None, exclude_if=_is_none)
     """Of a cascade; `timings` are then the sums."""
     ranked: list[RankedPassage]
+    """The passages, the best first."""
 
 
 class ModelCard(ResponseBody):
     id: str
+    """The name that requests give."""
     object: str = "model"
     cutoff_layers: list[int]
     """Empty where the model has one score."""
@@ -91,13 +111,18 @@ class ModelCard(ResponseBody):
 class ModelList(ResponseBody):
     object: str = "list"
     data: list[ModelCard]
+    """The models, the default first."""
 
 
 class ErrorBody(ResponseBody):
     error: str
+    """What is wrong, in words."""
     kind: str
+    """What is wrong, in one word."""
     field: str | None
+    """The field of the request that is wrong. Null: no single one."""
     request_id: str
+    """That of the log line."""
 
 
 def call(body: RankRequest) -> Call:

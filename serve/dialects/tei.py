@@ -45,13 +45,17 @@ _ERROR_TYPES: dict[Kind, str] = {
 
 class RerankRequest(RequestBody):
     query: str
+    """What the texts are scored for."""
     texts: list[str] = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages."""
     truncate: bool | None = None
     """Null: as the model is configured."""
     truncation_direction: Literal["Right", "right", "Left", "left"] | None = None
     """Null: as the model is configured."""
     raw_scores: bool = False
+    """True: the logit. False: its sigmoid."""
     return_text: bool = False
+    """Put the passages into the answer."""
     model: str | None = None
     """An addition: which of several models."""
 

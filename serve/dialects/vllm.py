@@ -44,10 +44,13 @@ _TYPES: dict[int, str] = {
 
 class Options(RequestBody):
     model: str | None = None
+    """Null, or `default`: the first model of the config."""
     user: str | None = None
+    """Taken, and without effect."""
     truncate_prompt_tokens: int | None = Field(default=None, ge=-1)
     """Null: as the model is configured (vLLM: nothing is cut). -1: to the model's length."""
     truncation_side: Literal["left", "right"] | None = None
+    """From which end texts are cut. Null: as the model is configured."""
     use_activation: bool | None = None
     """False: the logit instead of its sigmoid."""
     max_tokens_per_doc: int | None = Field(default=None, ge=0)
@@ -79,12 +82,19 @@ class ScoreRequest(Options):
     model_config = ConfigDict(json_schema_extra=_names_both_sides)
 
     queries: Texts | None = None
+    """One text, or several."""
     documents: Texts | None = None
+    """One text, or several; with `queries`."""
     items: Texts | None = None
+    """Another name of `documents`."""
     data_1: Texts | None = None
+    """An older name of `queries`."""
     data_2: Texts | None = None
+    """With `data_1`."""
     text_1: Texts | None = None
+    """The oldest name of `queries`."""
     text_2: Texts | None = None
+    """With `text_1`."""
 
     def sides(self) -> tuple[list[str], list[str]]:
         """As many queries as passages. Raises Problem."""
@@ -101,7 +111,9 @@ class ScoreRequest(Options):
 
 class RerankRequest(Options):
     query: str
+    """What the documents are ranked for."""
     documents: Texts = Field(json_schema_extra=ONE_OR_MORE)
+    """The passages."""
     texts: None = None
     """With `texts` a body is text-embeddings-inference's."""
     top_n: int | None = Field(default=None, ge=0)

@@ -60,7 +60,9 @@ def test_what_a_page_loads_is_there(site: Path) -> None:
     for path in site.rglob("*.html"):
         if path.name == "404.html":  # its links begin at the host's root
             continue
-        missing = [link for link in Page(path.read_text()).loads if link and not (path.parent / link).exists()]
+        missing = [
+            link for link in Page(path.read_text()).loads if link and not (path.parent / link).exists()
+        ]
         assert missing == [], path
 
 
