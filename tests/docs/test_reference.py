@@ -1,6 +1,7 @@
 """The reference pages say what the code says, and each field of a config has a meaning."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from docs.site.reference.api import document
 from docs.site.reference.config import ROOTS
 from docs.site.reference.pages import DIRECTORY, PAGES
 from docs.site.reference.schema import Schema, meaning, type_of
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -63,3 +65,10 @@ def test_metrics_have_their_labels() -> None:
 )
 def test_types_are_told_in_words(schema: Schema, words: str) -> None:
     assert type_of(schema, "<{}>".format) == words
+
+
+def test_pages_name_metrics_that_there_are() -> None:
+    known = {f"ray_{metric.name}" for metric in [*metrics.of_jobs(), *metrics.of_the_endpoint()]}
+    for page in sorted(ROOT.glob("docs/*.md")):
+        named = set(re.findall(r"ray_rayrank_\w+[a-z]", page.read_text()))
+        assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= known, page.name

@@ -71,3 +71,17 @@ def test_a_link_to_a_file_leads_to_a_page_that_shows_it(site: Path) -> None:
     shown = (site / "configs/rerank/corpus.yaml.html").read_text()
     assert "shard_pairs" in shown
     assert "corpus.yaml.html" in (site / "configs/rerank/index.html").read_text()
+
+
+def test_every_page_can_be_found() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")]
+    assert [page for page in pages if page not in nav] == [], "give the page a line in the nav of mkdocs.yml"
+
+
+def test_every_benchmarks_numbers_can_be_found() -> None:
+    told = (ROOT / "docs/benchmarks.md").read_text()
+    notes = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("benchmarks/*.md")]
+    assert [note for note in notes if f"(../{note})" not in told] == [], (
+        "give it a line in docs/benchmarks.md"
+    )

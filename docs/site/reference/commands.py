@@ -12,8 +12,8 @@ from unittest.mock import patch
 import pipeline
 from docs.site.reference.markdown import code, page, prose, table
 
-_ABOUT = """Each is a module: `python -m pipeline.rerank --config FILE`. A mistake of yours ends a command with
-status 2 and one message, which names the file, field or row and the way out."""
+_ABOUT = """Each is a module: `python -m pipeline.rerank --config FILE`. A mistake of yours ends a command
+with status 2 and one message, which names the file, field or row and the way out."""
 
 
 def _commands() -> Iterator[ModuleType]:

@@ -25,11 +25,11 @@ ROOTS: dict[str, type[BaseModel]] = {
     "serve": ServeConfig,
 }
 """What each command's YAML file is; serve's are the `args` of Ray Serve's."""
-_ABOUT = """One YAML file is one whole job. `--set a.b=c` overrides a field. A field that is not known is refused,
-and so is a value of another type.
+_ABOUT = """One YAML file is one whole job. `--set a.b=c` overrides a field. A field that is not known is
+refused, and so is a value of another type.
 
-Fields of a section stand below it: `scorer: {model: ...}`, or `--set scorer.model=...`. Several commands share
-sections; each is told here once. Files to begin with are in [configs/rerank](../../configs/rerank),
+Fields of a section stand below it: `scorer: {model: ...}`, or `--set scorer.model=...`. Several commands
+share sections; each is told here once. Files to begin with are in [configs/rerank](../../configs/rerank),
 [retrieve](../../configs/retrieve), [prepare](../../configs/prepare), [mine](../../configs/mine),
 [finetune](../../configs/finetune) and [serve](../../configs/serve)."""
 

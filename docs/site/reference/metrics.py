@@ -10,8 +10,8 @@ from docs.site.reference.markdown import code, page, prose, table
 from pipeline.reporting import metrics as of_job
 from serve import metrics as of_endpoint
 
-_ABOUT = """The exporter of each Ray node has them under these names. Ray adds labels of its own. A histogram has
-the series `_bucket`, `_sum` and `_count`. [Observability](../observability.md) tells what to look at."""
+_ABOUT = """The exporter of each Ray node has them under these names. Ray adds labels of its own. A histogram
+has the series `_bucket`, `_sum` and `_count`. [Observability](../observability.md) tells what to look at."""
 
 
 class Metric(NamedTuple):
@@ -19,7 +19,6 @@ class Metric(NamedTuple):
     name: str
     text: str
     labels: tuple[str, ...]
-    boundaries: tuple[float, ...]
 
 
 @contextmanager
@@ -29,8 +28,7 @@ def _noted(module: ModuleType) -> Iterator[list[Metric]]:
 
     def noting(kind: str) -> Callable[..., Any]:
         def make(name: str, text: str, *rest: Any) -> Any:
-            boundaries = tuple(rest[0]) if kind == "histogram" else ()
-            made.append(Metric(kind, name, text, tuple(rest[-1]), boundaries))
+            made.append(Metric(kind, name, text, tuple(rest[-1])))  # a histogram's boundaries come before
             return Mock()
 
         return make
