@@ -31,7 +31,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Into out/site; open out/site/index.html.
+# Into out/site: open out/site/index.html, or run `.venv/bin/mkdocs serve`, which has the search, too.
 docs: .venv/installed
 	$(BIN)/python -m docs.site.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
