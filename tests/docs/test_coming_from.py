@@ -14,7 +14,7 @@ from tests.conftest import ROOT, TINY
 from tests.serve.local import LocalServer, serving
 
 TEXT = (ROOT / "docs/coming-from.md").read_text()
-CODE = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+CODE: list[str] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 CURL = re.compile(r"^curl localhost:8000(\S+) .*?-d '(.*?)'$", re.MULTILINE | re.DOTALL)
 PAIRS = [("what is panda?", "hi"), ("what is panda?", "The giant panda is a bear.")]
 
