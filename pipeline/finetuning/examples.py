@@ -9,7 +9,7 @@ import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import IO, Any, Self
 
@@ -30,8 +30,13 @@ _PIECE_BYTES = 2**26
 class Examples:
     """The good rows of all files or of a run, in their order, numbered from 0."""
 
-    def __init__(self, spool: IO[bytes], id_types: tuple[pa.DataType, ...] = _TEXT_IDS) -> None:
-        """id_types: of query_id and passage_id, where rows have some."""
+    def __init__(
+        self,
+        spool: IO[bytes],
+        id_types: tuple[pa.DataType, ...] = _TEXT_IDS,
+        held_out: Set[str] = frozenset(),
+    ) -> None:
+        """id_types: of query_id and passage_id, where rows have some. held_out: queries, by `same_query`."""
         self._spool, self._places = spool, array("q", [0])
         self.rejects: list[dict[str, Any]] = []
         """A row each, as tables/schema.py has them: file, row, reason."""
@@ -40,6 +45,9 @@ class Examples:
         self._id_types = id_types
         self.prompts: Counter[str] = Counter()
         """How many rows have a prompt of each kind of their own."""
+        self._held_out = held_out
+        self.held_out = 0
+        """How many rows have a query that is held out, so that its measure is too good."""
 
     def __len__(self) -> int:
         return len(self._places) - 1
@@ -101,9 +109,15 @@ class Examples:
     def _add(self, row: Row) -> None:
         fields = {name: value for name, value in vars(row).items() if value is not None}
         self.prompts.update(fields.keys() & set(PROMPTS))
+        self.held_out += same_query(row.query) in self._held_out
         line = json.dumps(fields).encode()
         self._spool.write(line)
         self._places.append(self._places[-1] + len(line))
+
+
+def same_query(text: str) -> str:
+    """The same for two queries that differ in case and white space alone."""
+    return " ".join(text.split()).casefold()
 
 
 def find(config: DataConfig) -> RowFiles | MinedRows:
@@ -115,14 +129,20 @@ def find(config: DataConfig) -> RowFiles | MinedRows:
 
 
 @contextmanager
-def checked(source: RowFiles | MinedRows, config: DataConfig, *, with_scores: bool) -> Iterator[Examples]:
+def checked(
+    source: RowFiles | MinedRows,
+    config: DataConfig,
+    *,
+    with_scores: bool,
+    held_out: Set[str] = frozenset(),
+) -> Iterator[Examples]:
     """Read all rows once. Raises InputError where none is good.
 
-    with_scores: rows need a score for each of their passages.
+    with_scores: rows need a score for each of their passages. held_out: queries, by `same_query`.
     """
     id_types = source.id_types if isinstance(source, MinedRows) else _TEXT_IDS
     with tempfile.TemporaryFile(prefix="rayrank-rows-") as spool:
-        examples = Examples(spool, id_types)
+        examples = Examples(spool, id_types, held_out)
         for found in source.rows(with_scores=with_scores):
             examples.take(found)
         spool.flush()

@@ -54,6 +54,11 @@ def run(config: FinetuneConfig) -> Summary:
             log.info("already finished", output=job.output.url)
             return finished
         _warn_of_prompts(job.examples, job.scorer)
+        if job.examples.held_out:
+            log.warning(
+                "trained on and held out: nDCG@10 on held-out queries will be too good",
+                rows=job.examples.held_out,
+            )
         place = "here" if config.actors is None else "ray_actors"
         executor = cast("Executor", registry.load(executors, place))
         executor.connect(job)
@@ -84,7 +89,12 @@ def _planned(config: FinetuneConfig) -> Iterator[Job]:
     held_out = None if config.held_out is None else HeldOut(config.held_out)
     with starting_point(config) as start:
         scorer = scorer_for_training(start, config.data)
-        with training_rows.checked(source, config.data, with_scores=config.loss.needs_scores) as examples:
+        with training_rows.checked(
+            source,
+            config.data,
+            with_scores=config.loss.needs_scores,
+            held_out=frozenset() if held_out is None else held_out.texts,
+        ) as examples:
             record = _record(config, source.identities, held_out, len(examples))
             yield Job(config, directory, examples, scorer, held_out, record)
 
@@ -137,6 +147,7 @@ def _finish(job: Job, done: Done, begun: float) -> Summary:
         planned_steps=job.record.shards,
         pairs=done.pairs,
         loss=done.loss,
+        rows_held_out=job.examples.held_out,
         held_out_queries=0 if job.held_out is None else job.held_out.queries,
         measured=done.measured,
         best_step=done.best_step,

@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.significance import p_values
 from pipeline.finetuning.config import HeldOutConfig
+from pipeline.finetuning.examples import same_query
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table, read_shard
 from pipeline.tables.input.files import find_file
@@ -53,6 +54,8 @@ class HeldOut:
         tables = [read_shard(shard, config.candidates, {}, plan)[0] for shard in plan.shards]
         rows = pa.concat_tables(tables).select(["query_id", "query", "passage_id", "passage"]).to_pylist()
         self._rows = [row for row in rows if str(row["query_id"]) in judged]
+        self.texts = frozenset(same_query(row["query"]) for row in self._rows)
+        """The queries that are judged."""
         self._queries = sorted({str(row["query_id"]) for row in self._rows})
         self._judgments = [judgment for query in self._queries for judgment in judged[query]]
         if not self._rows:

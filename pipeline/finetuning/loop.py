@@ -57,6 +57,7 @@ class Loop:
     peers: Peers
     measured: dict[int, float] = field(default_factory=dict)
     best_step: int | None = None
+    _known: dict[int, Measured] = field(default_factory=dict)
 
     def run(self) -> Iterator[Line]:
         """Train until all steps are done or patience is at its end. Gives each line of the metrics."""
@@ -109,7 +110,7 @@ class Loop:
         return done % self.config.training.save_steps == 0 or done == self.trainer.steps
 
     def _measure_start(self) -> Line:
-        value = self._measured(self.start.checkpoint.path).mean if self.peers.is_first else math.nan
+        value = self._measured(self.start.checkpoint.path, 0).mean if self.peers.is_first else math.nan
         self.measured[0] = self.peers.from_first(value)
         return self.metrics.add_measure(0, MEASURE, self.measured[0])
 
@@ -120,7 +121,7 @@ class Loop:
             folder = Path(name)
             if self.peers.is_first:
                 self._write_model(folder)
-                value = self._measured(folder).mean
+                value = self._measured(folder, done).mean
             value = self.peers.from_first(value)
             self.measured[done] = value
             if self.best_step is None or value > self.measured[self.best_step]:
@@ -129,9 +130,12 @@ class Loop:
                     upload(folder, self.output, _best(done))
         return self.metrics.add_measure(done, MEASURE, value)
 
-    def _measured(self, folder: Path) -> Measured:
-        assert self.held_out is not None
-        return self.held_out.measure(folder, self.config.scorer)
+    def _measured(self, folder: Path, step: int) -> Measured:
+        """The model in `folder`, that of a step. What this start has measured it measures no second time."""
+        if step not in self._known:
+            assert self.held_out is not None
+            self._known[step] = self.held_out.measure(folder, self.config.scorer)
+        return self._known[step]
 
     def finish(self) -> Done:
         """Write the model that is kept. For the first worker, after the last step."""
@@ -140,9 +144,9 @@ class Loop:
             self._fetch_best(folder)
             p_value = None
             if self.best_step is not None:
-                before = self._measured(self.start.checkpoint.path)
-                p_value = self._measured(folder).p_value_against(before)
-            files = {**upload(folder, self.output, MODEL), METRICS: self.metrics.write()}
+                before = self._measured(self.start.checkpoint.path, 0)
+                p_value = self._measured(folder, self.best_step).p_value_against(before)
+            files = {**upload(folder, self.output, MODEL), METRICS: self.metrics.write_with_events()}
         return Done(
             steps=self.trainer.steps_done,
             pairs=self.metrics.pairs,
@@ -165,7 +169,7 @@ class Loop:
             download(self.output, _best(self.best_step), folder)
 
     def _save(self) -> None:
-        self.metrics.write()
+        self.metrics.write_with_events()
         self.checkpoints.save(self.trainer.state(), self.measured, self.best_step)
         # The checkpoint that leads to it is written: the models before it are not needed any more.
         for name in self.output.names(FOLDER):

@@ -1,7 +1,8 @@
 """A line a step, for people and programs: OUTPUT/metrics.jsonl; and a log line a minute with the time left.
 
-{"step": 1, "epoch": 0, "loss": ..., "learning_rate": ..., "grad_norm": ..., "pairs": ..., "tokens": ...}, and
-beside it {"step": 100, "nDCG@10": ...} where held-out queries are measured. Step 1 is the first.
+{"step": 1, "epoch": 0, "loss": ..., "learning_rate": ..., "grad_norm": ..., "pairs": ..., "tokens": ...,
+"time": ...}, and beside it {"step": 100, "nDCG@10": ..., "time": ...} where held-out queries are measured.
+Step 1 is the first; time is in seconds since 1970.
 """
 
 import json
@@ -10,6 +11,7 @@ import time
 from typing import Any
 
 from pipeline import log
+from pipeline.finetuning import event_files
 from pipeline.finetuning.trainer import Step
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.sealed import Stamp
@@ -29,6 +31,7 @@ class Metrics:
         # What a killed start did after its last checkpoint is done, and told, again.
         self._lines = [line for line in _read(output) if line["step"] <= done]
         self._written = time.monotonic()
+        self._in_event_files = done or -1
 
     def add(self, step: int, epoch: int, did: Step) -> Line:
         """A step is done, number `step` of all."""
@@ -41,12 +44,13 @@ class Metrics:
                 "grad_norm": did.grad_norm if math.isfinite(did.grad_norm) else None,
                 "pairs": did.pairs,
                 "tokens": did.tokens,
+                "time": round(time.time(), 3),
             }
         )
         return self._lines[-1]
 
     def add_measure(self, step: int, measure: str, value: float) -> Line:
-        self._lines.append({"step": step, measure: value})
+        self._lines.append({"step": step, measure: value, "time": round(time.time(), 3)})
         return self._lines[-1]
 
     def write_now_and_then(self) -> None:
@@ -58,6 +62,12 @@ class Metrics:
         """A store has no file to append to: it is written anew, whole."""
         self._written = time.monotonic()
         return self._output.write(METRICS, "".join(f"{json.dumps(line)}\n" for line in self._lines).encode())
+
+    def write_with_events(self) -> Stamp:
+        """The file, and what TensorBoard reads, of the steps since this was last done."""
+        event_files.write(self._output, (line for line in self._lines if line["step"] > self._in_event_files))
+        self._in_event_files = self._lines[-1]["step"]
+        return self.write()
 
     @property
     def pairs(self) -> int:
@@ -82,7 +92,7 @@ class Progress:
     def tell(self, line: Line) -> None:
         step = line["step"]
         if "loss" not in line:
-            told = {name: f"{value:.4f}" for name, value in line.items() if name != "step"}
+            told = {name: f"{line[name]:.4f}" for name in line.keys() - {"step", "time"}}
             log.info("measured", steps=f"{step}/{self._steps}", **told)
             return
         if self._before is None:

@@ -34,6 +34,8 @@ class Summary(BaseModel):
     """That went through the network, by all steps."""
     loss: float
     """Mean of the last tenth of the steps."""
+    rows_held_out: int = 0
+    """Rows whose query is held out too: what is measured on it is too good."""
     held_out_queries: int = 0
     measured: dict[int, float] = {}
     """nDCG@10 on held-out queries after so many steps; 0 is the beginning."""
@@ -63,6 +65,8 @@ class Summary(BaseModel):
                 f"{MEASURE} on {self.held_out_queries} held-out queries: {self.measured[0]:.4f} before,"
                 f" {self.measured[self.best_step]:.4f} after {self.best_step} steps (p = {self.p_value:.4f})"
             )
+        if self.rows_held_out:
+            yield f"Too good to trust: {self.rows_held_out} rows have a query that is held out"
         yield f"The checkpoint is {self.output}/model, each step's loss in {self.output}/metrics.jsonl"
         yield f"{self.output}/report.html has the curves"
         if self.left_out:
@@ -100,6 +104,11 @@ def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[st
             f"\nThe weights are those after {summary.best_step} steps; p = {summary.p_value:.4f} against the"
             " beginning (paired randomization test). The step was chosen on these same queries, so the number"
             " is a little too good.\n"
+        )
+    if summary.rows_held_out:
+        yield (
+            f"{summary.rows_held_out} of the rows have a query that is held out as well, so that this number"
+            " tells little of other queries.\n"
         )
     yield f"The options that are not the defaults:\n\n```yaml\n{options}```\n"
     yield (

@@ -90,6 +90,11 @@ class Level:
         """The column by which it ranks, but for `fuse`."""
         return f"{self.prefix}{RAW_SCORE if self.scorer.normalize else 'score'}"
 
+    @property
+    def ranks_by(self) -> str:
+        """The column by which it ranks."""
+        return f"{self.prefix}{FUSED}" if self.fuse else self.raw_score
+
 
 @contextmanager
 def named(level: Level) -> Iterator[None]:

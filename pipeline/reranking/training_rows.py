@@ -27,13 +27,14 @@ class TrainingRows(NamedTuple):
 
 def training_rows(ranked: pa.Table, shard: Shard, job: Job, positives: PositivesConfig) -> TrainingRows:
     """Of every candidate that the last level scored: the positives, wherever they rank, and as negatives the
-    others that stay in the run, both best first.
+    others that stay in the run, both best first. Where that level fuses, the fused score is the teacher's: a
+    student then learns from the scorers of all levels.
 
     ranked: all candidates of the shard, with `place`, their number in it. The scores are raw ones: a
     teacher's sigmoid would hide what it knows. Reads the texts again, which the run does without.
     """
     texts = _texts(shard, job).take(ranked["place"])
-    score = ranked[job.config.cascade[-1].raw_score].to_numpy()
+    score = ranked[job.config.cascade[-1].ranks_by].to_numpy()
     scored, positive = ~np.isnan(score), are_positive(ranked, positives)
     stays = np.ones(len(score), bool)
     if job.config.depth is not None:

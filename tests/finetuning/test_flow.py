@@ -126,11 +126,22 @@ def test_the_best_of_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytes
     assert weights(tmp_path) == seen[1] != seen[9]
     measured = [line for line in lines(tmp_path) if "nDCG@10" in line]
     assert [(line["step"], line["nDCG@10"]) for line in measured] == [*summary.measured.items()]
-    assert "| steps | nDCG@10 on 6 held-out queries |" in (tmp_path / "out/model/README.md").read_text()
+    card = (tmp_path / "out/model/README.md").read_text()
+    assert "| steps | nDCG@10 on 6 held-out queries |" in card
+    assert "6 of the rows have a query that is held out as well" in card
     page = (tmp_path / "out/report.html").read_text()
     assert f"step 1: nDCG@10 {summary.measured[1]:.4g}" in page
     assert "kept: step 1<" in page
     assert page.count("<polyline") == 3
+
+
+def test_rows_with_a_query_that_is_held_out_are_counted(tmp_path: Path) -> None:
+    """Case and white space aside."""
+    strange = {0: "WHAT is  number 0?", 1: "what is number 1"}
+    write(tmp_path / "rows.jsonl", [row | {"query": strange[at]} for at, row in enumerate(ROWS[:2])])
+    summary = flow.run(config(tmp_path, held_out=held_out(tmp_path)))
+    assert summary.rows_held_out == 1
+    assert "Too good to trust: 1 rows have a query that is held out" in summary.as_text()
 
 
 def test_patience_ends_a_training_that_learns_nothing(tmp_path: Path) -> None:

