@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test tests-with-ray tests-without-ray check lock clean
+.PHONY: demo serve test tests-with-ray tests-without-ray check docs lock clean
 
 demo: .venv/installed
 	$(BIN)/python -m pipeline.retrieve --config configs/retrieve/demo.yaml
@@ -30,6 +30,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Into out/site: open out/site/index.html, or run `.venv/bin/mkdocs serve`, which has the search, too.
+docs: .venv/installed
+	$(BIN)/python -m docs.site.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -21,8 +21,11 @@ class Placement(BaseModel):
     )
 
     min: int = Field(default=1, ge=0)
+    """Processes that are always there."""
     max: PositiveInt = 1
+    """Processes at most."""
     num_cpus: float = Field(default=1, ge=0)
+    """CPUs that each process takes, and the threads that its model computes with."""
     num_gpus: float = Field(default=0, ge=0)
     """A part of one, such as 0.5, lets several processes share a GPU."""
     label_selector: dict[str, str] = {}
@@ -74,5 +77,6 @@ class ActorsConfig(Placement):
     """The offline job's pool: the actors that score."""
 
     min: PositiveInt = 1
+    """Actors to begin with, and to keep."""
     wait_s: float = Field(default=900, ge=0)
     """How long a cluster at RAY_ADDRESS may take to grow until it can hold one actor."""

@@ -34,7 +34,9 @@ class ReplicasConfig(Placement):
     target_wait_s: PositiveFloat = 0.5
     """Replicas come and go so that the tokens waiting at each are what it scores in this time."""
     upscale_delay_s: float = Field(default=5, ge=0)
+    """Seconds for which more replicas must be wanted before they are started."""
     downscale_delay_s: float = Field(default=300, ge=0)
+    """Seconds for which fewer replicas must be wanted before some are stopped."""
     max_surge_percent: int = Field(default=0, ge=0, le=100)
     """Of a rolling update: so many new replicas load before old ones go, on devices that must be free.
 
@@ -56,6 +58,8 @@ class LevelConfig(_Strict):
 
 
 class ModelConfig(_Strict):
+    """One model that is served."""
+
     scorer: ScorerConfig | None = None
     """What scores every passage: this, or `levels`."""
     levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
@@ -137,7 +141,9 @@ class RateLimits(_Strict):
     """
 
     requests_per_minute: PositiveInt | None = None
+    """Requests. Those beyond get 429 and Retry-After."""
     pairs_per_minute: PositiveInt | None = None
+    """Pairs, each a query and a passage. Requests beyond get 429 and Retry-After."""
 
 
 class ApiConfig(_Strict):
@@ -151,9 +157,13 @@ class ApiConfig(_Strict):
     limits_of: dict[str, RateLimits] = {}
     """By the key's name, in place of `limits`."""
     replicas: PositiveInt = 1
+    """Processes that speak HTTP."""
     num_cpus: float = Field(default=0, ge=0)
+    """CPUs that each of these processes takes of the cluster. 0: it takes none."""
     max_passages: PositiveInt = 1000
+    """Passages of one request. One with more is refused."""
     max_body_bytes: PositiveInt = 8_000_000
+    """Bytes of one request's body. A larger one is refused."""
     max_requests: PositiveInt = 2000
     """At once, those included of which the body is still on its way. More get 429."""
     max_buffered_bytes: PositiveInt = 256_000_000
@@ -176,6 +186,7 @@ class ServeConfig(_Strict):
     """The models by the names that requests give; the first is the default."""
 
     models: dict[str, ModelConfig] = Field(min_length=1)
+    """By the names that requests give; the first is the default."""
     api: ApiConfig
 
     @field_validator("models")

@@ -14,7 +14,7 @@ from pipeline.retrieval.config import RetrieveConfig
 from serve.config import ServeConfig
 from tests.conftest import ROOT, TINY
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 COMMAND = re.compile(r"python -m (pipeline\.\w+)(?:[^`\n]*--config (configs/[\w./-]+))?")
 

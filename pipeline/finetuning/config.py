@@ -86,6 +86,8 @@ class DataConfig(_Section):
 
 
 class LossConfig(_Section):
+    """What is minimized."""
+
     name: LossName = "cross_entropy"
     """cross_entropy: over the group, the positive first. binary_cross_entropy: of each pair alone.
     kl_divergence: from the teacher's scores over the group. mse: of a pair's score and the teacher's.
@@ -113,6 +115,8 @@ class LossConfig(_Section):
 
 
 class TrainingConfig(_Section):
+    """How it is minimized."""
+
     NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
         "bf16": "dtype: bfloat16",
         "fp16": "dtype: float16",
@@ -122,7 +126,9 @@ class TrainingConfig(_Section):
     }
 
     learning_rate: PositiveFloat = 5e-5
+    """Of AdamW, at its highest."""
     num_train_epochs: PositiveInt = 1
+    """How many times each row is taken."""
     max_steps: PositiveInt | None = None
     """In place of num_train_epochs: as many steps of the optimizer, over as many epochs as they take."""
     per_device_train_batch_size: PositiveInt = 8
@@ -135,6 +141,7 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(default=0.0, ge=0)
     """Of all but biases and the weights of norms."""
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients whose norm is larger are scaled down to it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """In which products are computed; weights and the optimizer's state are float32. float16 scales the
     loss."""
@@ -143,8 +150,11 @@ class TrainingConfig(_Section):
     use_lora: bool = False
     """Train low-rank factors beside frozen weights, and the heads. The checkpoint has them merged in."""
     lora_rank: PositiveInt = 64
+    """Columns of the factors: how much an adapter can learn."""
     lora_alpha: PositiveInt = 16
+    """The factors' product is multiplied by lora_alpha / lora_rank."""
     lora_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a layer's inputs that its factors do not see."""
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
     """The linear layers that get factors, by the ends of their names. Null: all of the backbone."""
     save_steps: PositiveInt = 100
@@ -170,6 +180,8 @@ class HeldOutConfig(_Section):
 
 
 class CheckpointConfig(_Section):
+    """Where the checkpoint goes."""
+
     path: str = Field(min_length=1)
     """A directory that is empty, new, or holds an earlier attempt at this very job."""
 

@@ -33,7 +33,9 @@ class NegativesConfig(BaseModel):
     """The same as a share of the positive's score: 0.05 takes negatives up to 95 % of it (NV-Retriever's
     TopK-PercPos)."""
     max_score: float | None = Field(default=None, allow_inf_nan=False)
+    """Negatives score at most this. Null: no bound."""
     min_score: float | None = Field(default=None, allow_inf_nan=False)
+    """Negatives score at least this. Null: no bound."""
     sampling: Literal["random", "top"] = "random"
     """Of more negatives than `number`: some at random, or those with the highest scores."""
     seed: int = 0

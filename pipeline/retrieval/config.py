@@ -67,7 +67,9 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     bm25: Bm25Config | None = None
+    """Find by words."""
     dense: DenseConfig | None = None
+    """Find by embeddings."""
     top_k: PositiveInt | None = None
     """Candidates a query that this source finds. Null: output.top_k."""
 
@@ -109,7 +111,9 @@ class RetrieveConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     passages: TextsConfig
+    """The texts to search."""
     queries: TextsConfig
+    """The texts to search for."""
     sources: dict[str, SourceConfig] = Field(min_length=1)
     """By names of your own, which the table's columns bear where there are several."""
     fusion: FusionConfig = FusionConfig()

@@ -11,9 +11,13 @@ class ColumnNames(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     query_id: str = "query_id"
+    """The query's id: a text, or a whole number."""
     query: str = "query"
+    """The query's text."""
     passage_id: str = "passage_id"
+    """The passage's id: a text, or a whole number."""
     passage: str = "passage"
+    """The passage's text."""
     candidates: str = "candidates"
     """Nested tables only (a row a query): the list of structs that hold passage_id and passage."""
 
@@ -31,7 +35,9 @@ class TextColumns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     id: str = "_id"
+    """The id."""
     text: str = "text"
+    """The text."""
     title: str | None = "title"
     """Put before the text, with a space, where the table has such a column and it is not empty."""
 

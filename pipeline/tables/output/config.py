@@ -9,6 +9,8 @@ from pipeline.tables.schema import RUN_COLUMNS
 
 
 class OutputConfig(BaseModel):
+    """Where the run goes, and what it holds."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     path: str = Field(min_length=1)

@@ -1,0 +1,84 @@
+"""docs/coming-from.md: the code runs as it stands, on tiny checkpoints, and the requests are answered."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from pipeline.scoring import Scorer, ScorerConfig
+from tests.conftest import ROOT, TINY
+from tests.serve.local import LocalServer, serving
+
+TEXT = (ROOT / "docs/coming-from.md").read_text()
+CODE: list[str] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+CURL = re.compile(r"^curl localhost:8000(\S+) .*?-d '(.*?)'$", re.MULTILINE | re.DOTALL)
+PAIRS = [("what is panda?", "hi"), ("what is panda?", "The giant panda is a bear.")]
+
+
+def names_after(code: str, model: str = TINY) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(code.replace("BAAI/bge-reranker-v2-m3", model), names)
+    return names
+
+
+def code_with(call: str) -> str:
+    (code,) = [block for block in CODE if call in block]
+    return code
+
+
+def test_flag_embeddings_calls_give_the_scorers_scores() -> None:
+    reranker = names_after(code_with("compute_score"))["reranker"]
+    raw = Scorer(ScorerConfig(model=TINY)).score(PAIRS)
+    assert reranker.compute_score(PAIRS[0]) == pytest.approx([raw[0]], abs=1e-6)
+    assert reranker.compute_score(PAIRS) == pytest.approx(raw.tolist(), abs=1e-6)
+    sigmoids = 1 / (1 + np.exp(-raw))
+    assert reranker.compute_score(PAIRS, normalize=True) == pytest.approx(sigmoids.tolist(), abs=1e-6)
+
+
+def test_flag_embeddings_layers_are_lists() -> None:
+    made = names_after(code_with("compute_score"))["FlagReranker"]
+    layerwise = TINY.replace("tiny-bge-reranker", "tiny-bge-reranker-v2-minicpm-layerwise")
+    by_layer = made(layerwise, cutoff_layers=(2, 3)).compute_score(PAIRS)
+    columns = Scorer(ScorerConfig(model=layerwise, cutoff_layers=(2, 3))).score(PAIRS)
+    assert by_layer == [pytest.approx(column.tolist(), abs=1e-6) for column in columns.T]
+
+
+def test_the_model_cards_code_gives_our_scores() -> None:
+    names = names_after(code_with("AutoModelForSequenceClassification"))
+    assert names["ours"] == pytest.approx(names["theirs"].numpy(), abs=1e-4)
+
+
+def test_sentence_transformers_ranks_as_we_do() -> None:
+    names = names_after(code_with("CrossEncoder"))
+    (theirs,), (ours,) = names["theirs"], names["ours"]
+    assert ours.index == theirs["corpus_id"]
+    assert ours.score == pytest.approx(theirs["score"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serving({"tiny": {"model": TINY}}) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("path", "body"), CURL.findall(TEXT), ids=lambda value: value[:40])
+def test_requests_are_answered(server: LocalServer, path: str, body: str) -> None:
+    answer = httpx2.post(f"{server.url}{path}", json=json.loads(body), timeout=30)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    results = told if isinstance(told, list) else told.get("results") or told["data"]
+    assert len(results) == json.loads(body).get("top_n", 2)
+
+
+def test_each_servers_request_is_there() -> None:
+    assert [path for path, _ in CURL.findall(TEXT)] == [
+        "/rerank",
+        "/v2/rerank",
+        "/v1/rerank",
+        "/score",
+        "/rerank",
+    ]
