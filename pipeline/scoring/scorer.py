@@ -23,6 +23,7 @@ from pipeline.scoring.family import (
     load_engine,
     load_family,
 )
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.results import Embedded, RankedPassage, Scored
 from pipeline.scoring.truncation import best_windows
 from pipeline.scoring.weights import check_adapter
@@ -46,8 +47,9 @@ class Scorer:
         self.config = config
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
-        self._family = load_family(self.checkpoint, config)
-        self._engine = load_engine(self._family, config)
+        with lean_imports():
+            self._family = load_family(self.checkpoint, config)
+            self._engine = load_engine(self._family, config)
         if self.adapter is not None:
             check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
@@ -97,7 +99,8 @@ class Scorer:
     def model(self) -> Model:
         resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         try:
-            model = self._family.load_model(self.checkpoint, self.config, self._engine)
+            with lean_imports():
+                model = self._family.load_model(self.checkpoint, self.config, self._engine)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -141,7 +144,8 @@ class Scorer:
         On the CPU, an adapter merged in, up to the last cutoff; tensors named as in the checkpoint.
         Encoders come in float32, decoders in the config's dtype. In evaluation mode, as transformers does it.
         """
-        network: torch.nn.Module = self._family.load_network(self.checkpoint, self.config)
+        with lean_imports():
+            network: torch.nn.Module = self._family.load_network(self.checkpoint, self.config)
         return network
 
     def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
