@@ -1,9 +1,9 @@
-"""transformers and torch without what no scorer uses.
+"""Loading networks with transformers and torch, without what no scorer uses.
 
-With its first network transformers 5.24 imports torch's compiler, its distributed tensors and scipy, and torch
-2.13 imports sympy to fill tensors that have no memory: 4 of the 9 CPU seconds that a process takes to its first
-score. They serve torch.compile, networks split over devices, and the losses of object detection. Here they
-are left out, and the compiler comes when something else asks for it. No operation of a network changes.
+With its first network transformers 5.24 imports torch's compiler, its distributed tensors and scipy; torch
+2.13 imports sympy for tensors that have no memory yet. That was half of the 9 CPU seconds that a process took
+to its first score. It serves torch.compile, networks split over devices, and the losses of object detection.
+Here it is left out, and comes when something else asks for it. No operation of a network changes.
 """
 
 import importlib
@@ -59,7 +59,7 @@ def _no() -> bool:
 
 
 def _structure_once(place: str | Path) -> Any:
-    """transformers reads its 1,600 files twice, once by their folder and once by a file in it."""
+    """Of its 1,600 files, which transformers reads twice: by their folder, and by a file in it."""
     path = Path(place)
     return _structure(path.parent if path.is_file() else path)
 
@@ -87,7 +87,7 @@ class _StandIn(ModuleType):
 
 
 class _Compiler(_StandIn):
-    """Decorators that tell the compiler what to leave alone. There is nothing to tell where it is not used."""
+    """Decorators that tell the compiler what to leave alone: nothing, where it is not used."""
 
     @staticmethod
     def disable(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
@@ -109,7 +109,7 @@ class _Items(_StandIn):
 
 
 class _Symbols(_StandIn):
-    """torch asks it of sizes that are symbols, and imports sympy for that, what sizes that are numbers know."""
+    """What torch asks of all sizes, for the sake of those that are symbols. Numbers need no sympy."""
 
     def expect_true(self, condition: Any) -> Any:
         return self._truth("expect_true", condition)
@@ -120,8 +120,16 @@ class _Symbols(_StandIn):
     def guard_or_true(self, condition: Any) -> Any:
         return self._truth("guard_or_true", condition)
 
+    def guard_size_oblivious(self, condition: Any) -> Any:
+        return self._truth("guard_size_oblivious", condition)
+
+    def is_nested_int(self, size: Any) -> Any:
+        return False if type(size) is int else self.__getattr__("is_nested_int")(size)
+
     def sym_eq(self, one: Any, other: Any) -> Any:
-        numbers = all(isinstance(shape, tuple) and all(type(size) is int for size in shape) for shape in (one, other))
+        numbers = all(
+            isinstance(shape, tuple) and all(type(size) is int for size in shape) for shape in (one, other)
+        )
         return one == other if numbers else self.__getattr__("sym_eq")(one, other)
 
     def _truth(self, name: str, condition: Any) -> Any:
