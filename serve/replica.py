@@ -14,6 +14,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batching import IndexArray
 from pipeline.scoring.copies import distinct_pairs
 from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.scorer import sigmoid
 from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
 from serve.work import ModelInfo, Refused, Scores, Work
@@ -51,7 +52,7 @@ class Replica:
     ) -> None:
         """Raises ConfigError or ModelError where model and options don't fit, before weights are loaded."""
         # The sigmoid is each request's choice.
-        with fields_under("scorer"):
+        with fields_under("scorer"), lean_imports():
             self._scorer = Scorer(config.model_copy(update={"normalize": False}))
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
@@ -61,7 +62,7 @@ class Replica:
         """Load the weights, and score a batch: the first one is slow, and its speed is the first estimate."""
         loop = asyncio.get_running_loop()
         with fields_under("scorer"):
-            await loop.run_in_executor(self._encoding, lambda: (self._scorer.encoder, self._scorer.model))
+            await loop.run_in_executor(self._encoding, self._load)
         model = self._scorer.model
         self._batcher = Batcher(
             self._scorer.forward, lambda: model.max_batch_tokens, self._max_wait_s, self._on_batch
@@ -72,6 +73,10 @@ class Replica:
         words = [f"{mark} " + "word " * _WARM_UP_WORDS for mark in marks]
         for _ in range(2):
             await self.score(Work(["warm up"] * passages, words))
+
+    def _load(self) -> None:
+        with lean_imports():
+            _ = self._scorer.encoder, self._scorer.model
 
     async def score(self, work: Work) -> Scores | Refused:
         """Of one pair or more. Cancelled, what was not scored yet is dropped."""

@@ -26,6 +26,7 @@ from pipeline.reranking.executors import Executor
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.candidates import Plan, directory_of, plan_table, read_shard
 from pipeline.tables.format import candidate_format
 from pipeline.tables.input.listing import log_skipped
@@ -164,7 +165,7 @@ def _plan_table(config: RerankConfig) -> Plan:
 
 
 def _scorer(level: Level, config: ScorerConfig) -> Scorer:
-    with named(level):
+    with named(level), lean_imports():
         return Scorer(config)
 
 

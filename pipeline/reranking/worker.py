@@ -24,6 +24,7 @@ from pipeline.reranking.shard import (
 )
 from pipeline.scoring import Scorer
 from pipeline.scoring.dtype import check_native
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
@@ -65,7 +66,7 @@ class Worker:
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
         try:
-            with named(self._level), at_hand(self._level.scorer) as config:
+            with named(self._level), at_hand(self._level.scorer) as config, lean_imports():
                 if level in job.auto:
                     check_native(config)
                 self._scorer = Scorer(config)

