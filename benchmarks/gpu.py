@@ -218,7 +218,8 @@ def two_replicas(run: Run) -> Lines:
         finally:
             for each in replicas:
                 each.kill()
-                each.join()
+            for each in replicas:
+                each.join(timeout=5)
 
 
 def replica(run: Run, path: Path, count: int, ready: Barrier, done: Barrier) -> None:
@@ -282,7 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
         for title, (limit_s, part) in PARTS.items():
             written += ["", f"## {title}", ""]
             print(f"\n## {title}\n", flush=True)
-            for line in lines_of(run, limit_s, part):
+            # Tiny shapes are for seeing every part run, on a busy machine too.
+            for line in lines_of(run, 600 if run.tiny else limit_s, part):
                 written.append(line)
                 print(line, flush=True)
     target = Path(os.environ.get("OUT") or Path(__file__).parent) / f"gpu-{datetime.now(UTC):%Y-%m-%d}.md"
