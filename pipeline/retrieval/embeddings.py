@@ -29,6 +29,7 @@ from pipeline.retrieval.shared_texts import prefixes, read_shared
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.dtype import check_native
 from pipeline.scoring.encoding import Role
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.output.directory import Directory
@@ -163,7 +164,10 @@ def scorer_of(config: ScorerConfig, *, was_auto: bool) -> Scorer:
     """One model a process, however many shards it embeds. was_auto: its dtype was found elsewhere."""
     if was_auto:
         check_native(config)
-    return Scorer(config)
+    with lean_imports():
+        scorer = Scorer(config)
+        _ = scorer.model
+    return scorer
 
 
 def dense_of(job: Job, source: str) -> DenseConfig:

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError, InputError, ModelError, fields_under
 from pipeline.output import JobRecord
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.saved_modules import Saved
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.layout import require_columns
@@ -111,7 +112,8 @@ def record_of(job: Job) -> JobRecord:
 
 def _scorer(config: ScorerConfig) -> Scorer:
     """Raises ModelError or ConfigError where it embeds no texts, or compares them as no search here does."""
-    scorer = Scorer(config)
+    with lean_imports():
+        scorer = Scorer(config)
     if not scorer.embeds:
         raise ConfigError(
             f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no texts",

@@ -42,7 +42,9 @@ def lean_imports() -> Iterator[None]:
             return
         for name, stand_in in _STAND_INS.items():
             sys.modules.setdefault(name, stand_in(name))
-        changed = [(module, name, _no) for module in (utils, import_utils) for name in _LEFT_OUT]
+        changed: list[tuple[ModuleType, str, Any]] = [
+            (module, name, _no) for module in (utils, import_utils) for name in _LEFT_OUT
+        ]
         changed += [
             (import_utils, _STRUCTURE, _structure_once),
             (torch.nn.init, "normal_", _normal_where_there_is_memory),
