@@ -133,7 +133,9 @@ class Summary(Counts):
     def _cost_lines(self) -> list[str]:
         if not self.actor_hours:
             return []
-        told = f"The actors had work for {self.actor_hours:.4g} hours, all starts together"
+        hours = self.actor_hours
+        time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
+        told = f"The actors had work for {time_told}, all starts together"
         if self.cost is not None and self.cost_per_million_pairs is not None:
             told += f": {self.cost:,.4g}, or {self.cost_per_million_pairs:,.4g} a million pairs"
         return [told]

@@ -100,7 +100,7 @@ def test_the_summary_tells_what_was_paid(table: Path) -> None:
     assert summary.cost == pytest.approx(worked_s / 1000, rel=1e-4)
     assert summary.cost_per_million_pairs == pytest.approx(worked_s / 1000 / 32 * 1e6, rel=1e-4)
     assert re.search(
-        r"The actors had work for \S+ hours, all starts together: \S+, or \S+ a million", summary.as_text()
+        r"The actors had work for \S+ s, all starts together: \S+, or \S+ a million", summary.as_text()
     )
     unpriced = flow.run(config(table, "unpriced"))
     assert (unpriced.cost, unpriced.cost_per_million_pairs) == (None, None)
