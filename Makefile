@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test tests-with-ray tests-without-ray check docs lock clean
+.PHONY: demo serve bench test tests-with-ray tests-without-ray check docs lock clean
 
 demo: .venv/installed
 	$(BIN)/python -m pipeline.retrieve --config configs/retrieve/demo.yaml
@@ -14,6 +14,11 @@ demo: .venv/installed
 # On http://127.0.0.1:8000, until Ctrl-C.
 serve: .venv/installed
 	RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard $(BIN)/serve run configs/serve/rerank.yaml
+
+# Some minutes: is it as fast as the result that is kept?
+bench: .venv/installed
+	PYTHONPATH=. $(BIN)/python benchmarks/bench.py --out out/bench
+	$(BIN)/python benchmarks/compare.py benchmarks/results.json out/bench.json
 
 test: check
 	$(MAKE) --jobs=2 tests-with-ray tests-without-ray

@@ -104,16 +104,18 @@ def time_job(
         }
     )
     summary = flow.run(config)
+    written = max(path.stat().st_mtime for path in (Path(output) / "_manifest/done").iterdir())
+    return written - begun(output), summary.wall_s
+
+
+def begun(output: str) -> float:
+    """When work on the first shard began, in seconds since 1970."""
     record = read_record(Directory(output))
     assert record is not None
     found = markers(Directory(output), record.identity, shard_names(record.shards))
-    reports = sorted(
-        (report for report in found if isinstance(report, ShardReport)), key=lambda report: report.finished
-    )
-    spent = reports[0].counts
-    first = reports[0].finished.timestamp() - spent.score_s - spent.encode_s
-    written = max(path.stat().st_mtime for path in (Path(output) / "_manifest/done").iterdir())
-    return written - first, summary.wall_s
+    reports = [report for report in found if isinstance(report, ShardReport)]
+    first = min(reports, key=lambda report: report.finished)
+    return first.finished.timestamp() - first.counts.score_s - first.counts.encode_s
 
 
 def main() -> None:

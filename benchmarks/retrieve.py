@@ -109,7 +109,8 @@ def embed(collection: Path, threads: int, rounds: int) -> None:
         report(work, rounds, "Scorer.embed")
 
 
-def search(passages: int, threads: int, dtype: str) -> None:
+def search(passages: int, threads: int, dtype: str) -> dict[str, float]:
+    """The least seconds that each took."""
     torch.set_num_threads(threads)
     chance = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +131,7 @@ def search(passages: int, threads: int, dtype: str) -> None:
             "reading": lambda: [embeddings.read_vectors(file_of(job, name)) for name in shards],
             "the search": lambda: dense.search(job, "minilm", Shard(0, 0).name, shards),
         }
-        report(work, 3, "products")
+        return report(work, 3, "products")
 
 
 def file_of(job: Job, shard: str) -> str:
@@ -159,13 +160,14 @@ def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
     return shard.name
 
 
-def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> None:
+def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[str, float]:
     best: dict[str, float] = {}
     for _ in range(rounds):
         for name, call in work.items():
             best[name] = min(timed(call), best.get(name, 1e9))
     for name, seconds in best.items():
         print(f"{name:<20} {seconds:8.2f} s   {seconds / best[base]:.2f}", flush=True)
+    return best
 
 
 if __name__ == "__main__":

@@ -170,14 +170,17 @@ def take_turns(systems: dict[str, System], pairs: Sequence[Any], rounds: int) ->
     return {name: len(pairs) / np.array(taken) for name, taken in seconds.items()}, scores
 
 
-def print_machine(threads: int) -> None:
+def cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cpu = next(models, platform.processor() or platform.machine())
+    return next(models, platform.processor() or platform.machine())
+
+
+def print_machine(threads: int) -> None:
     installed = [name for name in ("torch", "transformers", *PEERS) if find_spec(name)]
     print(f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in installed), sep=", ")
-    print(f"{cpu}, {os.cpu_count()} cores, {threads} threads; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    print(f"{cpu_name()}, {os.cpu_count()} cores, {threads} threads; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
 
 
 def print_results(speeds: Numbers, scores: Numbers) -> None:

