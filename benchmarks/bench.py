@@ -39,6 +39,7 @@ from benchmarks.matrix_products import Products
 from benchmarks.retrieve import search
 from benchmarks.scorer import (
     MAX_LENGTH,
+    System,
     cpu_name,
     make_checkpoint,
     model_config,
@@ -66,7 +67,7 @@ def scorer(rounds: int) -> Ratios:
         config = ScorerConfig(model=directory, device="cpu", max_length=MAX_LENGTH)
         sequences = Sequences.of(Scorer(config).encode(pairs).sequences)
         loop = BatchLoop(Device(config, model), drops_padding=True)
-        systems = {
+        systems: dict[str, System] = {
             "matrix products": Products(sequences, loop, model, "float32"),
             "scorer": ours(config, embedder=False),
             "sentence-transformers": sentence_transformers(Path(directory), "float32"),

@@ -99,7 +99,7 @@ class ScorerConfig(Config):
     """What computes the network: torch, or another module of pipeline/scoring/engines."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """`auto` takes a GPU where there is one."""
-    dtype: Dtype | Literal["auto"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the backbone, whatever the checkpoint was saved in. The head always runs in float32. `auto`: the
     fastest that the device computes natively, bfloat16 where its chip has it, else float16 on a GPU and
     float32 on a CPU. A job and a deployment settle it once, for all their processes."""
