@@ -63,6 +63,7 @@ def endpoint(path, recognises=None):
         name="shout",
         tags=(NAME,),
         request=Request,
+        example={"QUERY": "A", "TEXT": "B"},
         response=Response,
         call=call,
         respond=respond,
@@ -113,7 +114,7 @@ def test_a_new_file_is_served_and_documented(folder: Path) -> None:
 
         document = client.get("/openapi.json").json()
         assert "SHOUT (`/SHOUT`, `/rerank`, `/ABOUT`)" in document["info"]["description"]
-        assert document["paths"]["/rerank"]["post"]["tags"] == ["TEI", "SHOUT", "vLLM"]
+        assert document["paths"]["/rerank"]["post"]["tags"] == ["text-embeddings-inference", "SHOUT", "vLLM"]
         score_field = document["components"]["schemas"]["Response"]["properties"]["SCORE"]
         assert score_field["description"] == "HIGHER IS BETTER."
 

@@ -66,7 +66,9 @@ def as_jsonl(table: list[Row], end: str) -> str:
 
 
 def as_trec(table: list[Row], end: str) -> str:
-    return as_lines([f"{row['query_id']} Q0 {row['passage_id']} 1 2.5 tag" for row in table], end)
+    # A run is read in the order of its scores, which is the table's here.
+    scored = zip(table, range(len(table), 0, -1), strict=True)
+    return as_lines([f"{row['query_id']} Q0 {row['passage_id']} 1 {score} tag" for row, score in scored], end)
 
 
 def as_texts(table: list[Row], what: str, end: str) -> str:
