@@ -79,7 +79,7 @@ def quantize(network: Any, output: Output, batches: Sequence[Inputs]) -> dict[st
 
     has_types = _has_types(network)
     samples = nncf.Dataset(batches, lambda batch: _arrays(batch.ids, batch.mask, batch.more, has_types))
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level sets all handlers
     model = _converted(network, output)
     with redirect_stdout(io.StringIO()):  # bars of its progress
         quantized = nncf.quantize(
