@@ -45,6 +45,7 @@ from benchmarks.gpu_models import (
 )
 from benchmarks.scorer import print_machine
 from pipeline.scoring import Scorer, ScorerConfig
+from tests.scoring.checkpoints import network_of
 
 FAR = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
 """How far a tiny checkpoint's score may be from that of float32 on a CPU."""
@@ -180,9 +181,7 @@ def memory_runs_out(run: Run) -> Lines:
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(left / total)
     else:
-        scorer.model._network.run.__self__._model.register_forward_pre_hook(  # type: ignore[attr-defined]
-            refuse_large, with_kwargs=True
-        )
+        network_of(scorer).register_forward_pre_hook(refuse_large, with_kwargs=True)
     try:
         found = scorer.score(pairs)
     finally:

@@ -1,10 +1,11 @@
 """What gpu.py runs: tiny checkpoints as the tests build them, published shapes, peers, random texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +113,7 @@ def _tokenizer(words: int) -> transformers.PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    # transformers gives it no types.
     return transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
@@ -130,7 +132,7 @@ class Decoder(NamedTuple):
     sizes: dict[str, int]
     cutoffs: tuple[int, ...]
     ratios: tuple[int, ...] = (1,)
-    more: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 def _sizes(

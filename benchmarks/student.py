@@ -61,6 +61,7 @@ def smaller(folder: Path, texts: Iterator[str], layers: Sequence[int], vocabular
     numbers = {piece: number for number, piece in enumerate(kept)}
     old = torch.tensor([pieces[piece] for piece in kept])
     table = trunk.embeddings.word_embeddings.weight.data[old].clone()
+    # torch gives this method no types.
     trunk.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(table)  # type: ignore[no-untyped-call]
     trunk.encoder.layer = torch.nn.ModuleList(trunk.encoder.layer[layer] for layer in layers)
     trunk.config.update(

@@ -65,7 +65,7 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
 
 def _fastest_dtype(device: str) -> Dtype:
     # Here and not above: commands that score nothing need no torch.
-    from pipeline.scoring.dtype import fastest_dtype  # noqa: PLC0415
+    from pipeline.scoring.dtype import fastest_dtype  # noqa: PLC0415  (see above)
 
     return fastest_dtype(device)
 

@@ -19,8 +19,8 @@ def write(output: Directory, lines: Iterable[dict[str, Any]]) -> None:
     if importlib.util.find_spec("tensorboard") is None:
         return
     from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  (an extra, for those who use it)
-    from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
-    from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415
+    from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415  (the same)
+    from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415  (the same)
 
     lines = list(lines)
     if not lines:
