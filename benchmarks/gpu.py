@@ -1,11 +1,12 @@
 """What does one GPU do with this code? Correctness first, then speed, memory, its running out, two replicas.
 
-    benchmarks/gpu.sh [--device cuda] [--tiny]
+    benchmarks/gpu.sh [--device cuda] [--tiny] [--flag-embedding PYTHON]
 
 It writes a dated Markdown note to $OUT, or to benchmarks/, and exits with 1 where a score is wrong or a part
 fails. All weights are random and made here: tiny checkpoints as the tests build them for correctness, the
-published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens. Peers
-are measured where they are installed, at the best of several batch sizes. Every part has its own limit of
+published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens.
+sentence-transformers is measured where it is installed, FlagEmbedding where --flag-embedding names the Python
+of an environment that has it; each at several batch sizes. Every part has its own limit of
 seconds; what it has not reached by then is left out and said so. `--device cpu --tiny` runs every part on any
 machine, to see that it runs: its numbers say nothing.
 
@@ -14,8 +15,10 @@ products of two square bfloat16 matrices. Peak is what torch allocated on the ca
 """
 
 import argparse
+import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,7 +39,6 @@ from benchmarks.gpu_models import (
     DECODERS,
     ENCODERS,
     MAX_LENGTH,
-    Call,
     Decoding,
     checkpoints,
     make_encoder,
@@ -59,6 +61,7 @@ class Run(NamedTuple):
     device: str
     tiny: bool
     folder: Path
+    flag_embedding: str | None = None
 
     @property
     def on_cuda(self) -> bool:
@@ -137,20 +140,42 @@ def no_waiting(run: Run) -> Lines:
 
 def encoders(run: Run) -> Lines:
     ceiling, pairs = run.ceiling(), random_pairs(6 if run.tiny else 4096)
+    sizes = (4,) if run.tiny else (64, 256)
     yield f"Ceiling: {ceiling / 1e12:.3g} Tflop/s. {len(pairs)} pairs."
     yield ""
     yield from table("model", "system", "pairs/s", "share of the ceiling", "peak GiB")
     for name in ENCODERS:
         path = make_encoder(run.folder, name, run.device, tiny=run.tiny)
         scorer = run.scorer(path, max_length=MAX_LENGTH)
-        config = transformers.AutoConfig.from_pretrained(path)
-        lengths = scorer.encode(pairs).tokens
-        flop = ENCODERS[name].flop(config, lengths)
-        systems: dict[str, Call] = {"Scorer": scorer.score}
-        systems |= peers(path, run.device, run.dtype, (4,) if run.tiny else (32, 128, 512))
-        for system, score in systems.items():
-            seconds, peak = run.best_seconds(partial(score, pairs))
-            yield row(name, system, f"{len(pairs) / seconds:.1f}", f"{flop / seconds / ceiling:.1%}", peak)
+        encoded = scorer.encode(pairs)
+        flop = ENCODERS[name].flop(transformers.AutoConfig.from_pretrained(path), encoded.tokens)
+
+        def line(system: str, seconds: float, peak: str, flop: float = flop, name: str = name) -> str:
+            return row(name, system, f"{len(pairs) / seconds:.1f}", f"{flop / seconds / ceiling:.1%}", peak)
+
+        yield line("Scorer, tokenized before", *run.best_seconds(partial(scorer.forward, encoded)))
+        yield line("Scorer", *run.best_seconds(partial(scorer.score, pairs)))
+        if name == "bge-reranker-large":
+            continue  # what peers do with v2-m3's shape holds for this one, which is the same
+        for system, score in peers(path, run.device, run.dtype, sizes).items():
+            yield line(system, *run.best_seconds(partial(score, pairs), rounds=1))
+        if run.flag_embedding is not None:
+            for size, seconds in flag_embedding(run, path, pairs, sizes):
+                yield line(f"FlagEmbedding, {size}", seconds, "–")
+
+
+def flag_embedding(
+    run: Run, path: Path, pairs: list[tuple[str, str]], sizes: tuple[int, ...]
+) -> Iterator[tuple[str, float]]:
+    """Seconds by batch size, measured in an environment of its own."""
+    file = run.folder / "pairs.json"
+    file.write_text(json.dumps(pairs))
+    script = Path(__file__).with_name("gpu_flag_embedding.py")
+    command = [str(run.flag_embedding), str(script), str(path), str(file), run.device, *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"FlagEmbedding: {done.stderr.strip()[-300:]}")
+    yield from json.loads(done.stdout.splitlines()[-1])["seconds"].items()
 
 
 def decoders(run: Run) -> Lines:
@@ -242,8 +267,8 @@ def row(*cells: str) -> str:
 PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Correctness": (110, correctness),
     "Does the device wait?": (25, no_waiting),
-    "Encoders": (130, encoders),
-    "Decoders": (150, decoders),
+    "Encoders": (150, encoders),
+    "Decoders": (130, decoders),
     "Memory runs out": (30, memory_runs_out),
     "Two replicas": (70, two_replicas),
 }
@@ -272,9 +297,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="One GPU: correctness, speed, memory")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--flag-embedding", metavar="PYTHON", help="of an environment with FlagEmbedding")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
-        run = Run(given.device, given.tiny, Path(directory))
+        run = Run(given.device, given.tiny, Path(directory), given.flag_embedding)
         name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
         written = [f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", ""]
         written.append(f"torch {torch.__version__}, transformers {transformers.__version__}")

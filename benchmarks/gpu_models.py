@@ -1,5 +1,6 @@
 """What gpu.py runs: tiny checkpoints as the tests build them, published shapes, peers, random texts."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
@@ -78,6 +79,7 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         return path
     words = 200 if tiny else 250_002
     _tokenizer(words).save_pretrained(path)
+    _name_as_before(path / "tokenizer_config.json")
     sizes: dict[str, Any] = {
         "hidden_size": 64,
         "num_hidden_layers": 2,
@@ -104,6 +106,13 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
         network: Any = transformers.XLMRobertaForSequenceClassification(config)
     network.to(torch.bfloat16).save_pretrained(path)
     return path
+
+
+def _name_as_before(file: Path) -> None:
+    """Transformers 4, which FlagEmbedding runs on, does not know the class that transformers 5 names."""
+    file.write_text(
+        json.dumps({**json.loads(file.read_text()), "tokenizer_class": "PreTrainedTokenizerFast"})
+    )
 
 
 def _tokenizer(words: int) -> transformers.PreTrainedTokenizerFast:
@@ -236,7 +245,7 @@ class Decoding:
 
 
 def peers(path: Path, device: str, dtype: str, sizes: tuple[int, ...]) -> dict[str, Call]:
-    """Those that are installed, at several batch sizes each."""
+    """sentence-transformers, where it is installed, at several batch sizes."""
     found = dict[str, Call]()
     if find_spec("sentence_transformers"):
         peer = import_module("sentence_transformers").CrossEncoder(
@@ -248,12 +257,6 @@ def peers(path: Path, device: str, dtype: str, sizes: tuple[int, ...]) -> dict[s
         )
         for size in sizes:
             found[f"sentence-transformers, {size}"] = partial(peer.predict, batch_size=size)
-    if find_spec("FlagEmbedding"):
-        other = import_module("FlagEmbedding").FlagReranker(
-            str(path), use_fp16=dtype != "float32", devices=device, max_length=MAX_LENGTH
-        )
-        for size in sizes:
-            found[f"FlagEmbedding, {size}"] = partial(other.compute_score, batch_size=size)
     return found
 
 

@@ -71,14 +71,15 @@ class BatchLoop:
         """Put every sequence through `lay` and `forward`, no batch holding more than one group's.
 
         groups: together, every sequence once. The result is (sequences,) or (sequences, width) in the
-        caller's order, with the real and the padded tokens. Where the device's memory runs out, the budget is
-        halved for good and the batch done again. Raises ScoringError for a sequence that never fits, or on
-        which `forward` fails in another way; its index is that of the sequence.
+        caller's order, with the real and the padded tokens. A batch for which the device's memory ran out is
+        done again once the allocator has given back what it keeps, and then with the budget halved for good.
+        Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
+        index is that of the sequence.
         """
         budget, work = self.device.max_batch_tokens, _Work(self.device, sequences, pad_id, lay, forward)
         batches = Batches(sequences, [*groups], self._cut)
         done, outputs, padded_tokens = list[IndexArray](), list[torch.Tensor](), 0
-        under_way = deque[_Launched]()
+        under_way, failed = deque[_Launched](), None
         while (batch := batches.next()) is not None or under_way:
             if batch is not None:
                 under_way.append(work.launch(batch))
@@ -89,7 +90,10 @@ class BatchLoop:
                 output = work.output(oldest)
                 if output is None:
                     under_way.clear()
-                    self._make_room(oldest.batch, budget)
+                    # A GPU's memory may be there in pieces, so that even a small batch finds no room.
+                    if not self.device.release() or failed == oldest.batch.place:
+                        self._make_room(oldest.batch, budget)
+                    failed = oldest.batch.place
                     batches.go_back_to(oldest.batch)
                 else:
                     done.append(oldest.batch.members)

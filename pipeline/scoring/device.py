@@ -82,8 +82,12 @@ class Device:
         log.warning(
             "out of memory", device=self.torch, batch_tokens=failed_tokens, from_now=self.max_batch_tokens
         )
+
+    def release(self) -> bool:
+        """Give back memory that torch keeps for later. Returns whether there may be more now."""
         if self.torch.type == "cuda":
             torch.cuda.empty_cache()
+        return self.torch.type == "cuda"
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether it says that this device's memory ran out, and nothing else."""

@@ -25,7 +25,7 @@ class Spans(NamedTuple):
     """Where sequences lie in a row of tokens."""
 
     runs: list[tuple[int, int]]
-    """Length of the sequences, and number of them that stand one after another."""
+    """Length of the sequences, and number of them that stand one after another. Empty but for RUNS."""
     bounds: torch.Tensor
     """(sequences + 1,) int32: the first token of each, and past the last."""
     longest: int

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pipeline.scoring.packed_attention import Spans, implementation
+from pipeline.scoring.packed_attention import RUNS, Spans, implementation
 
 
 class _Layout(NamedTuple):
@@ -50,7 +50,7 @@ class PackedNetwork:
     """An encoder that takes batches without padding."""
 
     def __init__(self, model: Any, layout: _Layout, output: str, attention: str) -> None:
-        self._model, self._output = model, output
+        self._model, self._output, self._in_runs = model, output, attention == RUNS
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
         # The heads of all layouts read first tokens, but for a ModernBERT's that was told to take the mean.
         self._reads_all = output != "logits" or getattr(model.config, "classifier_pooling", "cls") != "cls"
@@ -64,7 +64,7 @@ class PackedNetwork:
         real[:, 0] = True  # a sequence without tokens is the padding token alone
         lengths = real.sum(dim=1)
         bounds = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-        runs = [run.tolist() for run in torch.unique_consecutive(lengths, return_counts=True)]
+        runs = torch.unique_consecutive(lengths, return_counts=True) if self._in_runs else ()
         return {
             "ids": ids[real][None],
             "mask": mask,
@@ -72,7 +72,7 @@ class PackedNetwork:
             "places": real.flatten().nonzero()[:, 0] if self._reads_all else bounds[:-1],
             "bounds": bounds.int(),
             "longest": int(lengths[0]),
-            "runs": list(zip(*runs, strict=True)),
+            "runs": list(zip(*(run.tolist() for run in runs), strict=True)),
             **{name: values[real][None] for name, values in inputs.items()},
         }
 

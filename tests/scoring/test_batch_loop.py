@@ -114,6 +114,28 @@ def test_memory_that_runs_out_at_the_launch_leaves_what_is_under_way() -> None:
     assert device.max_batch_tokens == 7
 
 
+class InPieces(LateDevice):
+    """Memory that its allocator keeps can be had back."""
+
+    def release(self) -> bool:
+        self.log.append("release")
+        return True
+
+
+def test_a_batch_that_fits_once_the_allocator_gives_back_costs_no_budget() -> None:
+    device = InPieces(16, {1: torch.OutOfMemoryError("out of memory")})
+    assert run(device)[0].tolist() == SUMS
+    assert device.max_batch_tokens == 16
+    assert device.log == ["launch 0", "launch 1", "wait 0", "wait 1", "release", "launch 2", "wait 2"]
+
+
+def test_a_batch_that_fails_twice_is_halved() -> None:
+    device = InPieces(16, dict.fromkeys((0, 1), torch.OutOfMemoryError("out of memory")))
+    assert run(device)[0].tolist() == SUMS
+    assert device.max_batch_tokens == 8
+    assert device.log.count("release") == 2
+
+
 def test_a_sequence_that_never_fits_is_named_and_the_budget_kept() -> None:
     device = LateDevice(8, dict.fromkeys(range(9), torch.OutOfMemoryError("out of memory")))
     with pytest.raises(ScoringError, match="pair 1: its 8 tokens alone need more memory than cpu has"):
