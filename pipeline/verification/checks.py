@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.errors import ConfigError, InputError, fields_under
-from pipeline.output import read_record
+from pipeline.job_record import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.calibration import at_hand
 from pipeline.reranking.config import RerankConfig

@@ -36,7 +36,7 @@ from pipeline.finetuning.progress import Line
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import scorer_for_training
 from pipeline.finetuning.worker import Job, loop_of
-from pipeline.output import JobRecord, read_record
+from pipeline.job_record import JobRecord, read_record
 from pipeline.placement import ActorsConfig
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
