@@ -32,8 +32,11 @@ _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTIN
 own; the type stands behind the three bytes of a frame's length."""
 
 
-def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
-    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools."""
+def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
+    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools.
+
+    encodes: as in `capacity.fit`.
+    """
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
     try:  # Ray checks a selector's form as soon as something carries it
@@ -43,8 +46,8 @@ def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
         raise ConfigError(f"actors.label_selector: {error}") from error
     # A cluster elsewhere may scale, and have no such node yet.
     if os.environ.get("RAY_ADDRESS", "") not in _HERE:
-        wait_for_one(*pools)
-    elif lack := fit(nodes(), *pools).lack:
+        wait_for_one(*pools, encodes=encodes)
+    elif lack := fit(nodes(), *pools, encodes=encodes).lack:
         raise ConfigError(lack)
 
 
