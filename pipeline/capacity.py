@@ -24,6 +24,8 @@ class Node(NamedTuple):
     cpus: float
     gpus: float
     labels: dict[str, str]
+    memory: float = 0
+    """Bytes that Ray gives to tasks."""
 
 
 class Fit(NamedTuple):
@@ -38,11 +40,8 @@ class Fit(NamedTuple):
 def nodes() -> list[Node]:
     """Those of the cluster that was joined."""
     of_cluster: Callable[[], list[dict[str, Any]]] = ray.nodes  # Ray 2.60 gives it no types
-    return [
-        Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), node["Labels"])
-        for node in of_cluster()
-        if node["Alive"]
-    ]
+    alive = [(node["Resources"], node["Labels"]) for node in of_cluster() if node["Alive"]]
+    return [Node(has.get("CPU", 0), has.get("GPU", 0), labels, has.get("memory", 0)) for has, labels in alive]
 
 
 def fit(nodes: list[Node], *pools: ActorsConfig, encodes: bool = True) -> Fit:

@@ -62,12 +62,8 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
         .remote(scorer.device)
         for scorer, actors in zip(scorers, pools, strict=True)
     ]
-    try:
+    with own_errors():
         return ray.get(asked)
-    except RayError as error:
-        if (ours := own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _fastest_dtype(device: str) -> Dtype:
@@ -206,6 +202,18 @@ def _quiet_backend() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """What Ray wrapped around an error of ours is taken off."""
+    try:
+        yield
+    except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
+        ours = own_error(error)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
 
 
 def own_error(error: BaseException | None) -> RayrankError | None:

@@ -26,7 +26,7 @@ class JobRecord(BaseModel):
 
     format_version: int
     command: str
-    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`."""
+    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`, `finetune`."""
     config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
     """Dotted field to value: all that the output depends on."""
     models: dict[str, str]

@@ -6,9 +6,11 @@ OUTPUT/_manifest/tasks/NAME.json   a task's marker, written after its data: what
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
 
 from pipeline.errors import OutputError
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
@@ -35,6 +37,14 @@ class Task:
     name: str
     step: str
     arguments: dict[str, Any]
+
+    def to_row(self) -> dict[str, str]:
+        """Of a table, as which a task travels."""
+        return {"task": json.dumps(asdict(self))}
+
+    @classmethod
+    def of_row(cls, row: pa.Table) -> Self:
+        return cls(**json.loads(row["task"][0].as_py()))
 
 
 class TaskReport(Marker):
