@@ -34,7 +34,7 @@ import ray
 import torch
 
 from benchmarks.scorer import rows_of
-from pipeline.output import read_record
+from pipeline.job_record import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Scorer, ScorerConfig

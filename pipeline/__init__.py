@@ -6,7 +6,8 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     command | verification | finetuning            what commands share; the same scores everywhere?; training
     reranking | preparation | retrieval | mining | evaluation   the rooms, which don't know each other
     reporting | output | cluster                   what a job tells; an output's life; joining Ray
-    config_file | placement                        YAML; where processes with a model run
+    config_file | job_record | job_summary         YAML; whose an output is; what all summaries say
+    placement                                      where processes with a model run
     scoring | tables                               models; files
     levels                                         what cascades share, offline and online
     config_problems | fusion | ranking             what is wrong with a config; lists to one; scores to ranks

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
 
 _EVERY_S = 1.0
+_BESIDE = ", beside a CPU for encoding,"
 _UNIT = 10_000
 """Ray counts in ten-thousandths: three times 0.3333 fit in 1."""
 
@@ -23,13 +24,15 @@ class Node(NamedTuple):
     cpus: float
     gpus: float
     labels: dict[str, str]
+    memory: float = 0
+    """Bytes that Ray gives to tasks."""
 
 
 class Fit(NamedTuple):
     """What of a job's actors the cluster can hold."""
 
     actors: int
-    """How many of each pool, up to `actors.min`; where they hold GPUs, with a CPU left for encoding."""
+    """How many of each pool, up to `actors.min`, with what is left for encoding."""
     lack: str
     """Why fewer than `actors.min` fit, in a sentence; empty where they all do."""
 
@@ -37,32 +40,31 @@ class Fit(NamedTuple):
 def nodes() -> list[Node]:
     """Those of the cluster that was joined."""
     of_cluster: Callable[[], list[dict[str, Any]]] = ray.nodes  # Ray 2.60 gives it no types
-    return [
-        Node(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0), node["Labels"])
-        for node in of_cluster()
-        if node["Alive"]
-    ]
+    alive = [(node["Resources"], node["Labels"]) for node in of_cluster() if node["Alive"]]
+    return [Node(has.get("CPU", 0), has.get("GPU", 0), labels, has.get("memory", 0)) for has, labels in alive]
 
 
-def fit(nodes: list[Node], *pools: ActorsConfig) -> Fit:
+def fit(nodes: list[Node], *pools: ActorsConfig, encodes: bool = True) -> Fit:
     """What of the pools fits beside each other.
 
+    encodes: whether actors that hold GPUs need a CPU beside them, of any node, where tasks encode for them.
     Whoever else uses the cluster now is not looked at: work that waits for others ends.
     """
-    alone = [_fit(nodes, actors) for actors in pools]
+    alone = [_fit(nodes, actors, encodes=encodes) for actors in pools]
     if len(pools) == 1:
         return alone[0]
     lacks = [found.lack for found in alone if found.lack]
-    if not lacks and not _hold(nodes, [(actors, actors.min) for actors in pools]):
-        lacks = [_lack_together(nodes, pools)]
-    one_of_each = _hold(nodes, [(actors, 1) for actors in pools])
+    if not lacks and not _hold(nodes, [(actors, actors.min) for actors in pools], encodes=encodes):
+        lacks = [_lack_together(nodes, pools, encodes=encodes)]
+    one_of_each = _hold(nodes, [(actors, 1) for actors in pools], encodes=encodes)
     return Fit(min(found.actors for found in alone) if one_of_each else 0, lacks[0] if lacks else "")
 
 
-def _fit(nodes: list[Node], actors: ActorsConfig) -> Fit:
+def _fit(nodes: list[Node], actors: ActorsConfig, *, encodes: bool) -> Fit:
     chosen = [node for node in nodes if _is_chosen(node.labels, actors.label_selector)]
     held = sum(min(actors.min, _held(node, actors)) for node in chosen)
-    if actors.num_gpus:  # a CPU somewhere is left for encoding
+    needs_a_cpu = encodes and actors.num_gpus > 0
+    if needs_a_cpu:
         spare = sum(node.cpus for node in nodes) - 1
         held = min(held, _times(spare, actors.num_cpus) if spare >= 0 else 0)
     if held >= actors.min:
@@ -70,7 +72,7 @@ def _fit(nodes: list[Node], actors: ActorsConfig) -> Fit:
     where = f" on nodes with labels {actors.label_selector}" if actors.label_selector else ""
     lack = (
         f"actors: {_count(actors.min, 'actor')} of {_count(actors.num_cpus, 'CPU')} and"
-        f" {_count(actors.num_gpus, 'GPU')}{where}{', beside a CPU for encoding,' if actors.num_gpus else ''}"
+        f" {_count(actors.num_gpus, 'GPU')}{where}{_BESIDE if needs_a_cpu else ''}"
         f" can't be held by the cluster: it has {described(nodes)}"
         f"{f', of these with the labels {described(chosen)}' if where else ''}."
         " Lower actors.min, num_cpus or num_gpus, or add nodes"
@@ -90,13 +92,13 @@ def _count(number: float, what: str) -> str:
     return f"{number:g} {what}{'s' * (number != 1)}"
 
 
-def wait_for_one(*pools: ActorsConfig) -> None:
+def wait_for_one(*pools: ActorsConfig, encodes: bool = True) -> None:
     """Wait until the cluster could hold an actor of each pool: the job can start, and more join as nodes are
     added.
 
-    Raises ConfigError when the longest `wait_s` of them is over.
+    encodes: as in `fit`. Raises ConfigError when the longest `wait_s` of them is over.
     """
-    found = fit(nodes(), *pools)
+    found = fit(nodes(), *pools, encodes=encodes)
     if found.actors:
         if found.lack:
             log.warning(
@@ -104,9 +106,9 @@ def wait_for_one(*pools: ActorsConfig) -> None:
             )
         return
     _wait(
-        lambda: "" if (now := fit(nodes(), *pools)).actors else now.lack,
+        lambda: "" if (now := fit(nodes(), *pools, encodes=encodes)).actors else now.lack,
         wait_s=max(actors.wait_s for actors in pools),
-        asked=[task for actors in pools for task in _ask(actors)],
+        asked=[task for actors in pools for task in _ask(actors, encodes=encodes)],
         option="actors.wait_s",
     )
 
@@ -145,13 +147,13 @@ def _wait(
             ray.cancel(task, force=True)
 
 
-def _ask(actors: ActorsConfig) -> "list[ray.ObjectRef[None]]":
+def _ask(actors: ActorsConfig, *, encodes: bool) -> "list[ray.ObjectRef[None]]":
     """Tasks of an actor's size, and of encoding's: an autoscaler adds nodes for work that waits."""
     task = ray.remote(max_retries=0)(_nothing)
     sized = task.options(
         num_cpus=actors.num_cpus, num_gpus=actors.num_gpus, label_selector=actors.label_selector
     )
-    encoding = [task.options(num_cpus=1).remote()] if actors.num_gpus else []
+    encoding = [task.options(num_cpus=1).remote()] if encodes and actors.num_gpus else []
     return [sized.remote(), *encoding]
 
 
@@ -203,7 +205,7 @@ class _Room:
         return held
 
 
-def _hold(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]]) -> bool:
+def _hold(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]], *, encodes: bool) -> bool:
     """Whether so many actors of several pools fit at once; the largest are placed first."""
     rooms = [_Room(round(node.cpus * _UNIT), [_UNIT] * int(node.gpus), node.labels) for node in nodes]
     rooms.sort(key=lambda room: len(room.gpus))  # who needs no GPU leaves their CPUs to those who do
@@ -214,17 +216,17 @@ def _hold(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]]) -> bool
                 left -= room.take(actors, left)
         if left:
             return False
-    encodes = any(actors.num_gpus for actors, _ in wanted)
-    return not encodes or sum(room.cpus for room in rooms) >= _UNIT
+    needs_a_cpu = encodes and any(actors.num_gpus for actors, _ in wanted)
+    return not needs_a_cpu or sum(room.cpus for room in rooms) >= _UNIT
 
 
-def _lack_together(nodes: list[Node], pools: Sequence[ActorsConfig]) -> str:
+def _lack_together(nodes: list[Node], pools: Sequence[ActorsConfig], *, encodes: bool) -> str:
     each = [
         f"{_count(actors.min, 'actor')} of {_count(actors.num_cpus, 'CPU')} and"
         f" {_count(actors.num_gpus, 'GPU')}"
         for actors in pools
     ]
-    encoding = ", beside a CPU for encoding," if any(actors.num_gpus for actors in pools) else ""
+    encoding = _BESIDE if encodes and any(actors.num_gpus for actors in pools) else ""
     return (
         f"actors: those of all levels together, {' + '.join(each)}{encoding} can't be held by the cluster: it"
         f" has {described(nodes)}. Lower min, num_cpus or num_gpus of the levels' actors, or add nodes"

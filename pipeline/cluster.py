@@ -26,10 +26,17 @@ _HERE = ("", "local")
 _HTTP = ("http", "https")
 _PATIENCE_S = 15.0
 """For a head that has just been started."""
+_HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
+"""RFC 9113, section 3.4: a fixed text, and a frame of settings, here without any. A server answers with its
+own; the type stands behind the three bytes of a frame's length."""
 
 
-def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
-    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools."""
+def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
+    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools.
+
+    encodes: as in `capacity.fit`.
+    """
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
     try:  # Ray checks a selector's form as soon as something carries it
@@ -39,8 +46,8 @@ def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int) -> None:
         raise ConfigError(f"actors.label_selector: {error}") from error
     # A cluster elsewhere may scale, and have no such node yet.
     if os.environ.get("RAY_ADDRESS", "") not in _HERE:
-        wait_for_one(*pools)
-    elif lack := fit(nodes(), *pools).lack:
+        wait_for_one(*pools, encodes=encodes)
+    elif lack := fit(nodes(), *pools, encodes=encodes).lack:
         raise ConfigError(lack)
 
 
@@ -55,12 +62,8 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
         .remote(scorer.device)
         for scorer, actors in zip(scorers, pools, strict=True)
     ]
-    try:
+    with own_errors():
         return ray.get(asked)
-    except RayError as error:
-        if (ours := own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _fastest_dtype(device: str) -> Dtype:
@@ -137,21 +140,36 @@ def _join_or_start() -> None:
 
 
 def _check_that_it_answers(address: _Address) -> None:
-    """Raises ConfigError where nothing does: Ray itself would ask for half an hour, in silence."""
-    host, port = _host_and_port(address)
+    """Raises ConfigError where no Ray does: Ray itself would ask for half an hour, in silence."""
+    place = _host_and_port(address)
     deadline = time.monotonic() + _PATIENCE_S
+
+    def no_cluster(why: object) -> ConfigError:
+        return ConfigError(
+            f"{address.source} {address.value}: no cluster answers there ({why}); start it, or"
+            f" {address.without} to work on this machine alone"
+        )
+
     while True:
         try:
-            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+            if not _speaks_grpc(place, timeout=max(1, deadline - time.monotonic())):
+                raise no_cluster("what listens there is no Ray: it does not speak gRPC")
         except OSError as error:
             if time.monotonic() >= deadline:
-                raise ConfigError(
-                    f"{address.source} {address.value}: no cluster answers there ({error}); start it, or"
-                    f" {address.without} to work on this machine alone"
-                ) from error
+                raise no_cluster(error) from error
             time.sleep(1)
         else:
             return
+
+
+def _speaks_grpc(place: tuple[str, int], timeout: float) -> bool:
+    """As all servers of Ray do, and so HTTP/2. Raises OSError where nothing answers."""
+    with socket.create_connection(place, timeout) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return True  # such a server talks to none without a certificate; Ray has one
+        connection.sendall(_HTTP2_GREETING)
+        with connection.makefile("rb") as stream:
+            return stream.read(_HTTP2_HEAD_BYTES)[3:4] == _HTTP2_SETTINGS
 
 
 def _host_and_port(address: _Address) -> tuple[str, int]:
@@ -184,6 +202,18 @@ def _quiet_backend() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """What Ray wrapped around an error of ours is taken off."""
+    try:
+        yield
+    except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
+        ours = own_error(error)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
 
 
 def own_error(error: BaseException | None) -> RayrankError | None:

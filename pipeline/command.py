@@ -2,16 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from pipeline import log
 from pipeline.errors import RayrankError
 from pipeline.interruption import Terminated
+from pipeline.redaction import redacted
 
-CHECK_BYTES = "read all files that are done, and make those again that hold other bytes than were written"
+Config_contra = TypeVar("Config_contra", bound=BaseModel, contravariant=True)
 
 
 class Status(IntEnum):
@@ -43,6 +47,16 @@ def parser(command: str, description: str | None, *, config: bool = True) -> arg
     return made
 
 
+def add_job_options(to: argparse.ArgumentParser) -> None:
+    """--dry-run and --check-bytes, as `do_job` takes them."""
+    to.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    to.add_argument(
+        "--check-bytes",
+        action="store_true",
+        help="read all files that are done, and make those again that hold other bytes than were written",
+    )
+
+
 def add_config(to: argparse._ActionsContainer, *, required: bool = True) -> None:
     """--config and --set, which become `config` and `overrides`. to: a parser, or a group of one."""
     to.add_argument("--config", type=Path, required=required, help="a YAML file, see configs/")
@@ -54,6 +68,31 @@ def add_config(to: argparse._ActionsContainer, *, required: bool = True) -> None
         metavar="FIELD=VALUE",
         help="override one field",
     )
+
+
+class Ended(Protocol):
+    """What a job that has ended tells."""
+
+    @property
+    def rejected(self) -> Mapping[str, int]: ...
+    def as_text(self) -> str: ...
+
+
+class Flow(Protocol[Config_contra]):
+    """A room's `flow`."""
+
+    def describe(self, config: Config_contra, /) -> str: ...
+    def run(self, config: Config_contra, /, *, check_bytes: bool) -> Ended: ...
+
+
+def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.Namespace) -> Status:
+    """Do the job, or tell what it would do. options: of `add_job_options`."""
+    if options.dry_run:
+        print(redacted(flow.describe(config)))
+        return Status.FINISHED
+    summary = flow.run(config, check_bytes=options.check_bytes)
+    print(redacted(summary.as_text()))
+    return Status.REJECTS if summary.rejected else Status.FINISHED
 
 
 def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:

@@ -13,25 +13,17 @@ from pipeline.command import Status
 from pipeline.config_file import load
 from pipeline.mining import flow
 from pipeline.mining.config import MineConfig
-from pipeline.redaction import redacted
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("mine", __doc__)
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
-    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
+    command.add_job_options(parser)
     options = parser.parse_args(arguments)
     return command.run(lambda: _mine(options), "the same command goes on where it stopped")
 
 
 def _mine(options: argparse.Namespace) -> Status:
-    config = load(MineConfig, options.config, options.overrides)
-    if options.dry_run:
-        print(redacted(flow.describe(config)))
-        return Status.FINISHED
-    summary = flow.run(config, check_bytes=options.check_bytes)
-    print(redacted(summary.as_text()))
-    return Status.REJECTS if summary.rejected else Status.FINISHED
+    return command.do_job(load(MineConfig, options.config, options.overrides), flow, options)
 
 
 if __name__ == "__main__":

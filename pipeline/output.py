@@ -7,67 +7,41 @@ OUTPUT/_manifest/files.json    what the output holds, where nothing is missing
 OUTPUT/_SUCCESS                written last, empty, where nothing is missing; withdrawn while damage is mended
 """
 
-import json
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline import log
 from pipeline.errors import InputError, OutputError
-from pipeline.redaction import redacted, redacted_values
+from pipeline.job_record import (
+    RECORD,
+    JobRecord,
+    check_not_removed,
+    differences,
+    read_record,
+    write_record,
+)
+from pipeline.job_summary import JobSummary
+from pipeline.redaction import redacted
 from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, write_manifest
-from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
 from pipeline.tables.storage import absolute
 
-_RECORD, _SUCCESS = "_manifest/plan.json", "_SUCCESS"
+_SUCCESS = "_SUCCESS"
 _FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
 """Whose files readers of an output take for parts of it."""
-_OLD_RECORDS = ("_manifest/prepare.json",)
 _SHOWN_DIFFERENCES = 10
 _REUSING = ("rerank", "retrieve")
 """Commands that take what still holds from a former output, their config's `reuse`."""
 
-Summary = TypeVar("Summary", bound=BaseModel)
-
-
-class JobRecord(BaseModel):
-    """What makes two starts the same job, and how large it is."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format_version: int
-    command: str
-    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`."""
-    config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
-    """Dotted field to value: all that the output depends on."""
-    models: dict[str, str]
-    """The config's field that names a model, to the fingerprint of its weights and files."""
-    files: Annotated[dict[str, str], AfterValidator(redacted_values)]
-    """The input's files with their identities."""
-    shards: int
-    pairs: int
-
-    @property
-    def identity(self) -> str:
-        """By which its shards' markers know it."""
-        return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
-
-
-def dtypes_of(record: JobRecord) -> dict[str, Any]:
-    """In which dtype each scorer of a job computes, by the scorer's field."""
-    return {
-        name.removesuffix(".dtype"): value
-        for name, value in record.config.items()
-        if name.endswith("scorer.dtype")
-    }
+Summary = TypeVar("Summary", bound=JobSummary)
 
 
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:
@@ -100,40 +74,62 @@ def _output_around(url: str) -> Directory | None:
         if part in _FOLDERS:
             with suppress(OutputError):
                 outer = Directory("/".join(parts[:at]) or "/")
-                if outer.read(_RECORD) is not None:
+                if outer.read(RECORD) is not None:
                     return outer
     return None
 
 
-def read_record(output: Directory) -> JobRecord | None:
-    """The job whose output this is; None where there is none. Raises OutputError for another format's."""
-    written = output.read(_RECORD)
-    if written is None:
-        if any(output.read(name) is not None for name in _OLD_RECORDS):
-            raise _other_format(output, "an older")
-        return None
-    version = version_of(written)
-    if version is not None and version != FORMAT_VERSION:
-        raise _other_format(output, "a newer" if version > FORMAT_VERSION else "an older")
-    try:
-        return unsealed(written, JobRecord)
-    except DamagedError as error:
-        raise OutputError(
-            f"{output.url}/{_RECORD}: is damaged, so that nobody can tell which job's output this is; take"
-            " another output.path, or remove the directory"
-        ) from error
+@dataclass(frozen=True)
+class Start(Generic[Summary]):
+    """One start of a command on its output: refused, or told that all is done, or alone at work there."""
 
+    output: Directory
+    record: JobRecord
+    results: Collection[str]
+    """As `check_output` takes them, with `resumes`."""
+    summary: type[Summary]
+    """The command's."""
+    resumes: bool = True
 
-def recorded_dtypes(output: Directory, command: str, results: Collection[str]) -> dict[str, Any]:
-    """In which dtype the start whose results lie there has each scorer compute, by the scorer's field.
+    def finished(self, *, check_bytes: bool = False) -> Summary | None:
+        """The summary of this very job where it is finished and whole; None where there is something to do.
 
-    Where that was `auto`, whoever goes on takes it: today's machines may be others. Empty where there is
-    nothing to go on with.
-    """
-    before = read_record(output)
-    if before is None or before.command != command or not any(output.names(folder) for folder in results):
-        return {}
-    return dtypes_of(before)
+        check_bytes: as `is_intact` takes it. Raises OutputError as `check_output` does.
+        """
+        if check_output(self.output, self.record, self.results, resumes=self.resumes) is None:
+            return None
+        if not is_complete(self.output) or not is_intact(self.output, check_bytes=check_bytes):
+            return None
+        summary = read_summary(self.output, self.summary)
+        if summary is None:
+            return None
+        return summary.model_copy(update={"finished_before": _when_finished(self.output)})
+
+    def run(
+        self, work: Callable[[Lease], Summary], done: Callable[[], int], *, check_bytes: bool = False
+    ) -> Summary:
+        """The summary of a job that is finished, which is not touched; else what `work` gives of it.
+
+        work: does all that is left, for which it has the output alone, and ends with `finish`; done: how many
+        of the record's shards an earlier start has done.
+        """
+        told = self.output.read(SUMMARY)
+        if (finished := self.finished(check_bytes=check_bytes)) is not None:
+            return self._nothing_to_do(finished)
+        with lease(self.output, self.record.shards, done()) as held:
+            # Another start may have worked here until now: on this job, or on another one.
+            check_output(self.output, self.record, self.results, resumes=self.resumes)
+            has_ended = self.output.read(SUMMARY) != told
+            if has_ended and (finished := self.finished(check_bytes=check_bytes)) is not None:
+                return self._nothing_to_do(finished)
+            # Readers shall not take the output for finished while it is mended.
+            self.output.remove_file(_SUCCESS)
+            write_record(self.output, self.record)
+            return work(held)
+
+    def _nothing_to_do(self, finished: Summary) -> Summary:
+        log.info("already finished", output=self.output.url)
+        return finished
 
 
 def check_output(
@@ -151,18 +147,18 @@ def check_output(
         if strange := sorted(output.names() - {"_manifest"}):
             raise OutputError(
                 f"{output.url}: not empty, and no output of this program (holds {strange[0]}, and no"
-                f" {_RECORD}); take another output.path, or remove the directory"
+                f" {RECORD}); take another output.path, or remove the directory"
             )
         return None
     same_command = before.command == record.command
     if same_command and not resumes and not is_complete(output):
         return None
-    differences = list(_differences(before, record))
-    if same_command and differences and not any(output.names(subdirectory) for subdirectory in results):
+    differing = list(differences(before, record))
+    if same_command and differing and not any(output.names(subdirectory) for subdirectory in results):
         return None
-    if differences:
-        shown = "\n".join(f"  {line}" for line in differences[:_SHOWN_DIFFERENCES])
-        hidden = len(differences) - _SHOWN_DIFFERENCES
+    if differing:
+        shown = "\n".join(f"  {line}" for line in differing[:_SHOWN_DIFFERENCES])
+        hidden = len(differing) - _SHOWN_DIFFERENCES
         may_reuse = same_command and record.command in _REUSING
         reuse = (
             f" (with `reuse: {output.url}`, once it is finished, for what still holds)" if may_reuse else ""
@@ -175,38 +171,9 @@ def check_output(
     return before
 
 
-@contextmanager
-def held(output: Directory, record: JobRecord, results: Collection[str], done: int) -> Iterator[Lease]:
-    """Hold the output alone, as `lease` does, with `done` of the shards done. What `check_output` saw before
-    may be another start's by now: it is checked again.
-    """
-    with lease(output, record.shards, done) as alone:
-        check_output(output, record, results, resumes=True)
-        yield alone
-
-
-def write_record(output: Directory, record: JobRecord) -> None:
-    """Make the directory this job's, which `check_output` has let pass."""
-    output.write(_RECORD, sealed(record))
-
-
-def check_not_removed(output: Directory) -> None:
-    """Raises OutputError where the directory of a job that runs was removed."""
-    if output.read(_RECORD) is None:
-        raise OutputError(
-            f"{output.url}: the output was removed while the job ran ({_RECORD} is gone). Remove what is left"
-            " of the directory and start again"
-        )
-
-
 def is_complete(output: Directory) -> bool:
     """Whether _SUCCESS is there: nothing is missing."""
     return output.read(_SUCCESS) is not None
-
-
-def withdraw_success(output: Directory) -> None:
-    """Readers shall not take the output for finished while it is mended."""
-    output.remove_file(_SUCCESS)
 
 
 def read_summary(output: Directory, kind: type[Summary]) -> Summary | None:
@@ -248,7 +215,7 @@ def _check_table(table: str) -> None:
         raise InputError(f"{output.url}/{problem}; {way_out}")
 
 
-def when_finished(output: Directory) -> str:
+def _when_finished(output: Directory) -> str:
     """When the last start ended, in words, of a job whose work has ended."""
     heartbeat = last_heartbeat(output)
     return "an unknown time" if heartbeat is None else f"{heartbeat.time:%Y-%m-%d %H:%M:%S} UTC"
@@ -290,30 +257,3 @@ def finish(
                 way_out = "remove it, and start again" if problem.strange else "start again"
                 raise OutputError(f"{output.url}/{problem}; {way_out}")
         output.write(_SUCCESS, b"")
-
-
-def _other_format(output: Directory, age: str) -> OutputError:
-    return OutputError(
-        f"{output.url}: was written by {age} version of this program, in a format that this one"
-        f" (format {FORMAT_VERSION}) does not read. Take another output.path, or remove the directory"
-    )
-
-
-def _differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
-    if before.command != now.command:
-        yield f"the command: was {before.command}, is {now.command}"
-        return  # it has other fields, each of which would be told
-    for field in sorted(before.config.keys() | now.config.keys()):
-        old, new = before.config.get(field), now.config.get(field)
-        if old != new:
-            yield f"{field}: was {json.dumps(old)}, is {json.dumps(new)}"
-    for field in sorted(before.models.keys() | now.models.keys()):
-        old, new = before.models.get(field, "none"), now.models.get(field, "none")
-        if old != new:
-            yield f"{field}: the model's weights or files: were {old}, are {new}"
-    for file in sorted(before.files.keys() | now.files.keys()):
-        old, new = before.files.get(file), now.files.get(file)
-        if old is None:
-            yield f"{file}: is new"
-        elif old != new:
-            yield f"{file}: was {old}, is {new or 'gone'}"

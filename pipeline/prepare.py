@@ -14,25 +14,17 @@ from pipeline.command import Status
 from pipeline.config_file import load
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
-from pipeline.redaction import redacted
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("prepare", __doc__)
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
-    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
+    command.add_job_options(parser)
     options = parser.parse_args(arguments)
     return command.run(lambda: _prepare(options), "the same command makes the table afresh")
 
 
 def _prepare(options: argparse.Namespace) -> Status:
-    config = load(PrepareConfig, options.config, options.overrides)
-    if options.dry_run:
-        print(redacted(flow.describe(config)))
-        return Status.FINISHED
-    summary = flow.run(config, check_bytes=options.check_bytes)
-    print(redacted(summary.as_text()))
-    return Status.REJECTS if summary.rejected else Status.FINISHED
+    return command.do_job(load(PrepareConfig, options.config, options.overrides), flow, options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipeline.reranking.config import load_config
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command.parser("rerank", __doc__)
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+    command.add_job_options(parser)
     parser.add_argument(
         "--speed",
         metavar="SPEED",
@@ -30,7 +30,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="TIME",
         help="with --dry-run: how many actors are needed to be done by 18:00, or in 6h",
     )
-    parser.add_argument("--check-bytes", action="store_true", help=command.CHECK_BYTES)
     return parser.parse_args(arguments)
 
 

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import command
 from pipeline.errors import OutputError
-from pipeline.output import dtypes_of, is_complete, read_record
+from pipeline.job_record import dtypes_of, read_record
+from pipeline.output import is_complete
 from pipeline.tables.output.damage import find_problems, missing_data
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat
-from pipeline.tables.output.markers import names_done
+from pipeline.tables.output.markers import ShardReport
 
 _SHOWN = 10
 
@@ -96,7 +98,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
     if record is None:
         raise OutputError(f"{output.url}: no output of a job (no _manifest in it)")
     heartbeat, complete = last_heartbeat(output), is_complete(output)
-    done = names_done(output) if record.command == "rerank" else set()
+    done = names_done(output, ShardReport) if record.command == "rerank" else set()
     damaged = find_problems(output, check_bytes=check_bytes) if complete else missing_data(output, done)
     if record.command == "rerank":
         shards_done = len(done.difference(problem.shard for problem in damaged))

@@ -100,6 +100,7 @@ def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None
     endpoints = [spoken.endpoint for spoken in path.shared]
     body_type = unparsed(path.shared)
 
+    # FastAPI reads the type of the body, which is made of what the dialects take.
     async def answer(body: body_type, request: Request) -> Any:  # type: ignore[valid-type]
         dialect, endpoint = path.recognised(request.headers, body)
         request.state.dialect = dialect

@@ -2,11 +2,12 @@
 
 import pyarrow as pa
 
-from pipeline.output import finish, write_record
+from pipeline.job_record import write_record
+from pipeline.output import finish
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import mark_done
 from pipeline.tables.output.manifest import Manifest
-from pipeline.tables.output.markers import mark_done
 from pipeline.tables.output.run import parquet_bytes, run_file
 from tests.reporting.reports import report, summary
 from tests.test_output import RECORD

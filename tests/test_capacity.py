@@ -60,6 +60,15 @@ def test_whether_the_pools_of_several_levels_fit_together(
     assert held or found.lack.startswith("actors: those of all levels together, ")
 
 
+def test_actors_that_encode_themselves_leave_no_cpu() -> None:
+    one = ActorsConfig(min=1, max=1, num_gpus=1)
+    assert fit([Node(1, 1, {})], one, encodes=False) == (1, "")
+    assert fit([Node(2, 2, {})], one, one, encodes=False) == (1, "")
+    told = fit([Node(1, 1, {})], one, one, encodes=False).lack
+    assert told.startswith("actors: those of all levels together, 1 actor of 1 CPU and 1 GPU + 1 actor of")
+    assert "encoding" not in told + fit([CPUS], one, encodes=False).lack
+
+
 def test_a_lack_says_what_the_cluster_has() -> None:
     actors = ActorsConfig(min=4, max=4, num_gpus=1, label_selector={"gpu": "small"})
     assert fit([CPUS, GPUS], actors).lack == (

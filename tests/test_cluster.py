@@ -1,8 +1,10 @@
 """Joining a cluster; tests/reranking/executors/test_ray_data.py works on one."""
 
+import socket
 import time
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import ray
@@ -10,7 +12,7 @@ import ray
 from pipeline import cluster
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
-from tests.own_ray import free_port
+from tests.own_ray import free_port, own_ray
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,43 @@ def test_a_port_where_nothing_listens_is_told_in_time(monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="Connection refused"):
         cluster.join(no_progress_s=1800)
     assert time.monotonic() - start >= 1.5  # a head that has just been started was waited for
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"", "timed out"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray: it does not speak gRPC"),
+        (b"-ERR", "timed out"),
+    ],
+)
+def test_another_server_at_the_address_is_told_in_time(
+    answer: bytes, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(answer)
+                while connection.recv(1024):
+                    pass
+
+        thread = Thread(target=serve)
+        thread.start()
+        with pytest.raises(ConfigError, match=rf"no cluster answers there \({told}\); start it, or unset"):
+            cluster.join(no_progress_s=1800)
+        thread.join()
+
+
+@pytest.mark.ray
+def test_a_ray_at_the_address_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_ray(num_cpus=1):
+        address = ray.get_runtime_context().gcs_address
+        host, _, port = address.rpartition(":")
+        assert cluster._speaks_grpc((host, int(port)), timeout=15)
 
 
 @pytest.mark.parametrize("address", ["", "auto"])

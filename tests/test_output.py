@@ -3,22 +3,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
+from pipeline.job_record import JobRecord, read_record, write_record
 from pipeline.output import (
-    JobRecord,
+    Start,
     check_output,
     check_written,
     finish,
-    held,
     is_complete,
     is_intact,
     open_directory,
-    read_record,
     read_summary,
-    write_record,
 )
 from pipeline.reporting.summary import Summary
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.lease import Lease, last_heartbeat
 from pipeline.tables.output.manifest import Manifest, volumes
 from tests.reporting.reports import summary
 
@@ -202,12 +201,55 @@ def test_an_output_behind_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
     assert open_directory(f"{tmp_path}/link/out", []).url == f"{tmp_path}/link/out"
 
 
+def start(output: Directory, record: JobRecord = RECORD) -> Start[Summary]:
+    return Start(output, record, RESULTS, Summary)
+
+
+def refuse_to_work(_held: Lease) -> Summary:
+    pytest.fail("work began")
+
+
+def test_a_start_works_alone_on_what_is_not_finished(output: Directory) -> None:
+    def work(held: Lease) -> Summary:
+        assert (read_record(output), is_complete(output)) == (RECORD, False)
+        held.add(5)
+        stamp = output.write("run/a.parquet", b"data")
+        manifest = Manifest(
+            folders=volumes({"run/a.parquet": stamp}, ["run"]), files={"run/a.parquet": stamp}
+        )
+        finish(output, summary(), RESULTS, complete=True, manifest=manifest)
+        return summary()
+
+    assert start(output).run(work, lambda: 1).finished_before is None
+    heartbeat = last_heartbeat(output)
+    assert heartbeat is not None
+    assert (heartbeat.state, heartbeat.shards, heartbeat.shards_done, heartbeat.pairs_done) == (
+        "finished", 2, 2, 5,
+    )  # fmt: skip
+    again = start(output).run(refuse_to_work, lambda: 0)
+    assert again == summary().model_copy(update={"finished_before": again.finished_before})
+    assert again.as_text().startswith(f"Finished before, at {again.finished_before}; nothing was done now.\n")
+    output.write("run/a.parquet", b"cut")
+    assert start(output).run(work, lambda: 1).finished_before is None
+
+
 def test_what_another_start_wrote_since_is_seen_before_any_work(output: Directory) -> None:
-    assert check_output(output, RECORD, RESULTS, resumes=True) is None
-    begin(output, RECORD.model_copy(update={"models": {"scorer": "sha256:2"}}))
-    output.write("run/shard-0.parquet", b"x")
-    with pytest.raises(OutputError, match="were sha256:2, are sha256:1"), held(output, RECORD, RESULTS, 0):
-        pytest.fail("work began")
+    def another_job() -> int:
+        begin(output, RECORD.model_copy(update={"models": {"scorer": "sha256:2"}}))
+        output.write("run/shard-0.parquet", b"x")
+        return 0
+
+    with pytest.raises(OutputError, match="were sha256:2, are sha256:1"):
+        start(output).run(refuse_to_work, another_job)
+
+
+def test_what_another_start_has_finished_since_is_not_done_again(output: Directory) -> None:
+    def the_same_job() -> int:
+        begin(output)
+        finish(output, summary(), RESULTS, complete=True, manifest=Manifest(folders={}, files={}))
+        return 0
+
+    assert start(output).run(refuse_to_work, the_same_job).finished_before is not None
 
 
 def test_an_output_in_memory_is_refused() -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import status
-from pipeline.output import write_record
+from pipeline.job_record import write_record
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Heartbeat
 from tests.outputs import finish_run

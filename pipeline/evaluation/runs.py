@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.errors import InputError, OutputError
-from pipeline.output import JobRecord, is_complete, open_directory, read_record
+from pipeline.job_record import JobRecord, read_record
+from pipeline.output import is_complete, open_directory
 from pipeline.ranking import trec_eval_order
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.links import located, what_lacks

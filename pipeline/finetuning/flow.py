@@ -11,7 +11,6 @@ from pipeline.finetuning import examples as training_rows
 from pipeline.finetuning import executors
 from pipeline.finetuning.checkpoints import FOLDER, Checkpoints
 from pipeline.finetuning.config import FinetuneConfig
-from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.executors import Executor
 from pipeline.finetuning.held_out import HeldOut
 from pipeline.finetuning.loop import MODEL, Done
@@ -23,8 +22,8 @@ from pipeline.finetuning.student import GroupEncoder, scorer_for_training
 from pipeline.finetuning.summary import Summary, model_card
 from pipeline.finetuning.worker import Job
 from pipeline.interruption import raise_on_sigterm
-from pipeline.output import JobRecord
-from pipeline.scoring import Scorer
+from pipeline.job_record import JobRecord, recorded_dtypes
+from pipeline.output import Start
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
@@ -49,23 +48,15 @@ def run(config: FinetuneConfig) -> Summary:
     wait_out(config.max_outage_s)
     raise_on_sigterm()
     with _planned(config) as job:
-        output.check_output(job.output, job.record, _RESULTS, resumes=True)
-        if (finished := _finished(job.output)) is not None:
-            log.info("already finished", output=job.output.url)
-            return finished
-        _warn_of_prompts(job.examples, job.scorer)
-        if job.examples.held_out:
-            log.warning(
-                "trained on and held out: nDCG@10 on held-out queries will be too good",
-                rows=job.examples.held_out,
-            )
-        executor = _executor(config)
-        executor.connect(job)
-        steps_done = Checkpoints(job.output, job.record.identity).steps_done
-        with output.held(job.output, job.record, _RESULTS, steps_done) as held:
-            output.withdraw_success(job.output)
-            output.write_record(job.output, job.record)
+
+        def work(held: Lease) -> Summary:
+            _warn(job)
+            executor = _executor(config)
+            executor.connect(job)
             return _finish(job, executor.work(job, _tell(job, held)), begun)
+
+        start = Start(job.output, job.record, _RESULTS, Summary)
+        return start.run(work, lambda: Checkpoints(job.output, job.record.identity).steps_done)
 
 
 def _executor(config: FinetuneConfig) -> Executor:
@@ -77,7 +68,7 @@ def _settled(config: FinetuneConfig, directory: Directory) -> FinetuneConfig:
     """With a dtype in place of `auto`, in which held-out data is measured from the first start on."""
     if config.scorer.dtype != "auto" or config.held_out is None:
         return config
-    known = output.recorded_dtypes(directory, "finetune", _RESULTS)
+    known = recorded_dtypes(directory, "finetune", _RESULTS)
     dtype = known.get("scorer") or _executor(config).fastest_dtype(config)
     return config.model_copy(update={"scorer": config.scorer.model_copy(update={"dtype": dtype})})
 
@@ -142,12 +133,18 @@ def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | N
     )
 
 
-def _warn_of_prompts(examples: Examples, scorer: Scorer) -> None:
-    for name in (name for name, is_read in GroupEncoder(scorer).prompts_read.items() if not is_read):
-        if examples.prompts[name]:
+def _warn(job: Job) -> None:
+    """Of what trains, and not as its giver may think."""
+    for name in (name for name, is_read in GroupEncoder(job.scorer).prompts_read.items() if not is_read):
+        if job.examples.prompts[name]:
             log.warning(
-                "not read, the scorer has no such instruction", field=name, rows=examples.prompts[name]
+                "not read, the scorer has no such instruction", field=name, rows=job.examples.prompts[name]
             )
+    if job.examples.held_out:
+        log.warning(
+            "trained on and held out: nDCG@10 on held-out queries will be too good",
+            rows=job.examples.held_out,
+        )
 
 
 def _finish(job: Job, done: Done, begun: float) -> Summary:
@@ -189,13 +186,3 @@ def _write_left_out(job: Job) -> Stamps:
         f"{folder}/rows.parquet": job.output.write(f"{folder}/rows.parquet", parquet_bytes(table, "rejects"))
         for folder, table in job.examples.tables().items()
     }
-
-
-def _finished(directory: Directory) -> Summary | None:
-    """The summary of a finished output, whole; None where there is something to do."""
-    if not output.is_complete(directory) or not output.is_intact(directory):
-        return None
-    summary = output.read_summary(directory, Summary)
-    if summary is None:
-        return None
-    return summary.model_copy(update={"finished_before": output.when_finished(directory)})

@@ -1,4 +1,4 @@
-"""A line a step, for people and programs: OUTPUT/metrics.jsonl; and a log line a minute with the time left.
+"""A line a step, for people and programs: OUTPUT/metrics.jsonl; now and then a log line with the time left.
 
 {"step": 1, "epoch": 0, "loss": ..., "learning_rate": ..., "grad_norm": ..., "pairs": ..., "tokens": ...,
 "time": ...}, and beside it {"step": 100, "nDCG@10": ..., "time": ...} where held-out queries are measured.

@@ -6,26 +6,24 @@ from collections.abc import Iterator
 import torch
 import transformers
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.held_out import MEASURE
+from pipeline.job_summary import JobSummary, rejected_lines
 from pipeline.mining.negatives import REASONS as LEFT_OUT
 from pipeline.redaction import redacted
-from pipeline.tables.schema import REASONS
 
 
-class Summary(BaseModel):
+class Summary(JobSummary):
     """Rows that were read = `rows` + all `rejected`. Of a run: its queries = `rows` + all `left_out`."""
-
-    model_config = ConfigDict(frozen=True)
 
     output: str
     rows: int
     """Trained on, once an epoch."""
     rejected: dict[str, int]
     """Rows that could not be read, of training rows or of the run that is mined."""
-    left_out: dict[str, int] = {}
+    left_out: dict[str, int] = Field(default_factory=dict)
     """Queries of the run that give no row, by the reason."""
     steps: int
     """That were done: fewer than planned where the training stopped early."""
@@ -37,7 +35,7 @@ class Summary(BaseModel):
     rows_held_out: int = 0
     """Rows whose query is held out too: what is measured on it is too good."""
     held_out_queries: int = 0
-    measured: dict[int, float] = {}
+    measured: dict[int, float] = Field(default_factory=dict)
     """nDCG@10 on held-out queries after so many steps; 0 is the beginning."""
     best_step: int | None = None
     """The step whose model is kept. Null: the last one, nothing was measured."""
@@ -45,15 +43,8 @@ class Summary(BaseModel):
     """Of a paired randomization test, the kept model against the beginning."""
     wall_s: float
     """Of this start."""
-    finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
-    def as_text(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        if self.finished_before is not None:
-            yield f"Finished before, at {self.finished_before}; nothing was done now."
+    def lines(self) -> Iterator[str]:
         yield (
             f"{self.steps} steps over {self.rows} rows, {self.pairs} pairs, in {self.wall_s:.1f} s;"
             f" the loss at the end is {self.loss:.4f}"
@@ -72,9 +63,7 @@ class Summary(BaseModel):
         if self.left_out:
             yield f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:"
             yield from (f"  {count} {reason}: {LEFT_OUT[reason]}" for reason, count in self.left_out.items())
-        if self.rejected:
-            yield f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:"
-            yield from (f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items())
+        yield from rejected_lines(self.output, self.rejected)
 
 
 def model_card(summary: Summary, config: FinetuneConfig) -> str:

@@ -15,7 +15,7 @@ from pipeline.finetuning.peers import Peers
 from pipeline.finetuning.progress import Metrics
 from pipeline.finetuning.student import GroupEncoder, Student
 from pipeline.finetuning.trainer import Trainer
-from pipeline.output import JobRecord
+from pipeline.job_record import JobRecord
 from pipeline.scoring import Scorer
 from pipeline.scoring.device import resolve_device
 from pipeline.tables.output.directory import Directory

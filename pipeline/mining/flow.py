@@ -1,30 +1,33 @@
 """Mining: plan, refuse or resume, work on the shards that are not done, finish."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 from pipeline import log, output, registry
+from pipeline.job_record import JobRecord
 from pipeline.mining import executors
 from pipeline.mining.config import MineConfig
 from pipeline.mining.executors import Executor
 from pipeline.mining.judged_run import plan_run
 from pipeline.mining.shard import Job, task_of
 from pipeline.mining.summary import Counts, Summary
-from pipeline.output import JobRecord
+from pipeline.output import Start
 from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output import training_rows
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, volumes
-from pipeline.tables.output.tasks import MARKERS, TaskReport, done_before
+from pipeline.tables.output.tasks import TaskReport, done_before
 
 _SHOWN = (training_rows.FOLDER, "unmatched", "rejects")
-_RESULTS = (*_SHOWN, MARKERS)
+_RESULTS = (*_SHOWN, TaskReport.FOLDER)
 """The subdirectories that hold results; without any another job may have the directory."""
 
 
@@ -37,42 +40,42 @@ def run(config: MineConfig, *, check_bytes: bool = False) -> Summary:
     check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
     user can mend.
     """
-    start = time.monotonic()
-    directory, job, record = _plan(config)
+    begun = time.monotonic()
+    start, job = _plan(config)
     log_skipped(job.plan.skipped)
-    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
-        log.info("already finished", output=directory.url)
-        return finished
-    with output.held(directory, record, _RESULTS, len(directory.names(MARKERS))) as held:
-        # By another start, just now.
-        if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
-            return finished
-        output.withdraw_success(directory)
-        output.write_record(directory, record)
+
+    def work(held: Lease) -> Summary:
         reports = _work(job, held, check_bytes=check_bytes)
-        output.check_written(directory, list(reports), _marked(directory), "shards")
-        counts = Counts.of(report.result for report in reports.values())
-        wall_s = round(time.monotonic() - start, 2)
-        summary = Summary(**counts.model_dump(), output=directory.url, wall_s=wall_s)
-        forget_attempts(directory)  # the next start, of another day or machine, may do better
-        files = {file: stamp for report in reports.values() for file, stamp in report.files.items()}
-        manifest = Manifest(folders=volumes(files, _SHOWN), files=files)
-        output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
+        return _finish(start.output, reports, begun)
+
+    return start.run(work, lambda: len(names_done(start.output, TaskReport)), check_bytes=check_bytes)
+
+
+def _finish(directory: Directory, reports: Mapping[str, TaskReport], begun: float) -> Summary:
+    """Check that all is there, and write what stands beside the shards."""
+    output.check_written(directory, list(reports), names_done(directory, TaskReport), "shards")
+    counts = Counts.of(report.result for report in reports.values())
+    wall_s = round(time.monotonic() - begun, 2)
+    summary = Summary(**counts.model_dump(), output=directory.url, wall_s=wall_s)
+    forget_attempts(directory)  # the next start, of another day or machine, may do better
+    files = {file: stamp for report in reports.values() for file, stamp in report.files.items()}
+    manifest = Manifest(folders=volumes(files, _SHOWN), files=files)
+    output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
     return summary
 
 
 def describe(config: MineConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
-    directory, job, record = _plan(config)
-    done = _finished(directory, check_bytes=False) is not None
+    start, job = _plan(config)
+    record, done = start.record, start.finished() is not None
     lines = [
         f"shards     {record.shards}, {record.pairs} candidates",
-        f"output     {directory.url}{', finished' if done else ''}",
+        f"output     {start.output.url}{', finished' if done else ''}",
     ]
     return "\n".join([*lines, *(f"skipped    {file}: {why}" for file, why in job.plan.skipped.items())])
 
 
-def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
+def _plan(config: MineConfig) -> tuple[Start[Summary], Job]:
     wait_out(config.max_outage_s)
     table = directory_of(config.input)
     directory = output.open_directory(config.output.path, [] if table is None else [table])
@@ -86,7 +89,6 @@ def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
     )
-    output.check_output(directory, record, _RESULTS, resumes=True)
     rows = config.output.model_copy(update={"path": directory.url})
     config = config.model_copy(
         update={
@@ -95,17 +97,7 @@ def _plan(config: MineConfig) -> tuple[Directory, Job, JobRecord]:
             "output": rows,
         }
     )
-    return directory, Job(config, plan, record.identity), record
-
-
-def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
-    """The summary of a finished output, whole; None where there is something to do."""
-    if not output.is_complete(directory) or not output.is_intact(directory, check_bytes=check_bytes):
-        return None
-    summary = output.read_summary(directory, Summary)
-    if summary is None:
-        return None
-    return summary.model_copy(update={"finished_before": output.when_finished(directory)})
+    return Start(directory, record, _RESULTS, Summary), Job(config, plan, record.identity)
 
 
 def _work(job: Job, held: Lease, *, check_bytes: bool) -> dict[str, TaskReport]:
@@ -122,7 +114,3 @@ def _work(job: Job, held: Lease, *, check_bytes: bool) -> dict[str, TaskReport]:
             reports[report.name] = report
             held.add(report.result["candidates"])
     return {task.name: reports[task.name] for task in tasks}
-
-
-def _marked(directory: Directory) -> set[str]:
-    return {name.removesuffix(".json") for name in directory.names(MARKERS)}

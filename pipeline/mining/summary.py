@@ -1,13 +1,13 @@
 """What a finished job of `mine` tells."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from pipeline.job_summary import JobSummary, rejected_lines
 from pipeline.mining import negatives
 from pipeline.mining.shard import NAMED
-from pipeline.tables import schema
 from pipeline.tables.output.tasks import Result
 
 
@@ -50,33 +50,23 @@ class Counts(BaseModel):
         return cls.model_validate({**counted, **told, "named": named})
 
 
-class Summary(Counts):
+class Summary(Counts, JobSummary):
     output: str
     wall_s: float
-    finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
-    def as_text(self) -> str:
-        lines = []
-        if self.finished_before is not None:
-            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
-        lines.append(
+    def lines(self) -> Iterator[str]:
+        yield (
             f"{self.rows} training rows of {self.queries} queries, with {self.positives} positives and"
             f" {self.negatives} negatives, mined in {self.wall_s:.1f} s: {self.output}/training_rows"
         )
         if self.short:
-            lines.append(f"{self.short} rows have fewer negatives than negatives.number")
+            yield f"{self.short} rows have fewer negatives than negatives.number"
         if self.refused:
             told = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
-            lines.append(f"candidates that are no negatives: {told}")
+            yield f"candidates that are no negatives: {told}"
         if self.left_out:
-            lines.append(f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:")
+            yield f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:"
         for reason, count in self.left_out.items():
             named = ", ".join(self.named[reason]) + (", ..." if count > len(self.named[reason]) else "")
-            lines.append(f"  {count} {reason}: {negatives.REASONS[reason]} ({named})")
-        if self.rejected:
-            lines.append(f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:")
-            lines += [
-                f"  {count} {reason}: {schema.REASONS[reason]}" for reason, count in self.rejected.items()
-            ]
-        return "\n".join(lines)
+            yield f"  {count} {reason}: {negatives.REASONS[reason]} ({named})"
+        yield from rejected_lines(self.output, self.rejected)

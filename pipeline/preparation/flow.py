@@ -4,60 +4,25 @@ import time
 from collections import Counter
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from pipeline import log, output, registry
 from pipeline.errors import OutputError
-from pipeline.output import JobRecord
+from pipeline.output import Start
 from pipeline.preparation import executors
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
+from pipeline.preparation.summary import Summary
 from pipeline.preparation.tasks import PartReport, rows_read
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import Lease, lease
+from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, volumes
-from pipeline.tables.schema import REASONS
 
 _LOG_EVERY_S = 60.0
 _SHOWN = ("candidates", "rejects")
 _RESULTS = (*_SHOWN, "_manifest/read")
 """The subdirectories that hold results."""
-
-
-class Summary(BaseModel):
-    """What became of the candidates: `candidates` = `written` + all `rejected`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    output: str
-    candidates: int
-    written: int
-    queries: int
-    rejected: dict[str, int]
-    query_texts: int
-    passage_texts: int
-    """Rows of the tables of texts, used or not."""
-    files: int
-    wall_s: float
-    finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
-
-    def as_text(self) -> str:
-        lines = []
-        if self.finished_before is not None:
-            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
-        lines += [
-            f"{self.written} of {self.candidates} candidates of {self.queries} queries written"
-            f" in {self.wall_s:.1f} s: {self.files} files in {self.output}/candidates"
-        ]
-        if self.rejected:
-            lines.append(f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:")
-            for reason, count in self.rejected.items():
-                lines.append(f"  {count} {reason}: {REASONS[reason]}")
-        return "\n".join(lines)
 
 
 def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
@@ -67,69 +32,51 @@ def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
     check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
     user can mend.
     """
-    start = time.monotonic()
-    directory, preparation, record = _plan(config)
+    begun = time.monotonic()
+    start, preparation = _plan(config)
     for source in preparation.sources:
         log_skipped(source.skipped, of=source.field)
-    if (finished := _finished(directory, record, check_bytes=check_bytes)) is not None:
-        log.info("already finished", output=directory.url)
-        return finished
-    with lease(directory, record.shards, 0) as held:
-        # By another start, just now.
-        if (finished := _finished(directory, record, check_bytes=check_bytes)) is not None:
-            return finished
-        output.withdraw_success(directory)
-        _clear(directory)
-        output.write_record(directory, record)
+
+    def work(held: Lease) -> Summary:
+        _clear(start.output)
         log.info("planned", **preparation.sizes())
-        reports = _work(config, directory, preparation, held)
-        summary = Summary(
-            output=directory.url,
-            **_count(reports, rows_read(directory)),
-            wall_s=round(time.monotonic() - start, 2),
-        )
-        written = directory.names("candidates") | directory.names("rejects")
-        output.check_written(directory, [f"{report.name}.parquet" for report in reports], written, "files")
-        stamps = {file: stamp for report in reports for file, stamp in report.files.items()}
-        manifest = Manifest(folders=volumes(stamps, _SHOWN), files=stamps)
-        output.finish(directory, summary, _RESULTS, complete=True, manifest=manifest)
+        return _finish(start.output, _work(config, start.output, preparation, held), begun)
+
+    return start.run(work, lambda: 0, check_bytes=check_bytes)
+
+
+def _finish(directory: Directory, reports: list[PartReport], begun: float) -> Summary:
+    """Check that all is there, and write what stands beside the parts."""
+    wall_s = round(time.monotonic() - begun, 2)
+    summary = Summary(output=directory.url, **_count(reports, rows_read(directory)), wall_s=wall_s)
+    written = directory.names("candidates") | directory.names("rejects")
+    output.check_written(directory, [f"{report.name}.parquet" for report in reports], written, "files")
+    stamps = {file: stamp for report in reports for file, stamp in report.files.items()}
+    manifest = Manifest(folders=volumes(stamps, _SHOWN), files=stamps)
+    output.finish(directory, summary, _RESULTS, complete=True, manifest=manifest)
     return summary
 
 
 def describe(config: PrepareConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
-    directory, preparation, record = _plan(config)
-    done = _finished(directory, record, check_bytes=False) is not None
+    start, preparation = _plan(config)
+    done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in preparation.sources]
     lines += [f"{name:<10} {value}" for name, value in preparation.sizes().items()]
-    lines.append(f"{'output':<10} {directory.url}{', finished' if done else ''}")
+    lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     for source in preparation.sources:
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
 
 
-def _plan(config: PrepareConfig) -> tuple[Directory, Preparation, JobRecord]:
+def _plan(config: PrepareConfig) -> tuple[Start[Summary], Preparation]:
+    """An unfinished output, of any input, is free to be made afresh: nothing of it would be used."""
     wait_out(config.max_outage_s)
     sources = (config.candidates, config.queries, config.passages)
     directory = output.open_directory(config.output.path, [source.path for source in sources if source])
     preparation = plan(config)
-    return directory, preparation, record_of(config, preparation)
-
-
-def _finished(directory: Directory, record: JobRecord, *, check_bytes: bool) -> Summary | None:
-    """The summary of this very table, whole; None where it has still to be made.
-
-    An unfinished one, of any input, is free to be made afresh: nothing of it would be used. Raises
-    OutputError where the directory holds something else.
-    """
-    if output.check_output(directory, record, _RESULTS, resumes=False) is None:
-        return None
-    if not output.is_intact(directory, check_bytes=check_bytes):
-        return None
-    summary = output.read_summary(directory, Summary)
-    if summary is None:
-        return None
-    return summary.model_copy(update={"finished_before": output.when_finished(directory)})
+    record = record_of(config, preparation)
+    return Start(directory, record, _RESULTS, Summary, resumes=False), preparation
 
 
 def _clear(directory: Directory) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.config_file import flatten
 from pipeline.errors import InputError
-from pipeline.output import JobRecord
+from pipeline.job_record import JobRecord
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import TextsConfig

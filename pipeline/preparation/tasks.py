@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.errors import InputError, OutputError
-from pipeline.output import check_not_removed
+from pipeline.job_record import check_not_removed
 from pipeline.preparation.joining import (
     Texts,
     candidate_rows,

@@ -1,16 +1,17 @@
 """What a finished job tells: one JSON file for programs, the same as text for people."""
 
 import platform
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
 from pydantic import Field
 
+from pipeline.job_summary import JobSummary, rejected_lines
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.output.markers import Counts, LevelCounts, is_empty
 from pipeline.tables.output.statistics import Distribution, RankChanges
-from pipeline.tables.schema import REASONS
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
 
@@ -38,7 +39,7 @@ class LevelSummary(LevelCounts):
         )
 
 
-class Summary(Counts):
+class Summary(Counts, JobSummary):
     """Counts are of the whole run, however many starts it took; `wall_s` is of the last one."""
 
     levels: tuple[LevelSummary, ...] = Field(default=(), exclude_if=is_empty)
@@ -75,86 +76,77 @@ class Summary(Counts):
     rank_changes: dict[str, float]
     """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
     number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
-    finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
-    def as_text(self) -> str:
-        rejected = sum(self.rejected.values())
-        lines = []
-        if self.finished_before is not None:
-            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
-        lines += [
+    def lines(self) -> Iterator[str]:
+        yield (
             f"{self.pairs} pairs of {self.queries} queries scored {self._by()} in {self.wall_s:.1f} s"
-            f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",
-            f"{self.kept} rows in {self.output}/run"
-            + (f", the top {self.top_k} a query" if self.top_k else "")
-            + (
-                f"; {self.shards_done_before} of {self.shards} shards were done before"
-                if self.shards_done_before
-                else ""
-            ),
-        ]
-        before = None
-        for number, level in enumerate(self.levels):
-            cut_none = ", nothing was cut before it" if before == level.pairs else ""
-            lines.append(f"  levels.{number}: {_level_line(level)}{cut_none}")
-            before = level.pairs
-        lines += self._cost_lines()
-        lines += self._training_lines()
-        if self.reused and not self.levels:
-            share = self.reused / self.pairs
-            lines.append(f"{self.reused} pairs ({share:.1%}) took their score from the previous run")
-        if self.copies and not self.levels:
-            lines.append(f"{self.copies} pairs took their score from an equal pair of their shard")
-        lines += self._left_out_lines()
-        if self.truncated:
-            of_a_cascade = ", counted at the last level that read them" if self.levels else ""
-            lines.append(
-                f"{self.truncated} pairs were cut to fit the scorer's lengths{of_a_cascade}; query_cut and"
-                " passage_cut in the run tell by how many tokens"
-            )
-        if rejected:
-            lines.append(f"{rejected} rows rejected, see {self.output}/rejects:")
-            lines += [f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items()]
-        if self.quarantined:
-            lines.append(
-                f"{len(self.quarantined)} shards were given up after {MAX_ATTEMPTS} processes died of each;"
-                " the run lacks them, and there is no _SUCCESS. The same command tries them again:"
-            )
-            for shard in self.quarantined:
-                lines.append(f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}")
-        return "\n".join(lines)
+            f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)"
+        )
+        top = f", the top {self.top_k} a query" if self.top_k else ""
+        before = f"; {self.shards_done_before} of {self.shards} shards were done before"
+        yield f"{self.kept} rows in {self.output}/run{top}{before if self.shards_done_before else ''}"
+        yield from self._level_lines()
+        yield from self._cost_lines()
+        yield from self._training_lines()
+        yield from self._score_lines()
+        yield from rejected_lines(self.output, self.rejected)
+        yield from self._quarantine_lines()
 
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""
         by = f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
         return f"{by} in {self.dtype}" if self.dtype else by
 
-    def _cost_lines(self) -> list[str]:
+    def _level_lines(self) -> Iterator[str]:
+        before = None
+        for number, level in enumerate(self.levels):
+            cut_none = ", nothing was cut before it" if before == level.pairs else ""
+            yield f"  levels.{number}: {_level_line(level)}{cut_none}"
+            before = level.pairs
+
+    def _cost_lines(self) -> Iterator[str]:
         if not self.actor_hours:
-            return []
+            return
         hours = self.actor_hours
         time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
         told = f"The actors had work for {time_told}, all starts together"
         if self.cost is not None and self.cost_per_million_pairs is not None:
             told += f": {self.cost:,.4g}, or {self.cost_per_million_pairs:,.4g} a million pairs"
-        return [told]
+        yield told
 
-    def _left_out_lines(self) -> list[str]:
-        lines = []
+    def _training_lines(self) -> Iterator[str]:
+        if self.training_rows or self.no_training_row:
+            yield (
+                f"{self.training_rows} training rows in {self.output}/training_rows; {self.no_training_row}"
+                " queries have none, for lack of a positive or a negative"
+            )
+
+    def _score_lines(self) -> Iterator[str]:
+        """Which pairs were not scored each by itself, whole, or at all."""
+        if self.reused and not self.levels:
+            share = self.reused / self.pairs
+            yield f"{self.reused} pairs ({share:.1%}) took their score from the previous run"
+        if self.copies and not self.levels:
+            yield f"{self.copies} pairs took their score from an equal pair of their shard"
         if self.beyond_top_k:
-            lines.append(f"{self.beyond_top_k} candidates beyond input.top_k were left out of the run")
+            yield f"{self.beyond_top_k} candidates beyond input.top_k were left out of the run"
         if self.files_skipped:
-            lines.append(f"{self.files_skipped} files of the input were left out; --dry-run lists them")
-        return lines
+            yield f"{self.files_skipped} files of the input were left out; --dry-run lists them"
+        if self.truncated:
+            of_a_cascade = ", counted at the last level that read them" if self.levels else ""
+            yield (
+                f"{self.truncated} pairs were cut to fit the scorer's lengths{of_a_cascade}; query_cut and"
+                " passage_cut in the run tell by how many tokens"
+            )
 
-    def _training_lines(self) -> list[str]:
-        if not (self.training_rows or self.no_training_row):
-            return []
-        return [
-            f"{self.training_rows} training rows in {self.output}/training_rows; {self.no_training_row}"
-            " queries have none, for lack of a positive or a negative"
-        ]
+    def _quarantine_lines(self) -> Iterator[str]:
+        if self.quarantined:
+            yield (
+                f"{len(self.quarantined)} shards were given up after {MAX_ATTEMPTS} processes died of each;"
+                " the run lacks them, and there is no _SUCCESS. The same command tries them again:"
+            )
+        for shard in self.quarantined:
+            yield f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}"
 
 
 def totalled(totals: Totals) -> dict[str, Any]:

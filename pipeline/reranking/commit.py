@@ -8,15 +8,16 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.output import check_not_removed
+from pipeline.job_record import check_not_removed
 from pipeline.ranking import in_rank_order, original_ranks, top
 from pipeline.reranking.cascade import Level, with_run_columns
 from pipeline.reranking.shard import Job, OpenShard
 from pipeline.reranking.training_rows import training_rows
 from pipeline.tables.candidates import beyond_top_k
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import mark_done
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.output.markers import Counts, ShardReport, mark_done
+from pipeline.tables.output.markers import Counts, ShardReport
 from pipeline.tables.output.run import write_shard
 from pipeline.tables.output.score_table import distinct_queries, write_scores
 from pipeline.tables.output.statistics import MOVERS, Distribution, Mover, RankChanges

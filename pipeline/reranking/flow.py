@@ -11,7 +11,8 @@ from typing import NamedTuple, cast
 import pyarrow as pa
 
 from pipeline import log, output, registry
-from pipeline.output import JobRecord
+from pipeline.job_record import JobRecord, check_not_removed, recorded_dtypes
+from pipeline.output import Start
 from pipeline.reporting.progress import Progress
 from pipeline.reporting.report import MovedQuery, render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
@@ -33,72 +34,19 @@ from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest
-from pipeline.tables.output.markers import DONE, FOLDERS, LevelCounts, done_shards, names_done, run_files
+from pipeline.tables.output.markers import FOLDERS, LevelCounts, ShardReport, done_shards, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.output.statistics import Distribution
 from pipeline.tables.positives import check_label
 
 _REPORT = "report.html"
 
-RESULTS = (DONE, *FOLDERS)
+RESULTS = (ShardReport.FOLDER, *FOLDERS)
 """The subdirectories that hold results; without any another job may have the directory."""
-
-
-def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
-    """Rerank the whole table, or what an earlier start left of it.
-
-    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
-    is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
-    RayrankError for what a user can mend.
-    """
-    start = time.monotonic()
-    planned = plan_job(config)
-    config, directory, scorers, plan, record, _ = planned
-    log_skipped(plan.skipped)
-    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
-        log.info("already finished", output=directory.url)
-        return finished.model_copy(update={"finished_before": output.when_finished(directory)})
-    with output.held(directory, record, RESULTS, len(names_done(directory))) as held:
-        output.withdraw_success(directory)
-        totals = Totals()
-        # An earlier driver may have ended just now. For run.trec all is read anyway.
-        check_bytes = check_bytes or config.output.trec_run
-        for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
-            totals.add(report)
-        done_before, pairs_before = len(totals.done), totals.counts.pairs
-        log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-        quarantined = _work(planned, totals, held)
-        wall_s = time.monotonic() - start
-        summary = Summary(
-            output=directory.url,
-            model=" > ".join(level.scorer.model for level in config.cascade),
-            dtype=" > ".join(level.scorer.dtype for level in config.cascade),
-            model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
-            config_fingerprint=config.fingerprint,
-            shards=len(plan.shards),
-            shards_done_before=done_before,
-            top_k=config.depth,
-            files_skipped=len(plan.skipped),
-            wall_s=round(wall_s, 2),
-            pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
-            versions=versions(),
-            quarantined=quarantined,
-            **totalled(totals),
-            **paid(config.cascade, totals.counts),
-            levels=_level_summaries(config, scorers, totals),
-        )
-        _finish(config, directory, plan, record, summary, totals)
-    return summary
-
-
-def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
-    """The summary of a job that is finished and whole; None where there is something to do."""
-    if output.is_complete(directory) and output.is_intact(directory, check_bytes=check_bytes):
-        return output.read_summary(directory, Summary)
-    return None
 
 
 class Planned(NamedTuple):
@@ -115,6 +63,59 @@ class Planned(NamedTuple):
     """The levels whose dtype was `auto`."""
 
 
+def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
+    """Rerank the whole table, or what an earlier start left of it.
+
+    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
+    is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
+    RayrankError for what a user can mend.
+    """
+    begun = time.monotonic()
+    planned = plan_job(config)
+    directory = planned.directory
+    log_skipped(planned.plan.skipped)
+
+    def work(held: Lease) -> Summary:
+        return _rerank(planned, held, begun, check_bytes=check_bytes)
+
+    start = Start(directory, planned.record, RESULTS, Summary)
+    return start.run(work, lambda: len(names_done(directory, ShardReport)), check_bytes=check_bytes)
+
+
+def _rerank(planned: Planned, held: Lease, begun: float, *, check_bytes: bool) -> Summary:
+    """What is left of the job, for which this start has the output alone."""
+    config, directory, scorers, plan, record, _ = planned
+    totals = Totals()
+    # An earlier driver may have ended just now. For run.trec all is read anyway.
+    check_bytes = check_bytes or config.output.trec_run
+    for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
+        totals.add(report)
+    done_before, pairs_before = len(totals.done), totals.counts.pairs
+    log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
+    quarantined = _work(planned, totals, held)
+    wall_s = time.monotonic() - begun
+    summary = Summary(
+        output=directory.url,
+        model=" > ".join(level.scorer.model for level in config.cascade),
+        dtype=" > ".join(level.scorer.dtype for level in config.cascade),
+        model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
+        config_fingerprint=config.fingerprint,
+        shards=len(plan.shards),
+        shards_done_before=done_before,
+        top_k=config.depth,
+        files_skipped=len(plan.skipped),
+        wall_s=round(wall_s, 2),
+        pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
+        versions=versions(),
+        quarantined=quarantined,
+        **totalled(totals),
+        **paid(config.cascade, totals.counts),
+        levels=_level_summaries(config, scorers, totals),
+    )
+    _finish(config, directory, plan, record, summary, totals)
+    return summary
+
+
 def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = True) -> Planned:
     """Raises RayrankError for what the job would refuse.
 
@@ -128,7 +129,7 @@ def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = T
     plan = _plan_table(config)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
-        known = output.recorded_dtypes(directory, "rerank", RESULTS)
+        known = recorded_dtypes(directory, "rerank", RESULTS)
         config = settled(config, scorers, known, may_ask=may_ask)
     for level in config.cascade:
         if level.scorer.quantization is not None:
@@ -176,11 +177,10 @@ def _open(config: RerankConfig) -> Directory:
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    config, directory, scorers, plan, record, auto = planned
+    config, _, scorers, plan, record, auto = planned
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
-    output.write_record(directory, record)
     if not shards:
         return []
     job = with_previous(Job(for_workers(config, scorers), plan, record.identity, auto), record)
@@ -209,10 +209,10 @@ def _finish(
     totals: Totals,
 ) -> None:
     """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
-    output.check_not_removed(directory)
+    check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
-    output.check_written(directory, written, names_done(directory), "shards")
+    output.check_written(directory, written, names_done(directory, ShardReport), "shards")
     files = {}
     if config.output.trec_run:
         files[TREC_RUN] = write_trec_run(directory, run_files(directory, record.identity, written))

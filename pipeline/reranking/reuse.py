@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.output import JobRecord, read_record, read_summary
+from pipeline.job_record import JobRecord, read_record
+from pipeline.output import read_summary
 from pipeline.reporting.summary import Summary
 from pipeline.tables.output.damage import SUMMARY
 from pipeline.tables.output.directory import Directory

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.output import JobRecord
+from pipeline.job_record import JobRecord
 from pipeline.reranking.cascade import Level, seen
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.flow import with_previous

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from pipeline.errors import ConfigError, InputError, ModelError
-from pipeline.output import JobRecord, dtypes_of, read_record, read_summary
+from pipeline.job_record import JobRecord, dtypes_of, read_record
+from pipeline.output import read_summary
 from pipeline.reporting.summary import Summary
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.cost import of_levels, worked_s

@@ -3,8 +3,9 @@
 import time
 from dataclasses import replace
 
-from pipeline import log, output
-from pipeline.output import JobRecord
+from pipeline import output
+from pipeline.job_record import recorded_dtypes
+from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
 from pipeline.retrieval.merging import trec_lines
@@ -17,12 +18,14 @@ from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.manifest import Manifest, volumes
+from pipeline.tables.output.done_marker import names_done
+from pipeline.tables.output.lease import Lease
+from pipeline.tables.output.manifest import Manifest, Stamps, volumes
 from pipeline.tables.output.sealed import Stamp
-from pipeline.tables.output.tasks import MARKERS
+from pipeline.tables.output.tasks import TaskReport
 
 _SHOWN = ("candidates", "unmatched", "rejects")
-_RESULTS = (*_SHOWN, "embeddings", WORK, MARKERS)
+_RESULTS = (*_SHOWN, "embeddings", WORK, TaskReport.FOLDER)
 """The subdirectories that hold results; without any another job may have the directory."""
 _TREC_RUN = "run.trec"
 
@@ -36,69 +39,62 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
     check_bytes: read all files to see that; else their lengths are compared. Raises RayrankError for what a
     user can mend.
     """
-    start = time.monotonic()
-    directory, job, record = _plan(config)
+    begun = time.monotonic()
+    start, job = _plan(config)
     for source in (job.passages, job.queries):
         log_skipped(source.skipped, of=source.field)
-    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
-        directory.remove(WORK)  # of a start that was killed after its last word
-        log.info("already finished", output=directory.url)
-        return finished
-    done = sum(name.startswith("merge-") for name in directory.names(MARKERS))
-    with output.held(directory, record, _RESULTS, done) as held:
-        if (
-            finished := _finished(directory, check_bytes=check_bytes)
-        ) is not None:  # by another start, just now
-            return finished
-        output.withdraw_success(directory)
-        output.write_record(directory, record)
+
+    def work(held: Lease) -> Summary:
         stages = Stages(job, held, check_bytes=check_bytes)
         results = stages.run()
-        summary = Summary(output=directory.url, **results, wall_s=round(time.monotonic() - start, 2))
-        forget_attempts(directory)  # the next start, of another day or machine, may do better
-        files = dict(stages.files)
-        if config.output.trec_run:
-            parts = sorted(name for name in files if name.startswith("candidates/"))
-            files[_TREC_RUN] = _write_trec_run(directory, parts)
-        folders = {*_SHOWN, *(name.rpartition("/")[0] for name in files)} - {""}
-        manifest = Manifest(folders=volumes(files, sorted(folders)), files=files)
-        output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
-        directory.remove(WORK)
+        wall_s = round(time.monotonic() - begun, 2)
+        return _finish(job, stages.files, Summary(output=start.output.url, **results, wall_s=wall_s))
+
+    def done() -> int:
+        return sum(name.startswith("merge-") for name in names_done(start.output, TaskReport))
+
+    summary = start.run(work, done, check_bytes=check_bytes)
+    if summary.finished_before is not None:
+        start.output.remove(WORK)  # of a start that was killed after its last word
+    return summary
+
+
+def _finish(job: Job, stamps: Stamps, summary: Summary) -> Summary:
+    """Write what stands beside the tasks' files."""
+    directory, files = job.output, dict(stamps)
+    forget_attempts(directory)  # the next start, of another day or machine, may do better
+    if job.config.output.trec_run:
+        parts = sorted(name for name in files if name.startswith("candidates/"))
+        files[_TREC_RUN] = _write_trec_run(directory, parts)
+    folders = {*_SHOWN, *(name.rpartition("/")[0] for name in files)} - {""}
+    manifest = Manifest(folders=volumes(files, sorted(folders)), files=files)
+    output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
+    directory.remove(WORK)
     return summary
 
 
 def describe(config: RetrieveConfig) -> str:
     """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
-    directory, job, _ = _plan(config, may_ask=config.executor == "here")
-    done = _finished(directory, check_bytes=False) is not None
+    start, job = _plan(config, may_ask=config.executor == "here")
+    done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
-    lines.append(f"{'output':<10} {directory.url}{', finished' if done else ''}")
+    lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     for source in (job.passages, job.queries):
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
 
 
-def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Directory, Job, JobRecord]:
+def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Start[Summary], Job]:
     """may_ask: as in `dtypes.settled`."""
     wait_out(config.max_outage_s)
     directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
-    job = settled(plan(config), output.recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
+    job = settled(plan(config), recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
     record = record_of(job)
     output.check_output(directory, record, _RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return directory, replace(job, identity=record.identity), record
-
-
-def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
-    """The summary of a finished output, whole; None where there is something to do."""
-    if not output.is_complete(directory) or not output.is_intact(directory, check_bytes=check_bytes):
-        return None
-    summary = output.read_summary(directory, Summary)
-    if summary is None:
-        return None
-    return summary.model_copy(update={"finished_before": output.when_finished(directory)})
+    return Start(directory, record, _RESULTS, Summary), replace(job, identity=record.identity)
 
 
 def _write_trec_run(directory: Directory, parts: list[str]) -> Stamp:

@@ -6,7 +6,7 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, InputError, ModelError, fields_under
-from pipeline.output import JobRecord
+from pipeline.job_record import JobRecord
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports

@@ -1,7 +1,8 @@
 """Whether the embeddings of an earlier first stage may be taken for this one's texts."""
 
 from pipeline.errors import InputError
-from pipeline.output import JobRecord, is_complete, read_record
+from pipeline.job_record import JobRecord, read_record
+from pipeline.output import is_complete
 from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
 

@@ -1,14 +1,12 @@
 """What a first stage tells when it has ended."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Iterator
 
-from pipeline.tables.schema import REASONS
+from pipeline.job_summary import JobSummary, rejected_lines
 
 
-class Summary(BaseModel):
+class Summary(JobSummary):
     """What became of passages and queries: of both, what was read = what was used + all `rejected`."""
-
-    model_config = ConfigDict(frozen=True)
 
     output: str
     passages: int
@@ -27,26 +25,18 @@ class Summary(BaseModel):
     rejected: dict[str, int]
     files: int
     wall_s: float
-    finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
-    def as_text(self) -> str:
-        lines = []
-        if self.finished_before is not None:
-            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
-        lines.append(
+    def lines(self) -> Iterator[str]:
+        yield (
             f"{self.candidates} candidates of {self.queries - self.unmatched} queries found among"
             f" {self.passages} passages in {self.wall_s:.1f} s: {self.files} files in"
             f" {self.output}/candidates"
         )
         if self.embedded or self.reused:
-            lines.append(
+            yield (
                 f"{self.embedded} texts embedded, {self.reused} taken from the earlier first stage;"
                 f" {self.output}/embeddings"
             )
         if self.unmatched:
-            lines.append(f"{self.unmatched} queries match no passage, see {self.output}/unmatched")
-        if self.rejected:
-            lines.append(f"{sum(self.rejected.values())} rows rejected, see {self.output}/rejects:")
-            lines += [f"  {count} {reason}: {REASONS[reason]}" for reason, count in self.rejected.items()]
-        return "\n".join(lines)
+            yield f"{self.unmatched} queries match no passage, see {self.output}/unmatched"
+        yield from rejected_lines(self.output, self.rejected)

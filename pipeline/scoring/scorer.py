@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Dtype, Limits, ScorerConfig
-from pipeline.scoring.copies import distinct, distinct_sequences
+from pipeline.scoring.copies import distinct
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
 from pipeline.scoring.encoding import EncodedPairs, Role
@@ -25,6 +25,7 @@ from pipeline.scoring.family import (
     load_engine,
     load_family,
 )
+from pipeline.scoring.once import embed_once, score_once
 from pipeline.scoring.quantization import (
     Quantized,
     Reading,
@@ -34,11 +35,8 @@ from pipeline.scoring.quantization import (
     stored_bytes,
 )
 from pipeline.scoring.results import Embedded, RankedPassage, Scored
-from pipeline.scoring.truncation import best_windows
+from pipeline.scoring.trial import try_model
 from pipeline.scoring.weights import check_adapter
-
-_SAME_SCORE, _SAME_SCORE_IN_HALF = 0.001, 0.5
-"""How far rounding moves a score from one batch to another, at most."""
 
 
 class Scorer:
@@ -132,7 +130,7 @@ class Scorer:
             raise ModelError(
                 f"{self.checkpoint.name}: its weights don't fit in the memory of the device"
             ) from error
-        self._try(model)
+        try_model(model, self.encode, self.checkpoint, self.config)
         return model
 
     @property
@@ -167,35 +165,6 @@ class Scorer:
         once = distinct(encoded)
         self._family.load_model(self.checkpoint, self.config, recording).forward(once.sequences, once.inputs)
         return recording.quantized(header_of(engine, self._weights, quantization, recording.tokens))
-
-    def _try(self, model: Model) -> None:
-        """Score two pairs of different lengths, together and alone.
-
-        What fails for both is the model's fault, not theirs; and a model that lets padding change a score
-        gives none that can be ranked.
-        """
-        pairs = [("a", "b"), ("what is it?", "it is this, and that as well")]
-        try:
-            batches = [self.encode(some) for some in (pairs, pairs[:1], pairs[1:])]
-        except ScoringError:
-            return  # limits are so tight that even these don't fit
-        try:
-            together, *alone = (model.forward(one.sequences, one.inputs).scores for one in batches)
-        except ScoringError as error:
-            reason = " ".join(error.reason.split())[:300]
-            raise ModelError(f"{self.checkpoint.name}: scores no pair: {reason}") from error
-        if not np.isfinite(together).any():
-            raise ModelError(
-                f"{self.checkpoint.name}: its scores are {together.flat[0]}; are its weights whole, and is"
-                f" dtype {self.config.dtype} wide enough for them?"
-            )
-        exact = self.config.dtype == "float32" and self.config.quantization is None
-        tolerance = _SAME_SCORE if exact else _SAME_SCORE_IN_HALF
-        if not np.allclose(together, np.concatenate(alone), rtol=tolerance, atol=tolerance, equal_nan=True):
-            raise ModelError(
-                f"{self.checkpoint.name}: the score of a pair depends on the batch that it is in;"
-                f" {self.checkpoint.architecture} is not run here"
-            )
 
     def load_network(self) -> torch.nn.Module:
         """The network as published, for training or export: a new one each time, with gradients.
@@ -236,23 +205,8 @@ class Scorer:
 
         Raises ScoringError for the first pair that fails or has no finite score.
         """
-        once = distinct(encoded)
-
-        def error_of(row: int, reason: str) -> ScoringError:
-            return ScoringError(encoded.pair_of(int(once.firsts[row])), reason)
-
-        try:
-            scores, tokens, padded_tokens = self.model.forward(once.sequences, once.inputs)
-        except ScoringError as error:
-            raise error_of(error.index, error.reason) from error
-        broken = np.argwhere(~np.isfinite(scores))
-        if broken.size:
-            raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}, which ranks nowhere")
         long_passages = self.config.long_passages
-        strategy = long_passages.strategy if long_passages is not None else "first"
-        counts = encoded.pairs["windows"].to_numpy()
-        scores, windows = best_windows(scores[once.places], counts, strategy)
-        return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)
+        return score_once(self.model, encoded, long_passages.strategy if long_passages else "first")
 
     def shown(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The raw scores of `forward` as the config shows them: through a sigmoid where `normalize` says so.
@@ -292,22 +246,7 @@ class Scorer:
             encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
         except ScoringError as error:
             raise ScoringError(error.index, error.reason, "text") from error
-        sequences, places = distinct_sequences(encoded)
-
-        def error_of(sequence: int, reason: str) -> ScoringError:
-            return ScoringError(
-                int(np.searchsorted(np.cumsum(counts), sequence, side="right")), reason, "text"
-            )
-
-        try:
-            embeddings, tokens, _ = cast("EmbeddingModel", self.model).embed(sequences)
-        except ScoringError as error:
-            raise error_of(int(np.flatnonzero(places == error.index)[0]), error.reason) from error
-        embeddings = embeddings[places]
-        broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-        if broken.size:
-            raise error_of(int(broken[0]), "its embedding is not finite")
-        return Embedded(embeddings, counts, tokens)
+        return embed_once(cast("EmbeddingModel", self.model), encoded, counts)
 
     def _check_embeds(self, role: Role) -> None:
         if not self.embeds:

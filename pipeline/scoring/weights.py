@@ -34,9 +34,9 @@ def load_weights(
     them up, and scores would be noise.
     """
     _ = checkpoint.stored_tensors  # what is wrong with the files is told by file
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     # Layers above the last cutoff are left in the file on purpose; what is missing is refused below.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers' own
     try:
         model, loading = model_class.from_pretrained(
             checkpoint.path,

@@ -69,7 +69,7 @@ def are_positive(candidates: pa.Table, config: PositivesConfig) -> npt.NDArray[n
     if config.first is not None:
         return _true(pc.less_equal(candidates["rank"], config.first))
     assert config.qrels is not None
-    judged = _judged_positive(config.qrels)
+    judged = _judged_positive(config.qrels, find_file(config.qrels).identity)
     ids = (candidates[name].to_pylist() for name in ("query_id", "passage_id"))
     return np.array(
         [(_text(query), _text(passage)) in judged for query, passage in zip(*ids, strict=True)], bool
@@ -77,8 +77,8 @@ def are_positive(candidates: pa.Table, config: PositivesConfig) -> npt.NDArray[n
 
 
 @lru_cache(maxsize=1)
-def _judged_positive(url: str) -> frozenset[tuple[str, str]]:
-    """Read once by a process. The job sees to it that the file stays the one it was planned with."""
+def _judged_positive(url: str, _identity: str) -> frozenset[tuple[str, str]]:
+    """Read once by a process, and again where the file's identity has changed: for the next job, say."""
     judgments = read_judgments(url)
     return frozenset((each.query_id, each.passage_id) for each in judgments if each.relevance > 0)
 

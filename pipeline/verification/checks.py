@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.errors import ConfigError, InputError, fields_under
-from pipeline.output import read_record
+from pipeline.job_record import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.calibration import at_hand
 from pipeline.reranking.config import RerankConfig
@@ -85,8 +85,8 @@ def verify(config: RerankConfig, service: str | None) -> Iterator[Check]:
         served = _through_a_service(service, pairs, raw=not scorer.normalize)
         yield Check("service", len(pairs), _largest(served, direct[:, -1:]), tolerance, service)
     # No promise about published scores is made in whatever dtype `auto` becomes.
-    exact = given.dtype == "auto"
-    yield _as_published(scorer.model_copy(update={"dtype": "float32"}) if exact else scorer)
+    published_in = "float32" if given.dtype == "auto" else scorer.dtype
+    yield _as_published(scorer.model_copy(update={"dtype": published_in}))
 
 
 def single_scorer(config: RerankConfig) -> ScorerConfig:

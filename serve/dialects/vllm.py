@@ -23,6 +23,7 @@ from serve.dialect import (
     Texts,
 )
 from serve.problems import Kind, Problem, UnknownModel
+from serve.two_sides import names_both_sides, sides_of
 from serve.work import Work
 
 NAME = "vLLM"
@@ -75,21 +76,10 @@ class Options(RequestBody):
         )
 
 
-_NAMES = (("queries", "documents"), ("queries", "items"), ("data_1", "data_2"), ("text_1", "text_2"))
-"""Of what is scored against what, the oldest last."""
-
-
-def _names_both_sides(schema: dict[str, Any]) -> None:
-    given = {"not": {"type": "null"}} | ONE_OR_MORE
-    schema["anyOf"] = [
-        {"required": list(names), "properties": dict.fromkeys(names, given)} for names in _NAMES
-    ]
-
-
 class ScoreRequest(Options):
     """Two sides by one of four pairs of names."""
 
-    model_config = ConfigDict(json_schema_extra=_names_both_sides)
+    model_config = ConfigDict(json_schema_extra=names_both_sides)
 
     queries: Texts | None = None
     """One text, or several; goes with `documents` or `items`."""
@@ -105,18 +95,6 @@ class ScoreRequest(Options):
     """The oldest name of the queries; goes with `text_2`."""
     text_2: Texts | None = None
     """The oldest name of the documents."""
-
-    def sides(self) -> tuple[list[str], list[str]]:
-        """As many queries as passages. Raises Problem."""
-        lacking = []
-        for names in _NAMES:
-            sides = [getattr(self, name) for name in names]
-            if None not in sides:
-                return _paired(*sides)
-            if sides.count(None) == 1:
-                lacking.append(names[sides.index(None)])
-        field = (lacking or ["queries"])[0]
-        raise Problem("invalid", f"{field}: Field required", field)
 
 
 class RerankRequest(Options):
@@ -214,8 +192,7 @@ class ErrorBody(ResponseBody):
 
 
 def score_call(body: ScoreRequest) -> Call:
-    queries, passages = body.sides()
-    return _call(body, queries, passages)
+    return _call(body, *sides_of(body))
 
 
 def rerank_call(body: RerankRequest) -> Call:
@@ -263,18 +240,6 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
 
 def _call(body: Options, queries: list[str], passages: list[str]) -> Call:
     return Call(body.model, Work(queries, passages, body.limits, normalize=body.use_activation is not False))
-
-
-def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[str]]:
-    if not queries:
-        raise Problem("empty", "At least one text element must be given")
-    if not passages:
-        raise Problem("empty", "At least one text_pair element must be given")
-    if len(queries) == 1:
-        return queries * len(passages), passages
-    if len(queries) != len(passages):
-        raise Problem("empty", "Input lengths must be either 1:1, 1:N or N:N")
-    return queries, passages
 
 
 def _has_documents(_headers: Headers, body: object) -> bool:

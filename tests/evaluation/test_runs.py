@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.evaluation.runs import RunRow, by_query, read_whole_run
-from pipeline.output import write_record
+from pipeline.job_record import write_record
 from pipeline.tables.output.directory import Directory
 from tests.outputs import finish_run
 from tests.tables.output.test_run import ranked

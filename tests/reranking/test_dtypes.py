@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import status
 from pipeline.errors import InputError, ModelError
-from pipeline.output import read_record
+from pipeline.job_record import read_record
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.executors import here
 from pipeline.scoring import dtype

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,12 @@ import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.evaluation.runs import read_whole_run
-from pipeline.reranking import dry_run, flow
+from pipeline.reranking import flow
 from pipeline.reranking.config import load_config
 from pipeline.reranking.executors import here
 from tests.conftest import MINILM, ROOT, TINY, golden_cases
 from tests.reranking.jobs import config, data_of
-from tests.scoring.checkpoints import make_qwen3, make_saturated
+from tests.scoring.checkpoints import make_saturated
 
 MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
 
@@ -244,67 +243,11 @@ def test_mistakes_surface_before_the_model_loads(table: Path) -> None:
         flow.run(config(table, output={"keep_columns": {"url": "url"}}))
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "named"),
-    [
-        ("tokenizer.json", None, "no tokenizer"),
-        ("model.safetensors", None, "no \\*.safetensors"),
-        ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0f", "Git LFS pointer"),
-        ("model.safetensors", "PK", "no safetensors file"),
-        ("config.json", "[]", "config.json: needs an object"),
-        ("tokenizer.json", "{}", "tokenizer.json: not a tokenizer"),
-        ("modules.json", "{}", "modules.json: needs a list of modules"),
-    ],
-)
-def test_a_dry_run_finds_what_is_wrong_with_a_model(
-    table: Path, tmp_path: Path, file: str, content: str | None, named: str
-) -> None:
-    shutil.copytree(TINY, tmp_path / "model")
-    (tmp_path / "model" / file).unlink(missing_ok=True)
-    if content is not None:
-        (tmp_path / "model" / file).write_text(content)
-    with pytest.raises(ModelError, match=named) as caught:
-        dry_run.describe(config(table, scorer={"model": str(tmp_path / "model")}))
-    assert str(tmp_path / "model") in str(caught.value)
-
-
 def test_markers_that_lie_elsewhere_fail_the_job(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a cluster of several nodes that share no disk: what was reported done is not here.
     monkeypatch.setattr(here, "work", lambda *_: iter(()))
     with pytest.raises(OutputError, match="4 of 4 shards were written, but not here .shard-000000"):
         flow.run(config(table))
-
-
-DECODERS = [f"{TINY}-v2-gemma", f"{TINY}-v2-minicpm-layerwise", f"{TINY}-v2.5-gemma2-lightweight"]
-
-
-@pytest.mark.parametrize("model", [TINY, *DECODERS, "qwen3", MINILM], ids=lambda model: Path(model).name)
-def test_a_dry_run_counts_the_tokens_that_the_job_reads(tmp_path: Path, model: str) -> None:
-    """On the sample table: texts that are embedded once, queries that decoders read once, equal pairs."""
-    sample = str(ROOT / "examples/candidates/part-0.parquet")
-    model = str(make_qwen3(tmp_path / "qwen3")) if model == "qwen3" else model
-    scorer = {"model": model, "max_batch_tokens": 1024, "max_length": 256}
-    settings = config(tmp_path / "in", input={"path": sample}, scorer=scorer, shard_pairs=60)
-    found = re.search(r"tokens   about ([\d,]+) ", dry_run.describe(settings))
-    assert found is not None
-    assert int(found[1].replace(",", "")) == flow.run(settings).tokens
-
-
-def test_a_dry_run_leaves_out_what_is_reused(table: Path) -> None:
-    flow.run(config(table, "previous"))
-    text = dry_run.describe(config(table, reuse=str(table.parent / "previous")))
-    assert "tokens   about 0 (0 a pair, from 32 pairs)" in text
-
-
-def test_the_plan_is_told_without_scoring(table: Path) -> None:
-    (table / "notes.txt").write_text("x")
-    text = dry_run.describe(config(table))
-    assert "2 files, 8 queries, 32 pairs" in text
-    assert "4 of up to 8 pairs, 0 of them done" in text
-    assert "notes.txt: ends in none of .parquet," in text
-    assert not (table.parent / "out").exists()
-    flow.run(config(table))
-    assert "4 of them done" in dry_run.describe(config(table))
 
 
 @pytest.mark.parametrize("table_format", ["jsonl", "csv"])
@@ -325,47 +268,6 @@ def test_other_formats_give_the_same_run(table: Path, table_format: str) -> None
     for row in one:
         if row["passage_id"] not in empty:
             assert abs(scores[str(row["query_id"]), row["passage_id"]] - row["score"]) < 1e-5
-
-
-def changed(table: Path) -> Path:
-    """The table of the next night: other ids, two passages changed, a query gone and another come."""
-    rows = pq.read_table(table).to_pylist()[4:]
-    rows = [{**row, "query_id": row["query_id"] + 100} for row in rows]
-    rows[5]["passage"] += " changed"
-    rows[17]["passage"] += " changed"
-    rows += [{**row, "query_id": 1, "query": "a new one"} for row in rows[:4]]
-    target = table.parent / "next"
-    target.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), target / "all.parquet")
-    return target
-
-
-@pytest.mark.parametrize("layers", [None, [2, 6, 4]])
-def test_pairs_that_a_former_run_scored_take_its_scores(
-    table: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int] | None
-) -> None:
-    scorer = {"model": next(one.checkpoint for one in golden_cases(MINICPM)), "cutoff_layers": layers}
-    scorer = {} if layers is None else scorer
-    options: dict[str, Any] = {"scorer": scorer, "output": {"keep_columns": {"number": "n"}, "top_k": 2}}
-    flow.run(config(table, "previous", **options))
-    following = changed(table)
-    reuse = str(table.parent / "previous")
-    summary = flow.run(config(following, "reusing", **options, shard_pairs=12, reuse=reuse))
-    full = flow.run(config(following, "full", **options, shard_pairs=12))
-    assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
-    assert 0 < summary.tokens < full.tokens / 3
-    assert summary.truncated == full.truncated
-    assert "26 pairs (81.2%) took their score from the previous run" in summary.as_text()
-    runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
-    for name in runs[0].column_names:
-        one, other = (run[name].to_pylist() for run in runs)
-        assert one == (pytest.approx(other, abs=1e-5) if name.startswith("score") else other)
-    # A chain of nights: what was taken is there to be taken again, and nothing is left to score.
-    again = flow.run(
-        config(following, "again", **options, shard_pairs=12, reuse=str(table.parent / "reusing"))
-    )
-    assert (again.reused, again.tokens) == (32, 0)
-    assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
 
 
 def test_a_normalized_run_ranks_by_the_logits(table: Path) -> None:
@@ -389,21 +291,3 @@ def test_a_normalized_run_ranks_by_the_logits(table: Path) -> None:
     flow.run(config(table, "best", scorer=options["scorer"], output={"top_k": 1} | output))
     best = pq.read_table(table.parent / "best/run").to_pylist()
     assert [row["number"] for row in best] == [row["number"] for row in logits if row["rank"] == 1]
-
-
-def test_normalized_scores_of_a_run_that_kept_no_logits_are_not_reused(table: Path) -> None:
-    options: dict[str, Any] = {"scorer": {"normalize": True}}
-    flow.run(config(table, "previous", **options))
-    for file in (table.parent / "previous/scores").iterdir():
-        pq.write_table(pq.read_table(file).drop_columns("raw_score"), file)
-    with pytest.raises(InputError, match=r"scores/shard-000000.parquet: has \d+ bytes, .*leave reuse out"):
-        flow.run(config(table, reuse=str(table.parent / "previous"), **options))
-
-
-def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
-    with pytest.raises(InputError, match="previous: no finished run"):
-        flow.run(config(table, reuse=str(table.parent / "previous")))
-    flow.run(config(table, "previous"))
-    with pytest.raises(InputError, match="scorer.max_length was None, is 64"):
-        flow.run(config(table, reuse=str(table.parent / "previous"), scorer={"max_length": 64}))
-    assert not (table.parent / "out").exists()

@@ -1,12 +1,21 @@
-from pathlib import Path
+"""Scores of a former run: which one can be reused, and what is taken of it."""
 
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, OutputError
-from pipeline.output import finish, write_record
+from pipeline.job_record import write_record
+from pipeline.output import finish
+from pipeline.reranking import flow
 from pipeline.reranking.reuse import check_previous
 from pipeline.tables.output.directory import Directory
+from tests.conftest import golden_cases
 from tests.reporting.reports import summary
+from tests.reranking.jobs import config, data_of
 from tests.test_output import RECORD as ANY
 
 CONFIG = {"scorer.dtype": "float32", "scorer.device": "cpu", "shard_pairs": 8}
@@ -53,3 +62,65 @@ def test_one_of_another_format_is_refused(previous: Directory) -> None:
     write_record(previous, RECORD.model_copy(update={"format_version": 99}))
     with pytest.raises(OutputError, match="was written by a newer version of this program"):
         check_previous(previous.url, RECORD)
+
+
+MINICPM = "tiny-bge-reranker-v2-minicpm-layerwise"
+
+
+def changed(table: Path) -> Path:
+    """The table of the next night: other ids, two passages changed, a query gone and another come."""
+    rows = pq.read_table(table).to_pylist()[4:]
+    rows = [{**row, "query_id": row["query_id"] + 100} for row in rows]
+    rows[5]["passage"] += " changed"
+    rows[17]["passage"] += " changed"
+    rows += [{**row, "query_id": 1, "query": "a new one"} for row in rows[:4]]
+    target = table.parent / "next"
+    target.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), target / "all.parquet")
+    return target
+
+
+@pytest.mark.parametrize("layers", [None, [2, 6, 4]])
+def test_pairs_that_a_former_run_scored_take_its_scores(
+    table: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int] | None
+) -> None:
+    scorer = {"model": next(one.checkpoint for one in golden_cases(MINICPM)), "cutoff_layers": layers}
+    scorer = {} if layers is None else scorer
+    options: dict[str, Any] = {"scorer": scorer, "output": {"keep_columns": {"number": "n"}, "top_k": 2}}
+    flow.run(config(table, "previous", **options))
+    following = changed(table)
+    reuse = str(table.parent / "previous")
+    summary = flow.run(config(following, "reusing", **options, shard_pairs=12, reuse=reuse))
+    full = flow.run(config(following, "full", **options, shard_pairs=12))
+    assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
+    assert 0 < summary.tokens < full.tokens / 3
+    assert summary.truncated == full.truncated
+    assert "26 pairs (81.2%) took their score from the previous run" in summary.as_text()
+    runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
+    for name in runs[0].column_names:
+        one, other = (run[name].to_pylist() for run in runs)
+        assert one == (pytest.approx(other, abs=1e-5) if name.startswith("score") else other)
+    # A chain of nights: what was taken is there to be taken again, and nothing is left to score.
+    again = flow.run(
+        config(following, "again", **options, shard_pairs=12, reuse=str(table.parent / "reusing"))
+    )
+    assert (again.reused, again.tokens) == (32, 0)
+    assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
+
+
+def test_normalized_scores_of_a_run_that_kept_no_logits_are_not_reused(table: Path) -> None:
+    options: dict[str, Any] = {"scorer": {"normalize": True}}
+    flow.run(config(table, "previous", **options))
+    for file in (table.parent / "previous/scores").iterdir():
+        pq.write_table(pq.read_table(file).drop_columns("raw_score"), file)
+    with pytest.raises(InputError, match=r"scores/shard-000000.parquet: has \d+ bytes, .*leave reuse out"):
+        flow.run(config(table, reuse=str(table.parent / "previous"), **options))
+
+
+def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
+    with pytest.raises(InputError, match="previous: no finished run"):
+        flow.run(config(table, reuse=str(table.parent / "previous")))
+    flow.run(config(table, "previous"))
+    with pytest.raises(InputError, match="scorer.max_length was None, is 64"):
+        flow.run(config(table, reuse=str(table.parent / "previous"), scorer={"max_length": 64}))
+    assert not (table.parent / "out").exists()

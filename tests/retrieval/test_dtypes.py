@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, ModelError
-from pipeline.output import read_record
+from pipeline.job_record import read_record
 from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.embeddings import scorer_of

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from pipeline import output
+from pipeline import job_record, output
 from pipeline.errors import InputError
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.plan import Preparation, record_of
@@ -107,7 +107,7 @@ def prepared(settings: dict[str, Any]) -> Preparation:
     """A whole preparation in one partition, without Ray."""
     config = PrepareConfig.model_validate(settings)
     preparation, path = plan_preparation(config), config.output.path
-    output.write_record(output.open_directory(path, []), record_of(config, preparation))
+    job_record.write_record(output.open_directory(path, []), record_of(config, preparation))
     parts = [
         part
         for file_range in preparation.file_ranges()

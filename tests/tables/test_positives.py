@@ -35,6 +35,8 @@ def test_qrels_judge_ids_of_any_type(tmp_path: Path, ids: pa.Array) -> None:
     config = PositivesConfig(qrels=str(qrels))
     assert [file.url for file in config.files()] == [str(qrels)]
     assert are_positive(table(ids, [{}, {}]), config).tolist() == [True, False]
+    qrels.write_text("2 0 2 1\n2 0 1 1\n")
+    assert not are_positive(table(ids, [{}, {}]), config)[0]  # of the next job in this process
 
 
 def test_qrels_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

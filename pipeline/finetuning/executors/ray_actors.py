@@ -36,7 +36,7 @@ from pipeline.finetuning.progress import Line
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import scorer_for_training
 from pipeline.finetuning.worker import Job, loop_of
-from pipeline.output import JobRecord, read_record
+from pipeline.job_record import JobRecord, read_record
 from pipeline.placement import ActorsConfig
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
@@ -55,13 +55,13 @@ _MORE_WAIT_S = 10.0
 
 def fastest_dtype(config: FinetuneConfig) -> Dtype:
     assert config.actors is not None
-    cluster.connect([config.actors], 0)
+    cluster.connect([config.actors], 0, encodes=False)
     (dtype,) = cluster.fastest_dtypes([config.scorer], [config.actors])
     return dtype
 
 
 def connect(job: Job) -> None:
-    cluster.connect([_actors(job)], job.record.pairs // job.record.shards)
+    cluster.connect([_actors(job)], job.record.pairs // job.record.shards, encodes=False)
 
 
 def work(job: Job, tell: Callable[[Line], None]) -> Done:
@@ -144,7 +144,7 @@ def _placed(actors: ActorsConfig) -> PlacementGroup:
     most = actors.max
     while True:
         # A machine that has just died may still be counted, and others may use the cluster.
-        fitting = fit(nodes(), actors.model_copy(update={"min": most})).actors
+        fitting = fit(nodes(), actors.model_copy(update={"min": most}), encodes=False).actors
         count = max(actors.min, fitting)
         group = _room(actors, count)
         if group.wait(_MORE_WAIT_S if count > actors.min else actors.wait_s):

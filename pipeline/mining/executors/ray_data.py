@@ -3,9 +3,7 @@
 A shard travels as ONE row, what became of it comes back as one: the driver holds no texts.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 
 import pyarrow as pa
@@ -26,19 +24,14 @@ def connect(job: Job) -> None:
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
-    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
-    try:
+    rows = [task.to_row() for task in tasks]
+    with cluster.own_errors():
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             partial(_do, job=job), batch_size=1, batch_format="pyarrow", num_cpus=1
         )
         for row in dataset.iter_rows():
             yield TaskReport.model_validate_json(row["report"])
-    except Exception as error:
-        if (ours := cluster.own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _do(row: pa.Table, job: Job) -> pa.Table:
-    task = Task(**json.loads(row["task"][0].as_py()))
-    return pa.table({"report": [do(task, job).model_dump_json()]})
+    return pa.table({"report": [do(Task.of_row(row), job).model_dump_json()]})

@@ -6,13 +6,12 @@ shuffles are Ray Data's own: what moves lies in the object store, which spills t
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import ray
 from ray.data import DataContext
 
-from pipeline.capacity import wait_for_a_cpu
-from pipeline.cluster import join, own_error
+from pipeline.capacity import nodes, wait_for_a_cpu
+from pipeline.cluster import join, own_errors
 from pipeline.errors import ConfigError
 from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions
 from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, write_part
@@ -32,19 +31,14 @@ def connect(preparation: Preparation) -> None:
 
 def work(output: str, preparation: Preparation) -> Iterator[PartReport]:
     DataContext.get_current().shuffle_input_batch_bytes = BATCH_BYTES
-    try:
+    with own_errors():
         for row in _dataset(output, preparation).iter_rows():
             yield PartReport.model_validate_json(row["report"])
-    except Exception as error:
-        if (ours := own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _check_memory(preparation: Preparation) -> None:
     """Refuse what would wait for ever: Ray gives a task no less than the memory it asks for."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
-    largest = max(node["Resources"].get("memory", 0) for node in nodes if node["Alive"])
+    largest = max(node.memory for node in nodes())
     if preparation.task_bytes > largest:
         raise ConfigError(
             f"a task of this shuffle needs {preparation.task_bytes / 2**20:.0f} MiB of memory, and"

@@ -52,15 +52,11 @@ def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
         pairs=sum(shard.pairs for shard in shards),
         actors=sum(min(level.actors.max, len(shards)) for level in job.config.cascade),
     )
-    try:
+    with cluster.own_errors():
         for row in _dataset(_for_workers(job), shards).iter_rows():
             outcome = outcome_of_row(row)
             metrics.add(outcome)
             yield outcome
-    except Exception as error:
-        if (ours := cluster.own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _for_workers(job: Job) -> Job:

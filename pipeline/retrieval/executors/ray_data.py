@@ -3,9 +3,7 @@
 A task travels as ONE row, what it gave comes back as one: the driver's memory does not grow with the corpus.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -33,17 +31,13 @@ def fastest_dtypes(job: Job, scorers: Sequence[ScorerConfig]) -> list[Dtype]:
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
-    try:
+    with cluster.own_errors():
         for row in _dataset(job, tasks).iter_rows():
             yield TaskReport.model_validate_json(row["report"])
-    except Exception as error:
-        if (ours := cluster.own_error(error)) is not None:
-            raise ours from error
-        raise
 
 
 def _dataset(job: Job, tasks: list[Task]) -> ray.data.Dataset:
-    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
+    rows = [task.to_row() for task in tasks]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     (step,) = {task.step for task in tasks}
     actors = job.config.actors
@@ -75,5 +69,4 @@ class Actor:
 
 
 def _do(row: pa.Table, job: Job) -> pa.Table:
-    task = Task(**json.loads(row["task"][0].as_py()))
-    return pa.table({"report": [do(task, job).model_dump_json()]})
+    return pa.table({"report": [do(Task.of_row(row), job).model_dump_json()]})

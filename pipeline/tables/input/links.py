@@ -1,10 +1,15 @@
 """Local disks, where symbolic links count as what they point to."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
 
 from pipeline.errors import InputError
 from pipeline.tables.input.partitions import hive_partitions
@@ -49,16 +54,28 @@ class LinksFollowed(LocalFileSystem):  # type: ignore[misc]  # fsspec has no typ
     met_links = False
     """Whether a listing came upon a link, so that a file may have been reached twice."""
 
-    _reached: dict[tuple[str, str, int], str] | None = None
+    _reached: dict[tuple[str, str, int, frozenset[int]], str] | None = None
     """Of a search: the directories behind links, and the path that each is listed by."""
+    _pattern = ""
+    """That a search matches paths with."""
 
     def search(self, root: str) -> dict[str, Info]:
         """All files below a directory. What lies behind links is listed by one path alone: folders of links
         to each other would be walked for ever, or nearly.
         """
-        self._reached = {}
-        try:
+        with self._bounded(""):
             return dict(self.find(root, detail=True))
+
+    def glob(self, path: str, **options: Any) -> Any:
+        """With `**` bounded as `search` is: a directory is listed again where other paths below it match."""
+        with self._bounded(path) if "**" in path else nullcontext():
+            return super().glob(path, **options)
+
+    @contextmanager
+    def _bounded(self, pattern: str) -> Iterator[None]:
+        self._reached, self._pattern = {}, pattern
+        try:
+            yield
         finally:
             self._reached = None
 
@@ -75,11 +92,14 @@ class LinksFollowed(LocalFileSystem):  # type: ignore[misc]  # fsspec has no typ
                 self._mark(entry, self._reached)
         return listed
 
-    def _mark(self, entry: Info, reached: dict[tuple[str, str, int], str]) -> None:
+    def _mark(self, entry: Info, reached: dict[tuple[str, str, int, frozenset[int]], str]) -> None:
         """Don't descend into what another path has led to."""
         path = entry["name"]
         is_directory = entry["islink"] and entry["type"] == "directory"
-        if is_directory and reached.setdefault(_rows_below(path), path) != path:
+        if not is_directory:
+            return
+        below = (*_rows_below(path), _places_in(self._pattern, path))
+        if reached.setdefault(below, path) != path:
             entry["type"] = AGAIN
 
     def info(self, path: Any, **options: Any) -> Info:
@@ -105,3 +125,24 @@ def _leads_up(link: str) -> bool:
     """Whether a directory would hold itself: the link points to one that it was reached through, or above."""
     target = Path(link).resolve()
     return any(each.resolve().is_relative_to(target) for each in Path(link).absolute().parents)
+
+
+def _places_in(pattern: str, path: str) -> frozenset[int]:
+    """How many parts of a glob a path may have used up: by what is left, paths below it match."""
+    parts = pattern.strip("/").split("/")
+    places = _onward(parts, {0})
+    for name in path.strip("/").split("/"):
+        matched = [at for at in places if at < len(parts) and _part(parts[at]).match(name)]
+        places = _onward(parts, {at if parts[at] == "**" else at + 1 for at in matched})
+    return frozenset(places)
+
+
+def _onward(parts: list[str], places: set[int]) -> set[int]:
+    """With the places behind `**`, which may stand for no directory at all."""
+    following = {at + 1 for at in places if at < len(parts) and parts[at] == "**"}
+    return places if following <= places else _onward(parts, places | following)
+
+
+@lru_cache
+def _part(part: str) -> re.Pattern[str]:
+    return re.compile(".*" if part == "**" else glob_translate(part))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.manifest import (
     MANIFEST,
     Listing,
@@ -11,7 +12,7 @@ from pipeline.tables.output.manifest import (
     look_into,
     read_manifest,
 )
-from pipeline.tables.output.markers import markers, names_done, shard_files, shard_names
+from pipeline.tables.output.markers import ShardReport, markers, shard_files, shard_names
 from pipeline.tables.output.sealed import Stamp
 
 SUMMARY = "summary.json"
@@ -28,7 +29,7 @@ def find_problems(output: Directory, *, check_bytes: bool = False) -> list[Probl
         return [manifest]
     listing, names = Listing(output, {"", *manifest.folders}), shard_names(manifest.shards)
     stamps, unknown, found = dict(manifest.files), set[str](), list[Problem]()
-    odd = listing.differs(manifest.folders) or not names_done(output).issuperset(names)
+    odd = listing.differs(manifest.folders) or not names_done(output, ShardReport).issuperset(names)
     if odd or check_bytes:
         for report, name in zip(markers(output, manifest.job, names), names, strict=True):
             if isinstance(report, Problem):

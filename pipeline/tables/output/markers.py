@@ -8,26 +8,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import log
 from pipeline.errors import InputError, OutputError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
+from pipeline.tables.output.done_marker import Marker, names_done, read_marker, whole, with_its_files
+from pipeline.tables.output.manifest import Listing, Problem, in_threads
 from pipeline.tables.output.run import MENDED, run_file
-from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
+from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
 from pipeline.tables.output.training_rows import FOLDER as TRAINING_ROWS
 from pipeline.tables.output.training_rows import training_rows_file
 
-DONE = "_manifest/done"
 FOLDERS = ("run", "rejects", "scores", TRAINING_ROWS)
 """Where a shard's files lie."""
-_NAMED_IN_LOG = 10
 
 
 def is_empty(value: Sequence[object] | int) -> bool:
@@ -114,15 +111,14 @@ def _sums(one: BaseModel, other: BaseModel, names: Iterable[str]) -> dict[str, A
     return {name: getattr(one, name) + getattr(other, name) for name in names}
 
 
-class ShardReport(BaseModel):
-    """What became of one shard. It is the marker's content, and what the driver hears."""
+class ShardReport(Marker):
+    """What became of one shard."""
 
-    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    format_version: int
-    job: str
-    """The identity of the job's record: another job's marker is none."""
-    name: str
+    FOLDER: ClassVar[str] = "_manifest/done"
+    NOUN: ClassVar[str] = "shard"
+
     fingerprint: str
     counts: Counts
     finished: datetime
@@ -134,19 +130,8 @@ class ShardReport(BaseModel):
     rank_changes: RankChanges
     movers: tuple[Mover, ...] = Field(default=(), exclude_if=is_empty)
     """The queries whose new first passage came from farthest below."""
-    files: dict[str, Stamp]
-    """What the shard wrote, by the names in the output."""
     query_hashes: bytes
     """Of its queries, by which a later run finds their scores: `score_table`."""
-
-
-def mark_done(output: Directory, report: ShardReport) -> None:
-    output.write(_file(report.name), sealed(report))
-
-
-def names_done(output: Directory) -> set[str]:
-    """The names of the shards that have a marker, whatever it holds."""
-    return {name.removesuffix(".json") for name in output.names(DONE) if name.endswith(".json")}
 
 
 def shard_names(count: int) -> list[str]:
@@ -156,7 +141,7 @@ def shard_names(count: int) -> list[str]:
 
 def markers(output: Directory, job: str, names: Iterable[str]) -> Iterator[ShardReport | Problem]:
     """The reports of these shards, or what is wrong with their markers, in the order of the names."""
-    return in_threads(partial(_read_marker, output, job), list(names))
+    return in_threads(partial(read_marker, output, ShardReport, job), list(names))
 
 
 def run_files(output: Directory, job: str, names: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
@@ -176,50 +161,20 @@ def done_shards(
     check_bytes: read all their files; else the files' lengths are compared. Raises OutputError for a file
     among theirs that is no shard's: readers would take it for a part of the run.
     """
-    there, listing = names_done(output), Listing(output, FOLDERS)
+    there, listing = names_done(output, ShardReport), Listing(output, FOLDERS)
     own = (file for shard in shards for file in shard_files(shard.name))
     for problem in listing.strangers(own, FOLDERS):
         raise OutputError(f"{output.url}/{problem}; remove it, and start again")
     marked = [shard for shard in shards if shard.name in there]
-    damaged = 0
-    for found in in_threads(partial(_look, output, job, listing, check_bytes=check_bytes), marked):
-        if isinstance(found, ShardReport):
-            yield found
-        elif found is not None:
-            damaged += 1
-            if damaged <= _NAMED_IN_LOG:
-                log.warning("shard is done again", file=f"{output.url}/{found.file}", why=found.what)
-    if damaged > _NAMED_IN_LOG:
-        log.warning("shards are done again", shards=damaged)
+    looked_at = in_threads(partial(_look, output, job, listing, check_bytes=check_bytes), marked)
+    yield from whole(output, ShardReport, filter(None, looked_at))
 
 
 def _look(
     output: Directory, job: str, listing: Listing, shard: Shard, *, check_bytes: bool
 ) -> ShardReport | Problem | None:
-    """The report of a shard whose files are as it names them, or what is wrong; None of other content."""
-    report = _read_marker(output, job, shard.name)
-    if isinstance(report, Problem):
-        return report
-    if report.fingerprint != shard.fingerprint:
+    """As `with_its_files`; None of a marker of other content."""
+    found = read_marker(output, ShardReport, job, shard.name)
+    if isinstance(found, ShardReport) and found.fingerprint != shard.fingerprint:
         return None
-    problem = next(listing.problems(report.files), None)
-    if problem is None and check_bytes:
-        looks = (look_into(output, file, stamp) for file, stamp in report.files.items())
-        problem = next(filter(None, looks), None)
-    return problem or report
-
-
-def _read_marker(output: Directory, job: str, name: str) -> ShardReport | Problem:
-    data = output.read(_file(name))
-    if data is None:
-        return Problem(_file(name), "is missing")
-    try:
-        report = unsealed(data, ShardReport)
-    except DamagedError:
-        return Problem(_file(name), "is damaged")
-    own = (report.job, report.name, report.format_version) == (job, name, FORMAT_VERSION)
-    return report if own else Problem(_file(name), "is the marker of another job or shard")
-
-
-def _file(name: str) -> str:
-    return f"{DONE}/{name}.json"
+    return with_its_files(output, listing, found, check_bytes=check_bytes)

@@ -6,22 +6,26 @@ OUTPUT/_manifest/tasks/NAME.json   a task's marker, written after its data: what
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+import pyarrow as pa
 
-from pipeline import log
 from pipeline.errors import OutputError
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import (
+    Marker,
+    mark_done,
+    names_done,
+    read_marker,
+    whole,
+    with_its_files,
+)
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.output.manifest import Listing, Problem, in_threads, look_into
-from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
-
-MARKERS = "_manifest/tasks"
-_NAMED_IN_LOG = 10
+from pipeline.tables.output.manifest import Listing, Problem, in_threads
+from pipeline.tables.output.sealed import Stamp
 
 Result = dict[str, Any]
 
@@ -34,19 +38,22 @@ class Task:
     step: str
     arguments: dict[str, Any]
 
+    def to_row(self) -> dict[str, str]:
+        """Of a table, as which a task travels."""
+        return {"task": json.dumps(asdict(self))}
 
-class TaskReport(BaseModel):
-    """What became of a task. It is the marker's content, and what the driver hears."""
+    @classmethod
+    def of_row(cls, row: pa.Table) -> Self:
+        return cls(**json.loads(row["task"][0].as_py()))
 
-    model_config = ConfigDict(frozen=True)
 
-    format_version: int
-    job: str
-    """The identity of the job's record: another job's marker is none."""
-    name: str
+class TaskReport(Marker):
+    """What became of a task."""
+
+    FOLDER: ClassVar[str] = "_manifest/tasks"
+    NOUN: ClassVar[str] = "task"
+
     result: Result
-    files: dict[str, Stamp]
-    """What the task wrote, by the names in the output."""
 
 
 def do_once(
@@ -74,52 +81,17 @@ def do_once(
     return report
 
 
-def mark_done(output: Directory, report: TaskReport) -> None:
-    output.write(_file(report.name), sealed(report))
-
-
 def done_before(output: Directory, job: str, tasks: list[Task], *, check_bytes: bool) -> Iterator[TaskReport]:
     """The reports of the tasks that need no work: those whose files are there as their markers name them. The
     log tells which are done again for damage.
 
     check_bytes: read all their files; else the files' lengths are compared.
     """
-    there = output.names(MARKERS)
-    marked = [task.name for task in tasks if f"{task.name}.json" in there]
-    found = list(in_threads(partial(_read_marker, output, job), marked))
-    files = {file for report in found if isinstance(report, TaskReport) for file in report.files}
+    there = names_done(output, TaskReport)
+    marked = [task.name for task in tasks if task.name in there]
+    # All of them first: they tell which folders are to be listed.
+    found = list(in_threads(partial(read_marker, output, TaskReport, job), marked))
+    files = {file for report in found if not isinstance(report, Problem) for file in report.files}
     listing = Listing(output, {file.rpartition("/")[0] for file in files})
-    damaged = 0
-    for report in found:
-        problem = report if isinstance(report, Problem) else _problem(output, listing, report, check_bytes)
-        if isinstance(report, TaskReport) and problem is None:
-            yield report
-        elif problem is not None:
-            damaged += 1
-            if damaged <= _NAMED_IN_LOG:
-                log.warning("task is done again", file=f"{output.url}/{problem.file}", why=problem.what)
-    if damaged > _NAMED_IN_LOG:
-        log.warning("tasks are done again", tasks=damaged)
-
-
-def _problem(output: Directory, listing: Listing, report: TaskReport, check_bytes: bool) -> Problem | None:
-    problem = next(listing.problems(report.files), None)
-    if problem is None and check_bytes:
-        problem = next(filter(None, (look_into(output, *item) for item in report.files.items())), None)
-    return problem
-
-
-def _read_marker(output: Directory, job: str, name: str) -> TaskReport | Problem:
-    data = output.read(_file(name))
-    if data is None:
-        return Problem(_file(name), "is missing")
-    try:
-        report = unsealed(data, TaskReport)
-    except DamagedError:
-        return Problem(_file(name), "is damaged")
-    own = (report.job, report.name, report.format_version) == (job, name, FORMAT_VERSION)
-    return report if own else Problem(_file(name), "is the marker of another job or task")
-
-
-def _file(name: str) -> str:
-    return f"{MARKERS}/{name}.json"
+    look = partial(with_its_files, output, listing, check_bytes=check_bytes)
+    yield from whole(output, TaskReport, in_threads(look, found))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 import ray
 from safetensors.torch import load_file, save_file
 
+from pipeline import status
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring.dtype import fastest_dtype
+from pipeline.tables.output.directory import Directory
 from tests.conftest import DATA, TINY
 from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
@@ -102,7 +105,9 @@ def test_actors_that_have_no_room_are_refused(table: Path) -> None:
         flow.run(on_ray(table, "out", levels=levels))
     with pytest.raises(ConfigError, match="1 GPU, beside a CPU for encoding, can't be held"):
         flow.run(on_ray(table, "out", actors={"num_gpus": 1.0}, scorer={"device": "auto"}))
-    assert not (table.parent / "out/_manifest/plan.json").exists()
+    told = status.read(Directory(str(table.parent / "out")), datetime.now(UTC))
+    assert (told.state, told.shards_done) == ("failed", 0)
+    assert "1 GPU, beside a CPU for encoding, can't be held" in told.message
 
 
 def test_a_cluster_that_may_grow_is_waited_for_and_then_refused(
@@ -113,4 +118,3 @@ def test_a_cluster_that_may_grow_is_waited_for_and_then_refused(
     with pytest.raises(ConfigError, match=r"2 CPUs and 0 GPUs on 1 node\. .* had 1 s to grow"):
         flow.run(settings)
     assert "cluster  actors: 1 actor of 1 CPU and 1 GPU, beside" in dry_run.describe(settings)
-    assert not (table.parent / "out/_manifest/plan.json").exists()

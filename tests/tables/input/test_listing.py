@@ -227,6 +227,14 @@ def test_folders_of_links_to_each_other_are_walked_once(tmp_path: Path) -> None:
     files, skipped = find_files(str(tmp_path / "t"), (".parquet",), is_like)
     assert [file.url for file in files] == [f"{folders[-1]}/a.parquet"]
     assert skipped[f"{folders[0]}/b"] == "is a directory that another link has led to"
+    for pattern, ending in (
+        ("**/*.parquet", "/t/d39/a.parquet"),
+        ("d*/**/a.parquet", "/t/d39/a.parquet"),
+        ("**/b/*.parquet", "/b/a.parquet"),  # though a led there before
+        ("**/a/b/a.*", "/a/b/a.parquet"),
+    ):
+        (file,), _ = find_files(str(tmp_path / "t" / pattern), (".parquet",), is_like)
+        assert file.url.endswith(ending)
 
 
 def test_a_link_that_is_hidden_or_beside_a_glob_hides_no_other(tmp_path: Path) -> None:

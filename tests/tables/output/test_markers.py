@@ -5,13 +5,12 @@ import pytest
 from pipeline.errors import InputError, OutputError
 from pipeline.tables.input.shards import FileRange, Shard
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import mark_done, names_done
 from pipeline.tables.output.markers import (
     Counts,
     ShardReport,
     done_shards,
-    mark_done,
     markers,
-    names_done,
     run_files,
 )
 from tests.reporting import reports
@@ -63,7 +62,7 @@ def test_a_marker_of_other_content_or_broken_does_not_count(tmp_path: Path) -> N
     assert list(done_shards(output, "another", [shard(0), shard(1)], check_bytes=False)) == []
     output.write("_manifest/done/shard-000002.json", output.read("_manifest/done/shard-000001.json") or b"")
     assert found(output, shard(0), shard(1), shard(2)) == ["shard-000001"]
-    assert names_done(output) == {"shard-000000", "shard-000001", "shard-000002"}
+    assert names_done(output, ShardReport) == {"shard-000000", "shard-000001", "shard-000002"}
     names = [f"shard-00000{index}" for index in range(4)]
     assert [getattr(one, "what", "whole") for one in markers(output, "job", names)] == [
         "whole", "whole", "is the marker of another job or shard", "is missing",

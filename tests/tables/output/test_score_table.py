@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import mark_done
 from pipeline.tables.output.format_version import stamped
-from pipeline.tables.output.markers import mark_done
 from pipeline.tables.output.score_table import (
     PreviousScores,
     distinct_queries,

@@ -1,0 +1,123 @@
+"""The record of a job, by which its output is known as its own.
+
+OUTPUT/_manifest/plan.json     what makes two starts the same job
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from pipeline.errors import OutputError
+from pipeline.redaction import redacted_values
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.format_version import FORMAT_VERSION
+from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
+
+RECORD = "_manifest/plan.json"
+_OLD_RECORDS = ("_manifest/prepare.json",)
+
+
+class JobRecord(BaseModel):
+    """What makes two starts the same job, and how large it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int
+    command: str
+    """Which one writes here: `prepare`, `rerank`, `retrieve`, `mine`, `finetune`."""
+    config: Annotated[dict[str, Any], AfterValidator(redacted_values)]
+    """Dotted field to value: all that the output depends on."""
+    models: dict[str, str]
+    """The config's field that names a model, to the fingerprint of its weights and files."""
+    files: Annotated[dict[str, str], AfterValidator(redacted_values)]
+    """The input's files with their identities."""
+    shards: int
+    pairs: int
+
+    @property
+    def identity(self) -> str:
+        """By which its shards' markers know it."""
+        return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
+
+
+def dtypes_of(record: JobRecord) -> dict[str, Any]:
+    """In which dtype each scorer of a job computes, by the scorer's field."""
+    return {
+        name.removesuffix(".dtype"): value
+        for name, value in record.config.items()
+        if name.endswith("scorer.dtype")
+    }
+
+
+def read_record(output: Directory) -> JobRecord | None:
+    """The job whose output this is; None where there is none. Raises OutputError for another format's."""
+    written = output.read(RECORD)
+    if written is None:
+        if any(output.read(name) is not None for name in _OLD_RECORDS):
+            raise _other_format(output, "an older")
+        return None
+    version = version_of(written)
+    if version is not None and version != FORMAT_VERSION:
+        raise _other_format(output, "a newer" if version > FORMAT_VERSION else "an older")
+    try:
+        return unsealed(written, JobRecord)
+    except DamagedError as error:
+        raise OutputError(
+            f"{output.url}/{RECORD}: is damaged, so that nobody can tell which job's output this is; take"
+            " another output.path, or remove the directory"
+        ) from error
+
+
+def write_record(output: Directory, record: JobRecord) -> None:
+    """Make the directory this job's, which `check_output` has let pass."""
+    output.write(RECORD, sealed(record))
+
+
+def check_not_removed(output: Directory) -> None:
+    """Raises OutputError where the directory of a job that runs was removed."""
+    if output.read(RECORD) is None:
+        raise OutputError(
+            f"{output.url}: the output was removed while the job ran ({RECORD} is gone). Remove what is left"
+            " of the directory and start again"
+        )
+
+
+def recorded_dtypes(output: Directory, command: str, results: Collection[str]) -> dict[str, Any]:
+    """In which dtype the start whose results lie there has each scorer compute, by the scorer's field.
+
+    Where that was `auto`, whoever goes on takes it: today's machines may be others. Empty where there is
+    nothing to go on with.
+    """
+    before = read_record(output)
+    if before is None or before.command != command or not any(output.names(folder) for folder in results):
+        return {}
+    return dtypes_of(before)
+
+
+def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
+    if before.command != now.command:
+        yield f"the command: was {before.command}, is {now.command}"
+        return  # it has other fields, each of which would be told
+    for field in sorted(before.config.keys() | now.config.keys()):
+        old, new = before.config.get(field), now.config.get(field)
+        if old != new:
+            yield f"{field}: was {json.dumps(old)}, is {json.dumps(new)}"
+    for field in sorted(before.models.keys() | now.models.keys()):
+        old, new = before.models.get(field, "none"), now.models.get(field, "none")
+        if old != new:
+            yield f"{field}: the model's weights or files: were {old}, are {new}"
+    for file in sorted(before.files.keys() | now.files.keys()):
+        old, new = before.files.get(file), now.files.get(file)
+        if old is None:
+            yield f"{file}: is new"
+        elif old != new:
+            yield f"{file}: was {old}, is {new or 'gone'}"
+
+
+def _other_format(output: Directory, age: str) -> OutputError:
+    return OutputError(
+        f"{output.url}: was written by {age} version of this program, in a format that this one"
+        f" (format {FORMAT_VERSION}) does not read. Take another output.path, or remove the directory"
+    )

@@ -1,0 +1,108 @@
+"""The application where no Ray runs: what its args may say, and how it asks a model."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ray.exceptions import RayActorError
+
+from pipeline.errors import ConfigError
+from serve.app import RemoteModel, build_app
+from serve.config import deployment_name
+from serve.work import Refused, Work
+from tests.conftest import TINY
+
+
+def arguments(max_wait_s: float = 30, dtype: str = "float32", **replicas: Any) -> dict[str, Any]:
+    """Of an application with one model; replicas: fields of its ReplicasConfig."""
+    model = {
+        # The same bytes, whatever comes along.
+        "scorer": {"model": TINY, "dtype": dtype, "max_batch_tokens": 1},
+        "replicas": {"num_cpus": 1, **replicas},
+        "max_wait_s": max_wait_s,
+    }
+    return {"models": {"tiny": model}, "api": {"keys": "none", "num_cpus": 0}}
+
+
+def test_a_mistake_in_the_config_names_its_field() -> None:
+    with pytest.raises(ConfigError, match=r"args.models.tiny.replicas.nim: there is no such field"):
+        build_app(arguments(nim=1))
+
+
+@pytest.mark.parametrize("name", ["tiny", "bge-reranker-v2-m3", "a.b_c", "x" * 64])
+def test_a_plain_model_names_its_deployment(name: str) -> None:
+    assert deployment_name(name) == name
+
+
+def test_a_model_of_any_name_has_a_deployment_that_serve_can_name() -> None:
+    names = ["重排", "重拍", "BAAI/bge-reranker-v2-m3", "a#b", "a b", "a\nb", "api", "x" * 500, ".", "🐼"]
+    made = [deployment_name(name) for name in names]
+    assert made[2].startswith("BAAI_bge-reranker-v2-m3-")
+    assert len({*made, "api"}) == len(names) + 1
+    for name in made:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", name)
+    fields = arguments()["models"]["tiny"]
+    build_app({"models": dict.fromkeys(names, fields), "api": {"keys": "none"}})
+    for name in ("", "default"):
+        with pytest.raises(ConfigError, match=r"args.models: .* can't be a model's name"):
+            build_app({"models": {name: fields}, "api": {"keys": "none"}})
+
+
+def test_keys_that_cant_be_had_are_refused_before_what_serves_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("équipe:short")
+    monkeypatch.setenv("MY_KEYS", "équipe")
+    for keys, message in (
+        ({"file": f"{tmp_path}/keys"}, r"entry 1: the key named 'équipe' is too short"),
+        ({"env": "MY_KEYS"}, r"entry 1 is no `name:key`"),
+        ({"file": f"{tmp_path}/none"}, r"api.keys.file .*/none: No such file"),
+        ({"env": "NOT_SET"}, r"api.keys.env NOT_SET: is not set here"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_app(arguments() | {"api": {"keys": keys}})
+
+
+def test_models_that_cant_be_had_are_refused_before_what_serves_is_touched(tmp_path: Path) -> None:
+    for scorer, message in (
+        ({"model": f"{tmp_path}/gone"}, r"args.models.tiny.scorer: .*/gone: no such directory"),
+        ({"model": "package:no_such_package/model"}, r"args.models.tiny.scorer: .* no Python package"),
+        ({"model": TINY, "cutoff_layers": [2]}, r"args.models.tiny.scorer: cutoff_layers"),
+        ({"model": TINY, "max_length": 100_000}, r"args.models.tiny.scorer: max_length 100000"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_app({"models": {"tiny": {"scorer": scorer}}, "api": {"keys": "none"}})
+    build_app({"models": {"hub": {"scorer": {"model": "an/id-of-a-hub"}}}, "api": {"keys": "none"}})
+
+
+def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(ConfigError, match=r"args.api.keys: .* give keys, or set anyone"):
+        build_app(arguments() | {"api": {"keys": "none"}})
+    build_app(arguments() | {"api": {"keys": "none", "anyone": True}})
+
+
+def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> None:
+    asked: list[Work] = []
+    refused = Refused("unscorable", "the second answer")
+
+    class Handle:
+        """Of a deployment of which the first replica dies."""
+
+        @property
+        def score(self) -> "Handle":
+            return self
+
+        async def remote(self, work: Work) -> Refused:
+            asked.append(work)
+            if len(asked) == 1:
+                await asyncio.sleep(0.1)
+                raise RayActorError
+            return refused
+
+    work = Work(["q"], ["p"], timeout_s=10)
+    assert asyncio.run(RemoteModel(cast("Any", Handle())).score(work)) == refused
+    assert [one.accepted for one in asked] == [False, True]
+    assert 5 < (asked[1].timeout_s or 0) < 9.95
