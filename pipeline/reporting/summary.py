@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from pipeline.reporting.judged import Judged
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.output.markers import Counts, LevelCounts, is_empty
@@ -75,14 +76,16 @@ class Summary(Counts):
     rank_changes: dict[str, float]
     """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
     number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
+    judged: Judged | None = Field(default=None, exclude_if=is_empty)
+    """How good the run is, where the config names `qrels`."""
     finished_before: str | None = Field(default=None, exclude=True)
-    """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
+    """When an earlier start finished all, so that this one had nothing to score. Not in summary.json."""
 
     def as_text(self) -> str:
         rejected = sum(self.rejected.values())
         lines = []
         if self.finished_before is not None:
-            lines.append(f"Finished before, at {self.finished_before}; nothing was done now.")
+            lines.append(f"Finished before, at {self.finished_before}; nothing was scored now.")
         lines += [
             f"{self.pairs} pairs of {self.queries} queries scored {self._by()} in {self.wall_s:.1f} s"
             f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)",
@@ -123,6 +126,8 @@ class Summary(Counts):
             )
             for shard in self.quarantined:
                 lines.append(f"  {shard.name}, in {shard.stage}: {', '.join(shard.places)}")
+        if self.judged is not None:
+            lines += ["", *self.judged.lines()]
         return "\n".join(lines)
 
     def _by(self) -> str:

@@ -6,29 +6,28 @@ A shard's data is written first, its marker last; a start takes only the shards 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
-
-import pyarrow as pa
+from typing import Any, NamedTuple, cast
 
 from pipeline import log, output, registry
 from pipeline.output import JobRecord
+from pipeline.reporting.judged import Judge, ReadJudge
 from pipeline.reporting.progress import Progress
-from pipeline.reporting.report import MovedQuery, render
+from pipeline.reporting.report import render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
-from pipeline.reranking import executors
+from pipeline.reranking import executors, judging
 from pipeline.reranking.calibration import calibrated
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
+from pipeline.reranking.movers import moved_queries
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
-from pipeline.tables.candidates import Plan, directory_of, plan_table, read_shard
-from pipeline.tables.format import candidate_format
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -47,60 +46,6 @@ RESULTS = (DONE, *FOLDERS)
 """The subdirectories that hold results; without any another job may have the directory."""
 
 
-def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
-    """Rerank the whole table, or what an earlier start left of it.
-
-    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
-    is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
-    RayrankError for what a user can mend.
-    """
-    start = time.monotonic()
-    planned = plan_job(config)
-    config, directory, scorers, plan, record, _ = planned
-    log_skipped(plan.skipped)
-    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
-        log.info("already finished", output=directory.url)
-        return finished.model_copy(update={"finished_before": output.when_finished(directory)})
-    with output.held(directory, record, RESULTS, len(names_done(directory))) as held:
-        output.withdraw_success(directory)
-        totals = Totals()
-        # An earlier driver may have ended just now. For run.trec all is read anyway.
-        check_bytes = check_bytes or config.output.trec_run
-        for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
-            totals.add(report)
-        done_before, pairs_before = len(totals.done), totals.counts.pairs
-        log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
-        quarantined = _work(planned, totals, held)
-        wall_s = time.monotonic() - start
-        summary = Summary(
-            output=directory.url,
-            model=" > ".join(level.scorer.model for level in config.cascade),
-            dtype=" > ".join(level.scorer.dtype for level in config.cascade),
-            model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
-            config_fingerprint=config.fingerprint,
-            shards=len(plan.shards),
-            shards_done_before=done_before,
-            top_k=config.depth,
-            files_skipped=len(plan.skipped),
-            wall_s=round(wall_s, 2),
-            pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
-            versions=versions(),
-            quarantined=quarantined,
-            **totalled(totals),
-            **paid(config.cascade, totals.counts),
-            levels=_level_summaries(config, scorers, totals),
-        )
-        _finish(config, directory, plan, record, summary, totals)
-    return summary
-
-
-def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
-    """The summary of a job that is finished and whole; None where there is something to do."""
-    if output.is_complete(directory) and output.is_intact(directory, check_bytes=check_bytes):
-        return output.read_summary(directory, Summary)
-    return None
-
-
 class Planned(NamedTuple):
     """All that is known before work begins."""
 
@@ -113,11 +58,87 @@ class Planned(NamedTuple):
     record: JobRecord
     auto: frozenset[int]
     """The levels whose dtype was `auto`."""
+    judge: Judge | None
+    """The judgments, where the config names any."""
 
 
-def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = True) -> Planned:
+def run(config: RerankConfig, *, check_bytes: bool = False, read_judge: ReadJudge | None = None) -> Summary:
+    """Rerank the whole table, or what an earlier start left of it.
+
+    A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
+    is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
+    RayrankError for what a user can mend.
+
+    read_judge: what reads `config.qrels`. A finished job without the measures by them gets these alone.
+    """
+    start = time.monotonic()
+    planned = plan_job(config, read_judge)
+    config, directory, _, plan, record, _, judge = planned
+    log_skipped(plan.skipped)
+    if (finished := _finished(directory, check_bytes=check_bytes)) is not None:
+        log.info("already finished", output=directory.url)
+        finished = finished.model_copy(update={"finished_before": output.when_finished(directory)})
+        if judging.is_judged(finished, judge):
+            return finished
+    with output.held(directory, record, RESULTS, len(names_done(directory))) as held:
+        output.withdraw_success(directory)
+        totals = Totals()
+        # An earlier driver may have ended just now. For run.trec all is read anyway.
+        check_bytes = check_bytes or config.output.trec_run
+        for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
+            totals.add(report)
+        done_before, pairs_before = len(totals.done), totals.counts.pairs
+        log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
+        quarantined = _work(planned, totals, held)
+        if finished is not None and done_before == len(plan.shards):
+            return _finish(planned, finished, totals)
+        wall_s = time.monotonic() - start
+        this_start = {
+            "shards_done_before": done_before,
+            "wall_s": round(wall_s, 2),
+            "pairs_per_s": round((totals.counts.pairs - pairs_before) / wall_s, 2),
+            "quarantined": quarantined,
+        }
+        return _finish(planned, _summary(planned, totals, this_start), totals)
+
+
+def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Summary:
+    """this_start: the fields that are of this start alone."""
+    config, directory, scorers, plan, *_ = planned
+    return Summary(
+        output=directory.url,
+        model=" > ".join(level.scorer.model for level in config.cascade),
+        dtype=" > ".join(level.scorer.dtype for level in config.cascade),
+        model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
+        config_fingerprint=config.fingerprint,
+        shards=len(plan.shards),
+        top_k=config.depth,
+        files_skipped=len(plan.skipped),
+        versions=versions(),
+        **this_start,
+        **totalled(totals),
+        **paid(config.cascade, totals.counts),
+        levels=_level_summaries(config, scorers, totals),
+    )
+
+
+def _finished(directory: Directory, *, check_bytes: bool) -> Summary | None:
+    """The summary of a job that is finished and whole; None where there is something to do."""
+    if output.is_complete(directory) and output.is_intact(directory, check_bytes=check_bytes):
+        return output.read_summary(directory, Summary)
+    return None
+
+
+def plan_job(
+    config: RerankConfig,
+    read_judge: ReadJudge | None = None,
+    *,
+    may_ask: bool = True,
+    calibrates: bool = True,
+) -> Planned:
     """Raises RayrankError for what the job would refuse.
 
+    read_judge: as `run` takes it.
     may_ask: whether the actors' machines may be asked what `dtype: auto` is there; else it may stay `auto`.
     calibrates: make the calibrated models that are not there yet.
     """
@@ -125,7 +146,8 @@ def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = T
     directory = _open(config)
     # Models and tables first: no machine is waited for where these are wrong.
     scorers = [_scorer(level, level.scorer) for level in config.cascade]
-    plan = _plan_table(config)
+    judge = judging.read(config, read_judge)
+    plan = _plan_table(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = output.recorded_dtypes(directory, "rerank", RESULTS)
@@ -137,7 +159,7 @@ def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = T
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return Planned(config, directory, scorers, plan, record, auto)
+    return Planned(config, directory, scorers, plan, record, auto, judge)
 
 
 def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
@@ -155,8 +177,10 @@ def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobR
     )
 
 
-def _plan_table(config: RerankConfig) -> Plan:
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+def _plan_table(config: RerankConfig, judge: Judge | None) -> Plan:
+    sought = () if judge is None else judge.queries
+    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs, sought)
+    judging.check_common(judge, plan, config.input.path)
     positives = config.output.training_rows
     if positives is None:
         return plan
@@ -176,7 +200,7 @@ def _open(config: RerankConfig) -> Directory:
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    config, directory, scorers, plan, record, auto = planned
+    config, directory, scorers, plan, record, auto, _ = planned
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
@@ -200,53 +224,31 @@ def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     return quarantined
 
 
-def _finish(
-    config: RerankConfig,
-    directory: Directory,
-    plan: Plan,
-    record: JobRecord,
-    summary: Summary,
-    totals: Totals,
-) -> None:
-    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
+def _finish(planned: Planned, summary: Summary, totals: Totals) -> Summary:
+    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing.
+
+    Gives the summary as it was written.
+    """
+    config, directory, _, plan, record, _, judge = planned
     output.check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
     output.check_written(directory, written, names_done(directory), "shards")
+    if judge is not None:
+        found = judging.judged(judge, config, directory, plan, record, written)
+        summary = summary.model_copy(update={"judged": found})
     files = {}
     if config.output.trec_run:
         files[TREC_RUN] = write_trec_run(directory, run_files(directory, record.identity, written))
     slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    moved = _moved_queries(totals, plan, config)
+    moved = moved_queries(totals, plan, config)
     files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places, moved).encode())
     forget_attempts(directory)  # the next start, of another day or machine, may do better
     manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
-
-
-def _moved_queries(totals: Totals, plan: Plan, config: RerankConfig) -> list[MovedQuery]:
-    """The job's movers with their texts, which are read again; a table of ids alone would be read whole for
-    them, so that they have none there.
-    """
-    shards = {shard.name: shard for shard in plan.shards}
-    texts: dict[str, pa.Table] = {}
-    if candidate_format(config.input.format).TRAITS.holds_texts:
-        for name in {name for name, _ in totals.movers}:
-            rows, _ = read_shard(shards[name], config.input, config.output.keep_columns, plan)
-            places = [
-                at for of, each in totals.movers if of == name for at in (each.first_at, each.former_at)
-            ]
-            texts[name] = rows.select(["query", "passage"]).take(places)
-    found = []
-    for name, mover in totals.movers:
-        first = former = {"query": None, "passage": None}
-        if name in texts:
-            first, former = texts[name].slice(0, 2).to_pylist()
-            texts[name] = texts[name].slice(2)
-        found.append(MovedQuery(mover, first["query"], first["passage"], former["passage"]))
-    return found
+    return summary
 
 
 def with_previous(job: Job, record: JobRecord) -> Job:
