@@ -147,7 +147,7 @@ def _measured_queries(
     held = [judged & system.ranking.keys() for system in systems]
     for system, queries in zip(systems, held, strict=True):
         if not queries:
-            raise InputError(f"{qrels}: judges none of the queries of {system.name}")
+            raise InputError(f"{qrels}: judges none of the queries of {system.name}; are the ids the same?")
     measured = judged.intersection(*held) if common_queries else judged
     if not measured:
         names = " and ".join(system.name for system in systems)

@@ -38,7 +38,7 @@ def _queries(found: Evaluation) -> Iterator[str]:
             where = f"the {name}" if name in ("run", "baseline") else name
             yield (f"{judged - lost} of {judged} judged queries are in {where}; the {lost} others count as 0")
     if lacking := frozenset[str]().union(*(measured.missing for _, measured in roles)):
-        yield f"--common-queries measures the other {judged - len(lacking)} alone"
+        yield f"--common-queries measures only the {judged - len(lacking)} that all have"
 
 
 def _coverage(found: Evaluation) -> Iterator[str]:
@@ -48,7 +48,7 @@ def _coverage(found: Evaluation) -> Iterator[str]:
                 f"{share:.1%} of {'all' if depth is None else f'the top {depth}'}"
                 for depth, share in measured.judged.items()
             )
-            yield f"{measured.system.name}: judged are {', '.join(shares)}"
+            yield f"{measured.system.name}: judged: {', '.join(shares)}"
 
 
 def _alone(run: Measured) -> Iterator[str]:

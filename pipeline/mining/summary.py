@@ -68,7 +68,7 @@ class Summary(Counts):
             lines.append(f"{self.short} rows have fewer negatives than negatives.number")
         if self.refused:
             told = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
-            lines.append(f"candidates that are no negatives: {told}")
+            lines.append(f"candidates refused as negatives: {told}")
         if self.left_out:
             lines.append(f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:")
         for reason, count in self.left_out.items():

@@ -31,8 +31,8 @@ class EncodedPairs:
     *_sequence tell the places of those that it reads."""
     pairs: pa.Table
     """One row for each pair, in the caller's order, as its inputs stand. All columns are int32. `query_cut`,
-    `passage_cut`: the tokens that the model does not see; `passage_first`, `passage_last`: the passage's first
-    token that it sees, and the one past the last; `windows`: how many of `inputs` are the pair's."""
+    `passage_cut`: the tokens that the model does not see; `passage_first`, `passage_last`: the first token of
+    the passage that it sees, and the one past the last; `windows`: how many of `inputs` are the pair's."""
 
     @classmethod
     def of(

@@ -251,7 +251,9 @@ class Scorer:
             raise error_of(error.index, error.reason) from error
         broken = np.argwhere(~np.isfinite(scores))
         if broken.size:
-            raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}, which ranks nowhere")
+            exact = self.config.dtype == "float32"
+            way_out = "are the model's weights whole?" if exact else "try dtype float32"
+            raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}; {way_out}")
         long_passages = self.config.long_passages
         strategy = long_passages.strategy if long_passages is not None else "first"
         counts = encoded.pairs["windows"].to_numpy()
