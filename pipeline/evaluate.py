@@ -52,11 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--mteb",
         nargs="+",
         metavar="TASK",
-        help="measure the scorer of --config on these tasks that rerank texts",
+        help="measure the scorer of --config on these reranking tasks of MTEB",
     )
     command.add_config(tasks, required=False)
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the numbers to this file; - prints them alone"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the numbers to this file as JSON; - prints them in place of the table",
     )
     options = parser.parse_args(arguments)
     _check(parser, options)
@@ -67,7 +70,7 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
         action="append",
-        help="the job's output directory, or a TREC run; more than one are measured side by side",
+        help="the output directory of a job, or a TREC run; several are measured side by side",
     )
     parser.add_argument("--qrels", help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
@@ -77,24 +80,26 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--common-queries",
         action="store_true",
-        help="leave out the judged queries that a run or the baseline lacks, which else count as 0",
+        help="measure only queries that all runs and the baseline have; else missing ones count as 0",
     )
     parser.add_argument(
         "--judge-coverage",
         action="store_true",
-        help="tell how much of each run is judged, and measure it without its unjudged passages too",
+        help="tell how much of each run is judged; also measure it without its unjudged passages",
     )
     parser.add_argument("--per-query", type=Path, help="write every query's values to this TSV file")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write a page that shows which queries moved, and why"
     )
     parser.add_argument(
-        "--trec", metavar="FILE", help="write the one --run, a job's output, as a TREC run; needs no --qrels"
+        "--trec",
+        metavar="FILE",
+        help="write the one --run, the output of a job, as a TREC run; needs no --qrels",
     )
     parser.add_argument(
         "--texts",
         metavar="TABLE",
-        help="whose texts --html shows: a candidate table in Parquet, or a job's YAML, whose input is one",
+        help="where --html finds the texts: a candidate table in Parquet, or a job's YAML, for its input",
     )
 
 
@@ -118,10 +123,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 def _evaluate(options: argparse.Namespace) -> Status:
     if options.texts is not None and options.html is None:
-        raise ConfigError("--texts: is shown by the page alone; give --html, or leave it out")
+        raise ConfigError("--texts: only the page of --html shows texts; give --html, or leave it out")
     if options.trec is not None:
         if len(options.run) > 1:
-            raise ConfigError("--trec: holds one run; give one --run")
+            raise ConfigError("--trec: a TREC file holds one run; give one --run")
         export_trec(options.run[0], options.trec)
         if options.qrels is None:
             return Status.FINISHED
@@ -164,7 +169,7 @@ def _scorer(options: argparse.Namespace) -> ScorerConfig:
     config = load_config(options.config, options.overrides)
     if config.levels is not None:
         raise ConfigError(
-            "levels: MTEB's tasks are scored by one scorer; give a config with the scorer of one level",
+            "levels: MTEB's tasks are scored by one scorer; give a config whose scorer is that of one level",
             field="levels",
         )
     return settled(config.cascade[0].scorer)

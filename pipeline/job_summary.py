@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,12 +14,14 @@ class JobSummary(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    NOTHING_NEW: ClassVar[str] = "nothing was done now"
+    """What a start says that finds the job finished."""
     finished_before: str | None = Field(default=None, exclude=True)
     """When an earlier start finished all, so that this one had nothing to do. Not in summary.json."""
 
     def as_text(self) -> str:
         """For people."""
-        before = f"Finished before, at {self.finished_before}; nothing was done now."
+        before = f"Finished before, at {self.finished_before}; {self.NOTHING_NEW}."
         return "\n".join([*([before] if self.finished_before is not None else []), *self.lines()])
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Mine hard negatives, training rows as FlagEmbedding reads them, from a run:
+"""Mine hard negatives from a run, and write training rows as FlagEmbedding reads them:
 `python -m pipeline.mine --config configs/mine/demo.yaml`.
 
 Exit status: 0 all rows used; 3 finished, but some rows were rejected; 2 a mistake in the configuration or

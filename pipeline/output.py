@@ -106,26 +106,34 @@ class Start(Generic[Summary]):
         return summary.model_copy(update={"finished_before": _when_finished(self.output)})
 
     def run(
-        self, work: Callable[[Lease], Summary], done: Callable[[], int], *, check_bytes: bool = False
+        self,
+        work: Callable[[Lease, Summary | None], Summary],
+        done: Callable[[], int],
+        *,
+        check_bytes: bool = False,
+        lacks: Callable[[Summary], bool] = lambda _: False,
     ) -> Summary:
         """The summary of a job that is finished, which is not touched; else what `work` gives of it.
 
         work: does all that is left, for which it has the output alone, and ends with `finish`; done: how many
-        of the record's shards an earlier start has done.
+        of the record's shards an earlier start has done; lacks: whether a finished job lacks something that
+        this start asks for, so that `work` is to add it, and is handed its summary.
         """
         told = self.output.read(SUMMARY)
-        if (finished := self.finished(check_bytes=check_bytes)) is not None:
+        finished = self.finished(check_bytes=check_bytes)
+        if finished is not None and not lacks(finished):
             return self._nothing_to_do(finished)
         with lease(self.output, self.record.shards, done()) as held:
             # Another start may have worked here until now: on this job, or on another one.
             check_output(self.output, self.record, self.results, resumes=self.resumes)
-            has_ended = self.output.read(SUMMARY) != told
-            if has_ended and (finished := self.finished(check_bytes=check_bytes)) is not None:
-                return self._nothing_to_do(finished)
+            if self.output.read(SUMMARY) != told:
+                finished = self.finished(check_bytes=check_bytes)
+                if finished is not None and not lacks(finished):
+                    return self._nothing_to_do(finished)
             # Readers shall not take the output for finished while it is mended.
             self.output.remove_file(_SUCCESS)
             write_record(self.output, self.record)
-            return work(held)
+            return work(held, finished)
 
     def _nothing_to_do(self, finished: Summary) -> Summary:
         log.info("already finished", output=self.output.url)

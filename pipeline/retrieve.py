@@ -1,4 +1,4 @@
-"""Find candidates, a table that `rerank` takes, in passages and queries:
+"""Find candidates for queries among passages, as a table that `rerank` reads:
 `python -m pipeline.retrieve --config configs/retrieve/demo.yaml`.
 
 Exit status: 0 all rows used; 3 finished, but some rows were rejected; 2 a mistake in the configuration or

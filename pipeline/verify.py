@@ -1,14 +1,16 @@
 """Certify that scores agree: `python -m pipeline.verify --config configs/rerank/demo.yaml`.
 
-A fixed set of pairs is scored in this process, through the job (beside the configured output) and, with
---service, through a server that speaks text-embeddings-inference's /rerank: this project's own does (an API
-key for it is taken from RAYRANK_API_KEY). Where the model is one of the six BGE rerankers, its scores are
-compared with the published ones as well.
+A fixed set of pairs is scored in this process and through a job, which writes beside the configured output.
+With --service they are also scored by a server that speaks text-embeddings-inference's /rerank, as this
+project's endpoint does; RAYRANK_API_KEY may hold an API key for it. Scores of the six BGE rerankers are also
+compared with the published ones.
 
-A scorer that computes otherwise than torch in float32 is also held against that, on candidates of the job's
-own table: differences of scores, Kendall's tau of each query's two orders, and, with --qrels, nDCG@10. A
-calibrated model that is not there yet is made first, as the job would make it. Exit status: 0 all agree;
-1 some differ, or nDCG@10 lost more than --max-ndcg-loss; 2 a mistake in the configuration or the model.
+A scorer of another dtype, engine or quantization is also compared with torch in float32, on candidates of the
+job's own table: differences of scores, Kendall's tau of each query's two orders, and, with --qrels, nDCG@10.
+If its calibrated model is not there yet, it is made first, as the job would make it.
+
+Exit status: 0 all agree; 1 some differ, or nDCG@10 lost more than --max-ndcg-loss; 2 a mistake in the
+configuration or the model.
 """
 
 import argparse
@@ -28,17 +30,23 @@ from pipeline.verification.cost import Cost, cost_of, is_exact, with_calibration
 
 def main(arguments: list[str] | None = None) -> int:
     parser = command.parser("verify", __doc__)
-    parser.add_argument("--service", metavar="URL", help="a running server to compare with as well")
-    parser.add_argument("--qrels", metavar="URL", help="judgments of the job's queries")
+    parser.add_argument(
+        "--service", metavar="URL", help="also compare with the scores of this running server"
+    )
+    parser.add_argument("--qrels", metavar="URL", help="judgments of the job's queries, to compare nDCG@10")
     parser.add_argument(
         "--max-ndcg-loss",
         metavar="LOSS",
         type=float,
         default=0.01,
-        help="with --qrels, beside torch in float32",
+        help="how much nDCG@10 may fall below that of torch in float32, with --qrels; default: 0.01",
     )
     parser.add_argument(
-        "--queries", metavar="NUMBER", type=int, default=20, help="of the job's, to compare with torch on"
+        "--queries",
+        metavar="NUMBER",
+        type=int,
+        default=20,
+        help="how many of the job's queries are compared with torch in float32; default: 20",
     )
     options = parser.parse_args(arguments)
     return command.run(lambda: _verify(options))
@@ -49,7 +57,9 @@ def _verify(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
     scorer = settled(single_scorer(config))
     if options.qrels is not None and is_exact(scorer):
-        raise ConfigError("--qrels: torch in float32 is what others are compared with; it loses nothing")
+        raise ConfigError(
+            "--qrels: this config computes on torch in float32, with which others are compared; leave it out"
+        )
     config = with_calibration(config)
     print(f"{scorer.model} in {_precision(scorer)}: largest difference from scores made here")
     for check in verify(config, options.service):
@@ -71,8 +81,8 @@ def _verify(options: argparse.Namespace) -> Status:
 
 def _cost_lines(cost: Cost, max_loss: float) -> Iterator[str]:
     yield f"cost       beside torch in float32, {cost.pairs} pairs of {cost.queries} queries:"
-    yield f"           scores differ by {cost.largest:.2g} at most, by {cost.mean:.2g} in the mean"
-    yield f"           Kendall's tau of a query {cost.tau:.4f} in the mean, {cost.worst_tau:.4f} at worst"
+    yield f"           scores differ by {cost.largest:.2g} at most, by {cost.mean:.2g} on average"
+    yield f"           Kendall's tau of a query {cost.tau:.4f} on average, {cost.worst_tau:.4f} at worst"
     if cost.ndcg is None:
         yield "           nDCG@10 not compared: no judgments: --qrels URL"
     else:

@@ -62,7 +62,7 @@ def test_several_runs_stand_side_by_side(sample: list[str], capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines() == [
         "2 judged queries",
         "1 of 2 judged queries are in b; the 1 others count as 0",
-        "--common-queries measures the other 1 alone",
+        "--common-queries measures only the 1 that all have",
         "RR                    mean   change     95% interval          p  p (Holm)   better/same/worse",
         "  first (baseline)  0.7500",
         "  a                 1.0000  +0.2500  +0.0000 to +0.5000  1.0000    1.0000   1/1/0",
@@ -83,7 +83,7 @@ def test_runs_without_a_baseline_stand_side_by_side(
 def test_it_tells_how_much_is_judged(sample: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["--run", "b", *sample[:2], "--measures", "RR@2", "--judge-coverage"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
-        "b: judged are 0.0% of the top 2",
+        "b: judged: 0.0% of the top 2",
         "                 mean    95% interval",
         "RR@2           0.0000  0.0000 to 0.0000",
         "condensed RR@2 0.5000  0.0000 to 1.0000",
@@ -138,7 +138,7 @@ def test_it_tells_of_missing_queries_first(tmp_path: Path, capsys: pytest.Captur
         "3 judged queries",
         "1 of 3 judged queries are in the run; the 2 others count as 0",
         "2 of 3 judged queries are in the baseline; the 1 others count as 0",
-        "--common-queries measures the other 1 alone",
+        "--common-queries measures only the 1 that all have",
     ]
     assert per_query.read_text(encoding="utf-8").splitlines()[1:] == [
         f"问0\tRR\t1.000000\t1.000000\t\t{run}",
@@ -174,4 +174,4 @@ def test_it_writes_the_page(sample: list[str], capsys: pytest.CaptureFixture[str
     assert entry.main(["--run", "a", *sample, "--html", "page.html", "--texts", "table.parquet"]) == 0
     assert "because" in Path("page.html").read_text()
     assert entry.main(["--run", "a", *sample, "--texts", "table.parquet"]) == 2
-    assert "error: --texts: is shown by the page alone; give --html" in capsys.readouterr().err
+    assert "error: --texts: only the page of --html shows texts; give --html" in capsys.readouterr().err

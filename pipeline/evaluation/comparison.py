@@ -1,6 +1,6 @@
 """How good runs are, and whether they are better than a baseline."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from pipeline.evaluation.measures import cutoff_of, parse_measures, values_of
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.significance import Interval, Values, holm, intervals, p_values
 from pipeline.evaluation.systems import System, condensed, judged_share, read_systems
+from pipeline.reporting.judged import BeforeAfter, Change
 
 CONDENSED = "condensed "
 
@@ -48,6 +49,20 @@ class Comparison:
     @property
     def change(self) -> Values:
         return self.after - self.before
+
+    @property
+    def told(self) -> BeforeAfter:
+        """Its numbers alone, for summaries and tables."""
+        change = Change(
+            mean=self.change.mean(),
+            interval=self.interval,
+            p=self.p_value,
+            p_holm=self.p_holm,
+            better=int((self.change > 0).sum()),
+            same=int((self.change == 0).sum()),
+            worse=int((self.change < 0).sum()),
+        )
+        return BeforeAfter(before=self.before.mean(), after=self.after.mean(), change=change)
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,23 @@ def evaluate(
     systems, first = read_systems(runs, baseline)
     both = systems if first is None else [first, *systems]
     judged = {judgment.query_id for judgment in judgments}
-    query_ids = tuple(sorted(_measured_queries(both, judged, qrels, common_queries=common_queries)))
-    chosen = set(query_ids)
-    judgments = [judgment for judgment in judgments if judgment.query_id in chosen]
+    measured_ids = _measured_queries(both, judged, qrels, common_queries=common_queries)
+    return compare(systems, first, judgments, measured_ids, parsed, judge_coverage=judge_coverage)
+
+
+def compare(
+    systems: Sequence[System],
+    first: System | None,
+    judgments: Sequence[Qrel],
+    measured_ids: Collection[str],
+    parsed: list[Measure],
+    *,
+    judge_coverage: bool = False,
+) -> Evaluation:
+    """Measure systems that were read, and `first` beside them, over the queries of `measured_ids`."""
+    both = systems if first is None else [first, *systems]
+    query_ids, judged = tuple(sorted(measured_ids)), {judgment.query_id for judgment in judgments}
+    judgments = [judgment for judgment in judgments if judgment.query_id in measured_ids]
     measured = [
         _measure(system, parsed, judgments, query_ids, judge_coverage=judge_coverage) for system in both
     ]
@@ -118,7 +147,7 @@ def _measured_queries(
     held = [judged & system.ranking.keys() for system in systems]
     for system, queries in zip(systems, held, strict=True):
         if not queries:
-            raise InputError(f"{qrels}: judges none of the queries of {system.name}")
+            raise InputError(f"{qrels}: judges none of the queries of {system.name}; are the ids the same?")
     measured = judged.intersection(*held) if common_queries else judged
     if not measured:
         names = " and ".join(system.name for system in systems)

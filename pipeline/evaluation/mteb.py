@@ -172,8 +172,8 @@ def _load(task: Any) -> None:
     except Exception as error:  # datasets and what is below it raise whatever they like
         reason = " ".join(str(error).split())[:_REASON_CHARS]
         raise InputError(
-            f"{task.metadata.name}: its data can't be loaded: {reason}. It comes from the Hugging Face hub,"
-            " or from HF_HOME, where a machine that reaches the hub has put it before"
+            f"{task.metadata.name}: its data can't be loaded: {reason}. It comes from the Hugging Face hub;"
+            " where that can't be reached, fill HF_HOME on a machine that reaches it, and copy it here"
         ) from error
 
 

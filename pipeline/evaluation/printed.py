@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.evaluation.comparison import Comparison, Evaluation, Measured
-from pipeline.evaluation.significance import Interval
-
-_COMPARED = f"{'change':>8}  {'95% interval':^18}  {'p':>6}  {'p (Holm)':>8}   better/same/worse"
+from pipeline.evaluation.comparison import Evaluation, Measured
+from pipeline.reporting.judged import COMPARED, before_and_after, compared, span
 
 
 def lines(found: Evaluation) -> Iterator[str]:
@@ -18,7 +16,7 @@ def lines(found: Evaluation) -> Iterator[str]:
     elif found.baseline is None:
         yield from _alone(found.runs[0])
     else:
-        yield from _before_and_after(found.comparisons)
+        yield from before_and_after({row.measure: row.told for row in found.comparisons})
 
 
 def _queries(found: Evaluation) -> Iterator[str]:
@@ -40,7 +38,7 @@ def _queries(found: Evaluation) -> Iterator[str]:
             where = f"the {name}" if name in ("run", "baseline") else name
             yield (f"{judged - lost} of {judged} judged queries are in {where}; the {lost} others count as 0")
     if lacking := frozenset[str]().union(*(measured.missing for _, measured in roles)):
-        yield f"--common-queries measures the other {judged - len(lacking)} alone"
+        yield f"--common-queries measures only the {judged - len(lacking)} that all have"
 
 
 def _coverage(found: Evaluation) -> Iterator[str]:
@@ -50,21 +48,14 @@ def _coverage(found: Evaluation) -> Iterator[str]:
                 f"{share:.1%} of {'all' if depth is None else f'the top {depth}'}"
                 for depth, share in measured.judged.items()
             )
-            yield f"{measured.system.name}: judged are {', '.join(shares)}"
+            yield f"{measured.system.name}: judged: {', '.join(shares)}"
 
 
 def _alone(run: Measured) -> Iterator[str]:
     width = _width(run.values)
     yield f"{'':{width}} {'mean':>6}  {'95% interval':^16}".rstrip()
     for measure, values in run.values.items():
-        yield f"{measure:{width}} {values.mean():.4f}  {_span(run.intervals[measure], '.4f'):^16}".rstrip()
-
-
-def _before_and_after(comparisons: tuple[Comparison, ...]) -> Iterator[str]:
-    width = _width([row.measure for row in comparisons])
-    yield f"{'':{width}} {'before':>7} {'after':>7} {_COMPARED}"
-    for row in comparisons:
-        yield f"{row.measure:{width}} {row.before.mean():7.4f} {row.after.mean():7.4f} {_compared(row)}"
+        yield f"{measure:{width}} {values.mean():.4f}  {span(run.intervals[measure], '.4f'):^16}".rstrip()
 
 
 def _side_by_side(found: Evaluation) -> Iterator[str]:
@@ -72,29 +63,16 @@ def _side_by_side(found: Evaluation) -> Iterator[str]:
     names = [measured.system.name for measured in found.runs]
     first = [] if found.baseline is None else [f"{found.baseline.system.name} (baseline)"]
     width = max(map(len, [*names, *first])) + 2
-    compared = {(row.run, row.measure): row for row in found.comparisons}
+    changes = {(row.run, row.measure): row.told.change for row in found.comparisons}
     for measure in found.measures:
-        heads = f" {_COMPARED}" if compared else f"  {'95% interval':^16}"
+        heads = f" {COMPARED}" if changes else f"  {'95% interval':^16}"
         yield f"{measure:{width}} {'mean':>7}{heads}".rstrip()
         if found.baseline is not None:
             yield f"  {first[0]:{width - 2}} {found.baseline.values[measure].mean():7.4f}"
         for run in found.runs:
-            row = compared.get((run.system.name, measure))
-            more = f" {_compared(row)}" if row else f"  {_span(run.intervals[measure], '.4f'):^16}"
+            change = changes.get((run.system.name, measure))
+            more = f" {compared(change)}" if change else f"  {span(run.intervals[measure], '.4f'):^16}"
             yield f"  {run.system.name:{width - 2}} {run.values[measure].mean():7.4f}{more}".rstrip()
-
-
-def _compared(row: Comparison) -> str:
-    change = row.change
-    better, same, worse = (change > 0).sum(), (change == 0).sum(), (change < 0).sum()
-    return (
-        f"{change.mean():+8.4f}  {_span(row.interval, '+.4f'):^18}  {row.p_value:6.4f}  {row.p_holm:8.4f}"
-        f"   {better}/{same}/{worse}"
-    )
-
-
-def _span(interval: Interval | None, form: str) -> str:
-    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
 def _width(measures: Iterable[str]) -> int:

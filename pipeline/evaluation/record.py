@@ -7,27 +7,11 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.evaluation.comparison import Comparison, Evaluation, Measured
 from pipeline.evaluation.significance import Interval
 from pipeline.redaction import redacted
+from pipeline.reporting.judged import Change
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-
-class ChangeRecord(_Part):
-    """A measure of a run beside the baseline's."""
-
-    mean: float
-    """Run less baseline."""
-    interval: Interval | None
-    """95 % of the mean change, by bootstrap over queries; null of a single query."""
-    p: float
-    """Of the two-sided paired randomization test."""
-    p_holm: float
-    """The same, corrected by Holm for all changes in this file."""
-    better: int
-    """Queries whose value rose."""
-    same: int
-    worse: int
 
 
 class MeasureRecord(_Part):
@@ -35,7 +19,7 @@ class MeasureRecord(_Part):
     """Over `queries`; a query that the run lacks counts as 0."""
     interval: Interval | None
     """95 % of the mean, by bootstrap over queries; null of a single query."""
-    change: ChangeRecord | None
+    change: Change | None
     """Null of the baseline, and where there is none."""
 
 
@@ -91,22 +75,8 @@ def _system(
             measure: MeasureRecord(
                 mean=values.mean(),
                 interval=measured.intervals[measure],
-                change=_change(changes.get((name, measure))),
+                change=row.told.change if (row := changes.get((name, measure))) else None,
             )
             for measure, values in measured.values.items()
         },
-    )
-
-
-def _change(row: Comparison | None) -> ChangeRecord | None:
-    if row is None:
-        return None
-    return ChangeRecord(
-        mean=row.change.mean(),
-        interval=row.interval,
-        p=row.p_value,
-        p_holm=row.p_holm,
-        better=int((row.change > 0).sum()),
-        same=int((row.change == 0).sum()),
-        worse=int((row.change < 0).sum()),
     )

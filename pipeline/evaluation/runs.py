@@ -90,7 +90,7 @@ def _each_once(placed: Iterator[_Placed]) -> list[RunRow]:
         if first != place:
             raise InputError(
                 f"{place}: passage {row.passage_id!r} of query {row.query_id!r} stands there a second time,"
-                f" after {first}; a run holds a passage once a query"
+                f" after {first}; a run has each passage once per query"
             )
         rows.append(row)
     return rows
@@ -105,8 +105,8 @@ def _trec_rows(url: str) -> Iterator[_Placed]:
             row = RunRow(candidate.query_id, candidate.passage_id, candidate.score)
             if math.isnan(row.score):
                 raise InputError(
-                    f"{place}: passage {row.passage_id!r} of query {row.query_id!r} has a score of nan, which"
-                    " ranks nowhere"
+                    f"{place}: passage {row.passage_id!r} of query {row.query_id!r} has a score of nan,"
+                    " which has no rank; remove the line, or give it a number"
                 )
             yield place, row
 
@@ -119,7 +119,7 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
 def _finished_run(output: Directory) -> JobRecord:
     record = read_record(output)
     if record is not None and record.command != "rerank":
-        raise InputError(f"{output.url}: is an output of {record.command}, and no run")
+        raise InputError(f"{output.url}: is an output of {record.command}, not a run")
     if record is None or not is_complete(output):
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     for problem in find_problems(output):

@@ -33,7 +33,9 @@ class System:
         return max(map(len, self.ranking.values()), default=0)
 
     def rows(self) -> Iterator[RunRow]:
-        return (row for rows in self.ranking.values() for row in rows)
+        """Scored by their places, since the tools behind the measures order equal scores differently."""
+        for rows in self.ranking.values():
+            yield from (row._replace(score=-place) for place, row in enumerate(rows))
 
     def cut(self, depth: int) -> "System":
         if self.depth <= depth:
@@ -53,6 +55,11 @@ def read_systems(runs: Sequence[str], baseline: str | None) -> tuple[list[System
             raise ConfigError(f"--run {name}: is given twice; leave one of them out")
     systems = [_read(run) for run in runs]
     first = None if baseline is None else _read(baseline)
+    return at_one_depth(systems, first)
+
+
+def at_one_depth(systems: list[System], first: System | None) -> tuple[list[System], System | None]:
+    """All cut at the smallest top_k of `systems`."""
     depth = min((system.top_k for system in systems if system.top_k is not None), default=None)
     if depth is None:
         return systems, first

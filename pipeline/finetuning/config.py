@@ -68,7 +68,7 @@ class DataConfig(_Section):
         if (self.path is None) == (self.mined is None):
             raise ValueError("needs either path, files of rows, or mined, a run with judgments")
         if self.mined is not None and self.limits != Limits():
-            raise ValueError("limits are of path; a run has its own, mined.input.limits")
+            raise ValueError("limits goes with path; a run has its own, mined.input.limits")
         return self
 
     @property
@@ -81,7 +81,9 @@ class DataConfig(_Section):
     @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
         if self.max_len and (self.query_max_len or self.passage_max_len):
-            raise ValueError("max_len is of the pair: give it, or query_max_len and passage_max_len")
+            raise ValueError(
+                "max_len is the length of a pair: give it alone, or query_max_len and passage_max_len"
+            )
         return self
 
 

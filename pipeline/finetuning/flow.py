@@ -49,7 +49,7 @@ def run(config: FinetuneConfig) -> Summary:
     raise_on_sigterm()
     with _planned(config) as job:
 
-        def work(held: Lease) -> Summary:
+        def work(held: Lease, _finished: Summary | None) -> Summary:
             _warn(job)
             executor = _executor(config)
             executor.connect(job)

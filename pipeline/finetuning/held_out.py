@@ -59,7 +59,10 @@ class HeldOut:
         self._queries = sorted({str(row["query_id"]) for row in self._rows})
         self._judgments = [judgment for query in self._queries for judgment in judged[query]]
         if not self._rows:
-            raise InputError(f"{config.qrels}: judges none of the queries of {config.candidates.path}")
+            raise InputError(
+                f"{config.qrels}: judges none of the queries of {config.candidates.path};"
+                " are the ids the same?"
+            )
 
     @property
     def queries(self) -> int:

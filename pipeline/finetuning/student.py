@@ -37,8 +37,8 @@ def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
     family = all_families()[made.family]
     if not isinstance(family, TrainableFamily):
         raise ConfigError(
-            f"scorer.model {made.checkpoint.name}: the family {made.family} is not trained here, those that"
-            " score a pair by a head or a token are. fresh_head: true puts a head on a plain encoder",
+            f"scorer.model {made.checkpoint.name}: the family {made.family} is not trained here. Take a model"
+            " that scores pairs by a head or a token, or put a new head on an encoder by fresh_head: true",
             field="scorer.model",
         )
     limits = _limits(data, has_query_max_length="query_max_length" in family.OPTIONS, family=made.family)

@@ -107,7 +107,7 @@ class Trainer:
         if not math.isfinite(value):
             dtype = self._training.dtype
             way_out = (
-                "are the weights whole?" if dtype == "float32" else f"does it come with dtype {dtype} alone?"
+                "are the weights whole?" if dtype == "float32" else f"try dtype float32 in place of {dtype}"
             )
             raise TrainingError(
                 f"step {self.steps_done + 1}: the {what} is {value}. Take a lower training.learning_rate or"

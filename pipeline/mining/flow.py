@@ -44,7 +44,7 @@ def run(config: MineConfig, *, check_bytes: bool = False) -> Summary:
     start, job = _plan(config)
     log_skipped(job.plan.skipped)
 
-    def work(held: Lease) -> Summary:
+    def work(held: Lease, _finished: Summary | None) -> Summary:
         reports = _work(job, held, check_bytes=check_bytes)
         return _finish(start.output, reports, begun)
 

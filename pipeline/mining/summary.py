@@ -63,7 +63,7 @@ class Summary(Counts, JobSummary):
             yield f"{self.short} rows have fewer negatives than negatives.number"
         if self.refused:
             told = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
-            yield f"candidates that are no negatives: {told}"
+            yield f"candidates refused as negatives: {told}"
         if self.left_out:
             yield f"{sum(self.left_out.values())} queries have no row, see {self.output}/unmatched:"
         for reason, count in self.left_out.items():

@@ -37,7 +37,7 @@ def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
     for source in preparation.sources:
         log_skipped(source.skipped, of=source.field)
 
-    def work(held: Lease) -> Summary:
+    def work(held: Lease, _finished: Summary | None) -> Summary:
         _clear(start.output)
         log.info("planned", **preparation.sizes())
         return _finish(start.output, _work(config, start.output, preparation, held), begun)

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.redaction import redacted_values
 from pipeline.reporting import plots
+from pipeline.reporting.judged import span
 from pipeline.reporting.summary import Summary
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.statistics import Mover
@@ -70,6 +71,7 @@ def render(
         quantiles=_QUANTILES,
         config=yaml.safe_dump(redacted_values(dict(settings)), sort_keys=False, allow_unicode=True),
         scored=scored,
+        span=span,
         moved=moved,
         scores=plots.score_plot(totals.scores, totals.scores, "candidates") if several["scores"] else None,
         best_scores=(

@@ -3,11 +3,12 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from pipeline.job_summary import JobSummary, rejected_lines
+from pipeline.reporting.judged import Judged
 from pipeline.reporting.totals import Totals
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.output.markers import Counts, LevelCounts, is_empty
@@ -76,6 +77,9 @@ class Summary(Counts, JobSummary):
     rank_changes: dict[str, float]
     """Against the order of the input: the shares of candidates that moved up, down or not at all, the mean
     number of places, and how many of the new top 1 and top 10 stood there before; {} of no candidates."""
+    judged: Judged | None = Field(default=None, exclude_if=is_empty)
+    """How good the run is, where the config names `qrels`."""
+    NOTHING_NEW: ClassVar[str] = "nothing was scored now"
 
     def lines(self) -> Iterator[str]:
         yield (
@@ -91,6 +95,9 @@ class Summary(Counts, JobSummary):
         yield from self._score_lines()
         yield from rejected_lines(self.output, self.rejected)
         yield from self._quarantine_lines()
+        if self.judged is not None:
+            yield ""
+            yield from self.judged.lines()
 
     def _by(self) -> str:
         """The scorer, for people; the levels of a cascade are told in lines of their own."""

@@ -41,6 +41,9 @@ _COMPARED_BY_CONTENT = {
 }
 """Where things lie: the files and weights found there are compared themselves."""
 
+_PLACES = {*_COMPARED_BY_CONTENT, "qrels"}
+"""Fields that say where things lie."""
+
 _LATER_FIELDS = {"input.top_k", "output.training_rows", "scorer.quantization"}
 """What earlier records lack, where it is null."""
 
@@ -48,6 +51,7 @@ _NOT_COMPARED: dict[str, Any] = {
     "actors": True,
     "executor": True,
     "max_outage_s": True,
+    "qrels": True,
     "run_date": True,
     "input": {"limits"},
 }
@@ -75,6 +79,10 @@ class RerankConfig(BaseModel):
     after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
     reuse: str | None = Field(default=None, min_length=1)
     """The output directory of a finished run, whose scores are taken for pairs that it scored alike."""
+    qrels: str | None = Field(default=None, min_length=1)
+    """Judgments, a qrels file of TREC's form or BEIR's: summary and report then tell nDCG@10, RR@10, AP and
+    R@10 of the run beside those of the input's order. No part of the job: a finished one that is started
+    again with other judgments is measured by them, and not scored again."""
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request. Ray Data ends a job that gets
     nowhere for 30 minutes."""
@@ -217,6 +225,10 @@ def _is_compared_by_content(name: str) -> bool:
     return _LEVEL.sub("", name) in _COMPARED_BY_CONTENT
 
 
+def _is_place(name: str) -> bool:
+    return _LEVEL.sub("", name) in _PLACES
+
+
 def _numbered(levels: Any) -> dict[str, Any]:
     """A list's entries by their numbers, as dotted names have them; nobody has checked the config yet."""
     return {str(at): level for at, level in enumerate(levels)} if isinstance(levels, list | tuple) else {}
@@ -225,11 +237,7 @@ def _numbered(levels: Any) -> dict[str, Any]:
 def _places(tree: dict[str, Any]) -> dict[str, str]:
     """Dotted field to text, of the fields that say where things lie."""
     fields = flatten(tree) | flatten(_numbered(tree.get("levels")), "levels.")
-    return {
-        name: value
-        for name, value in fields.items()
-        if _is_compared_by_content(name) and isinstance(value, str)
-    }
+    return {name: value for name, value in fields.items() if _is_place(name) and isinstance(value, str)}
 
 
 def _fill_in(tree: dict[str, Any], run_date: str, prefix: str = "") -> dict[str, Any]:
@@ -242,6 +250,6 @@ def _fill_in(tree: dict[str, Any], run_date: str, prefix: str = "") -> dict[str,
         elif name == "levels" and isinstance(value, list):
             numbered = _fill_in(_numbered(value), run_date, f"{name}.")
             filled[key] = list(numbered.values())
-        elif _is_compared_by_content(name) and isinstance(value, str):
+        elif _is_place(name) and isinstance(value, str):
             filled[key] = value.replace(_DATE, run_date)
     return filled

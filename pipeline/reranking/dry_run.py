@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from pipeline import registry
+from pipeline.reporting.judged import Judge, ReadJudge
 from pipeline.reranking import executors
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.estimate import estimate
@@ -14,16 +15,22 @@ from pipeline.reranking.executors import Executor
 from pipeline.reranking.flow import plan_job
 from pipeline.reranking.sample import Sample, sample
 from pipeline.scoring import Scorer
+from pipeline.tables.candidates import Plan
 from pipeline.tables.output.markers import done_shards
 
 
-def describe(config: RerankConfig, how_fast: str | None = None, by: str | None = None) -> str:
+def describe(
+    config: RerankConfig,
+    how_fast: str | None = None,
+    by: str | None = None,
+    read_judge: ReadJudge | None = None,
+) -> str:
     """The plan as text. Raises RayrankError for what the job itself would refuse before it loads weights.
 
-    how_fast, by: as `estimate` takes them.
+    how_fast, by: as `estimate` takes them. read_judge: as `flow.run` takes it.
     """
-    planned = plan_job(config, may_ask=config.executor == "here", calibrates=False)
-    config, output, scorers, plan, record, _ = planned
+    planned = plan_job(config, read_judge, may_ask=config.executor == "here", calibrates=False)
+    config, output, scorers, plan, record, _, judge = planned
     done = list(done_shards(output, record.identity, plan.shards, check_bytes=False))
     placed = config.with_scorers([scorer.config for scorer in scorers])
     samples = sample(placed, plan, record)
@@ -33,12 +40,17 @@ def describe(config: RerankConfig, how_fast: str | None = None, by: str | None =
     lines = [
         f"input    {len(files)} files, {queries} queries, {record.pairs} pairs",
         f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {len(done)} of them done",
+        *([] if judge is None else [f"qrels    {_in_the_table(judge, plan)}"]),
         *_of_scorers(config, scorers, samples, record.pairs),
         f"cluster  {cast('Executor', registry.load(executors, config.executor)).describe(pools)}",
         *estimate(planned, samples, [report.counts for report in done], how_fast, by),
         f"output   {output.url}",
     ]
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
+
+
+def _in_the_table(judge: Judge, plan: Plan) -> str:
+    return f"{len(plan.found)} of the {len(judge.queries)} queries that {judge.qrels} judges are in the input"
 
 
 def _of_scorers(

@@ -6,30 +6,29 @@ A shard's data is written first, its marker last; a start takes only the shards 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
-
-import pyarrow as pa
+from typing import Any, NamedTuple, cast
 
 from pipeline import log, output, registry
 from pipeline.job_record import JobRecord, check_not_removed, recorded_dtypes
 from pipeline.output import Start
+from pipeline.reporting.judged import Judge, ReadJudge
 from pipeline.reporting.progress import Progress
-from pipeline.reporting.report import MovedQuery, render
+from pipeline.reporting.report import render
 from pipeline.reporting.summary import LevelSummary, Summary, totalled, versions
 from pipeline.reporting.totals import Totals
-from pipeline.reranking import executors
+from pipeline.reranking import executors, judging
 from pipeline.reranking.calibration import calibrated
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
+from pipeline.reranking.movers import moved_queries
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
-from pipeline.tables.candidates import Plan, directory_of, plan_table, read_shard
-from pipeline.tables.format import candidate_format
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -61,64 +60,93 @@ class Planned(NamedTuple):
     record: JobRecord
     auto: frozenset[int]
     """The levels whose dtype was `auto`."""
+    judge: Judge | None
+    """The judgments, where the config names any."""
 
 
-def run(config: RerankConfig, *, check_bytes: bool = False) -> Summary:
+def run(config: RerankConfig, *, check_bytes: bool = False, read_judge: ReadJudge | None = None) -> Summary:
     """Rerank the whole table, or what an earlier start left of it.
 
     A finished job is not touched where its files are as it left them: its summary comes back. What is damaged
     is done again: seen by the files' lengths, or by all their bytes where check_bytes says so. Raises
     RayrankError for what a user can mend.
+
+    read_judge: what reads `config.qrels`. A finished job without the measures by them gets these alone.
     """
     begun = time.monotonic()
-    planned = plan_job(config)
+    planned = plan_job(config, read_judge)
     directory = planned.directory
     log_skipped(planned.plan.skipped)
 
-    def work(held: Lease) -> Summary:
-        return _rerank(planned, held, begun, check_bytes=check_bytes)
+    def work(held: Lease, finished: Summary | None) -> Summary:
+        return _rerank(planned, held, finished, begun, check_bytes=check_bytes)
 
-    start = Start(directory, planned.record, RESULTS, Summary)
-    return start.run(work, lambda: len(names_done(directory, ShardReport)), check_bytes=check_bytes)
+    return Start(directory, planned.record, RESULTS, Summary).run(
+        work,
+        lambda: len(names_done(directory, ShardReport)),
+        check_bytes=check_bytes,
+        lacks=lambda finished: not judging.is_judged(finished, planned.judge),
+    )
 
 
-def _rerank(planned: Planned, held: Lease, begun: float, *, check_bytes: bool) -> Summary:
-    """What is left of the job, for which this start has the output alone."""
-    config, directory, scorers, plan, record, _ = planned
+def _rerank(
+    planned: Planned, held: Lease, finished: Summary | None, begun: float, *, check_bytes: bool
+) -> Summary:
+    """What is left of the job, for which this start has the output alone.
+
+    finished: of a job that lacks nothing but its measures.
+    """
+    plan, record = planned.plan, planned.record
     totals = Totals()
     # An earlier driver may have ended just now. For run.trec all is read anyway.
-    check_bytes = check_bytes or config.output.trec_run
-    for report in done_shards(directory, record.identity, plan.shards, check_bytes=check_bytes):
+    check_bytes = check_bytes or planned.config.output.trec_run
+    for report in done_shards(planned.directory, record.identity, plan.shards, check_bytes=check_bytes):
         totals.add(report)
     done_before, pairs_before = len(totals.done), totals.counts.pairs
     log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
     quarantined = _work(planned, totals, held)
+    if finished is not None and done_before == len(plan.shards):
+        return _finish(planned, finished, totals)
     wall_s = time.monotonic() - begun
-    summary = Summary(
-        output=directory.url,
+    this_start = {
+        "shards_done_before": done_before,
+        "wall_s": round(wall_s, 2),
+        "pairs_per_s": round((totals.counts.pairs - pairs_before) / wall_s, 2),
+        "quarantined": quarantined,
+    }
+    return _finish(planned, _summary(planned, totals, this_start), totals)
+
+
+def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Summary:
+    """this_start: the fields that are of this start alone."""
+    config, _, scorers, plan, *_ = planned
+    return Summary(
+        output=planned.directory.url,
         model=" > ".join(level.scorer.model for level in config.cascade),
         dtype=" > ".join(level.scorer.dtype for level in config.cascade),
         model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
         config_fingerprint=config.fingerprint,
         shards=len(plan.shards),
-        shards_done_before=done_before,
         top_k=config.depth,
         files_skipped=len(plan.skipped),
-        wall_s=round(wall_s, 2),
-        pairs_per_s=round((totals.counts.pairs - pairs_before) / wall_s, 2),
         versions=versions(),
-        quarantined=quarantined,
+        **this_start,
         **totalled(totals),
         **paid(config.cascade, totals.counts),
         levels=_level_summaries(config, scorers, totals),
     )
-    _finish(config, directory, plan, record, summary, totals)
-    return summary
 
 
-def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = True) -> Planned:
+def plan_job(
+    config: RerankConfig,
+    read_judge: ReadJudge | None = None,
+    *,
+    may_ask: bool = True,
+    calibrates: bool = True,
+) -> Planned:
     """Raises RayrankError for what the job would refuse.
 
+    read_judge: as `run` takes it.
     may_ask: whether the actors' machines may be asked what `dtype: auto` is there; else it may stay `auto`.
     calibrates: make the calibrated models that are not there yet.
     """
@@ -126,7 +154,8 @@ def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = T
     directory = _open(config)
     # Models and tables first: no machine is waited for where these are wrong.
     scorers = [_scorer(level, level.scorer) for level in config.cascade]
-    plan = _plan_table(config)
+    judge = judging.read(config, read_judge)
+    plan = _plan_table(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = recorded_dtypes(directory, "rerank", RESULTS)
@@ -138,7 +167,7 @@ def plan_job(config: RerankConfig, *, may_ask: bool = True, calibrates: bool = T
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return Planned(config, directory, scorers, plan, record, auto)
+    return Planned(config, directory, scorers, plan, record, auto, judge)
 
 
 def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
@@ -156,8 +185,10 @@ def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobR
     )
 
 
-def _plan_table(config: RerankConfig) -> Plan:
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+def _plan_table(config: RerankConfig, judge: Judge | None) -> Plan:
+    sought = () if judge is None else judge.queries
+    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs, sought)
+    judging.check_common(judge, plan, config.input.path)
     positives = config.output.training_rows
     if positives is None:
         return plan
@@ -177,7 +208,7 @@ def _open(config: RerankConfig) -> Directory:
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    config, _, scorers, plan, record, auto = planned
+    config, _, scorers, plan, record, auto, _ = planned
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
@@ -200,53 +231,31 @@ def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     return quarantined
 
 
-def _finish(
-    config: RerankConfig,
-    directory: Directory,
-    plan: Plan,
-    record: JobRecord,
-    summary: Summary,
-    totals: Totals,
-) -> None:
-    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing."""
+def _finish(planned: Planned, summary: Summary, totals: Totals) -> Summary:
+    """Check that all is there, and write what stands beside the shards; _SUCCESS where none is missing.
+
+    Gives the summary as it was written.
+    """
+    config, directory, _, plan, record, _, judge = planned
     check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
     output.check_written(directory, written, names_done(directory, ShardReport), "shards")
+    if judge is not None:
+        found = judging.judged(judge, config, directory, plan, record, written)
+        summary = summary.model_copy(update={"judged": found})
     files = {}
     if config.output.trec_run:
         files[TREC_RUN] = write_trec_run(directory, run_files(directory, record.identity, written))
     slowest = {report.name for report in totals.slowest}
     places = {shard.name: shard.places for shard in plan.shards if shard.name in slowest}
     settings = config.model_dump(mode="json", exclude_defaults=True)
-    moved = _moved_queries(totals, plan, config)
+    moved = moved_queries(totals, plan, config)
     files[_REPORT] = directory.write(_REPORT, render(settings, summary, totals, places, moved).encode())
     forget_attempts(directory)  # the next start, of another day or machine, may do better
     manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
-
-
-def _moved_queries(totals: Totals, plan: Plan, config: RerankConfig) -> list[MovedQuery]:
-    """The job's movers with their texts, which are read again; a table of ids alone would be read whole for
-    them, so that they have none there.
-    """
-    shards = {shard.name: shard for shard in plan.shards}
-    texts: dict[str, pa.Table] = {}
-    if candidate_format(config.input.format).TRAITS.holds_texts:
-        for name in {name for name, _ in totals.movers}:
-            rows, _ = read_shard(shards[name], config.input, config.output.keep_columns, plan)
-            places = [
-                at for of, each in totals.movers if of == name for at in (each.first_at, each.former_at)
-            ]
-            texts[name] = rows.select(["query", "passage"]).take(places)
-    found = []
-    for name, mover in totals.movers:
-        first = former = {"query": None, "passage": None}
-        if name in texts:
-            first, former = texts[name].slice(0, 2).to_pylist()
-            texts[name] = texts[name].slice(2)
-        found.append(MovedQuery(mover, first["query"], first["passage"], former["passage"]))
-    return found
+    return summary
 
 
 def with_previous(job: Job, record: JobRecord) -> Job:

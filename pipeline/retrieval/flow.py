@@ -44,7 +44,7 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
     for source in (job.passages, job.queries):
         log_skipped(source.skipped, of=source.field)
 
-    def work(held: Lease) -> Summary:
+    def work(held: Lease, _finished: Summary | None) -> Summary:
         stages = Stages(job, held, check_bytes=check_bytes)
         results = stages.run()
         wall_s = round(time.monotonic() - begun, 2)

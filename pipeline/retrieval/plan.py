@@ -122,7 +122,8 @@ def _scorer(config: ScorerConfig) -> Scorer:
     similarity = Saved.of(scorer.checkpoint).similarity
     if similarity not in ("cosine", "dot"):
         raise ModelError(
-            f"{scorer.checkpoint.name}: compares embeddings by {similarity}; cosine and dot are searched"
+            f"{scorer.checkpoint.name}: compares embeddings by {similarity}; only cosine and dot can be"
+            " searched"
         )
     return scorer
 

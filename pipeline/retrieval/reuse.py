@@ -51,5 +51,6 @@ def _sources(record: JobRecord) -> set[str]:
 
 def _others(output: Directory, difference: str) -> str:
     return (
-        f"reuse: {output.url}: its embeddings are others ({difference}); leave reuse out to embed every text"
+        f"reuse: {output.url}: its embeddings were made otherwise ({difference}); leave reuse out to embed"
+        " every text"
     )

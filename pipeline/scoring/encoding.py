@@ -20,21 +20,19 @@ Role = Literal["query", "passage"]
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Pairs as a model takes them.
-
-    sequences: Arrow list<int32>; each one's ids go through the backbone once. It crosses processes without
-        a copy.
-    inputs: one row a score that the model gives: a pair, or one window of its passage. What a family's
-        model needs to get from sequences to that score. Row i reads sequence i, unless columns named
-        *_sequence tell the places of those that it reads.
-    pairs: one row a pair, in the caller's order, its inputs in the same order. `query_cut`, `passage_cut`:
-        the tokens that the model does not see; `passage_first`, `passage_last`: the passage's first token
-        that it sees and the one past the last; `windows`: how many of `inputs` are the pair's. All int32.
-    """
+    """Pairs as a model takes them."""
 
     sequences: pa.ListArray
+    """Arrow list<int32>: the ids of each sequence go through the backbone once. It crosses processes without
+    a copy."""
     inputs: pa.Table
+    """One row for each score that the model gives, that of a pair or of one window of its passage: what a
+    family's model needs to get from sequences to that score. Row i reads sequence i, unless columns named
+    *_sequence tell the places of those that it reads."""
     pairs: pa.Table
+    """One row for each pair, in the caller's order, as its inputs stand. All columns are int32. `query_cut`,
+    `passage_cut`: the tokens that the model does not see; `passage_first`, `passage_last`: the first token of
+    the passage that it sees, and the one past the last; `windows`: how many of `inputs` are the pair's."""
 
     @classmethod
     def of(

@@ -11,9 +11,10 @@ from pipeline.scoring.results import Embedded, Scored
 from pipeline.scoring.truncation import best_windows
 
 
-def score_once(model: Model, encoded: EncodedPairs, strategy: str) -> Scored:
-    """Equal pairs get the same score, bit for bit. strategy: of passages in several windows.
+def score_once(model: Model, encoded: EncodedPairs, strategy: str, dtype: str) -> Scored:
+    """Equal pairs get the same score, bit for bit.
 
+    strategy: of passages in several windows. dtype: the model's, for the message of what is no number.
     Raises ScoringError for the first pair that fails or has no finite score.
     """
     once = distinct(encoded)
@@ -27,7 +28,8 @@ def score_once(model: Model, encoded: EncodedPairs, strategy: str) -> Scored:
         raise error_of(error.index, error.reason) from error
     broken = np.argwhere(~np.isfinite(scores))
     if broken.size:
-        raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}, which ranks nowhere")
+        way_out = "are the model's weights whole?" if dtype == "float32" else "try dtype float32"
+        raise error_of(int(broken[0][0]), f"its score is {scores[tuple(broken[0])]}; {way_out}")
     counts = encoded.pairs["windows"].to_numpy()
     scores, windows = best_windows(scores[once.places], counts, strategy)
     return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class RankedPassage:
+    """One passage of `Scorer.rank`."""
+
     rank: int
     """1-based, by the raw score."""
     score: float
@@ -16,11 +18,13 @@ class RankedPassage:
     index: int
     """Position among the passages handed in."""
     passage: str
+    """Its text."""
     query_cut: int
+    """Tokens of the query that the model did not see."""
     passage_cut: int
-    """Tokens of the query, of the passage, that the model did not see."""
+    """Tokens of the passage that it did not see."""
     window: int
-    """Which window of the passage scored best; 0 where it was not parted."""
+    """Which window of the passage scored best; 0 where it has one window."""
 
 
 class Scored(NamedTuple):

@@ -43,9 +43,9 @@ class Scorer:
     """Scores pairs with one checkpoint.
 
     Making one finds the checkpoint (a hub's is downloaded) and its family, and checks the options. The
-    tokenizer loads with the first `encode`, the weights with the first `forward`, so that a process which
-    only encodes holds no weights; `score` does both. `dtype: auto` is settled with the weights, by the device
-    that takes them; `config` then has the dtype.
+    tokenizer loads with the first `encode`, the weights with the first `forward`; `score` does both. So a
+    process that only encodes holds no weights. `dtype: auto` is settled when the weights load, by their
+    device; `config` then has the dtype.
     """
 
     def __init__(self, config: ScorerConfig) -> None:
@@ -63,7 +63,7 @@ class Scorer:
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights and all else that is loaded, an adapter and a calibrated model included.
+        """A hash of the weights and all else that is loaded, an adapter and a calibrated model included.
 
         Raises ModelError where quantization has no calibrated model yet.
         """
@@ -80,7 +80,7 @@ class Scorer:
 
     @property
     def pinned_config(self) -> ScorerConfig:
-        """As processes elsewhere must read it: paths absolute, the hub's branch pinned to a commit."""
+        """The config for processes elsewhere: paths absolute, the hub's branch pinned to a commit."""
         checkpoint, adapter, given = self.checkpoint, self.adapter, self.config
         model = {
             "model": given.model if given.model.startswith("package:") else checkpoint.address,
@@ -91,12 +91,13 @@ class Scorer:
         return given.model_copy(update=model)
 
     def settle(self, dtype: Dtype) -> None:
-        """Take this dtype for `auto`: another process has the device, and asked it."""
+        """Take this dtype where the config says `auto`: another process has the device, and asked it."""
         if self.config.dtype == "auto":
             self.config = self.config.model_copy(update={"dtype": dtype})
 
     @property
     def family(self) -> str:
+        """The name of the checkpoint's family, as `ScorerConfig.family` takes it."""
         return self._family.__name__.rpartition(".")[2]
 
     @property
@@ -179,7 +180,7 @@ class Scorer:
     def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
         """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit.
 
-        limits: what takes the place of the config's. Raises ConfigError or ModelError where they don't fit.
+        limits: replace the config's for this call. Raises ConfigError or ModelError where they don't fit.
         """
         for index, pair in enumerate(pairs):
             if not _is_pair_of_texts(pair):
@@ -188,7 +189,10 @@ class Scorer:
         return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
     def spans_read(self, pairs: Sequence[tuple[str, str]], encoded: EncodedPairs) -> list[tuple[int, int]]:
-        """Of each passage, the first character that the model sees, and the one past the last."""
+        """For each passage, the first character that the model sees, and the one past the last.
+
+        encoded: what `encode` gave for the pairs.
+        """
         spans = []
         for (query, passage), row in zip(pairs, encoded.pairs.to_pylist(), strict=True):
             first, last = 0, len(passage)
@@ -206,7 +210,8 @@ class Scorer:
         Raises ScoringError for the first pair that fails or has no finite score.
         """
         long_passages = self.config.long_passages
-        return score_once(self.model, encoded, long_passages.strategy if long_passages else "first")
+        strategy = long_passages.strategy if long_passages else "first"
+        return score_once(self.model, encoded, strategy, self.config.dtype)
 
     def shown(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The raw scores of `forward` as the config shows them: through a sigmoid where `normalize` says so.
@@ -216,18 +221,21 @@ class Scorer:
         return sigmoid(scores) if self.config.normalize else scores
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
-        """One finite float32 score a (query, passage) pair, in input order: (pairs,). Higher is better.
+        """One finite float32 score for each (query, passage) pair, in order: (pairs,). Higher is better.
 
-        Several cutoff layers give one column each: (pairs, cutoffs).
+        Several cutoff layers give one column each: (pairs, cutoffs). Raises ScoringError, with the pair's
+        position, for one that is no pair of texts, does not fit, or has no finite score.
         """
         return self.shown(self.forward(self.encode(pairs)).scores)
 
     def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
-        """One embedding a text, (texts, width), in input order; equal texts are embedded once.
+        """One embedding for each text, (texts, width), in input order; equal texts are embedded once.
 
-        Instruction and prompts go before a text as in a pair, and a pair's score is the similarity
-        that the checkpoint names of its query's and its passage's embedding. Raises ConfigError where the
-        family does not embed, ScoringError for what is not text, does not fit, or has no finite embedding.
+        role: `query` or `passage`. A text gets the instruction and prompt that it has in a pair. The score of
+        a pair is the similarity, as the checkpoint names it, of its two embeddings.
+
+        Raises ConfigError where the family does not embed, ScoringError for what is not text, does not fit,
+        or has no finite embedding.
         """
         if self.config.long_passages is not None:
             raise ConfigError(
@@ -237,7 +245,7 @@ class Scorer:
         return self.embed_windows(texts, role).embeddings
 
     def embed_windows(self, texts: Sequence[str], role: Role) -> Embedded:
-        """The same with `long_passages`: one embedding a window of a passage. A query has one window."""
+        """As `embed`, with `long_passages`: one embedding for each window of a passage; a query has one."""
         self._check_embeds(role)
         for index, text in enumerate(texts):
             if not _is_text(text):
@@ -257,7 +265,11 @@ class Scorer:
             raise ConfigError(f"role {role!r}: a text is a {' or a '.join(get_args(Role))}")
 
     def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
-        """The passages, best first by their raw scores; equal ones keep the order they came in."""
+        """The passages, best first by their raw scores; equal ones keep the order they came in.
+
+        top_k: how many; None: all. Raises ConfigError for a top_k below 1 or several cutoff layers, and
+        ScoringError as `score` does.
+        """
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
         encoded = self.encode([(query, passage) for passage in passages])

@@ -1,6 +1,6 @@
 """Candidate tables: plan the shards of one, read one shard."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +27,7 @@ from pipeline.tables.input.layout import Layout, scan_schema
 from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
+from pipeline.tables.input.sought import SoughtQueries
 from pipeline.tables.schema import FIRST_STAGE_SCORE
 from pipeline.tables.storage import absolute
 
@@ -48,6 +49,8 @@ class Plan:
     """`Layout.root`, which a process that was started elsewhere could not tell."""
     skipped: dict[str, str]
     """Files that are not read, with the reason."""
+    found: frozenset[str] = frozenset()
+    """Of the query ids that were sought, those that the table has."""
 
     def identities(self) -> dict[str, str]:
         """The files that the output depends on, with their identities."""
@@ -57,11 +60,13 @@ class Plan:
         return file_ranges | {file.url: file.identity for file in self.beside}
 
 
-def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> Plan:
+def plan_table(
+    config: InputConfig, kept: dict[str, str], shard_pairs: int, sought: Collection[str] = ()
+) -> Plan:
     """Read where the queries stand and cut the table into shards of whole queries.
 
-    Reads query ids only where the format allows it (Parquet). Raises InputError, naming file and row or
-    column, for whatever would make the job fail or lose rows later.
+    sought: query ids, as text, to look out for. Reads query ids only where the format allows it (Parquet).
+    Raises InputError, naming file and row or column, for whatever would make the job fail or lose rows later.
     """
     table_format = candidate_format(config.format)
     table = _snapshot(config, table_format)
@@ -73,11 +78,12 @@ def plan_table(config: InputConfig, kept: dict[str, str], shard_pairs: int) -> P
     names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
     types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
     skipped = dict(table.skipped)
-    scans = map(types.add, _scans(table.files, config, layout, skipped))
+    seen = SoughtQueries(sought)
+    scans = map(seen.look, map(types.add, _scans(table.files, config, layout, skipped)))
     shards = tuple(cut_shards(scans, shard_pairs, config.top_k))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, root, skipped)
+    return Plan(shards, types.schema(), texts, table.schema, root, skipped, frozenset(seen.found))
 
 
 def read_shard(
@@ -100,6 +106,16 @@ def read_shard(
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
     _check_balance(shard, candidates, rejects)
     return _first_stage_best(candidates, config.top_k), rejects
+
+
+def read_ids(shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan) -> pa.Table:
+    """`query_id` and `passage_id` of the candidates that `read_shard` gives, in the same order.
+
+    Of a table of ids alone the files with the texts are not read: a candidate without a text is here, too.
+    """
+    textless = config.model_copy(update={"queries": None, "passages": None})
+    candidates, _ = read_shard(shard, textless, kept, plan)
+    return candidates.select(["query_id", "passage_id"])
 
 
 def beyond_top_k(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:

@@ -5,11 +5,12 @@ import re
 
 import pytest
 
-from docs.site.reference import metrics
+from docs.site.reference import metrics, python
 from docs.site.reference.api import document
 from docs.site.reference.config import ROOTS
 from docs.site.reference.pages import DIRECTORY, PAGES
 from docs.site.reference.schema import Schema, meaning, type_of
+from pipeline import scoring
 from tests.conftest import ROOT
 
 
@@ -43,6 +44,21 @@ def test_every_field_of_a_request_has_a_meaning() -> None:
     requests = {name: schema for name, schema in schemas.items() if name.endswith("Request")}
     assert len(requests) >= 5
     assert unexplained(requests, schemas) == [], "write a docstring below the field"
+
+
+def test_every_field_of_a_result_has_a_meaning() -> None:
+    told = {
+        f"{kind.__name__}.{name}": text for kind in python.RESULTS for name, _, text in python.fields_of(kind)
+    }
+    assert "RankedPassage.window" in told
+    assert [name for name, text in told.items() if not text] == [], "write a docstring below the field"
+
+
+def test_the_python_page_has_all_that_is_exported() -> None:
+    made = python.made()
+    assert [name for name in scoring.__all__ if name not in made] == []
+    assert "score(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]" in made
+    assert {"score", "rank", "embed", "encode", "forward", "family"} <= python.members().keys()
 
 
 def test_metrics_have_their_labels() -> None:

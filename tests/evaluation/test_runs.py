@@ -31,7 +31,7 @@ def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):
         read_whole_run(str(tmp_path))
     write_record(output, RECORD.model_copy(update={"command": "prepare"}))
-    with pytest.raises(InputError, match="is an output of prepare, and no run"):
+    with pytest.raises(InputError, match="is an output of prepare, not a run"):
         read_whole_run(str(tmp_path))
     write_record(output, RECORD.model_copy(update={"config": {"output.top_k": 2}}))
     with pytest.raises(InputError, match="no finished run .no _SUCCESS in it"):

@@ -65,3 +65,11 @@ def test_coverage_and_condensed_measures_by_hand(tmp_path: Path) -> None:
         "condensed P@2": [0.5, 0.0, 0.0],
     }
     assert evaluate([run], qrels, None, "RR P@2").runs[0].judged == {}
+
+
+def test_equal_scores_stand_in_one_order_for_every_measure(tmp_path: Path) -> None:
+    """The larger id first, as in trec_eval: RR@10 alone is computed by a tool that takes the smaller."""
+    qrels = write(tmp_path / "qrels", "q 0 b 1\n")
+    run = write(tmp_path / "run", "q Q0 a 1 7 x\nq Q0 b 2 7 x\n")
+    found = evaluate([run], qrels, None, "RR RR@10 nDCG@10 P@1").runs[0]
+    assert [values.tolist() for values in found.values.values()] == [[1.0]] * 4

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 DEMO = ROOT / "configs/finetune/demo.yaml"
 WRONG = {
     "data.train_group_size=1": "data.train_group_size: Input should be greater than or equal to 2",
-    "data.max_len=64": "data: max_len is of the pair: give it, or query_max_len and passage_max_len",
+    "data.max_len=64": "data: max_len is the length of a pair: give it alone, or query_max_len and",
     "data.path=null": "data: needs either path, files of rows, or mined, a run with judgments",
     "data.mined={input: {path: x}, positives: {first: 1}}": "data: needs either path, files of rows,",
     "data.train_data=x": "data.train_data: there is no such field; here it is path",

@@ -223,7 +223,7 @@ def test_a_rows_own_prompts_count_where_the_scorer_has_an_instruction() -> None:
 
 
 def test_a_family_that_scores_no_pair_by_a_head_is_refused() -> None:
-    message = r"^scorer.model .*: the family bi_encoder is not trained here, .*fresh_head"
+    message = r"^scorer.model .*: the family bi_encoder is not trained here. .*fresh_head"
     with pytest.raises(ConfigError, match=message):
         scorer_for_training(ScorerConfig(model=MINILM, device="cpu"), DataConfig(path="-"))
 

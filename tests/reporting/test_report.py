@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.reporting.judged import BeforeAfter, Change, Judged
 from pipeline.reporting.report import MovedQuery, render
 from pipeline.reporting.summary import totalled
 from pipeline.reporting.totals import Totals
@@ -127,6 +128,24 @@ def test_bars_of_a_plot_are_its_reports_through_a_pause() -> None:
     assert "7 h 50 min pause" in " ".join(shown.texts)
     per_slot = [float(row[1]) for row in shown.rows if row[0].startswith("2026-11-21 ")]
     assert sum(per_slot) == pytest.approx(400, abs=len(per_slot))
+
+
+def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
+    change = Change(mean=0.25, interval=(0.125, 0.5), p=0.01, p_holm=0.02, better=3, same=1, worse=0)
+    judged = Judged(
+        qrels="<qrels>", identity="1 byte", queries=5, missing_queries=1, remarks=("cut",),
+        measures={"nDCG@10": BeforeAfter(before=0.5, after=0.75, change=change)},
+    )  # fmt: skip
+    totals = Totals()
+    totals.add(report())
+    shown = Page(render({}, reports.summary(judged=judged), totals, {}, []))
+    row = next(row for row in shown.rows if row[0] == "nDCG@10")
+    assert row[1:] == ["0.5000", "0.7500", "+0.2500", "+0.1250 to +0.5000", "0.0200", "3/1/0"]
+    told = " ".join(shown.texts)
+    assert "5 queries are judged by <qrels>. 1 of them are not in the run" in told
+    assert "cut" in shown.texts
+    assert "--set qrels=FILE" not in told
+    assert "--set qrels=FILE" in " ".join(page([report()]).texts)
 
 
 def test_texts_are_escaped() -> None:

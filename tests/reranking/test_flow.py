@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
+from pipeline.evaluation.judge import read_judge
 from pipeline.evaluation.runs import read_whole_run
 from pipeline.reranking import flow
 from pipeline.reranking.config import load_config
@@ -85,11 +86,14 @@ def test_a_beir_folder_and_a_run_are_all_that_a_job_needs(
 ) -> None:
     monkeypatch.chdir(ROOT)
     settings = ["input.top_k=2", f"output.path={tmp_path}/out", f"scorer.model={TINY}", "executor=here"]
-    summary = flow.run(load_config(ROOT / "configs/rerank/beir.yaml", settings))
+    beir = load_config(ROOT / "configs/rerank/beir.yaml", settings)
+    summary = flow.run(beir, read_judge=read_judge)
     assert (summary.queries, summary.pairs, summary.beyond_top_k, summary.rejected) == (32, 64, 576, {})
     run = pq.read_table(tmp_path / "out/run")
     assert set(run["first_stage_rank"].to_pylist()) == {1, 2}
     assert len((tmp_path / "out/run.trec").read_text().splitlines()) == 64
+    assert summary.judged is not None
+    assert (summary.judged.queries, summary.judged.missing_queries) == (32, 0)
 
 
 def test_several_cutoff_layers_are_columns(table: Path) -> None:
@@ -164,7 +168,7 @@ def test_a_finished_job_is_not_touched(table: Path) -> None:
     again = flow.run(config(table, actors={"min": 1, "max": 2}))
     assert again.model_dump() == first.model_dump()
     assert re.match(
-        r"Finished before, at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing was done now.\n32 pairs",
+        r"Finished before, at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing was scored now.\n32 pairs",
         again.as_text(),
     )
     assert first.as_text().startswith("32 pairs")

@@ -66,7 +66,13 @@ def config_file(path: Path, model: str, **scorer: Any) -> str:
     config = {
         # Verifying asks for no table: what the job will read later need not be there yet.
         "input": {"path": str(path / "not/there/yet")},
-        "output": {"path": str(path / "out"), "top_k": 1, "keep_columns": {"mine": "yours"}},
+        "output": {
+            "path": str(path / "out"),
+            "top_k": 1,
+            "keep_columns": {"mine": "yours"},
+            "training_rows": {"label": "mine"},
+        },
+        "qrels": str(path / "of-another-table.txt"),
         "scorer": {"model": model, "device": "cpu", **scorer},
         "executor": "here",
     }

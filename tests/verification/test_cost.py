@@ -96,11 +96,11 @@ def test_the_gate_is_the_exit_status(table: Path, capsys: pytest.CaptureFixture[
     assert verify.main([*arguments, "--max-ndcg-loss", "0.2"]) == Status.FINISHED
     shown = capsys.readouterr().out
     assert "cost       beside torch in float32, 8 pairs of 2 queries:" in shown
-    assert "scores differ by 1 at most, by 0.31 in the mean" in shown
-    assert "Kendall's tau of a query 0.8333 in the mean, 0.6667 at worst" in shown
+    assert "scores differ by 1 at most, by 0.31 on average" in shown
+    assert "Kendall's tau of a query 0.8333 on average, 0.6667 at worst" in shown
 
 
 def test_what_has_no_cost_has_no_judgments(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job(table)
     assert verify.main(["--config", str(table.parent / "job.yaml"), "--qrels", "x"]) == Status.MISTAKE
-    assert "--qrels: torch in float32 is what others are compared with" in capsys.readouterr().err
+    assert "--qrels: this config computes on torch in float32" in capsys.readouterr().err

@@ -105,8 +105,8 @@ def _give_up(error: RayError, step: int) -> None:
     if isinstance(error, RayTaskError):
         raise error
     raise TrainingError(
-        f"step {step + 1}: {_TRIES} times an actor died before it was done ({_first_line(error)}). Is there"
-        " memory enough? Lower training.per_device_train_batch_size, or set gradient_checkpointing"
+        f"step {step + 1}: actors died {_TRIES} times before it was done ({_first_line(error)}). Is there"
+        " enough memory? Lower training.per_device_train_batch_size, or set gradient_checkpointing"
     ) from error
 
 
@@ -154,9 +154,9 @@ def _placed(actors: ActorsConfig) -> PlacementGroup:
             break
         most = count - 1
     raise ConfigError(
-        f"actors: the cluster had no room for {actors.min} of {actors.num_cpus:g} CPUs and"
-        f" {actors.num_gpus:g} GPUs within {actors.wait_s:g} s (actors.wait_s). Lower actors.min, num_cpus or"
-        " num_gpus, add nodes, or wait for other jobs"
+        f"actors: the cluster had no room for {actors.min} actors with {actors.num_cpus:g} CPUs and"
+        f" {actors.num_gpus:g} GPUs each within {actors.wait_s:g} s (actors.wait_s). Lower actors.min,"
+        " num_cpus or num_gpus, add nodes, or wait for other jobs"
     )
 
 

@@ -68,8 +68,6 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
         entries = [(number, _entry(line)) for _, number, line in lines]
     present = [entry for _, entry in entries if entry is not None]
-    assert layout.queries is not None
-    assert layout.passages is not None
     queries = _texts(layout.queries, layout.limits, {entry["query_id"] for entry in present})
     passages = _texts(layout.passages, layout.limits, {entry["passage_id"] for entry in present})
     rows = [
@@ -140,7 +138,9 @@ def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout
     return checked(row, (pa.string(), pa.string())) if entry else {**row, "reason": "malformed_row"}
 
 
-def _texts(url: str, limits: Limits, wanted: set[str]) -> Texts:
+def _texts(url: str | None, limits: Limits, wanted: set[str]) -> Texts:
+    if url is None:
+        return dict.fromkeys(wanted, "")
     texts: Texts = {}
     with open_text(url, limits) as file:
         read_texts = _tsv_texts if is_tab_separated(url) else _json_texts

@@ -21,7 +21,8 @@ class Layout:
     declared: pa.Schema | None = None
     """The columns of a table that declares them whatever each of its files holds."""
     queries: str | None = None
-    """Where the queries' texts lie, for a format that holds ids alone; `passages` likewise."""
+    """Where the queries' texts lie, for a format that holds ids alone; `passages` likewise. None: they are
+    not read, each is empty."""
     passages: str | None = None
     limits: Limits = DEFAULT_LIMITS
     root: str = ""

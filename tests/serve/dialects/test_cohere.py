@@ -158,7 +158,7 @@ def test_a_missing_field(client: httpx2.Client, path: str, missing: str) -> None
             "model 'xyz' not found, make sure the correct model ID was used and that you have access to the"
             " model. Available models: tiny, broken.",
         ),
-        ({"model": "broken"}, 422, "pair 0: its score is nan, which ranks nowhere"),
+        ({"model": "broken"}, 422, "pair 0: its score is nan; are the model's weights whole?"),
     ],
 )
 def test_a_request_that_can_not_be_met(

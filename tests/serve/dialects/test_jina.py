@@ -172,7 +172,7 @@ def test_a_missing_field(client: httpx2.Client, missing: str) -> None:
         ),
         (
             {"model": "broken"},
-            (422, "INPUT_VALIDATION_ERROR", "pair 0: its score is nan, which ranks nowhere"),
+            (422, "INPUT_VALIDATION_ERROR", "pair 0: its score is nan; are the model's weights whole?"),
         ),
     ],
 )

@@ -176,7 +176,7 @@ def test_a_score_that_is_no_number(strict: httpx2.Client) -> None:
     response = post(strict, texts=["hi"], model="broken")
     assert response.status_code == 424
     assert response.json() == {
-        "error": "pair 0: its score is nan, which ranks nowhere",
+        "error": "pair 0: its score is nan; are the model's weights whole?",
         "error_type": "Backend",
     }
 

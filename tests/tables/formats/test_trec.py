@@ -6,6 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import InputError
+from pipeline.tables.candidates import plan_table, read_ids, read_shard
+from pipeline.tables.config import InputConfig
+from pipeline.tables.formats import trec
 from tests.tables.conftest import plan, read_all
 
 RUN = "q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 8.5 bm25\nq2 Q0 d1 1 7 bm25\n"
@@ -50,6 +53,15 @@ def test_a_beir_folder_holds_the_texts(tmp_path: Path) -> None:
     good, bad = read_all(tmp_path / "run.trec", "trec", 100, **texts)
     assert [(row["query"], row["passage"]) for row in good] == [("first", "Title body")]
     assert bad == []
+
+
+def test_ids_alone_are_read_without_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = InputConfig(path=str(tmp_path / "run.trec"), format="trec", **collection(tmp_path))
+    planned = plan_table(config, {}, 100)
+    whole, _ = read_shard(planned.shards[0], config, {}, planned)
+    monkeypatch.setattr(trec, "json_texts", None)
+    ids = read_ids(planned.shards[0], config, {}, planned)
+    assert ids.equals(whole.select(["query_id", "passage_id"]))
 
 
 def test_texts_may_be_tab_separated(tmp_path: Path) -> None:
