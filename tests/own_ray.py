@@ -84,6 +84,18 @@ def head_node() -> Iterator[dict[str, str]]:
             head.wait()
 
 
+@contextmanager
+def joined(head: dict[str, str], **options: Any) -> Iterator[str]:
+    """This process as a driver of a `head_node`, with `options` of ray.init; the cluster's address."""
+    job_client(head)
+    address = Path(head["RAY_TMPDIR"], "ray_current_cluster").read_text().strip()
+    ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **options)
+    try:
+        yield address
+    finally:
+        ray.shutdown()
+
+
 def job_client(variables: dict[str, str]) -> JobSubmissionClient:
     """Of a `head_node`, once it takes jobs."""
     deadline = time.monotonic() + 60
