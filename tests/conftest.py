@@ -35,6 +35,7 @@ def _apart_from_the_machine() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         for name, value in environment(folder).items():
             patch.setenv(name, value)
+        patch.setenv("OMP_NUM_THREADS", "1")  # as above, for the processes that tests start
         yield
 
 

@@ -33,8 +33,14 @@ def folder_of_its_own() -> Iterator[Path]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Local Rays ask for no token here: they listen on this machine alone."""
-    return {"RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+    """Local Rays ask for no token here: they listen on this machine alone. They start no workers before they
+    have work for them: many of ours are of another environment, or need none."""
+    return {
+        "RAY_TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
+    }
 
 
 @contextmanager

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import plan
-from benchmarks.stand_in import install
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
+from tests.after_import import after_import
 from tests.conftest import TINY
 from tests.own_ray import own_ray
 
@@ -48,9 +48,18 @@ def run_jobs(folder: str, sizes: Sequence[int], answer: Connection) -> None:
     held: dict[str, float] = defaultdict(float)
     ended = Event()
     watcher = Thread(target=watch, args=(held, ended))
-    hook = {"worker_process_setup_hook": install}
     outcomes: list[tuple[int, dict[str, float]]] = []
-    with own_ray(num_cpus=2, num_gpus=1, object_store_memory=300 * MIB, runtime_env=hook):
+
+    def stand_in() -> None:
+        from benchmarks.stand_in import install  # noqa: PLC0415  (it brings torch)
+
+        install()
+
+    def hook() -> None:
+        after_import("pipeline.reranking.worker", stand_in)
+
+    environment = {"worker_process_setup_hook": hook}
+    with own_ray(num_cpus=2, num_gpus=1, object_store_memory=300 * MIB, runtime_env=environment):
         watcher.start()
         try:
             for pairs in sizes:
