@@ -146,11 +146,12 @@ from pipeline.scoring.lean_imports import lean_imports
 log.configure()
 queries = ["panda " + f"{{number:08b}}".replace("0", "a").replace("1", "b") for number in range(64)]
 pairs = [(query, "The giant panda is a bear. " * 60) for query in queries]
-few, scorer = (
-    Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=tokens)) for tokens in (2048, 1_000_000)
+budgets = (2048, 1_000_000)
+careful, scorer = (
+    Scorer(ScorerConfig(model={TINY!r}, device="cpu", max_batch_tokens=tokens)) for tokens in budgets
 )
 with lean_imports():
-    few = few.score(pairs)
+    few = careful.score(pairs)
     scorer.score(pairs[:1])
 now = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (now + 10 * 2**20,) * 2)

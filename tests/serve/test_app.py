@@ -209,7 +209,7 @@ def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> 
         async def remote(self, work: Work) -> Refused:
             asked.append(work)
             if len(asked) == 1:
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(0.1)
                 raise RayActorError
             return refused
 

@@ -16,8 +16,8 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig
 from tests.own_ray import joined
-from tests.s3 import Server
 from tests.preparation.tables import bytes_of, planned, trec
+from tests.s3 import Server
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_head")]
 
