@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.own_ray import environment, folder_of_its_own, head_node
+from tests.own_ray import environment, folder_of_its_own, head_node, joined
 
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
 torch.set_num_threads(1)
@@ -35,14 +35,27 @@ def _apart_from_the_machine() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         for name, value in environment(folder).items():
             patch.setenv(name, value)
+        patch.setenv("OMP_NUM_THREADS", "1")  # as above, for the processes that tests start
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share a cluster come last, so that it lives no longer than they need it."""
+    items.sort(key=lambda item: "head" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[dict[str, str]]:
-    """A cluster that jobs are submitted to: the environment with which they find it."""
+    """A cluster that jobs are submitted to and drivers join: the environment with which they find it."""
     with head_node() as variables:
         yield variables
+
+
+@pytest.fixture(scope="module")
+def on_head(head: dict[str, str]) -> Iterator[str]:
+    """This process is a driver there, for the module; the cluster's address."""
+    with joined(head) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,14 @@ def folder_of_its_own() -> Iterator[Path]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Local Rays ask for no token here: they listen on this machine alone."""
-    return {"RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+    """Local Rays ask for no token here: they listen on this machine alone. They start no workers before they
+    have work for them: many of ours are of another environment, or need none."""
+    return {
+        "RAY_TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
+    }
 
 
 @contextmanager
@@ -82,6 +88,18 @@ def head_node() -> Iterator[dict[str, str]]:
         finally:
             os.killpg(head.pid, signal.SIGKILL)  # all of the cluster; asked kindly, it takes half a minute
             head.wait()
+
+
+@contextmanager
+def joined(head: dict[str, str], **options: Any) -> Iterator[str]:
+    """This process as a driver of a `head_node`, with `options` of ray.init; the cluster's address."""
+    job_client(head)
+    address = Path(head["RAY_TMPDIR"], "ray_current_cluster").read_text().strip()
+    ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **options)
+    try:
+        yield address
+    finally:
+        ray.shutdown()
 
 
 def job_client(variables: dict[str, str]) -> JobSubmissionClient:

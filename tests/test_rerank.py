@@ -60,7 +60,7 @@ def data_of(output: Path) -> dict[str, bytes]:
 
 @pytest.mark.ray
 def test_the_demo_runs_and_says_little(tmp_path: Path) -> None:
-    done = rerank(DEMO, "--set", f"output.path={tmp_path}/out")
+    done = rerank(DEMO, "--set", f"output.path={tmp_path}/out", "--set", "actors.max=1")  # as `make demo`
     assert done.returncode == 0, done.stderr
     assert "640 pairs of 32 queries scored" in done.stdout
     lines = done.stderr.splitlines()
@@ -201,8 +201,9 @@ def test_it_runs_under_ray_job_submit(
 
     def submit(output: str) -> subprocess.CompletedProcess[str]:
         rerank = ["python", "-m", "pipeline.rerank", "--config", "configs/rerank/demo.yaml"]
+        small = ["--set", f"scorer.model={TINY}", "--set", "actors.max=1", "--set", f"output.path={output}"]
         return subprocess.run(
-            [ray, "job", "submit", "--working-dir", ".", "--", *rerank, "--set", f"output.path={output}"],
+            [ray, "job", "submit", "--working-dir", ".", "--", *rerank, *small],
             cwd=copy_of_the_project,
             env={name: value for name, value in head.items() if name != "PYTHONPATH"},
             capture_output=True,

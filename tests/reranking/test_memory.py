@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import plan
-from benchmarks.stand_in import install
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
+from tests.after_import import after_import
 from tests.conftest import TINY
 from tests.own_ray import own_ray
 
@@ -42,27 +42,43 @@ def write_table(path: Path, pairs: int) -> None:
         pq.write_table(pa.table(columns), path / f"{start:09}.parquet", row_group_size=SHARD_PAIRS)
 
 
-def run_job(folder: str, answer: Connection) -> None:
-    """In a process of its own: the pairs done, and the most that each kind of process held, in MiB."""
+def run_jobs(folder: str, sizes: Sequence[int], answer: Connection) -> None:
+    """In a process of its own, one after another: the pairs done, and the most that each kind of process has
+    held until then, in MiB."""
     held: dict[str, float] = defaultdict(float)
     ended = Event()
     watcher = Thread(target=watch, args=(held, ended))
-    settings: dict[str, Any] = {
+    outcomes: list[tuple[int, dict[str, float]]] = []
+
+    def stand_in() -> None:
+        from benchmarks.stand_in import install  # noqa: PLC0415  (it brings torch)
+
+        install()
+
+    def hook() -> None:
+        after_import("pipeline.reranking.worker", stand_in)
+
+    environment = {"worker_process_setup_hook": hook}
+    with own_ray(num_cpus=2, num_gpus=1, object_store_memory=300 * MIB, runtime_env=environment):
+        watcher.start()
+        try:
+            for pairs in sizes:
+                summary = flow.run(RerankConfig.model_validate(job(f"{folder}/{pairs}")))
+                outcomes.append((summary.pairs, dict(held)))
+        finally:
+            ended.set()
+            watcher.join()
+    answer.send(outcomes)
+
+
+def job(folder: str) -> dict[str, Any]:
+    return {
         "input": {"path": f"{folder}/in"},
         "output": {"path": f"{folder}/out", "top_k": 10},
         "scorer": {"model": TINY},
         "actors": {"num_gpus": 1},
         "shard_pairs": SHARD_PAIRS,
     }
-    hook = {"worker_process_setup_hook": install}
-    with own_ray(num_cpus=2, num_gpus=1, object_store_memory=300 * MIB, runtime_env=hook):
-        watcher.start()
-        try:
-            summary = flow.run(RerankConfig.model_validate(settings))
-        finally:
-            ended.set()
-            watcher.join()
-    answer.send((summary.pairs, dict(held)))
 
 
 def watch(held: dict[str, float], ended: Event) -> None:
@@ -79,14 +95,13 @@ def watch(held: dict[str, float], ended: Event) -> None:
                 held[kind] = max(held[kind], (memory.rss - memory.shared) / MIB)
 
 
-def peaks(tmp_path: Path, pairs: int) -> dict[str, float]:
-    folder = tmp_path / str(pairs)
-    folder.mkdir()
-    write_table(folder / "in", pairs)
-    done, held = in_a_process(partial(run_job, str(folder)))
-    assert done == pairs
-    assert isinstance(held, dict)
-    return held
+def peaks(tmp_path: Path, *sizes: int) -> list[dict[str, float]]:
+    for pairs in sizes:
+        (tmp_path / str(pairs)).mkdir()
+        write_table(tmp_path / f"{pairs}/in", pairs)
+    outcomes = in_a_process(partial(run_jobs, str(tmp_path), sizes))
+    assert [done for done, _ in outcomes] == list(sizes)
+    return [held for _, held in outcomes]
 
 
 def in_a_process(work: Callable[[Connection], None]) -> Any:
@@ -105,8 +120,7 @@ def in_a_process(work: Callable[[Connection], None]) -> Any:
 @pytest.mark.ray
 def test_driver_and_workers_are_flat_in_the_size_of_the_table(tmp_path: Path) -> None:
     # The small one lasts for seconds, so that its workers are seen.
-    small, large = peaks(tmp_path, 5 * SHARD_PAIRS), peaks(tmp_path, 1_000_000)
-    assert small["driver"] < 1024
+    small, large = peaks(tmp_path, 5 * SHARD_PAIRS, 1_000_000)
     assert large["driver"] < 1024
     for stage in STAGES:
         assert 0 < large[stage] < small[stage] + 100

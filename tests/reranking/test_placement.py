@@ -10,12 +10,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from benchmarks.stand_in import install
 from pipeline.capacity import wait_for_one
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
+from tests.after_import import after_import
 from tests.conftest import TINY
 from tests.reranking.test_survival import write_table
 
@@ -31,14 +31,17 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.add_node(num_cpus=0, num_gpus=2, labels={"gpu": "large"})
     (tmp_path / "seen").mkdir()
 
-    def hook() -> None:
-        """Runs in every worker: work leaves a file that tells where it was done."""
+    folder = str(tmp_path / "seen")
+
+    def stand_in_that_leaves_files() -> None:
+        """Work leaves a file that tells where it was done."""
+        from benchmarks.stand_in import install  # noqa: PLC0415  (it brings torch)
         from pipeline.reranking import worker  # noqa: PLC0415
 
         def seen(stage: str, work: Any) -> Any:
             def run(*arguments: Any) -> Any:
                 context = ray.get_runtime_context()
-                (tmp_path / f"seen/{stage} {context.get_node_id()} {context.get_worker_id()}").touch()
+                Path(folder, f"{stage} {context.get_node_id()} {context.get_worker_id()}").touch()
                 return work(*arguments)
 
             return run
@@ -46,6 +49,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         install(seconds_a_shard=0.5)
         for name in ("encode", "score"):
             setattr(worker, name, seen(name, getattr(worker, name)))
+
+    def hook() -> None:
+        after_import("pipeline.reranking.worker", stand_in_that_leaves_files)
 
     ray.init(
         address=made.address,

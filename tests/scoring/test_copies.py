@@ -19,6 +19,7 @@ from pipeline.errors import ScoringError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.truncation import Fit
 from tests.conftest import MINILM, TINY
 from tests.scoring.checkpoints import KINDS, make_cross_encoder, make_qwen3, network_of
@@ -48,7 +49,10 @@ def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         model = str(make_cross_encoder(tmp_path_factory.mktemp(model), model))
     if model == "qwen3":
         model = str(make_qwen3(tmp_path_factory.mktemp(model)))
-    return Scorer(ScorerConfig.model_validate({"model": model, "device": "cpu", **options}))
+    made = Scorer(ScorerConfig.model_validate({"model": model, "device": "cpu", **options}))
+    with lean_imports():  # for the process that is started below
+        _ = made.model
+    return made
 
 
 @cache

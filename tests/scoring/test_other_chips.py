@@ -21,11 +21,18 @@ CHIPS = {
 SCRIPT = """
 import numpy as np
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.lean_imports import lean_imports
 from tests.conftest import DATA, golden_cases
+
+def scorer_of(case):
+    scorer = Scorer(ScorerConfig.model_validate({"model": case.checkpoint, "device": "cpu", **case.options}))
+    with lean_imports():
+        _ = scorer.model
+    return scorer
 
 for checkpoint in DATA.glob("tiny-*"):
     case = golden_cases(checkpoint.name)[0]
-    scorer = Scorer(ScorerConfig.model_validate({"model": case.checkpoint, "device": "cpu", **case.options}))
+    scorer = scorer_of(case)
     np.testing.assert_allclose(scorer.score(case.pairs), case.scores, atol=1e-4, rtol=0)
     same = scorer.score([case.pairs[0], *case.pairs[:9], case.pairs[0]])
     assert (same[0] == same[1]).all() and (same[0] == same[-1]).all()

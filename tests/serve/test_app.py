@@ -96,9 +96,12 @@ async def more_answers(answers: list[Any], count: int = 20) -> None:
 
 @asynccontextmanager
 async def load(
-    url: str, body: dict[str, Any], headers: dict[str, str] | None = None
+    url: str, body: dict[str, Any], headers: dict[str, str] | None = None, pause_s: float = 0.05
 ) -> AsyncIterator[list[tuple[int, str]]]:
-    """Four clients that ask again and again; the answers' status and body."""
+    """Four clients that ask again and again; the answers' status and body.
+
+    pause_s: after each answer, so that what is starting has the processor.
+    """
     answers: list[tuple[int, str]] = []
     going = True
 
@@ -106,6 +109,7 @@ async def load(
         while going:
             answer = await client.post("/rerank", json=body)
             answers.append((answer.status_code, answer.text))
+            await asyncio.sleep(pause_s)
 
     async with httpx2.AsyncClient(base_url=url, timeout=180, headers=headers) as client:
         tasks = [asyncio.create_task(ask(client)) for _ in range(4)]
@@ -254,7 +258,7 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
 
         async def rollouts() -> list[tuple[int, str]]:
             key = {"Authorization": "Bearer a-key-of-16-characters"}
-            async with load(url, BODY, key) as answers:
+            async with load(url, BODY, key, pause_s=0.5) as answers:
                 declare(right | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
                 await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"), 180)
                 gone = {"scorer": {"model": f"{tmp_path}/gone"}}

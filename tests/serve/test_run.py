@@ -94,9 +94,11 @@ def serve_run(haproxy: bool) -> Iterator[Running]:
             "RAY_SERVE_ENABLE_HA_PROXY": str(int(haproxy)),
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(haproxy)),
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "15",
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),  # else the same one for all on this machine
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.app:guard",
             "RAY_metrics_report_interval_ms": "1000",
-            "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "100",
+            "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "500",
             "OTEL_EXPORTER_OTLP_ENDPOINT": traces,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }

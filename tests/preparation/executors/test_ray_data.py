@@ -1,6 +1,5 @@
-"""The preparation on a real Ray of this machine, one session for the module."""
+"""The preparation on a real Ray of this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,11 @@ from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
 from pipeline.tables.config import InputConfig
-from tests.own_ray import own_ray
+from tests.own_ray import joined
 from tests.preparation.tables import bytes_of, planned, trec
+from tests.s3 import Server
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    with own_ray(num_cpus=2):
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_head")]
 
 
 def on_ray(folder: Path, **sections: Any) -> PrepareConfig:
@@ -47,13 +41,14 @@ def test_same_input_same_bytes_in_several_partitions(folder: Path, monkeypatch: 
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")}
     assert flow.run(on_ray(folder)).model_dump() == first.model_dump()
     assert {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*")} == before
-    flow.run(on_ray(folder, output={"path": str(folder / "again")}))
-    assert bytes_of(folder / "again") == bytes_of(folder / "out")
     assert planned(folder) == (3, 9)
+    written = bytes_of(folder / "out")
     (folder / "out/_SUCCESS").unlink()  # as if killed
+    for part in sorted((folder / "out/candidates").iterdir())[1:]:
+        part.unlink()
     (folder / "out/candidates/part-stale.parquet").write_bytes(b"x")
     flow.run(on_ray(folder))
-    assert bytes_of(folder / "again") == bytes_of(folder / "out")
+    assert bytes_of(folder / "out") == written
 
 
 def test_a_cluster_without_a_cpu_may_grow_and_is_refused_in_the_end(
@@ -75,7 +70,7 @@ def test_what_goes_wrong_in_a_task_arrives_as_itself(folder: Path) -> None:
         flow.run(on_ray(folder, passages={"path": str(folder / "corpus.parquet")}))
 
 
-def test_in_an_object_store(folder: Path, bucket: str) -> None:
+def test_in_an_object_store(folder: Path, bucket: str, s3_server: Server, head: dict[str, str]) -> None:
     remote = fsspec.filesystem("s3")
     for name in ("queries.jsonl", "corpus.jsonl", "run.trec"):
         remote.put_file(str(folder / name), f"{bucket}/in/{name}")
@@ -88,11 +83,11 @@ def test_in_an_object_store(folder: Path, bucket: str) -> None:
             "executor": "ray_data",
         }
     )
-    # The session's workers were started before the bucket: they must be told where it is.
+    # The cluster was started before the bucket: its workers must be told where it is.
     ray.shutdown()
-    ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
-    summary = flow.run(settings)
-    assert summary.written == 9
-    assert flow.run(settings).model_dump() == summary.model_dump()
+    with joined(head, runtime_env={"env_vars": s3_server.environment}):
+        summary = flow.run(settings)
+        assert summary.written == 9
+        assert flow.run(settings).model_dump() == summary.model_dump()
     plan = plan_table(InputConfig(path=f"{bucket}/out/candidates"), {}, 100)
     assert plan.shards[0].pairs == 9

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.reranking import flow, worker
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import MAX_ATTEMPTS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY
 from tests.reranking.jobs import config, data_of
 
 IMPORTS = "import sys; from pipeline.rerank import main; main(sys.argv[1:]); assert 'ray' not in sys.modules"
@@ -37,6 +37,11 @@ DEADLY = """
 import os, sys
 from pipeline.reranking import worker
 from pipeline.rerank import main
+from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.lean_imports import lean_imports
+
+with lean_imports():
+    _ = Scorer(ScorerConfig(model=MODEL, device="cpu")).model  # imports what each start would
 
 score = worker.score
 
@@ -54,7 +59,8 @@ for _ in range(4):  # starts, each a process of its own, but for the imports
 
 
 def test_a_shard_that_kills_the_process_is_given_up_by_a_later_start(table: Path) -> None:
-    command = [sys.executable, "-c", DEADLY, "--config", str(write(table, "out"))]
+    script = DEADLY.replace("MODEL", repr(TINY))
+    command = [sys.executable, "-c", script, "--config", str(write(table, "out"))]
     starts = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     ended = [line for line in starts.stderr.splitlines() if line.removeprefix("-").isdecimal()]
     assert ended == [str(-signal.SIGKILL)] * MAX_ATTEMPTS + ["4"], starts.stderr

@@ -1,7 +1,6 @@
-"""The job on a real Ray of this machine, one session for the module."""
+"""The job on a real Ray of this machine."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 from safetensors.torch import load_file, save_file
 
 from pipeline import status
@@ -20,18 +18,11 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.scoring.dtype import fastest_dtype
 from pipeline.tables.output.directory import Directory
 from tests.conftest import DATA, TINY
-from tests.own_ray import own_ray
 from tests.reranking.jobs import config, data_of
 
 MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    with own_ray(num_cpus=2):
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_head")]
 
 
 def on_ray(table: Path, out: str, **sections: Any) -> RerankConfig:
@@ -111,9 +102,9 @@ def test_actors_that_have_no_room_are_refused(table: Path) -> None:
 
 
 def test_a_cluster_that_may_grow_is_waited_for_and_then_refused(
-    table: Path, monkeypatch: pytest.MonkeyPatch
+    table: Path, on_head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    monkeypatch.setenv("RAY_ADDRESS", on_head)
     settings = on_ray(table, "out", actors={"num_gpus": 1.0, "wait_s": 1.0}, scorer={"device": "auto"})
     with pytest.raises(ConfigError, match=r"2 CPUs and 0 GPUs on 1 node\. .* had 1 s to grow"):
         flow.run(settings)

@@ -1,6 +1,5 @@
-"""The first stage on a real Ray of this machine, one session for the module."""
+"""The first stage on a real Ray of this machine."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,11 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.retrieval.config import RetrieveConfig
 from tests.conftest import MINILM
-from tests.own_ray import own_ray
 from tests.retrieval.tables import bytes_of, config, make, write_texts
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_head")]
 
 SOURCES = {"words": {"bm25": {}}, "minilm": {"dense": {"scorer": {"model": MINILM, "device": "cpu"}}}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    with own_ray(num_cpus=2):
-        yield
 
 
 def both(folder: Path, executor: str, **sections: Any) -> RetrieveConfig:
