@@ -205,12 +205,13 @@ def start(output: Directory, record: JobRecord = RECORD) -> Start[Summary]:
     return Start(output, record, RESULTS, Summary)
 
 
-def refuse_to_work(_held: Lease) -> Summary:
+def refuse_to_work(_held: Lease, _finished: Summary | None) -> Summary:
     pytest.fail("work began")
 
 
 def test_a_start_works_alone_on_what_is_not_finished(output: Directory) -> None:
-    def work(held: Lease) -> Summary:
+    def work(held: Lease, finished: Summary | None) -> Summary:
+        assert finished is None
         assert (read_record(output), is_complete(output)) == (RECORD, False)
         held.add(5)
         stamp = output.write("run/a.parquet", b"data")
@@ -231,6 +232,19 @@ def test_a_start_works_alone_on_what_is_not_finished(output: Directory) -> None:
     assert again.as_text().startswith(f"Finished before, at {again.finished_before}; nothing was done now.\n")
     output.write("run/a.parquet", b"cut")
     assert start(output).run(work, lambda: 1).finished_before is None
+
+
+def test_a_finished_job_that_lacks_something_is_worked_on_again(output: Directory) -> None:
+    begin(output)
+    finish(output, summary(), RESULTS, complete=True, manifest=Manifest(folders={}, files={}))
+
+    def add(_held: Lease, finished: Summary | None) -> Summary:
+        assert finished is not None
+        assert not is_complete(output)
+        return finished
+
+    found = start(output).run(add, lambda: 2, lacks=lambda finished: finished.finished_before is not None)
+    assert found.finished_before is not None
 
 
 def test_what_another_start_wrote_since_is_seen_before_any_work(output: Directory) -> None:
