@@ -16,9 +16,11 @@ _CPU_BATCH_TOKENS = {"float32": 1024, "float16": 1024, "bfloat16": 4096}
 on AMX gains by larger batches: 1.4 times as many pairs/s as with 1,024 at widths 384 and 768 (12 layers, two
 cores, 2026-11-25). A table, not a measurement at load: two runs of a job make the same batches, and with
 them the same bytes."""
-_CPU_CALL_TOKENS, _GPU_CALL_TOKENS = 32, 4096
+_CPU_CALL_TOKENS, _GPU_CALL_TOKENS = 32, 256
 """What a batch costs beside its tokens, as so many of them: on a CPU as measured (12 layers of width 384, one
-thread: 20 ms a batch, 0.6 ms a token); a GPU's is a guess, none was at hand."""
+thread: 20 ms a batch, 0.6 ms a token). On an H200, gemma-2b's shape, 64 candidates a query, ran at 312, 474
+and 523 pairs/s with 16,384, 4,096 and 1,024 (53, 28 and 18 % padding): a batch's own cost is 370 tokens at
+most (benchmarks/gpu.md)."""
 _MAX_BATCH_TOKENS = 65_536
 """Past this a GPU is busy anyway, and only memory grows."""
 _OUT_OF_MEMORY = (
