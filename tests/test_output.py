@@ -229,7 +229,8 @@ def test_a_start_works_alone_on_what_is_not_finished(output: Directory) -> None:
     )  # fmt: skip
     again = start(output).run(refuse_to_work, lambda: 0)
     assert again == summary().model_copy(update={"finished_before": again.finished_before})
-    assert again.as_text().startswith(f"Finished before, at {again.finished_before}; nothing was scored now.\n")
+    told = f"Finished before, at {again.finished_before}; nothing was scored now.\n"
+    assert again.as_text().startswith(told)
     output.write("run/a.parquet", b"cut")
     assert start(output).run(work, lambda: 1).finished_before is None
 
