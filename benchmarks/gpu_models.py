@@ -30,6 +30,7 @@ MAX_LENGTH = 512
 def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, path and options: every family, and every way through attention."""
     yield "xlm-roberta", TINY, {}
+    yield "xlm-roberta, wider heads", str(make_encoder(folder / "wide", "base", "cpu", tiny=True)), {}
     for kind in ("bert", "modernbert", "deberta-v2"):
         yield kind, str(make_cross_encoder(folder / kind, kind)), {}
     for kind in ("bert", "modernbert"):
