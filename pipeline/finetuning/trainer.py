@@ -44,8 +44,9 @@ class Trainer:
         self._peers = peers
         self.steps, self.steps_done = steps, 0
         self._device = next(iter(student.trained.values())).device
+        # Not fused, a step of MiniLM's 23 M parameters takes five times as long on a CPU.
         self._optimizer = torch.optim.AdamW(
-            _decayed_and_not(student.module, training.weight_decay), lr=training.learning_rate
+            _decayed_and_not(student.module, training.weight_decay), lr=training.learning_rate, fused=True
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=training.dtype == "float16")
 
