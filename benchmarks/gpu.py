@@ -1,13 +1,14 @@
 """What does one GPU do with this code? Correctness first, then speed, memory, its running out, two replicas.
 
-    benchmarks/gpu.sh [--device cuda] [--tiny] [--flag-embedding PYTHON]
+    benchmarks/gpu.sh [--device cuda] [--tiny] [--flag-embedding PYTHON] [--only PART ...]
 
 It writes a dated Markdown note to $OUT, or to benchmarks/, and exits with 1 where a score is wrong or a part
 fails. All weights are random and made here: tiny checkpoints as the tests build them for correctness, the
 published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens.
 sentence-transformers is measured where it is installed, FlagEmbedding where --flag-embedding names the Python
 of an environment that has it; each at several batch sizes. Every part has its own limit of
-seconds; what it has not reached by then is left out and said so. `--device cpu --tiny` runs every part on any
+seconds; what it has not reached by then is left out and said so. Jobs on Ray and a training run where --only
+asks for them (Jobs, Training): they take some minutes more. `--device cpu --tiny` runs every part on any
 machine, to see that it runs: its numbers say nothing.
 
 Flop counted are those of linear layers and attention over real tokens; the ceiling is the best of five
@@ -29,12 +30,13 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
+from benchmarks.gpu_jobs import jobs, training
 from benchmarks.gpu_models import (
     DECODERS,
     ENCODERS,
@@ -45,6 +47,7 @@ from benchmarks.gpu_models import (
     peers,
     random_pairs,
 )
+from benchmarks.gpu_run import Lines, Run, row, table
 from benchmarks.scorer import print_machine
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.scoring.checkpoints import network_of
@@ -55,54 +58,6 @@ FAR = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
 
 class OutOfTimeError(BaseException):
     """No Exception, so that nothing on the way takes it for a failure of its own."""
-
-
-class Run(NamedTuple):
-    device: str
-    tiny: bool
-    folder: Path
-    flag_embedding: str | None = None
-
-    @property
-    def on_cuda(self) -> bool:
-        return self.device != "cpu"
-
-    @property
-    def dtype(self) -> str:
-        return "bfloat16" if self.on_cuda else "float32"
-
-    def scorer(self, model: str | Path, **options: Any) -> Scorer:
-        known = {"device": self.device, "dtype": self.dtype, **options}
-        return Scorer(ScorerConfig.model_validate({"model": str(model), **known}))
-
-    def best_seconds(self, work: Callable[[], object], rounds: int = 2) -> tuple[float, str]:
-        """Of some rounds after one to warm up; and the peak of memory in GiB."""
-        work()
-        self._wait()
-        if self.on_cuda:
-            torch.cuda.reset_peak_memory_stats()
-        taken = []
-        for _ in range(rounds):
-            begin = perf_counter()
-            work()
-            self._wait()
-            taken.append(perf_counter() - begin)
-        peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}" if self.on_cuda else "–"
-        return min(taken), peak
-
-    def _wait(self) -> None:
-        if self.on_cuda:
-            torch.cuda.synchronize()
-
-    def ceiling(self) -> float:
-        """Flop a second of bfloat16 matrix products."""
-        size = 128 if self.tiny else 8192
-        left, right = torch.randn(2, size, size, device=self.device, dtype=torch.bfloat16)
-        seconds, _ = self.best_seconds(lambda: [left @ right for _ in range(10)], rounds=5)
-        return 20 * size**3 / seconds
-
-
-Lines = Iterator[str]
 
 
 def correctness(run: Run) -> Lines:
@@ -255,15 +210,6 @@ def replica(run: Run, path: Path, count: int, ready: Barrier, done: Barrier) -> 
     done.wait()
 
 
-def table(*titles: str) -> Lines:
-    yield row(*titles)
-    yield row(*["---"] * len(titles))
-
-
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Correctness": (110, correctness),
     "Does the device wait?": (25, no_waiting),
@@ -271,8 +217,12 @@ PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Decoders": (130, decoders),
     "Memory runs out": (30, memory_runs_out),
     "Two replicas": (70, two_replicas),
+    "Jobs": (240, jobs),
+    "Training": (120, training),
 }
-"""With the seconds that each may take: in all 515."""
+"""With the seconds that each may take. Without --only: those up to "Two replicas", in all 515."""
+COMMANDS = ("Jobs", "Training")
+"""Parts that need Ray, and are left out where they are not asked for."""
 
 
 def lines_of(run: Run, limit_s: int, part: Callable[[Run], Lines]) -> Lines:
@@ -298,14 +248,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--flag-embedding", metavar="PYTHON", help="of an environment with FlagEmbedding")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of: {', '.join(PARTS)}"
+    )
     given = parser.parse_args(arguments)
+    parts = given.only or [title for title in PARTS if title not in COMMANDS]
     with tempfile.TemporaryDirectory() as directory:
         run = Run(given.device, given.tiny, Path(directory), given.flag_embedding)
         name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
         written = [f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", ""]
         written.append(f"torch {torch.__version__}, transformers {transformers.__version__}")
         print_machine(torch.get_num_threads())
-        for title, (limit_s, part) in PARTS.items():
+        for title in parts:
+            limit_s, part = PARTS[title]
             written += ["", f"## {title}", ""]
             print(f"\n## {title}\n", flush=True)
             # Tiny shapes are for seeing every part run, on a busy machine too.
