@@ -49,7 +49,7 @@ def training(run: Run) -> Lines:
         seconds, summary = _run_command("finetune", config, out)
         yield row(out.name, str(summary["steps"]), f"{seconds:.1f}", f"{summary['loss']:.4f}")
     if len(outs) > 1:
-        same = _same_bytes(*outs, "model/*.safetensors")
+        same = _same_bytes(outs[0], outs[1], "model/*.safetensors")
         yield f"\nTwo trainings end with {'the same bytes: right' if same else '**OTHER BYTES**'}."
 
 
