@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import math
 import os
 import time
 from collections import deque
@@ -170,20 +171,22 @@ class Gate:
         return name
 
     def count(self, name: str, pairs: int) -> None:
-        """Raises Problem where the key has had its share of this minute."""
+        """Raises Problem where a limit of the key is exceeded."""
         limits = self._config.limits_of.get(name, self._config.limits)
         wanted = [
-            (self._window(name, kind, limits), amount)
-            for kind, amount in (("requests_per_minute", 1), ("pairs_per_minute", pairs))
-            if getattr(limits, kind) is not None
+            (self._window(name, f"{unit}_per_minute", limits), unit, amount)
+            for unit, amount in (("requests", 1), ("pairs", pairs))
+            if getattr(limits, f"{unit}_per_minute") is not None
         ]
-        for window, amount in wanted:
+        for window, _, amount in wanted:
             if amount > window.per_minute:
                 raise TooManyPassages(amount, window.per_minute)
-        wait_s = max((window.wait_s(amount) for window, amount in wanted), default=0.0)
+        waits = ((window.wait_s(amount), window.per_minute, unit) for window, unit, amount in wanted)
+        wait_s, limit, unit = max(waits, default=(0.0, 0, ""))
         if wait_s > 0:
-            raise Problem("rate_limit", "this API key has had its share of the minute", retry_after_s=wait_s)
-        for window, amount in wanted:
+            message = f"rate limit of {limit} {unit} a minute exceeded; retry in {math.ceil(wait_s)} s"
+            raise Problem("rate_limit", message, retry_after_s=wait_s)
+        for window, _, amount in wanted:
             window.take(amount)
 
     def _window(self, name: str, kind: str, limits: RateLimits) -> Window:
