@@ -45,7 +45,7 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     state: Literal["running", "finished", "interrupted", "failed", "dead", "unknown"] = "unknown"
-    """Of the last start; dead: it says it runs, but is silent; unknown: its heartbeat is lost or damaged."""
+    """Of the last start; dead: its heartbeat has stopped; unknown: it is lost or damaged."""
     message: str = ""
     complete: bool
     """Whether _SUCCESS is there and nothing is damaged: every shard is done. A start that finished may have
@@ -131,7 +131,7 @@ def _told(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
 
 def _state(status: Status) -> str:
     if status.state == "dead":
-        return "dead: it says it runs, but is silent. The same command goes on where it stopped"
+        return "dead: its heartbeat has stopped. The same command goes on where it stopped"
     return f"{status.state}: {status.message}" if status.message else status.state
 
 

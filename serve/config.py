@@ -30,7 +30,7 @@ class ReplicasConfig(Placement):
     """The replicas of one model, each on devices of its own."""
 
     min: int = Field(default=1, ge=0)
-    """0: none while nobody asks; the first request then waits until one has loaded."""
+    """0: no replica while no request comes; the first request then waits until one has loaded."""
     target_wait_s: PositiveFloat = 0.5
     """Replicas come and go so that the tokens waiting at each are what it scores in this time."""
     upscale_delay_s: float = Field(default=5, ge=0)

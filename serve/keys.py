@@ -74,7 +74,7 @@ class Keyring:
                 raise ConfigError(f"{place}: entry {number}: there is a key named {name!r} already")
             digests[name] = _digest(key)
         if not digests:
-            raise ConfigError(f"{place}: no API keys there; write `keys: none` where none shall be asked for")
+            raise ConfigError(f"{place}: no API keys there; write `keys: none` to ask for none")
         self._digests = digests
 
     def _text(self) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def test_a_running_job(tmp_path: Path) -> None:
 
 def test_a_dead_job_is_silent(tmp_path: Path) -> None:
     first, *_ = status.read(output(tmp_path), NOW + timedelta(minutes=5)).lines()
-    assert first.startswith("state    dead: it says it runs, but is silent.")
+    assert first.startswith("state    dead: its heartbeat has stopped.")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_errors_say_what_to_do(browser: Browser) -> None:
         rank(page)
         rank(page)
         press()
-        expect(alert).to_contain_text("Your share is used up for now: try again in ")
+        expect(alert).to_contain_text("Rate limit reached: try again in ")
         expect(page.get_by_role("list", name="Ranking")).to_be_hidden()
         page.context.set_offline(True)
         press()
