@@ -19,7 +19,7 @@ from serve.dialect import (
     ScoringEndpoint,
     Served,
 )
-from serve.problems import STATUS, Problem
+from serve.problems import STATUS, Problem, TooManyPassages
 from serve.work import LevelScores, Work
 
 NAME = "rayrank"
@@ -205,8 +205,13 @@ async def models(served: Served) -> ModelList:
 
 
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:
+    message = problem.message
+    if isinstance(problem, TooManyPassages):
+        message = (
+            f"{problem.passages} passages are more than the {problem.limit} allowed: send fewer at a time"
+        )
     body = {
-        "error": problem.message,
+        "error": message,
         "kind": problem.kind,
         "field": "model" if problem.kind == "unknown_model" else problem.field,
         "request_id": request_id,
