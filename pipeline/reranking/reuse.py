@@ -84,8 +84,8 @@ def _finished(url: str) -> tuple[JobRecord, Summary]:
     record = read_record(output)
     if record is None or record.command != "rerank" or output.read(SUMMARY) is None:
         raise InputError(
-            f"reuse: {output.url}: no finished run (no {SUMMARY} of one in it); leave reuse out to score"
-            " every pair"
+            f"reuse: {output.url}: no finished run (no {SUMMARY} of one in it); finish that job first, or"
+            " leave reuse out to score every pair"
         )
     summary = read_summary(output, Summary)
     if summary is None:
