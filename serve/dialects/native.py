@@ -6,7 +6,7 @@ The page at / speaks it, and the server does where a path is no dialect's.
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from serve.dialect import (
     PASSAGES,
@@ -26,6 +26,9 @@ NAME = "rayrank"
 
 
 class RankRequest(RequestBody):
+    # Other servers' clients may send what these servers ignore; here a misspelt field is a mistake.
+    model_config = ConfigDict(extra="forbid")
+
     query: str
     """The question or key words."""
     passages: list[str] = Field(min_length=1)

@@ -119,7 +119,7 @@ def test_errors_say_what_to_do(browser: Browser) -> None:
         press = page.get_by_role("button", name="Rank").click
         fill(page, "panda", "1\n2\n3\n4")
         press()
-        expect(alert).to_contain_text("more than the server takes at once. It says: batch size 4 > maximum")
+        expect(alert).to_contain_text("more than the server takes at once. It says: 4 passages are more")
         fill(page, "panda", "1\n2\n3")
         rank(page)
         rank(page)

@@ -216,7 +216,7 @@ def test_too_many_requests(guarded: LocalServer) -> None:
     responses = [httpx2.post(f"{guarded.url}/v1/rerank", headers=headers, json=body) for _ in range(2)]
     assert responses[0].status_code == 200
     assert error_of(responses[1])[:2] == (429, "RATE_REQUEST_LIMIT_EXCEEDED")
-    assert 1 <= int(responses[1].headers["retry-after"]) <= 60
+    assert 1 <= int(responses[1].headers["retry-after"]) <= 61  # the minute begins at the end of a slice
 
 
 def test_out_of_time(server: LocalServer) -> None:

@@ -55,6 +55,12 @@ def test_a_cutoff_layer_is_chosen_and_the_last_is_the_default(client: httpx2.Cli
     assert abs(by_layer[2] - by_layer[4]) > 1e-3
 
 
+def test_a_field_that_it_does_not_have_is_refused(client: httpx2.Client) -> None:
+    answer = post(client, topk=3)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "topk"
+
+
 @pytest.mark.parametrize(("top_k", "count"), [(2, 2), (None, 6), (100, 6)])
 def test_top_k(client: httpx2.Client, top_k: int | None, count: int) -> None:
     assert len(post(client, top_k=top_k).json()["ranked"]) == count
