@@ -36,21 +36,21 @@ class Shot(NamedTuple):
     """The client closes as soon as it has sent."""
 
 
-def _body(random_: random.Random) -> bytes:
+def _body(random_: random.Random, path: str) -> bytes:
     texts = ["a" * random_.randrange(30) for _ in range(random_.randrange(4))]
-    valid = json.dumps(
-        {"query": "q", "texts": texts, "documents": texts, "passages": texts, "text_1": "q", "text_2": texts}
-    ).encode()
+    of_others = {"texts": texts, "documents": texts, "text_1": "q", "text_2": texts}
+    fields = {"query": "q", "passages": texts} | ({} if path == "/rank" else of_others)
+    valid = json.dumps(fields).encode()
     odd = [b"", b"{", b"[" * 100_000, b'{"query": NaN}', b"\xff\xfe", b'"\\ud800"', random_.randbytes(200)]
     return valid if random_.random() < 0.7 else random_.choice(odd)
 
 
 def _request(random_: random.Random, *extra: bytes, length: int | None = None) -> bytes:
     """length: what Content-Length says in place of the truth."""
-    body = _body(random_)
-    path = random_.choice(PATHS).encode()
+    path = random_.choice(PATHS)
+    body = _body(random_, path)
     lines = [
-        b"%b %b HTTP/1.1" % (random_.choice([b"POST"] * 8 + [b"GET", b"PUT", b"OPTIONS"]), path),
+        b"%b %b HTTP/1.1" % (random_.choice([b"POST"] * 8 + [b"GET", b"PUT", b"OPTIONS"]), path.encode()),
         b"Host: x",
         b"Content-Type: application/json",
         *extra,

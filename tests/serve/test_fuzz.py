@@ -19,7 +19,7 @@ def test_nothing_that_is_sent_breaks_the_server_or_holds_a_connection(
         address = httpx2.URL(server.url)
         outcome = asyncio.run(fire(address.host, address.port or 0, shots(1, 400), at_once=50, patience_s=25))
         assert outcome.wrong == []
-        assert outcome.statuses["valid", 200] > 5
+        assert outcome.statuses["valid", 200] > 2
         assert outcome.statuses["stopped body", 408] > 5
         assert outcome.statuses["upgrade", 200] > 5
         assert httpx2.post(f"{server.url}/rerank", json={"query": "q", "texts": ["a"]}).status_code == 200
