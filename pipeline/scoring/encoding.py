@@ -151,3 +151,12 @@ def passage_offsets(tokenizer: Tokenizer, text: str, first: int) -> list[tuple[i
 
 def with_instruction(texts: Sequence[str], instruction: str | None, form: str) -> Sequence[str]:
     return texts if instruction is None else [form.format(instruction, text) for text in texts]
+
+
+def is_pair_of_texts(pair: object) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_text, pair))
+
+
+def is_text(value: object) -> bool:
+    """Lone surrogates are no text: no tokenizer takes them."""
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value

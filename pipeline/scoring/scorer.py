@@ -15,7 +15,7 @@ from pipeline.scoring.config import Dtype, Limits, ScorerConfig
 from pipeline.scoring.copies import distinct
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
-from pipeline.scoring.encoding import EncodedPairs, Role
+from pipeline.scoring.encoding import EncodedPairs, Role, is_pair_of_texts, is_text
 from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -183,7 +183,7 @@ class Scorer:
         limits: replace the config's for this call. Raises ConfigError or ModelError where they don't fit.
         """
         for index, pair in enumerate(pairs):
-            if not _is_pair_of_texts(pair):
+            if not is_pair_of_texts(pair):
                 raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}")
         encoder = self.encoder if limits is None else self._limited(limits)
         return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
@@ -248,7 +248,7 @@ class Scorer:
         """As `embed`, with `long_passages`: one embedding for each window of a passage; a query has one."""
         self._check_embeds(role)
         for index, text in enumerate(texts):
-            if not _is_text(text):
+            if not is_text(text):
                 raise ScoringError(index, f"not a text: {text!r:.80}", "text")
         try:
             encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
@@ -291,15 +291,6 @@ class Scorer:
             )
             for rank, index in enumerate(order, start=1)
         ]
-
-
-def _is_pair_of_texts(pair: object) -> bool:
-    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_text, pair))
-
-
-def _is_text(value: object) -> bool:
-    """Lone surrogates are no text: no tokenizer takes them."""
-    return isinstance(value, str) and value.encode(errors="replace").decode() == value
 
 
 def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

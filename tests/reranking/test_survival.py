@@ -69,7 +69,7 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_pa
     settings = RerankConfig.model_validate(config(str(tmp_path)))
 
     def deadly() -> None:
-        from pipeline.reranking import shard, worker  # noqa: PLC0415
+        from pipeline.reranking import shard, worker  # noqa: PLC0415  (in the actor, which has imported them)
 
         def score(encoded: Any, scorer: Any) -> Any:
             if encoded.shard.index == 7:
