@@ -94,7 +94,11 @@ def head_node() -> Iterator[dict[str, str]]:
 def joined(head: dict[str, str], **options: Any) -> Iterator[str]:
     """This process as a driver of a `head_node`, with `options` of ray.init; the cluster's address."""
     job_client(head)
-    address = Path(head["RAY_TMPDIR"], "ray_current_cluster").read_text().strip()
+    file = Path(head["RAY_TMPDIR"], "ray_current_cluster")
+    deadline = time.monotonic() + 60
+    while not (address := file.read_text() if file.exists() else ""):  # jobs are taken before it is written
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **options)
     try:
         yield address

@@ -26,7 +26,23 @@ from tests.own_ray import own_ray
 
 pytestmark = pytest.mark.ray
 
-COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
+WAITING_AFTER_TWO_SHARDS = """
+import sys, threading
+from pipeline import rerank
+from pipeline.tables.output.lease import Lease
+
+add = Lease.add
+
+
+def add_two(lease, pairs):
+    add(lease, pairs)
+    if lease._heartbeat.shards_done == 2:
+        threading.Event().wait()
+
+
+Lease.add = add_two
+sys.exit(rerank.main(sys.argv[1:]))
+"""
 Bytes = dict[str, bytes]
 
 
@@ -99,10 +115,12 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_pa
     assert not list((tmp_path / "out/_manifest").glob("attempts/*"))
 
 
-def begin(path: Path, place: str, **sections: Any) -> "subprocess.Popen[str]":
+def begin(path: Path, place: str, program: str = "", **sections: Any) -> "subprocess.Popen[str]":
+    """The command, or a `program` that does as it."""
     (path / "job.json").write_text(json.dumps(config(place, **sections)))  # JSON is YAML
+    command = ("-c", program) if program else ("-m", "pipeline.rerank")
     return subprocess.Popen(
-        [*COMMAND, str(path / "job.json")],
+        [sys.executable, *command, "--config", str(path / "job.json")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,7 +143,7 @@ def test_a_killed_job_on_s3_goes_on_while_a_second_start_is_refused(
 ) -> None:
     write_table(f"{bucket}/in", queries=32)
     output = Directory(f"{bucket}/out")
-    first = begin(tmp_path, bucket)
+    first = begin(tmp_path, bucket, WAITING_AFTER_TWO_SHARDS)
     wait_for_markers(output, 2, first)
     message = f"another start is writing here: process {first.pid} on"
     with pytest.raises(OutputError, match=message), lease(output, 1, 0):
