@@ -68,7 +68,10 @@ def scorers(model: str, calibration: Pairs, folder: Path) -> dict[str, Scorer]:
         for dtype in dtypes
     }
     quantization = Quantization(kind="int8", path=str(folder / "int8"))
-    made["openvino int8"] = base.model_copy(update={"engine": "openvino", "quantization": quantization})
+    # What is not in int8, as attention, in the fastest dtype.
+    made["openvino int8"] = base.model_copy(
+        update={"engine": "openvino", "dtype": dtypes[-1], "quantization": quantization}
+    )
     Path(quantization.path).write_bytes(Scorer(made["openvino int8"]).calibrate(calibration))
     return {name: Scorer(config) for name, config in made.items()}
 

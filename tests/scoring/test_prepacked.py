@@ -1,0 +1,78 @@
+"""Prepacked linear layers, in float32 as well: not every chip that tests run on multiplies bfloat16."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+from pipeline.scoring import prepacked
+from pipeline.scoring.prepacked import PrepackedLinear, prepack, replace_linear
+
+CPU = torch.device("cpu")
+
+
+def network(activation: str = "gelu") -> Any:
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        hidden_act=activation,
+        id2label={0: "relevance"},
+        initializer_range=0.5,
+    )
+    made: Any = XLMRobertaForSequenceClassification(config)
+    return made.eval()
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_python", "relu"])
+@torch.inference_mode()
+def test_a_network_gives_the_logits_that_it_gave(activation: str) -> None:
+    model, ids = network(activation), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids).logits
+    replace_linear(model, torch.float32)
+    assert before.std() > 0.1
+    torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=1e-5)
+    assert not any(type(module) is nn.Linear for module in model.modules())
+    gelus_taken = sum(isinstance(module, nn.Identity) for module in model.modules())
+    assert gelus_taken == (2 if activation == "gelu" else 0)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("tokens", [0, 1, 7, 2000])
+@torch.inference_mode()
+def test_a_layer_takes_any_number_of_tokens(tokens: int, has_bias: bool) -> None:
+    linear, states = nn.Linear(16, 24, bias=has_bias), torch.randn(1, tokens, 16)
+    for gelu in (False, True):
+        expected = nn.functional.gelu(linear(states)) if gelu else linear(states)
+        torch.testing.assert_close(PrepackedLinear(linear, gelu=gelu)(states), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not prepacked._computes_bfloat16(), reason="this chip multiplies no bfloat16")
+@torch.inference_mode()
+def test_in_bfloat16_the_backbone_alone_is_prepacked_and_as_exact_as_it_was() -> None:
+    model, ids = network(), torch.randint(5, 100, (7, 9))
+    exact = model.roberta(input_ids=ids)[0]
+    model.roberta.to(torch.bfloat16)
+    error_before = (model.roberta(input_ids=ids)[0] - exact).abs().mean()
+    prepack(model, CPU, torch.bfloat16)
+    assert 0 < (model.roberta(input_ids=ids)[0] - exact).abs().mean() < 1.1 * error_before
+    assert isinstance(model.classifier.dense, nn.Linear)
+    assert isinstance(model.roberta.encoder.layer[1].output.dense, PrepackedLinear)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "computes"),
+    [("cuda", torch.bfloat16, True), ("cpu", torch.float32, True), ("cpu", torch.bfloat16, False)],
+)
+def test_elsewhere_nothing_is_changed(
+    device: str, dtype: torch.dtype, computes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepacked, "_computes_bfloat16", lambda: computes)
+    model = network().to(dtype)
+    prepack(model, torch.device(device), dtype)
+    assert not any(isinstance(module, PrepackedLinear) for module in model.modules())
