@@ -130,7 +130,8 @@ def _join_or_start() -> None:
         return
     try:
         with _quiet_backend():
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+            # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
     except ConnectionError as error:
         if os.environ.get("RAY_ADDRESS") != "auto":
             raise
