@@ -77,9 +77,8 @@ def test_a_start_goes_on_with_what_the_first_one_took(table: Path) -> None:
 
 
 def test_the_first_night_of_another_scorer_scores_every_pair(
-    table: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    table: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pipeline.log._LOGGER.propagate", True)
     caplog.set_level("INFO")
     night(table, 1)
     other = {"scorer": {"max_length": 64}}
