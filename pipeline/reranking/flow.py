@@ -164,11 +164,9 @@ def plan_job(
     for level in config.cascade:
         if level.scorer.quantization is not None:
             scorers[level.number] = _scorer(level, calibrated(level, config, plan, makes=calibrates))
-    record = _record(config, scorers, plan)
     begun = begun_job(directory, "rerank", RESULTS)
-    if (dated := with_previous_date(config, record, begun)) is not config:
-        config = dated
-        record = _record(config, scorers, plan)
+    config = with_previous_date(config, _record(config, scorers, plan), begun)
+    record = _record(config, scorers, plan)
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
