@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
+from threading import Timer
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -14,6 +15,9 @@ from pipeline import log
 from pipeline.errors import RayrankError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
+
+LOADING = "libraries are loading; a machine's first start takes longest"
+_SILENT_S = 5.0
 
 Config_contra = TypeVar("Config_contra", bound=BaseModel, contravariant=True)
 
@@ -35,8 +39,28 @@ class Status(IntEnum):
     """By SIGTERM."""
 
 
+def tell_loading(after_s: float = _SILENT_S) -> Timer:
+    """Log that libraries load, unless the timer that is given is cancelled before."""
+
+    def tell() -> None:
+        log.configure()
+        log.info(LOADING)
+
+    timer = Timer(after_s, tell)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+_started = getattr(sys.modules["__main__"], "__spec__", None)
+# A command imports this module first, and then the slow ones, torch among them: up to 20 s from a cold disk.
+_loading = tell_loading() if _started is not None and _started.name.startswith("pipeline.") else None
+
+
 def parser(command: str, description: str | None, *, config: bool = True) -> argparse.ArgumentParser:
     """Of `python -m pipeline.COMMAND`. config: with --config and --set, as `config_file.load` takes them."""
+    if _loading is not None:
+        _loading.cancel()
     made = argparse.ArgumentParser(
         prog=f"python -m pipeline.{command}",
         description=description,

@@ -5,6 +5,7 @@ RayrankError            catch this one to catch them all
 |   `-- TooManyTokensError    one call of a scorer has more tokens than fit in it
 |-- InputError          the input: the file, and the row or column in it
 |-- OutputError         the output directory: what lies there and does not fit
+|   `-- OtherFormatError      it was written by another version, in a format that is not read here
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
 |-- TrainingError       a training that can't go on: its loss is no number, or its actors die again and again
 `-- ScoringError        one pair or text that has no finite score, or does not fit the model
@@ -46,6 +47,10 @@ class InputError(RayrankError):
 
 class OutputError(RayrankError):
     """The output directory holds something that this run would damage."""
+
+
+class OtherFormatError(OutputError):
+    """An output that another version of this program wrote, in a format that this one does not read."""
 
 
 class ModelError(RayrankError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from pipeline.errors import OutputError
+from pipeline.errors import OtherFormatError, OutputError
 from pipeline.redaction import redacted_values
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
@@ -52,7 +52,7 @@ def dtypes_of(record: JobRecord) -> dict[str, Any]:
 
 
 def read_record(output: Directory) -> JobRecord | None:
-    """The job whose output this is; None where there is none. Raises OutputError for another format's."""
+    """The job whose output this is; None where there is none. Raises OtherFormatError."""
     written = output.read(RECORD)
     if written is None:
         if any(output.read(name) is not None for name in _OLD_RECORDS):
@@ -90,10 +90,19 @@ def recorded_dtypes(output: Directory, command: str, results: Collection[str]) -
     Where that was `auto`, whoever goes on takes it: today's machines may be others. Empty where there is
     nothing to go on with.
     """
+    before = begun_job(output, command, results)
+    return {} if before is None else dtypes_of(before)
+
+
+def begun_job(output: Directory, command: str, results: Collection[str]) -> JobRecord | None:
+    """The job of the start whose results lie there; None where there is nothing to go on with.
+
+    results: the subdirectories that hold any.
+    """
     before = read_record(output)
     if before is None or before.command != command or not any(output.names(folder) for folder in results):
-        return {}
-    return dtypes_of(before)
+        return None
+    return before
 
 
 def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
@@ -116,8 +125,8 @@ def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
             yield f"{file}: was {old}, is {new or 'gone'}"
 
 
-def _other_format(output: Directory, age: str) -> OutputError:
-    return OutputError(
+def _other_format(output: Directory, age: str) -> OtherFormatError:
+    return OtherFormatError(
         f"{output.url}: was written by {age} version of this program, in a format that this one"
         f" (format {FORMAT_VERSION}) does not read. Take another output.path, or remove the directory"
     )

@@ -121,7 +121,7 @@ def _told(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
     return {
         "state": "dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
         "message": heartbeat.message,
-        "host": heartbeat.host,
+        "host": heartbeat.machine,
         "pid": heartbeat.pid,
         "started": heartbeat.started,
         "last_heard": heartbeat.time,

@@ -1,5 +1,6 @@
 """Reranking over HTTP on Ray Serve, with the scorer class of the offline job.
 
+    check             a config, before it is deployed
     app               the deployments: one of the API, one for each model
     metrics           what they tell Prometheus
     api  cascade      FastAPI's routes; a model of several scorers

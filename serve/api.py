@@ -22,7 +22,7 @@ from serve.json_request import JsonRoute
 from serve.keys import Gate
 from serve.openapi import STATE, TIMEOUT, WITHOUT_BODY, correct, errors, tags, union, unparsed
 from serve.page import PAGE
-from serve.problems import Problem, invalid
+from serve.problems import Problem, invalid, unrouted
 from serve.routes import Routes, ScoringPath
 from serve.service import Model, Service
 
@@ -192,4 +192,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return problem_response(request.scope, error)
+    if (problem := unrouted(error)) is not None:
+        response = problem_response(request.scope, problem)
+        response.headers.update(error.headers or {})
+        return response
     return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)

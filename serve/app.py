@@ -183,13 +183,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
     While it runs, and where it raises, the version before serves. Later Serve takes old replicas away before
     it knows whether new ones start, so all that can be checked without weights is checked here.
     """
-    try:
-        config = ServeConfig.model_validate(arguments)
-    except ValidationError as error:
-        mistakes = (
-            f"args.{field_of(mistake)}: {reason_of(ServeConfig, mistake)}" for mistake in error.errors()
-        )
-        raise ConfigError("\n".join(mistakes)) from error
+    config = read_arguments(arguments)
     if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":
         raise ConfigError(
             f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
@@ -197,8 +191,7 @@ def build_app(arguments: dict[str, Any]) -> Application:
         )
     if config.api.keys != "none":
         Keyring(config.api.keys)
-    for name, model in config.models.items():
-        _check_model(name, model)
+    check_models(config)
     singles = [single for name, model in config.models.items() for single in model.singles(name).items()]
     models = {name: _model(name, single) for name, single in singles}
     api = ray_serve.deployment(
@@ -211,6 +204,17 @@ def build_app(arguments: dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=config.api.timeout_s,
     )
     return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
+
+
+def read_arguments(arguments: dict[str, Any]) -> ServeConfig:
+    """The `args` of a Serve config. Raises ConfigError."""
+    try:
+        return ServeConfig.model_validate(arguments)
+    except ValidationError as error:
+        mistakes = (
+            f"args.{field_of(mistake)}: {reason_of(ServeConfig, mistake)}" for mistake in error.errors()
+        )
+        raise ConfigError("\n".join(mistakes)) from error
 
 
 def _model(name: str, config: ModelConfig) -> Application:
@@ -244,6 +248,12 @@ def _model(name: str, config: ModelConfig) -> Application:
         graceful_shutdown_timeout_s=60,
     )
     return _bound(deployment(ScoringReplica), name, config)
+
+
+def check_models(config: ServeConfig) -> None:
+    """All that can be checked of them without weights. Raises ConfigError."""
+    for name, model in config.models.items():
+        _check_model(name, model)
 
 
 def _check_model(name: str, config: ModelConfig) -> None:

@@ -22,8 +22,11 @@ TIMEOUT = {
     "description": "Seconds that the request may take, within the server's own limit.",
 }
 
+_OF_A_PATH: tuple[Kind, ...] = tuple(kind for kind in STATUS if kind not in ("unknown_path", "method"))
+"""The others are answered where there is no path, or not this one."""
 
-def errors(*dialects: Dialect, of: Iterable[Kind] = STATUS) -> dict[int | str, dict[str, Any]]:
+
+def errors(*dialects: Dialect, of: Iterable[Kind] = _OF_A_PATH) -> dict[int | str, dict[str, Any]]:
     """A route's responses to what can be wrong, with the statuses and media types of its dialects."""
     model = union(dialect.ErrorBody for dialect in dialects)
     responses: dict[int | str, dict[str, Any]] = {}

@@ -16,6 +16,8 @@ Kind = Literal[
     "no_key",
     "unauthorized",
     "forbidden",
+    "unknown_path",
+    "method",
     "unknown_model",
     "too_long",
     "unscorable",
@@ -37,6 +39,8 @@ STATUS: dict[Kind, int] = {
     "no_key": 401,
     "unauthorized": 401,
     "forbidden": 403,
+    "unknown_path": 404,
+    "method": 405,
     "unknown_model": 404,
     "too_long": 422,
     "unscorable": 422,
@@ -77,6 +81,16 @@ class UnknownModel(Problem):
     def __init__(self, model: str, known: Sequence[str]) -> None:
         self.available = f"Available models: {', '.join(known)}."
         super().__init__("unknown_model", f"Model {model!r} not found. {self.available}", model)
+
+
+def unrouted(error: HTTPException) -> Problem | None:
+    """What the routing says, as a Problem: no such path, no such method. None for what else it may say."""
+    if error.status_code == STATUS["unknown_path"]:
+        return Problem("unknown_path", "there is no such path; GET /docs tells all that there are")
+    if error.status_code == STATUS["method"]:
+        allowed = (error.headers or {}).get("Allow", "")
+        return Problem("method", f"this path takes {allowed}; GET /docs tells what each path takes")
+    return None
 
 
 def invalid(errors: Sequence[Any]) -> Problem:

@@ -57,9 +57,17 @@ class Routes:
         self.scoring = {path: ScoringPath(spoken) for path, spoken in shared.items()}
 
     def dialect_of(self, path: str, headers: Headers) -> Dialect:
-        """What is spoken there, as far as it is known before the body is read."""
-        if path in self.scoring:
-            return self.scoring[path].recognised(headers).dialect
+        """What is spoken there, as far as it is known before the body is read.
+
+        A client whose base URL has a part too many asks for a path that ends as one of its API does.
+        """
+        if (scoring := self._ending(path)) is not None:
+            return scoring.recognised(headers).dialect
         if path in self.reading:
             return self.reading[path][0]
         return self._elsewhere
+
+    def _ending(self, path: str) -> ScoringPath | None:
+        """The scoring path that this one is, or ends with: the longest."""
+        known = (each for each in self.scoring if path.endswith(each))
+        return self.scoring.get(max(known, key=len, default=""))

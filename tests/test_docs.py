@@ -46,7 +46,8 @@ def test_commands_and_their_configs_exist(page: Path) -> None:
 
 
 def test_messages_are_those_of_the_program() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
+    files = (path for package in ("pipeline", "serve") for path in (ROOT / package).rglob("*.py"))
+    sources = "".join(path.read_text() for path in files)
     told = re.findall(r"^\| `([a-z][^`]+)`", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
     assert len(told) >= 5
     assert [message for message in told if message not in sources] == []

@@ -25,6 +25,8 @@ from serve.config import ServeConfig
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "configs/kuberay"
 KUBERNETES = "1.37"
+IMAGE_GROUP = 100
+"""Of the user that Ray's image runs as, 1000:100."""
 
 
 def documents(file: str) -> list[dict[str, Any]]:
@@ -59,6 +61,7 @@ def test_the_job_is_of_its_date() -> None:
     assert job["metadata"]["name"] == "rerank-2026-11-20"
     config = config_of(job)
     assert config.output.path == "s3://search/reranked/2026-11-20/"
+    assert config.reuse == "s3://search/reranked/{previous_run_date}/"
     assert config.input.path == "s3://search/candidates/2026-11-20/"
 
 
@@ -76,9 +79,13 @@ def rayservice() -> dict[str, Any]:
     return document
 
 
+def groups_of(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
 def groups() -> list[dict[str, Any]]:
     clusters = rayjob()["spec"]["rayClusterSpec"], rayservice()["spec"]["rayClusterConfig"]
-    return [group for one in clusters for group in (one["headGroupSpec"], *one["workerGroupSpecs"])]
+    return [group for one in clusters for group in groups_of(one)]
 
 
 @pytest.mark.parametrize("group", groups(), ids=lambda group: group.get("groupName", "head"))
@@ -99,8 +106,12 @@ def test_what_a_pod_asks_for_is_made_by_shared_yaml(group: dict[str, Any]) -> No
     assert ("PersistentVolumeClaim", claim) in made
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts.keys() == volumes.keys()
+    keys = {"name": "keys", "secret": {"secretName": "rerank"}}
+    assert (mounts.get("keys"), volumes.get("keys")) in [("/keys", keys), (None, None)]
+    assert ("keys" in volumes) == (group in groups_of(rayservice()["spec"]["rayClusterConfig"]))
     assert {"name": "HF_HOME", "value": mounts["weights"]} in container["env"]
     assert ("config" in volumes) == (group["template"] == rayjob_head()["template"])
+    assert pod["securityContext"]["fsGroup"] == IMAGE_GROUP
 
 
 def rayjob_head() -> dict[str, Any]:
@@ -136,9 +147,10 @@ def test_nothing_is_kept_that_costs_money() -> None:
     assert rayjob()["spec"]["shutdownAfterJobFinishes"] is True
 
 
-def test_the_service_is_one_that_serve_takes_and_the_cluster_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYRANK_API_KEYS", "search:a-key-of-16-characters")  # the secret, which each pod has
-    schema = ServeDeploySchema.model_validate(yaml.safe_load(rayservice()["spec"]["serveConfigV2"]))
+def test_the_service_is_one_that_serve_takes_and_the_cluster_holds(tmp_path: Path) -> None:
+    (tmp_path / "RAYRANK_API_KEYS").write_text("search:a-key-of-16-characters")  # the secret, in each pod
+    text = rayservice()["spec"]["serveConfigV2"].replace("/keys/", f"{tmp_path}/")
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(text))
     [application] = schema.applications
     assert application.import_path == f"{build_app.__module__}:{build_app.__name__}"
     build_app(application.args)
@@ -153,10 +165,22 @@ def test_the_service_is_one_that_serve_takes_and_the_cluster_holds(monkeypatch: 
     assert config.api.keys != "none"
 
 
-def nightly_script(path: Path, annotation: str) -> subprocess.CompletedProcess[str]:
-    """The CronJob's script, with a kubectl that tells the annotation and keeps what is applied."""
+def nightly_script(
+    path: Path, annotation: str, rayjobs: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """The CronJob's script, with a kubectl that tells the annotation and the RayJobs, and keeps what is
+    applied and deleted.
+    """
+    (path / "rayjobs").write_text("".join(f"{line}\n" for line in rayjobs))
     (path / "kubectl").write_text(
-        f'#!/bin/sh\ncase $1 in get) echo "{annotation}";; *) cat > {path}/applied;; esac\n'
+        f"""#!/bin/sh
+case "$1 $2" in
+    "get job") echo "{annotation}";;
+    "get rayjobs") cat {path}/rayjobs;;
+    "apply -f") cat > {path}/applied;;
+    *) echo "$@" > {path}/deleted;;
+esac
+"""
     )
     (path / "kubectl").chmod(0o755)
     [cronjob, *_] = documents("rerank-nightly.yaml")
@@ -172,6 +196,23 @@ def test_the_nightly_job_applies_the_date_that_was_scheduled(tmp_path: Path) -> 
     done = nightly_script(tmp_path, "2026-11-20T03:00:00Z")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "applied").read_text()) == rayjob()
+
+
+def test_the_rayjobs_that_ended_long_ago_are_deleted(tmp_path: Path) -> None:
+    ended = [f"2026-11-{day:02}T05:00:00Z   rerank-2026-11-{day:02}" for day in range(1, 18)]
+    late = "2026-11-18T02:00:00Z   rerank-2026-01-01"  # an old date, done lately
+    running = "<none>                 rerank-2025-12-31"
+    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z", (running, *ended, late))
+    assert done.returncode == 0, done.stderr
+    deleted = (tmp_path / "deleted").read_text().split()
+    assert deleted == [
+        *("delete", "rayjobs", "--wait=false"),
+        *(f"rerank-2026-11-{day:02}" for day in (4, 3, 2, 1)),
+    ]
+    (tmp_path / "deleted").unlink()
+    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z", (running, *ended[:14]))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "deleted").exists()
 
 
 def test_a_job_that_no_schedule_made_is_refused(tmp_path: Path) -> None:

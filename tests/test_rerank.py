@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.command import LOADING
 from pipeline.rerank import main
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import last_heartbeat
@@ -64,7 +65,7 @@ def test_the_demo_runs_and_says_little(tmp_path: Path, monkeypatch: pytest.Monke
     done = rerank(DEMO, "--set", f"output.path={tmp_path}/out", "--set", "actors.max=1")  # as `make demo`
     assert done.returncode == 0, done.stderr
     assert "640 pairs of 32 queries scored" in done.stdout
-    lines = done.stderr.splitlines()
+    lines = [line for line in done.stderr.splitlines() if LOADING not in line]  # of a slow machine
     assert len(lines) == 1
     assert lines[0].endswith("INFO planned shards=4 done=0 pairs=640")
     summary = json.loads((tmp_path / "out/summary.json").read_text())
@@ -116,7 +117,7 @@ def test_mistakes_end_with_status_2_and_one_message(
 def test_a_mistake_ends_the_process_with_its_status() -> None:
     done = rerank("nowhere.yaml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: nowhere.yaml: No such file or directory\n"
+    assert done.stderr.splitlines()[-1] == "error: nowhere.yaml: No such file or directory"
 
 
 def test_rejected_rows_end_with_status_3_also_the_second_time(

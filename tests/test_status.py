@@ -23,7 +23,7 @@ def output(tmp_path: Path, **changes: object) -> Directory:
         for file in (f"run/{name}.parquet", f"scores/{name}.parquet", f"_manifest/done/{name}.json"):
             directory.write(file, b"{}")
     heartbeat = Heartbeat(
-        state="running", number=3, host="node", pid=5, started=NOW - timedelta(seconds=610),
+        state="running", number=3, host="node pid:[4026531836]", pid=5, started=NOW - timedelta(seconds=610),
         time=NOW - timedelta(seconds=10), shards=8, shards_done=2, pairs_done=1200,
     ).model_copy(update=changes)  # fmt: skip
     directory.write("_manifest/driver/000002.json", heartbeat.model_dump_json().encode())

@@ -82,9 +82,10 @@ class Summary(Counts, JobSummary):
     NOTHING_NEW: ClassVar[str] = "nothing was scored now"
 
     def lines(self) -> Iterator[str]:
+        padding = f", {self.padding_share:.1%} padding" if self._scored else ""
         yield (
-            f"{self.pairs} pairs of {self.queries} queries scored {self._by()} in {self.wall_s:.1f} s"
-            f" ({self.pairs_per_s:.1f} pairs/s with start-up, {self.padding_share:.1%} padding)"
+            f"{self.pairs} pairs of {self.queries} queries{self._by()} in {self.wall_s:.1f} s"
+            f" ({self.pairs_per_s:.1f} pairs/s with start-up{padding})"
         )
         top = f", the top {self.top_k} a query" if self.top_k else ""
         before = f"; {self.shards_done_before} of {self.shards} shards were done before"
@@ -99,10 +100,20 @@ class Summary(Counts, JobSummary):
             yield ""
             yield from self.judged.lines()
 
+    @property
+    def _scored(self) -> int:
+        """Pairs whose score is not the previous run's; of a cascade at all levels together."""
+        if self.levels:
+            return sum(level.pairs - level.reused for level in self.levels)
+        return self.pairs - self.reused
+
     def _by(self) -> str:
-        """The scorer, for people; the levels of a cascade are told in lines of their own."""
-        by = f"by a cascade of {len(self.levels)} levels" if self.levels else f"by {self.model}"
-        return f"{by} in {self.dtype}" if self.dtype else by
+        """How many the scorer scored, for people; the levels of a cascade are told in lines of their own."""
+        if self.pairs and not self._scored:
+            return ", none of which had to be scored,"
+        by = f"scored by a cascade of {len(self.levels)} levels" if self.levels else f"scored by {self.model}"
+        by += f" in {self.dtype}" if self.dtype else ""
+        return f", {self._scored} of them {by}," if self.reused and not self.levels else f" {by}"
 
     def _level_lines(self) -> Iterator[str]:
         before = None
@@ -171,7 +182,8 @@ def totalled(totals: Totals) -> dict[str, Any]:
 
 def _level_line(level: LevelSummary) -> str:
     """What a level did, for people."""
-    parts = [f"{level.pairs} pairs by {level.model}, {level.tokens} tokens in {level.score_s:.1f} s"]
+    scored = f", {level.pairs - level.reused} of them scored" if level.reused else ""
+    parts = [f"{level.pairs} pairs{scored} by {level.model}, {level.tokens} tokens in {level.score_s:.1f} s"]
     parts += [f"{level.reused} scores of the previous run"] if level.reused else []
     parts += [f"{level.copies} of an equal pair"] if level.copies else []
     return ", ".join(parts)

@@ -41,7 +41,7 @@ _COMPARED_BY_CONTENT = {
 }
 """Where things lie: the files and weights found there are compared themselves."""
 
-_PLACES = {*_COMPARED_BY_CONTENT, "qrels"}
+_PLACES = {*_COMPARED_BY_CONTENT, "qrels", "reuse"}
 """Fields that say where things lie."""
 
 _LATER_FIELDS = {"input.top_k", "output.training_rows", "scorer.quantization"}
@@ -57,6 +57,7 @@ _NOT_COMPARED: dict[str, Any] = {
 }
 _LEVEL = re.compile(r"^levels\.\d+\.")
 _DATE = "{run_date}"
+PREVIOUS_DATE = "{previous_run_date}"
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 
 
@@ -78,7 +79,9 @@ class RerankConfig(BaseModel):
     """Where shards are worked: on a Ray cluster (started here where there is none), or in this process, one
     after another with `actors.num_cpus` threads, which starts at once. Both write the same bytes."""
     reuse: str | None = Field(default=None, min_length=1)
-    """The output directory of a finished run, whose scores are taken for pairs that it scored alike."""
+    """The output directory of a finished run, whose scores are taken for pairs that it scored alike. With
+    {previous_run_date} in it: the latest run there of a date before `run_date` that is finished and has this
+    job's scorer; where there is none, every pair is scored."""
     qrels: str | None = Field(default=None, min_length=1)
     """Judgments, a qrels file of TREC's form or BEIR's: summary and report then tell nDCG@10, RR@10, AP and
     R@10 of the run beside those of the input's order. No part of the job: a finished one that is started
@@ -114,9 +117,11 @@ class RerankConfig(BaseModel):
     def _places_are_filled_in(self) -> Self:
         for name, place in _places(self.model_dump()).items():
             for placeholder in _PLACEHOLDER.findall(place):
-                if placeholder == _DATE:
+                dates = (_DATE, PREVIOUS_DATE) if name == "reuse" else (_DATE,)
+                if placeholder not in dates:
+                    raise ValueError(f"{name} {place}: there is no {placeholder}; write {' or '.join(dates)}")
+                if self.run_date is None:
                     raise ValueError(f"{name} {place} needs the date: --set run_date=2026-11-20")
-                raise ValueError(f"{name} {place}: there is no {placeholder}; {_DATE} is the one placeholder")
         return self
 
     @model_validator(mode="after")

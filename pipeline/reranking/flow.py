@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from pipeline import log, output, registry
-from pipeline.job_record import JobRecord, check_not_removed, recorded_dtypes
+from pipeline.job_record import JobRecord, begun_job, check_not_removed, recorded_dtypes
 from pipeline.output import Start
 from pipeline.reporting.judged import Judge, ReadJudge
 from pipeline.reporting.progress import Progress
@@ -24,6 +24,7 @@ from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.movers import moved_queries
+from pipeline.reranking.previous_run import with_previous_date
 from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
@@ -163,6 +164,8 @@ def plan_job(
     for level in config.cascade:
         if level.scorer.quantization is not None:
             scorers[level.number] = _scorer(level, calibrated(level, config, plan, makes=calibrates))
+    begun = begun_job(directory, "rerank", RESULTS)
+    config = with_previous_date(config, _record(config, scorers, plan), begun)
     record = _record(config, scorers, plan)
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):

@@ -32,6 +32,8 @@ _ERROR_TYPES: dict[Kind, str] = {
     "too_many": "Validation",
     "too_long": "Validation",
     "invalid": "Validation",
+    "unknown_path": "Validation",
+    "method": "Validation",
     "unknown_model": "Validation",
     "unscorable": "Backend",
     "internal": "Backend",

@@ -19,7 +19,7 @@ from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
 from tests.reporting import reports
 from tests.reporting.reports import START, quarantined, report
 
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "wbr", "img", "input", "hr"}
 
 
 class Page(HTMLParser):

@@ -171,7 +171,19 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
         (
             GOOD,
             ("output.path=out/{date}",),
-            "output.path out/{date}: there is no {date}; {run_date} is the one",
+            "output.path out/{date}: there is no {date}; write {run_date}",
+        ),
+        (GOOD, ("reuse=out/{run_date}/",), "reuse out/{run_date}/ needs the date: --set run_date=2026-11-20"),
+        (GOOD, ("reuse=out/{previous_run_date}/",), "reuse out/{previous_run_date}/ needs the date"),
+        (
+            DATED,
+            ("run_date=2026-11-20", "reuse=out/{previous_date}/"),
+            "there is no {previous_date}; write {run_date} or {previous_run_date}",
+        ),
+        (
+            DATED,
+            ("run_date=2026-11-20", "input.path=in/{previous_run_date}/"),
+            "input.path in/{previous_run_date}/: there is no {previous_run_date}; write {run_date}",
         ),
         (DATED, ("run_date=2026-11-20", "scorer.model=m/{ds}"), "scorer.model m/{ds}: there is no {ds}"),
         (DATED, ("run_date=20261120",), "--set: run_date: needs a date such as 2026-11-20, not 20261120"),

@@ -95,6 +95,7 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
     assert (summary.pairs, summary.reused, full.reused) == (32, 26, 0)
     assert 0 < summary.tokens < full.tokens / 3
     assert summary.truncated == full.truncated
+    assert ", 6 of them scored by " in summary.as_text()
     assert "26 pairs (81.2%) took their score from the previous run" in summary.as_text()
     runs = [pq.read_table(table.parent / out / "run") for out in ("reusing", "full")]
     for name in runs[0].column_names:
@@ -105,6 +106,8 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
         config(following, "again", **options, shard_pairs=12, reuse=str(table.parent / "reusing"))
     )
     assert (again.reused, again.tokens) == (32, 0)
+    assert again.as_text().startswith("32 pairs of 8 queries, none of which had to be scored, in ")
+    assert "padding" not in again.as_text()
     assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
 
 

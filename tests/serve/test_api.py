@@ -11,3 +11,31 @@ PASSAGES = ["hi", "The giant panda is a bear.", "", "Pandas eat bamboo."]
 def test_every_dialect_gives_the_scores_of_the_scorer(client: httpx2.Client) -> None:
     raw = client.post("/rerank", json={"query": QUERY, "texts": PASSAGES, "raw_scores": True}).json()
     assert {entry["index"]: entry["score"] for entry in raw} == scores(QUERY, PASSAGES)
+
+
+def test_an_unknown_path_leads_to_the_docs_in_the_words_of_the_api_that_was_meant(
+    client: httpx2.Client,
+) -> None:
+    told = "there is no such path; GET /docs tells all that there are"
+    for path, where in {
+        "/nowhere": ("error",),
+        "/v1/v2/rerank": ("message",),
+        "/v1/v1/rerank": ("detail",),
+        "/v1/rank": ("error",),
+        "/api/rerank": ("error",),
+        "/api/score": ("error", "message"),
+        "/static-offline-docs/nothing.js": ("error",),
+    }.items():
+        answer = client.post(path, json={"query": QUERY}) if "static" not in path else client.get(path)
+        body = answer.json()
+        for name in where:
+            body = body[name]
+        assert (path, answer.status_code, body) == (path, 404, told)
+    assert client.get("/docs").status_code == 200
+
+
+def test_a_path_tells_which_method_it_takes(client: httpx2.Client) -> None:
+    for path in ("/rank", "/rerank", "/v1/rerank", "/v2/rerank", "/score"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST"), path
+        assert "this path takes POST; GET /docs tells what each path takes" in answer.text

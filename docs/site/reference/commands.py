@@ -12,17 +12,19 @@ from unittest.mock import patch
 import pipeline
 from docs.site.reference.markdown import code, page, prose, table
 
-_ABOUT = """Each is a module: `python -m pipeline.rerank --config FILE`. A mistake of yours ends a command
-with status 2 and one message, which names the file, field or row and the way out."""
+_ABOUT = """Each is a module: `python -m pipeline.rerank --config FILE`; one is the endpoint's,
+`python -m serve.check FILE`. A mistake of yours ends a command with status 2 and one message, which
+names the file, field or row and the way out."""
 
 
 def _commands() -> Iterator[ModuleType]:
-    """Those in the order of their names."""
+    """Those of the pipeline in the order of their names, and the endpoint's."""
     for module in pkgutil.iter_modules(pipeline.__path__, "pipeline."):
         if not module.ispkg:
             loaded = import_module(module.name)
             if hasattr(loaded, "main"):
                 yield loaded
+    yield import_module("serve.check")
 
 
 def _parser(command: ModuleType) -> argparse.ArgumentParser:
@@ -55,7 +57,7 @@ def _command(command: ModuleType) -> str:
         for option in options
     ]
     about = "\n\n".join(prose(paragraph) for paragraph in (parser.description or "").split("\n\n"))
-    name = command.__name__.rpartition(".")[2]
+    name = command.__name__.removeprefix("pipeline.")
     return f"## {name}\n\n{about}\n\n{table(('argument', '', 'meaning'), rows)}"
 
 

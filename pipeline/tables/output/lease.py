@@ -43,6 +43,7 @@ class Heartbeat(BaseModel):
     number: int
     """Of the heartbeat; grows while the driver lives."""
     host: str
+    """As `_host` tells it, by which process numbers are compared."""
     pid: int
     started: datetime
     time: datetime
@@ -52,6 +53,11 @@ class Heartbeat(BaseModel):
     pairs_done: int
     """Of this start; `shards` and `shards_done` are of the whole job."""
     message: str = ""
+
+    @property
+    def machine(self) -> str:
+        """Its name alone, for people."""
+        return self.host.partition(" ")[0]
 
 
 class Lease:
@@ -196,7 +202,7 @@ def _wait_until_free(output: Directory, file: str) -> None:
     first = _heartbeat(data)
     if data is None or (first is not None and (first.state != "running" or _is_gone(first))):
         return
-    who = {"heartbeat": "damaged"} if first is None else {"host": first.host, "pid": first.pid}
+    who = {"heartbeat": "damaged"} if first is None else {"host": first.machine, "pid": first.pid}
     log.info("waiting", why="another start may still be writing here", **who)
     for _ in range(_MISSED_HEARTBEATS):
         time.sleep(HEARTBEAT_S)
@@ -207,8 +213,8 @@ def _wait_until_free(output: Directory, file: str) -> None:
         if now != data and heartbeat is not None:
             raise OutputError(
                 f"{output.url}: another start is writing here: process {heartbeat.pid} on"
-                f" {heartbeat.host}, since {heartbeat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop it,"
-                " or take another output.path"
+                f" {heartbeat.machine}, since {heartbeat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop"
+                " it, or take another output.path"
             )
 
 
