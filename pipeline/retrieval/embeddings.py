@@ -120,8 +120,26 @@ def _embedded(
     return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made.tokens
 
 
-def read_vectors(url: str) -> Vectors:
-    """Of the file that `embed` wrote. Raises InputError where it is damaged or a value is not finite."""
+class Room:
+    """Memory that the vectors of one file after another are read into: new memory each time is dear."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def array(self, rows: int, width: int, dtype: Any) -> npt.NDArray[np.floating[Any]]:
+        """Where the array before it was, unless this one is larger."""
+        size = rows * width * np.dtype(dtype).itemsize
+        if size > len(self._bytes):
+            self._bytes = np.empty(size, np.uint8)
+        values: npt.NDArray[np.floating[Any]] = self._bytes[:size].view(dtype).reshape(rows, width)
+        return values
+
+
+def read_vectors(url: str, room: Room | None = None) -> Vectors:
+    """Of the file that `embed` wrote, in memory of their own or in `room`.
+
+    Raises InputError where it is damaged or a value is not finite.
+    """
     try:
         with (
             open_input(url, DEFAULT_LIMITS) as stream,
@@ -130,7 +148,8 @@ def read_vectors(url: str) -> Vectors:
             check_version(file.schema_arrow, url, "embeddings", "Take another output.path", needed=True)
             others = file.read(["window", "hash"])
             kind = file.schema_arrow.field("embedding").type
-            values = np.empty((others.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+            room = room or Room()
+            values = room.array(others.num_rows, kind.list_size, kind.value_type.to_pandas_dtype())
             start = 0
             for group in range(file.num_row_groups):  # one after another, each while a cache holds it
                 part = _values(file.read_row_group(group, ["embedding"], use_threads=False), url, start)
