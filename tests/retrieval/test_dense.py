@@ -14,8 +14,8 @@ from sentence_transformers.util import semantic_search
 
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.retrieval.dense import best_of
-from pipeline.retrieval.embeddings import Vectors, read_vectors
 from pipeline.retrieval.search import Best
+from pipeline.retrieval.vectors import Vectors, read_vectors
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import MINILM, TINY
 from tests.retrieval.tables import config, make, rows_of, write_texts
