@@ -9,10 +9,10 @@ DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), q
 (TREC). Of its run the first --depth candidates of --queries queries, drawn with a fixed seed among those that
 have a relevant passage, are reranked by whole jobs in this process, one after another, without scores of each
 other. Each query is a shard, so that an embedding model reads a passage again for each query, as a reranker
-does. Told are nDCG@10, its change beside --baseline with the p-value of `pipeline.evaluate` (Holm, over the
-collection's cascades), and of all levels together the tokens that models read and the seconds in which they
-scored, model loaded. The plot has quality over tokens, a panel a collection. --out keeps the jobs' outputs:
-the same command goes on after a kill.
+does. Told are nDCG@10, its change beside --baseline with the interval and p-value of `pipeline.evaluate`
+(Holm, over the collection's cascades), and of all levels together the tokens that models read and the seconds
+in which they scored, model loaded. The plot has quality over tokens, a panel a collection. --out keeps the
+jobs' outputs: the same command goes on after a kill.
 
 The cascades at hand are of one small model that reads more and more of a passage: its first tokens (short),
 what it was trained for (whole), and all of it in windows (windows). --cascades names a YAML file with others:
@@ -65,7 +65,10 @@ class Measured(NamedTuple):
 
     def row(self, beside: Comparison | None) -> str:
         """Of the table. beside: what tells it from the baseline."""
-        change = f"{beside.change.mean():+.4f} | {beside.p_holm:.4f}" if beside else " | "
+        change = " | | "
+        if beside:
+            span = " to ".join(f"{end:+.4f}" for end in beside.interval or ())
+            change = f"{beside.change.mean():+.4f} | {span} | {beside.p_holm:.4f}"
         return f"| {self.name} | {self.ndcg:.4f} | {change} | {self.tokens:,} | {self.score_s:.1f} |"
 
 
@@ -76,7 +79,9 @@ def first_stage(collection: Path, folder: Path, depth: int, queries: int) -> Pat
     found = sorted({row[0] for row in rows} & judged)
     drawn = set(random.Random(SEED).sample(found, min(queries, len(found))))
     run = folder / "first.trec"
-    run.write_text("".join(f"{' '.join(row)}\n" for row in rows if row[0] in drawn and int(row[3]) <= depth))
+    kept = [f"{' '.join(row)}\n" for row in rows if row[0] in drawn and int(row[3]) <= depth]
+    if not run.exists() or run.read_text() != "".join(kept):  # a new file would be another job's input
+        run.write_text("".join(kept))
     return run
 
 
@@ -130,8 +135,8 @@ def print_table(collection: Path, found: Sequence[Measured], baseline: str) -> N
     beside = dict(zip([one.name for one in others], compared.comparisons, strict=True))
     print(
         f"\n{collection.name}, {len(compared.query_ids)} queries\n\n"
-        f"| cascade | nDCG@10 | beside {baseline} | p | tokens a query | seconds of scoring |\n"
-        "| --- | --- | --- | --- | --- | --- |"
+        f"| cascade | nDCG@10 | beside {baseline} | 95 % interval | p | tokens a query | seconds scoring |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |"
     )
     print(*(one.row(beside.get(one.name)) for one in found), sep="\n", flush=True)
 
