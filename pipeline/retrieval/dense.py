@@ -8,22 +8,26 @@ passages were parted or on the product's kernel.
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.retrieval.embeddings import Vectors, directory_of, read_vectors
+from pipeline.retrieval.embeddings import directory_of
 from pipeline.retrieval.plan import Job, Kind
 from pipeline.retrieval.search import Best, ScoreArray, largest
 from pipeline.retrieval.shards import Shard, read_shard
+from pipeline.retrieval.vectors import Room, Vectors, read_vectors
 
-_CHUNK_VECTORS = 8192
-"""Vectors that are compared with all queries of a block at once."""
+_PART_VECTORS = 4096
+"""Vectors that are compared with all queries of a block at once, or as many as one passage's windows are."""
+_MANY = 0.25
+"""Times the hits that are kept: where a part of the vectors has more, the floor of its shard should rise."""
 _STRETCH = 128
 """Products whose largest tells whether one of them is worth a look."""
-_EXACT_ROWS = 8192
+_EXACT_ROWS = 512
 _MOST_AHEAD = 4
 """Shards in memory beside the one at hand."""
 _ROUNDING = 1e-5
@@ -47,18 +51,19 @@ def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
 def _read_ahead(job: Job, source: str, shards: list[str]) -> Iterator[tuple[Shard, pa.Array, Vectors]]:
     """Shards of passages, the next ones read while one is compared: as many as this process has threads."""
 
-    def read(name: str) -> tuple[Shard, pa.Array, Vectors]:
+    def read(name: str, room: Room) -> tuple[Shard, pa.Array, Vectors]:
         shard = Shard.named(name)
         ids = read_shard(job.output, "passages", shard, ["passage_id"])["passage_id"].combine_chunks()
-        vectors = _vectors(job, source, "passages", name)
+        vectors = _vectors(job, source, "passages", name, room)
         assert len(ids) == len(vectors.first), name
         return shard, ids, vectors
 
     ahead = min(_MOST_AHEAD, torch.get_num_threads())
+    rooms = cycle([Room() for _ in range(ahead + 1)])  # of as many shards as are in memory
     with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[Future[tuple[Shard, pa.Array, Vectors]]] = deque()
         for name in shards:
-            waiting.append(pool.submit(read, name))
+            waiting.append(pool.submit(read, name, next(rooms)))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -72,29 +77,48 @@ def best_of(
 
     queries: (queries, width), normalized where similarity is the cosine.
     """
-    parts = []
+    found = []
+    bounds, most = _parts(vectors)
+    room = torch.empty(len(queries) * most, device=queries.device)
     least = torch.from_numpy(floor).to(queries.device)
+    top = torch.empty(len(queries), 0, device=queries.device)
+    many = bool(torch.isinf(least).any())
     lengths = queries.norm(dim=1)
     rounding = torch.zeros_like(lengths)
-    for first in range(0, len(vectors.first), _CHUNK_VECTORS):
-        part = vectors.texts(first, first + _CHUNK_VECTORS)
+    for first, stop in pairwise(bounds):
+        part = vectors.texts(first, stop)
         matrix = _matrix(part, cosine, queries.device)
-        products = _products(queries, matrix, part)
+        products = _products(queries, matrix, part, room)
         rounding = torch.maximum(rounding, _ROUNDING * lengths * matrix.norm(dim=1).max())
-        if products.shape[1] >= k and bool(torch.isinf(least).any()):
-            least = torch.maximum(least, products.topk(k, dim=1, sorted=False).values.amin(dim=1))
+        if many and products.shape[1] >= k:  # the least of k products, wherever they stand, is a floor
+            top = torch.cat([top, products.topk(k, dim=1, sorted=False).values], dim=1)
+            top = top.topk(k, dim=1, sorted=False).values
+            least = torch.maximum(least, top.amin(dim=1))
         hits, passages = _at_least(products, least - rounding)
-        parts.append((hits, passages + first, products[hits, passages]))
-    if not parts:
+        many = len(hits) > _MANY * k * len(queries)
+        found.append((hits, passages + first, products[hits, passages]))
+    if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    found, rows, near = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    at = largest(found, near, k, len(queries), room=2 * rounding.cpu().numpy())
-    return found[at], _exact(queries, vectors, found[at], rows[at], cosine=cosine), rows[at]
+    hits_of, rows, near = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
+    at = largest(hits_of, near, k, len(queries), room=2 * rounding.cpu().numpy())
+    return hits_of[at], _exact(queries, vectors, hits_of[at], rows[at], cosine=cosine), rows[at]
 
 
-def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors) -> torch.Tensor:
-    """(queries, passages): of each passage its best window's."""
-    products = queries @ matrix.T
+def _parts(vectors: Vectors) -> tuple[list[int], int]:
+    """(the texts where parts begin, and the end; vectors of the largest part)."""
+    begins = np.arange(0, len(vectors.values), _PART_VECTORS)
+    bounds = np.unique(np.append(np.searchsorted(vectors.first, begins), len(vectors.first)))
+    sizes = np.diff(np.append(vectors.first, len(vectors.values))[bounds])
+    return bounds.tolist(), int(sizes.max(initial=0))
+
+
+def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors, room: torch.Tensor) -> torch.Tensor:
+    """(queries, passages): of each passage its best window's.
+
+    room: what the products are written to, since memory that is new each time costs a fifth of their time.
+    """
+    out = room[: len(queries) * len(matrix)].view(len(queries), len(matrix))
+    products = torch.matmul(queries, matrix.T, out=out)
     counts = part.counts
     if len(counts) == len(matrix):
         return products
@@ -139,5 +163,5 @@ def _matrix(vectors: Vectors, cosine: bool, device: torch.device) -> torch.Tenso
     return torch.nn.functional.normalize(matrix, dim=1) if cosine else matrix
 
 
-def _vectors(job: Job, source: str, kind: Kind, shard: str) -> Vectors:
-    return read_vectors(f"{job.output.url}/{directory_of(source, kind)}/{shard}.parquet")
+def _vectors(job: Job, source: str, kind: Kind, shard: str, room: Room | None = None) -> Vectors:
+    return read_vectors(f"{job.output.url}/{directory_of(source, kind)}/{shard}.parquet", room)

@@ -14,8 +14,8 @@ from sentence_transformers.util import semantic_search
 
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.retrieval.dense import best_of
-from pipeline.retrieval.embeddings import Vectors, read_vectors
 from pipeline.retrieval.search import Best
+from pipeline.retrieval.vectors import Vectors, read_vectors
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import MINILM, TINY
 from tests.retrieval.tables import config, make, rows_of, write_texts
@@ -80,6 +80,26 @@ def test_a_passages_best_window_counts() -> None:
     corpus = np.array([[1, 0], [0, 3], [2, 0], [0, 0], [0, 1]], np.float32)
     found = best(np.eye(2, dtype=np.float32), [vectors(corpus, [2, 2, 1])], [["a", "b", "c"]], 2)
     assert found == [[("b", 2.0), ("a", 1.0)], [("a", 3.0), ("c", 1.0)]]
+
+
+def test_the_parts_that_are_compared_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(6)
+    windows = [1, 7, 2, 1, 1, 23, *chance.integers(1, 4, 60).tolist()]
+    corpus = chance.standard_normal((sum(windows), 12)).astype(np.float32)
+    queries = chance.standard_normal((9, 12)).astype(np.float32)
+    ids = [f"{number:03d}" for number in range(len(windows))]
+    found = {}
+    for size in (1, 5, 8, sum(windows), 2048):
+        monkeypatch.setattr("pipeline.retrieval.dense._PART_VECTORS", size)
+        found[size] = best(queries, [vectors(corpus, windows)], [ids], 10)
+    assert all(rows == found[2048] for rows in found.values())
+    maxima = np.maximum.reduceat(queries.astype(np.float64) @ corpus.T, np.cumsum([0, *windows[:-1]]), axis=1)
+    order = np.argsort(-maxima, axis=1)[:, :10]
+    assert [[int(passage) for passage, _ in row] for row in found[2048]] == order.tolist()
+
+
+def test_no_passages_no_hits() -> None:
+    assert best(np.eye(2, dtype=np.float32), [vectors(np.zeros((0, 2), np.float32), [])], [[]], 3) == [[], []]
 
 
 def test_the_search_is_that_of_sentence_transformers(tmp_path: Path) -> None:
