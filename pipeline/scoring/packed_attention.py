@@ -135,6 +135,7 @@ def _attend_runs(
         attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
         result[0, tokens].view(number, length, heads, width).copy_(attended.transpose(1, 2))
         first = tokens.stop
+    result[0, first:] = 0  # what fills the row up
     return result, None
 
 

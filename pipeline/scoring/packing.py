@@ -11,6 +11,12 @@ import torch
 from pipeline.scoring.packed_attention import RUNS, Spans, implementation
 
 
+_STEP = 32
+"""In bfloat16 on a CPU, tokens of a row are filled up to a multiple of this. oneDNN keeps what it makes for each
+number of rows that a product has had, half a megabyte and more: with any number that came to gigabytes. AMX
+multiplies 32 rows at a time."""
+
+
 class _Layout(NamedTuple):
     layers: str
     """The list of the backbone's layers, by its place in it."""
@@ -43,14 +49,15 @@ def packed(network: Any, output: str, device: torch.device, dtype: torch.dtype) 
     head_width = config.hidden_size // config.num_attention_heads
     windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     attention = implementation(device, dtype, head_width, windows=windows)
-    return None if attention is None else PackedNetwork(network, layout, output, attention)
+    return None if attention is None else PackedNetwork(network, layout, output, attention, dtype)
 
 
 class PackedNetwork:
     """An encoder that takes batches without padding."""
 
-    def __init__(self, model: Any, layout: _Layout, output: str, attention: str) -> None:
+    def __init__(self, model: Any, layout: _Layout, output: str, attention: str, dtype: torch.dtype) -> None:
         self._model, self._output, self._in_runs = model, output, attention == RUNS
+        self._step = _STEP if self._in_runs and dtype == torch.bfloat16 else 1
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
         # The heads of all layouts read first tokens, but for a ModernBERT's that was told to take the mean.
         self._reads_all = output != "logits" or getattr(model.config, "classifier_pooling", "cls") != "cls"
@@ -65,15 +72,20 @@ class PackedNetwork:
         lengths = real.sum(dim=1)
         bounds = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
         runs = torch.unique_consecutive(lengths, return_counts=True) if self._in_runs else ()
+        filling = -int(bounds[-1]) % self._step
+
+        def row(values: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.pad(values[real], (0, filling))[None]
+
         return {
-            "ids": ids[real][None],
+            "ids": row(ids),
             "mask": mask,
-            "positions": self._positions(ids)[real][None],
+            "positions": row(self._positions(ids)),
             "places": real.flatten().nonzero()[:, 0] if self._reads_all else bounds[:-1],
             "bounds": bounds.int(),
             "longest": int(lengths[0]),
             "runs": list(zip(*(run.tolist() for run in runs), strict=True)),
-            **{name: values[real][None] for name, values in inputs.items()},
+            **{name: row(values) for name, values in inputs.items()},
         }
 
     def run(
@@ -115,5 +127,5 @@ class PackedNetwork:
         if not self._reads_all:
             return hidden[0, places][:, None]
         padded = hidden.new_zeros(batch * length, hidden.shape[2])
-        padded[places] = hidden[0]
+        padded[places] = hidden[0, : len(places)]
         return padded.view(batch, length, -1)

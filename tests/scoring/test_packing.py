@@ -1,6 +1,7 @@
 """Packed batches against transformers' own padded ones."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -63,11 +64,17 @@ def batch(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def without_padding(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, output: str, **more: torch.Tensor
 ) -> torch.Tensor:
-    network = packed(model, output, CPU, torch.float32)
-    assert network is not None
-    laid = network.lay(ids, mask, **more)
-    assert laid["ids"].shape == laid["positions"].shape == (1, sum(LENGTHS))
-    return network.run(**laid)
+    """Laid as for float32, and as for bfloat16, whose rows are filled up; both run in float32."""
+    found = []
+    for dtype, tokens in ((torch.float32, sum(LENGTHS)), (torch.bfloat16, -(-sum(LENGTHS) // 32) * 32)):
+        network = packed(deepcopy(model), output, CPU, dtype)
+        assert network is not None
+        laid = network.lay(ids, mask, **more)
+        assert all(laid[name].shape == (1, tokens) for name in ("ids", "positions", *more))
+        found.append(network.run(**laid))
+    assert sum(LENGTHS) % 32
+    assert torch.allclose(*found, rtol=0, atol=1e-5)
+    return found[0]
 
 
 @pytest.mark.parametrize("model_type", KINDS)
