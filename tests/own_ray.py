@@ -34,12 +34,14 @@ def folder_of_its_own() -> Iterator[Path]:
 
 def environment(folder: Path) -> dict[str, str]:
     """Local Rays ask for no token here: they listen on this machine alone. They start no workers before they
-    have work for them: many of ours are of another environment, or need none."""
+    have work for them: many of ours are of another environment, or need none. Workers are as urgent as the
+    other tests, beside which they run: Ray would have them wait."""
     return {
         "RAY_TMPDIR": str(folder),
         "RAY_AUTH_MODE": "disabled",
         "RAY_prestart_worker_first_driver": "0",
         "RAY_enable_worker_prestart": "0",
+        "RAY_worker_niceness": "0",
     }
 
 
@@ -65,7 +67,7 @@ def head_node() -> Iterator[dict[str, str]]:
     Its jobs find this project as if it were installed there, and `python` as it is here.
     """
     binaries = Path(sys.executable).parent
-    dashboard, agent, client = free_port(), free_port(), free_port()
+    dashboard, agent, client, metrics = (free_port() for _ in range(4))
     with folder_of_its_own() as folder:
         variables = os.environ | environment(folder)
         variables |= {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
@@ -75,6 +77,8 @@ def head_node() -> Iterator[dict[str, str]]:
             f"--dashboard-port={dashboard}",
             f"--dashboard-agent-listen-port={agent}",
             f"--ray-client-server-port={client}",
+            f"--metrics-export-port={metrics}",
+            '--system-config={"metrics_report_interval_ms": 1000}',
         ]
         head = subprocess.Popen(
             [binaries / "ray", "start", *options],

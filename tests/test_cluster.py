@@ -12,7 +12,7 @@ import ray
 from pipeline import cluster
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
-from tests.own_ray import free_port, own_ray
+from tests.own_ray import free_port
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,9 @@ def test_another_server_at_the_address_is_told_in_time(
 
 
 @pytest.mark.ray
-def test_a_ray_at_the_address_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    with own_ray(num_cpus=1):
-        address = ray.get_runtime_context().gcs_address
-        host, _, port = address.rpartition(":")
-        assert cluster._speaks_grpc((host, int(port)), timeout=15)
+def test_a_ray_at_the_address_is_known(on_head: str) -> None:
+    host, _, port = on_head.rpartition(":")
+    assert cluster._speaks_grpc((host, int(port)), timeout=15)
 
 
 @pytest.mark.parametrize("address", ["", "auto"])

@@ -8,7 +8,7 @@ from threading import Thread
 import nightly
 import pytest
 from nightly import REJECTS, MistakeError, rerank, run, stop
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tests.conftest import ROOT, TINY
 from tests.own_ray import job_client
@@ -42,10 +42,25 @@ executor: here
     assert "error: /nowhere.yaml: No such file" in capfd.readouterr().out
 
 
-def test_a_job_that_runs_is_waited_for(tmp_path: Path, client: JobSubmissionClient) -> None:
-    command = f"echo >> {tmp_path}/starts; sleep 3; exit {REJECTS}"
+def test_a_job_that_runs_is_waited_for(
+    tmp_path: Path, client: JobSubmissionClient, head: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = f"while [ ! -e {tmp_path}/asked_twice ]; do sleep 0.1; done"
+    command = f"echo >> {tmp_path}/starts; {waits}; exit {REJECTS}"
     ended: list[int] = []
-    askers = [Thread(target=lambda: ended.append(run(client, "waited", command, 0.1))) for _ in range(2)]
+
+    second = job_client(head)
+
+    def how_far(job_id: str) -> JobDetails:
+        """The second asker asks once it has found that the job runs, which must not end before."""
+        (tmp_path / "asked_twice").touch()
+        return client.get_job_info(job_id)
+
+    monkeypatch.setattr(second, "get_job_info", how_far)
+    askers = [
+        Thread(target=lambda: ended.append(run(client, "waited", command, 0.1))),
+        Thread(target=lambda: ended.append(run(second, "waited", command, 0.1))),
+    ]
     for asker in askers:
         asker.start()
         _wait_until_it_runs(client, "waited-1")

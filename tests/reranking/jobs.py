@@ -6,6 +6,25 @@ from typing import Any
 from pipeline.reranking.config import RerankConfig
 from tests.conftest import TINY
 
+WAITING_AFTER_TWO_SHARDS = """
+import sys, threading
+from pipeline import rerank
+from pipeline.tables.output.lease import Lease
+
+add = Lease.add
+
+
+def add_two(lease, pairs):
+    add(lease, pairs)
+    if lease._heartbeat.shards_done == 2:
+        threading.Event().wait()
+
+
+Lease.add = add_two
+sys.exit(rerank.main(sys.argv[1:]))
+"""
+"""The command, but for a job that is not over before it is killed, however fast the machine is."""
+
 
 def config(table: Path, out: str = "out", **sections: Any) -> RerankConfig:
     output = {"path": str(table.parent / out), **sections.pop("output", {})}

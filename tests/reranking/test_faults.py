@@ -1,5 +1,6 @@
 """The job on a store that fails: errors, slow and cut answers, credentials that expire, an outage."""
 
+import asyncio
 import json
 import os
 import shlex
@@ -20,6 +21,15 @@ from pipeline.reranking.config import RerankConfig
 from tests.reranking.faults import Faults, faulty_proxy
 from tests.reranking.test_survival import config, data_of, write_table
 from tests.s3 import Server
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's client and the job wait a tenth as long before they try again."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda delay, *result: sleep(delay / 10, *result))
+    monkeypatch.setattr("pipeline.tables.outage._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("pipeline.tables.outage._LONGEST_PAUSE_S", 1.0)
 
 
 def job(path: Path, place: str, **sections: Any) -> int:
@@ -69,13 +79,13 @@ def test_a_store_that_is_killed_and_comes_back_costs_time_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Twice: connections are refused for six seconds while the job plans, and cut while it commits."""
+    """Twice: connections are refused for two seconds while the job plans, and cut while it commits."""
     write_table(f"{bucket}/in")
     restarts: list[Timer] = []
 
     def restart() -> None:
         s3_server.kill()
-        restarts.append(Timer(6, s3_server.start))
+        restarts.append(Timer(2, s3_server.start))
         restarts[-1].start()
 
     monkeypatch.setattr("pipeline.tables.output.lease.HEARTBEAT_S", 0.5)
@@ -110,9 +120,9 @@ def test_an_outage_ends_the_job_in_bounded_time_and_it_goes_on_later(
 
     faults.once("_manifest/done/shard", outage)
     with store_with(faults, AWS_MAX_ATTEMPTS="1"):
-        assert job(tmp_path, bucket, max_outage_s=5) == 2
+        assert job(tmp_path, bucket, max_outage_s=2) == 2
     assert f"error: {bucket}/" in capsys.readouterr().err
-    assert 5 < time.monotonic() - begun[0] < 60
+    assert 2 < time.monotonic() - begun[0] < 60
     # The last word did not reach the store, and the process lives: its silence is waited for.
     monkeypatch.setattr("pipeline.tables.output.lease.HEARTBEAT_S", 0.5)
     assert job(tmp_path, bucket) == 0
@@ -136,7 +146,7 @@ def test_credentials_that_expire_are_fetched_anew(
 
     give("key", "secret", timedelta(minutes=5))  # so little that clients look for newer ones each time
     (tmp_path / "config").write_text(f"[default]\ncredential_process = cat {shlex.quote(str(file))}\n")
-    faults.slow, faults.slow_s = 1.0, 0.1  # the job outlives the first ones
+    faults.slow, faults.slow_s = 1.0, 0.03  # the job outlives the first ones
     faults.once("_manifest/done/shard", expire)
     profile = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
     with store_with(faults, **profile, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None):

@@ -1,6 +1,7 @@
 """Which processes a job puts on which machines, on a Ray cluster of several nodes."""
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,11 +43,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             def run(*arguments: Any) -> Any:
                 context = ray.get_runtime_context()
                 Path(folder, f"{stage} {context.get_node_id()} {context.get_worker_id()}").touch()
+                deadline = time.monotonic() + 300
+                # The first actor is busy until there is a second one, however long that takes to start.
+                while stage == "score" and len([*Path(folder).glob("score *")]) < 2:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
                 return work(*arguments)
 
             return run
 
-        install(seconds_a_shard=0.5)
+        install(seconds_a_shard=0.1)
         for name in ("encode", "score"):
             setattr(worker, name, seen(name, getattr(worker, name)))
 

@@ -22,27 +22,11 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import lease
 from tests.after_import import after_import
 from tests.conftest import ROOT, TINY, golden_cases
-from tests.own_ray import own_ray
+from tests.own_ray import joined
+from tests.reranking.jobs import WAITING_AFTER_TWO_SHARDS
 
 pytestmark = pytest.mark.ray
 
-WAITING_AFTER_TWO_SHARDS = """
-import sys, threading
-from pipeline import rerank
-from pipeline.tables.output.lease import Lease
-
-add = Lease.add
-
-
-def add_two(lease, pairs):
-    add(lease, pairs)
-    if lease._heartbeat.shards_done == 2:
-        threading.Event().wait()
-
-
-Lease.add = add_two
-sys.exit(rerank.main(sys.argv[1:]))
-"""
 Bytes = dict[str, bytes]
 
 
@@ -80,7 +64,9 @@ def data_of(url: str) -> Bytes:
     return {file.removeprefix(f"{path}/"): fs.cat_file(file) for file in files}
 
 
-def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(
+    tmp_path: Path, head: dict[str, str]
+) -> None:
     write_table(f"{tmp_path}/in")
     settings = RerankConfig.model_validate(config(str(tmp_path)))
 
@@ -97,7 +83,7 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(tmp_pa
     def hook() -> None:
         after_import("pipeline.reranking.worker", deadly)
 
-    with own_ray(num_cpus=2, runtime_env={"worker_process_setup_hook": hook}):
+    with joined(head, runtime_env={"worker_process_setup_hook": hook}):
         summary = flow.run(settings)
     assert [(one.name, one.stage) for one in summary.quarantined] == [("shard-000007", "score")]
     assert f"  shard-000007, in score: {tmp_path}/in/part-0.parquet from row 57" in summary.as_text()

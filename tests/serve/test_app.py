@@ -25,6 +25,7 @@ from tests.serve.test_app_without_ray import arguments
 pytestmark = pytest.mark.ray
 
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
+KEY = {"Authorization": "Bearer a-key-of-16-characters"}
 MARKS = [f"{first}{second}" for first in "abcdefghijklmn" for second in "opqrstuvwxyz"]
 LARGE: dict[str, Any] = {"query": "q", "texts": [f"{mark} " + "a" * 2000 for mark in MARKS]}
 """Seconds of work for one replica."""
@@ -44,17 +45,60 @@ def deploy(**options: Any) -> None:
     ray_serve.run(build_app(arguments(**options)), name="rerank", route_prefix="/")
 
 
+def deploy_on_a_gpu(seen: Path, **options: Any) -> None:
+    """Two replicas that share it. Each leaves a file that tells what it was given."""
+
+    class StandIn(ScoringReplica):
+        """Ray deals out a GPU that is only claimed to be there; the CPU scores."""
+
+        def __init__(self, name: str, config: ModelConfig) -> None:
+            given = f"{config.placed_scorer.device} {os.environ['CUDA_VISIBLE_DEVICES']}"
+            (seen / str(os.getpid())).write_text(given)
+            super().__init__(name, config.model_copy(update={"replicas": ReplicasConfig()}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.app.ScoringReplica", StandIn)
+        deploy(min=2, max=2, num_gpus=0.5, num_cpus=0, dtype="auto", **options)
+
+
 @pytest.fixture(scope="module")
-def two_replicas(url: str) -> str:
-    """Where two replicas serve, for tests that come one after another."""
-    deploy(min=2, max=2, dtype="auto")
+def two_replicas(url: str, seen: Path) -> str:
+    """Where they serve, for tests that come one after another."""
+    deploy_on_a_gpu(seen)
     return url
 
 
 @pytest.fixture(scope="module")
-def one_replica(url: str) -> str:
-    deploy(min=1, max=1)
-    return url
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("seen")
+
+
+@pytest.fixture(scope="module")
+def declared(url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The args of one replica that serves whoever has the KEY."""
+    ray_serve.delete("rerank")
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    file.write_text("search:a-key-of-16-characters")
+    args = arguments(max_surge_percent=100)
+    args["api"] = {"keys": {"file": str(file)}, "num_cpus": 0}
+    declare(args)
+    wait_for(lambda: httpx2.get(f"{url}/ready", timeout=180).status_code == 200)
+    return args
+
+
+@pytest.fixture
+def one_replica(url: str, declared: dict[str, Any]) -> Iterator[httpx2.Client]:
+    """A client of it."""
+    with httpx2.Client(base_url=url, timeout=180, headers=KEY) as client:
+        yield client
+
+
+def declare(args: dict[str, Any]) -> None:
+    """What `serve deploy` does with a file of these `args`."""
+    application = {"name": "rerank", "route_prefix": "/", "import_path": "serve.app:build_app", "args": args}
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
 
 
 def running() -> int:
@@ -63,8 +107,8 @@ def running() -> int:
     return sum(number for state, number in deployment.replica_states.items() if state == "RUNNING")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300  # a replica takes a minute to start where others keep the machine busy
     while not condition():
         assert time.monotonic() < end, "did not come about"
         time.sleep(0.1)
@@ -120,6 +164,12 @@ async def load(
             await asyncio.gather(*tasks)
 
 
+def test_replicas_share_a_gpu(two_replicas: str, seen: Path) -> None:
+    wait_for(lambda: running() == 2)
+    assert httpx2.post(f"{two_replicas}/rerank", json=BODY, timeout=180).status_code == 200
+    assert [file.read_text() for file in seen.iterdir()] == ["cuda 0", "cuda 0"]
+
+
 def test_replicas_agree_on_a_dtype(two_replicas: str) -> None:
     wait_for(lambda: running() == 2)
     assert httpx2.get(f"{two_replicas}/info").json()["model_dtype"] == fastest_dtype("cpu")
@@ -145,14 +195,14 @@ def test_replicas_that_die_and_are_replaced_cost_no_request(two_replicas: str) -
     assert len({body for _, body in answers}) == 1
 
 
-def test_a_rolling_update_costs_no_request(two_replicas: str) -> None:
+def test_a_rolling_update_costs_no_request(two_replicas: str, seen: Path) -> None:
     before = set(pids())
     assert len(before) == 2
 
     async def update() -> list[tuple[int, str]]:
         async with load(two_replicas, BODY) as answers:
             await more_answers(answers)
-            await asyncio.to_thread(deploy, min=2, max=2, max_wait_s=29)
+            await asyncio.to_thread(deploy_on_a_gpu, seen, max_wait_s=1)
             await asyncio.to_thread(wait_for, lambda: running() == 2 and not before & set(pids()))
             await more_answers(answers)
         return answers
@@ -162,50 +212,12 @@ def test_a_rolling_update_costs_no_request(two_replicas: str) -> None:
     assert {status for status, _ in answers} == {200}
 
 
-def test_replicas_share_a_gpu(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class StandIn(ScoringReplica):
-        """Ray deals out a GPU that is only claimed to be there; the CPU scores."""
-
-        def __init__(self, name: str, config: ModelConfig) -> None:
-            seen = f"{config.placed_scorer.device} {os.environ['CUDA_VISIBLE_DEVICES']}"
-            (tmp_path / str(os.getpid())).write_text(seen)
-            super().__init__(name, config.model_copy(update={"replicas": ReplicasConfig()}))
-
-    monkeypatch.setattr("serve.app.ScoringReplica", StandIn)
-    deploy(min=2, max=2, num_gpus=0.5, num_cpus=0)
-    wait_for(lambda: running() == 2)
-    assert httpx2.post(f"{url}/rerank", json=BODY, timeout=180).status_code == 200
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["cuda 0", "cuda 0"]
-
-
-def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_replica: str) -> None:
-    with httpx2.Client(base_url=one_replica, timeout=180) as client:
-        whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
-        deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 5}"}
-        late = client.post("/rerank", json=LARGE, headers=deadline)
-        assert late.status_code == 408
-        assert late.json()["error_type"] == "Backend"
-        assert late.elapsed.total_seconds() < whole_s / 2
-        assert seconds_until_idle() < whole_s / 2  # four fifths of the work were left
-        assert client.post("/rerank", json=BODY).status_code == 200
-
-
-def test_a_client_that_leaves_is_dropped_from_the_queue(one_replica: str) -> None:
-    with httpx2.Client(base_url=one_replica, timeout=180) as client:
-        whole_s = client.post("/rerank", json=LARGE).elapsed.total_seconds()
-        for _ in range(5):
-            with pytest.raises(httpx2.TimeoutException):
-                client.post("/rerank", json=LARGE, timeout=whole_s / 10)
-        assert seconds_until_idle() < whole_s  # five times as much would be left
-        assert client.post("/rerank", json=BODY).status_code == 200
-
-
-def test_under_overload_some_get_429_at_once_and_the_others_their_scores(url: str) -> None:
-    deploy(min=1, max=1, max_wait_s=0.2)
+def test_under_overload_some_get_429_at_once_and_the_others_their_scores(two_replicas: str) -> None:
+    """After the update they let in what they can score within a second."""
 
     async def flood() -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=url, timeout=180) as client:
-            return await asyncio.gather(*(client.post("/rerank", json=LARGE) for _ in range(12)))
+        async with httpx2.AsyncClient(base_url=two_replicas, timeout=180) as client:
+            return await asyncio.gather(*(client.post("/rerank", json=LARGE) for _ in range(30)))
 
     answers = asyncio.run(flood())
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -233,41 +245,43 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
         assert client.post("/rerank", json=BODY).status_code == 200
 
 
-def declare(args: dict[str, Any]) -> None:
-    """What `serve deploy` does with a file of these `args`."""
-    application = {"name": "rerank", "route_prefix": "/", "import_path": "serve.app:build_app", "args": args}
-    client = _get_global_client()
-    assert client is not None
-    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_replica: httpx2.Client) -> None:
+    whole_s = one_replica.post("/rerank", json=LARGE).elapsed.total_seconds()
+    deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 5}"}
+    late = one_replica.post("/rerank", json=LARGE, headers=deadline)
+    assert late.status_code == 408
+    assert late.json()["error_type"] == "Backend"
+    assert late.elapsed.total_seconds() < whole_s / 2
+    assert seconds_until_idle() < whole_s / 2  # four fifths of the work were left
+    assert one_replica.post("/rerank", json=BODY).status_code == 200
+
+
+def test_a_client_that_leaves_is_dropped_from_the_queue(one_replica: httpx2.Client) -> None:
+    whole_s = one_replica.post("/rerank", json=LARGE).elapsed.total_seconds()
+    for _ in range(5):
+        with pytest.raises(httpx2.TimeoutException):
+            one_replica.post("/rerank", json=LARGE, timeout=whole_s / 10)
+    assert seconds_until_idle() < whole_s  # five times as much would be left
+    assert one_replica.post("/rerank", json=BODY).status_code == 200
 
 
 def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_request(
-    url: str, tmp_path: Path
+    url: str, declared: dict[str, Any]
 ) -> None:
-    ray_serve.delete("rerank")
-    file = tmp_path / "keys"
-    file.write_text("search:a-key-of-16-characters")
-    right = arguments(max_surge_percent=100)
-    right["api"] = {"keys": {"file": str(file)}, "num_cpus": 0}
-    declare(right)
+    """test_app_without_ray.py has what else is a mistake."""
     with httpx2.Client(base_url=url, timeout=180) as client:
-        wait_for(lambda: client.get("/ready").status_code == 200, 180)
 
         def told(text: str) -> bool:
             return text in client.get("/ready").json()["rollout"]
 
         async def rollouts() -> list[tuple[int, str]]:
-            key = {"Authorization": "Bearer a-key-of-16-characters"}
-            async with load(url, BODY, key, pause_s=0.5) as answers:
-                declare(right | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
-                await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"), 180)
-                gone = {"scorer": {"model": f"{tmp_path}/gone"}}
-                declare(right | {"models": {"tiny": gone}})
-                await asyncio.to_thread(wait_for, lambda: told("gone: no such directory"), 180)
+            async with load(url, BODY, KEY, pause_s=0.5) as answers:
+                declare(declared | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
+                await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"))
                 before = {*descendants("ray::ServeReplica:rerank")}
-                declare(right | {"api": right["api"] | {"timeout_s": 59}})
+                declare(declared | {"api": declared["api"] | {"timeout_s": 59}})
                 await asyncio.to_thread(
-                    wait_for, lambda: not before & {*descendants("ray::ServeReplica:rerank")}, 180
+                    wait_for, lambda: not before & {*descendants("ray::ServeReplica:rerank")}
                 )
                 await more_answers(answers)
             return answers

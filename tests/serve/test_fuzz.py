@@ -17,7 +17,9 @@ def test_nothing_that_is_sent_breaks_the_server_or_holds_a_connection(
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 1)
     with serving({"tiny": {"model": TINY}}, timeout_s=2) as server:
         address = httpx2.URL(server.url)
-        outcome = asyncio.run(fire(address.host, address.port or 0, shots(1, 500), at_once=50, patience_s=25))
+        outcome = asyncio.run(
+            fire(address.host, address.port or 0, shots(1, 500), at_once=250, patience_s=25)
+        )
         assert outcome.wrong == []
         assert outcome.statuses["valid", 200] > 5
         assert outcome.statuses["stopped body", 408] > 5

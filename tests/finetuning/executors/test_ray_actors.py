@@ -24,7 +24,7 @@ from tests.conftest import TINY
 from tests.finetuning.rows import config
 from tests.finetuning.test_flow import held_out, weights
 from tests.finetuning.test_flow import lines as told
-from tests.own_ray import own_ray
+from tests.own_ray import joined
 
 ACTORS: dict[str, Any] = {"actors": {"min": 2, "max": 2}}
 
@@ -49,15 +49,15 @@ def die_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """With a model without dropout, and a Ray for the module."""
+def folder(tmp_path_factory: pytest.TempPathFactory, head: dict[str, str]) -> Iterator[Path]:
+    """With a model without dropout, and this process a driver whose actors may be killed."""
     made = tmp_path_factory.mktemp("actors")
     shutil.copytree(TINY, made / "model")
     file = made / "model/config.json"
     settings = json.loads(file.read_text())
     file.write_text(json.dumps({name: 0.0 if "dropout_prob" in name else v for name, v in settings.items()}))
     environment = {"worker_process_setup_hook": die_once, "env_vars": {"KILL": str(made / "kill")}}
-    with own_ray(num_cpus=2, runtime_env=environment):
+    with joined(head, runtime_env=environment):
         yield made
 
 
