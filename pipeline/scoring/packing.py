@@ -10,11 +10,10 @@ import torch
 
 from pipeline.scoring.packed_attention import RUNS, Spans, implementation
 
-
 _STEP = 32
-"""In bfloat16 on a CPU, tokens of a row are filled up to a multiple of this. oneDNN keeps what it makes for each
-number of rows that a product has had, half a megabyte and more: with any number that came to gigabytes. AMX
-multiplies 32 rows at a time."""
+"""In bfloat16 on a CPU, tokens of a row are filled up to a multiple of this. oneDNN keeps what it makes for
+each number of rows that a product has had, half a megabyte and more: with any number that came to gigabytes.
+AMX multiplies 32 rows at a time."""
 
 
 class _Layout(NamedTuple):
