@@ -137,7 +137,8 @@ class KeysConfig(_Strict):
 class RateLimits(_Strict):
     """Of one key, over any minute, at each replica of the API for itself: n of them, n times as much.
 
-    Null: none. A request of more pairs than a minute's is refused with 413.
+    Null: none. A request of more pairs than a minute's is refused as one of too many passages is: with 413,
+    or 400 in Cohere's dialect.
     """
 
     requests_per_minute: PositiveInt | None = None

@@ -15,7 +15,7 @@ from typing import Literal
 from pipeline import log
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig, RateLimits
-from serve.problems import Problem, TooManyPassages
+from serve.problems import Problem
 
 _SHORTEST = 16
 _MINUTE_S = 60.0
@@ -180,7 +180,11 @@ class Gate:
         ]
         for window, _, amount in wanted:
             if amount > window.per_minute:
-                raise TooManyPassages(amount, window.per_minute)
+                raise Problem(
+                    "too_many",
+                    f"{amount} pairs are more than the {window.per_minute} that this key may ask for in a"
+                    " minute: send fewer at a time",
+                )
         waits = ((window.wait_s(amount), window.per_minute, unit) for window, unit, amount in wanted)
         wait_s, limit, unit = max(waits, default=(0.0, 0, ""))
         if wait_s > 0:

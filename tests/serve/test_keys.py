@@ -202,7 +202,9 @@ def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
         since_s = time.monotonic() - begin
         assert refused.status_code == 429  # four pairs of three a minute
         assert 60 - since_s <= int(refused.headers["Retry-After"]) <= 61
-        assert client.post("/rerank", json=long, headers=bearer(SEARCH)).status_code == 413
+        too_many = client.post("/rerank", json=long, headers=bearer(SEARCH))
+        assert too_many.status_code == 413
+        assert "4 pairs are more than the 3 that this key may ask for in a minute" in too_many.text
         statuses = [client.post("/rerank", json=BODY, headers=bearer(BATCH)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert {report.key for report in server.reports.seen} == {"", "search", "batch"}
