@@ -67,7 +67,7 @@ def head_node() -> Iterator[dict[str, str]]:
     Its jobs find this project as if it were installed there, and `python` as it is here.
     """
     binaries = Path(sys.executable).parent
-    dashboard, agent, client, metrics = (free_port() for _ in range(4))
+    dashboard, agent, client = (free_port() for _ in range(3))
     with folder_of_its_own() as folder:
         variables = os.environ | environment(folder)
         variables |= {"PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
@@ -77,8 +77,6 @@ def head_node() -> Iterator[dict[str, str]]:
             f"--dashboard-port={dashboard}",
             f"--dashboard-agent-listen-port={agent}",
             f"--ray-client-server-port={client}",
-            f"--metrics-export-port={metrics}",
-            '--system-config={"metrics_report_interval_ms": 1000}',
         ]
         head = subprocess.Popen(
             [binaries / "ray", "start", *options],

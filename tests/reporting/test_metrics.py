@@ -2,14 +2,15 @@
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-import ray
 
 from pipeline.reporting.metrics import Metrics
+from tests.own_ray import free_port, own_ray
 from tests.reporting.reports import quarantined, report
 
 pytestmark = pytest.mark.ray
@@ -18,9 +19,11 @@ Samples = dict[str, float]
 
 
 @pytest.fixture(scope="module")
-def endpoint(on_head: str) -> str:
-    (node,) = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's has no types
-    return f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+def endpoint() -> Iterator[str]:
+    port = free_port()
+    system = {"metrics_report_interval_ms": 1000}
+    with own_ray(num_cpus=1, _metrics_export_port=port, _system_config=system):
+        yield f"http://127.0.0.1:{port}/metrics"
 
 
 def scrape(endpoint: str) -> Samples:

@@ -15,7 +15,7 @@ from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.tables.output.directory import Directory
 from tests.conftest import TINY
-from tests.own_ray import environment, folder_of_its_own
+from tests.own_ray import environment, folder_of_its_own, free_port
 from tests.reranking.test_survival import begin, config, data_of, write_table
 
 pytestmark = pytest.mark.ray
@@ -34,7 +34,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     with folder_of_its_own() as folder:
         for name, value in environment(folder).items():
             monkeypatch.setenv(name, value)
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        # The dashboard's port is looked at all the same.
+        head = {"num_cpus": 0, "include_dashboard": False, "dashboard_port": free_port()}
+        made = Cluster(initialize_head=True, head_node_args=head)
         for _ in range(2):
             made.add_node(num_cpus=2)
         monkeypatch.setenv("RAY_ADDRESS", made.address)

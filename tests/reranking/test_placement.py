@@ -18,6 +18,7 @@ from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from tests.after_import import after_import
 from tests.conftest import TINY
+from tests.own_ray import free_port
 from tests.reranking.test_survival import write_table
 
 pytestmark = pytest.mark.ray
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Machines with CPUs alone, with a GPU of one model, and with two of another."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # The dashboard's port is looked at all the same.
+    head = {"num_cpus": 0, "include_dashboard": False, "dashboard_port": free_port()}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(num_cpus=2, labels={"gpu": "none"})
     made.add_node(num_cpus=0, num_gpus=1, labels={"gpu": "small"})
     made.add_node(num_cpus=0, num_gpus=2, labels={"gpu": "large"})
