@@ -65,7 +65,10 @@ class PackedNetwork:
         model.base_model.get_submodule(layout.layers)[-1].register_forward_hook(self._put_back)
 
     def lay(self, ids: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> dict[str, Any]:
-        """What `run` takes, of (batch, length) ids, mask and more, padded, longest first, on the CPU."""
+        """What `run` takes, of (batch, length) ids, mask and more, padded, longest first, on the CPU.
+
+        A row holds the real tokens, and behind them as many zeros as `_STEP` asks for.
+        """
         real = mask.bool()
         real[:, 0] = True  # a sequence without tokens is the padding token alone
         lengths = real.sum(dim=1)
