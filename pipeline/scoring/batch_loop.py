@@ -76,7 +76,10 @@ class BatchLoop:
         Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
         index is that of the sequence.
         """
-        budget, work = self.device.max_batch_tokens, _Work(self.device, sequences, pad_id, lay, forward)
+        budget, work = (
+            self.device.max_batch_tokens,
+            _Work(self.device, sequences, pad_id, lay, forward, self._filled),
+        )
         batches = Batches(sequences, [*groups], self._cut)
         done, outputs, padded_tokens = list[IndexArray](), list[torch.Tensor](), 0
         under_way, failed = deque[_Launched](), None
@@ -109,11 +112,18 @@ class BatchLoop:
     def _cut(self, lengths: IndexArray, prefix: int) -> IndexArray:
         if self._drops_padding:
             return cut_without_padding(lengths, self.device.max_batch_tokens)
-        return cut(lengths, prefix, self.device.max_batch_tokens, self.device.call_tokens)
+        filled = self._filled(lengths)
+        return cut(filled, prefix, self.device.max_batch_tokens, self.device.call_tokens)
+
+    def _filled(self, lengths: IndexArray) -> IndexArray:
+        """Lengths of batches whose longest sequences have these."""
+        return lengths if self._drops_padding else self.device.filled(lengths)
 
     def _computed(self, batch: Batch) -> int:
         """Tokens that went through for it, padding included, but not its prefix."""
-        return batch.real_tokens if self._drops_padding else len(batch.members) * max(1, batch.longest)
+        if self._drops_padding:
+            return batch.real_tokens
+        return len(batch.members) * max(1, int(self._filled(np.array(batch.longest))))
 
     def _make_room(self, batch: Batch, budget: int) -> None:
         """After memory ran out on a batch."""
@@ -145,6 +155,7 @@ class _Work(NamedTuple):
     pad_id: int
     lay: Lay
     forward: Forward
+    filled: Callable[[IndexArray], IndexArray]
 
     def launch(self, batch: Batch) -> _Launched:
         try:
@@ -167,7 +178,8 @@ class _Work(NamedTuple):
         return None
 
     def _forward(self, members: IndexArray) -> torch.Tensor:
-        ids, mask = map(torch.from_numpy, self.sequences.pad(members, self.pad_id))
+        length = int(self.filled(self.sequences.lengths[members]).max())
+        ids, mask = map(torch.from_numpy, self.sequences.pad(members, self.pad_id, max(1, length)))
         laid = self.lay(ids, mask, members)
         put = self.device.put
         return self.forward(

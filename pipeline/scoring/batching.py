@@ -33,11 +33,16 @@ class Sequences(NamedTuple):
         """Sorted, a batch holds next to no padding, and the largest batch comes first."""
         return members[np.argsort(-self.lengths[members], kind="stable")]
 
-    def pad(self, batch: IndexArray, pad_id: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Token ids and attention mask of a batch, both (sequences, longest), padded on the right."""
+    def pad(
+        self, batch: IndexArray, pad_id: int, at_least: int = 1
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Token ids and attention mask of a batch, both (sequences, longest), padded on the right.
+
+        at_least: how long the longest is taken for. A batch of empty texts still needs one position, which
+        the mask then hides.
+        """
         lengths = self.lengths[batch]
-        # A batch of empty texts still needs one position, which the mask then hides.
-        mask = np.arange(max(1, int(lengths.max()))) < lengths[:, None]
+        mask = np.arange(max(at_least, int(lengths.max()))) < lengths[:, None]
         ids = np.full(mask.shape, pad_id, np.int64)
         ends = np.cumsum(lengths)
         ids[mask] = self.values[np.arange(ends[-1]) + np.repeat(self.starts[batch] - ends + lengths, lengths)]

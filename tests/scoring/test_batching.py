@@ -42,6 +42,12 @@ def test_pad_gives_empty_sequences_a_hidden_position() -> None:
     assert mask.tolist() == [[0], [0]]
 
 
+def test_a_batch_can_be_longer_than_its_longest_sequence() -> None:
+    ids, mask = sequences([1, 2], [3]).pad(np.array([0, 1]), pad_id=7, at_least=4)
+    assert ids.tolist() == [[1, 2, 7, 7], [3, 7, 7, 7]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
+
+
 def test_first_tokens_can_be_left_out() -> None:
     rest = sequences([1, 2, 3], [4, 5]).without_first(np.array([2, 0]))
     ids, _ = rest.pad(np.array([0, 1]), pad_id=0)

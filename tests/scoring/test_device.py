@@ -14,6 +14,7 @@ from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop, Forward
 from pipeline.scoring.batching import Group, IndexArray, Sequences
+from pipeline.scoring.config import Dtype
 from pipeline.scoring.device import Device, resolve_device
 from tests.conftest import TINY
 
@@ -51,6 +52,34 @@ def test_where_padding_is_dropped_only_real_tokens_count() -> None:
     assert sums.tolist() == [(index + 1) * length for index, length in enumerate(LENGTHS)]
     assert seen == [[1, 4], [3, 6, 0, 5, 2]]
     assert tokens == padded == sum(LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "drops_padding", "positions", "lengths"),
+    [
+        ("bfloat16", False, None, {8}),
+        ("bfloat16", False, 6, {6, 8}),  # filled up within them; what is longer stays as it is
+        ("bfloat16", True, None, {3, 8}),  # packing fills its row, not each sequence
+        ("float32", False, None, {3, 8}),
+    ],
+)
+def test_padded_batches_in_bfloat16_have_few_lengths(
+    dtype: Dtype, drops_padding: bool, positions: int | None, lengths: set[int]
+) -> None:
+    config = ScorerConfig(model="m", device="cpu", dtype=dtype, max_batch_tokens=8)
+    model = SimpleNamespace(hidden_size=8, max_position_embeddings=positions)
+    seen = set[int]()
+
+    def forward(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        seen.add(ids.shape[1])
+        return (ids * mask).sum(dim=1).float()
+
+    runner = BatchLoop(Device(config, model), drops_padding=drops_padding)
+    three_and_eight = Sequences.of(pa.array([[1] * 3, [2] * 8], pa.list_(pa.int32())))
+    sums, tokens, computed = runner.run(three_and_eight, [Group(np.arange(2))], 0, forward)
+    assert sums.tolist() == [3, 16]
+    assert seen == lengths
+    assert (tokens, computed) == (11, sum(lengths) if len(lengths) > 1 else 16)
 
 
 def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
