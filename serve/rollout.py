@@ -17,7 +17,8 @@ _ROLLOUT_AGE_S = 5.0
 """Anyone may ask /ready, and the controller shall not be busy with it."""
 _ASKED_AGAIN_S, _ANSWER_TIMEOUT_S = 1.0, 10.0
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
-_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
+_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+?)\s*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+"""A line a mistake, up to the end of the message or of this part of the stack."""
 
 
 class Rollout:
@@ -46,12 +47,14 @@ class Rollout:
 
 
 def reason_told(messages: Iterable[str]) -> str:
-    """Of Serve's messages the error of ours that they hold, without the stack; else their first line."""
+    """Of Serve's messages the error of ours that they hold, without the stack and in one line; else their
+    first line.
+    """
     messages = [message for message in messages if message]
     reasons = [reason for message in messages for reason in _OUR_ERROR.findall(message)]
-    return (
-        str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
-    )
+    if reasons:
+        return "; ".join(str(reasons[-1]).splitlines())
+    return messages[0].splitlines()[0] if messages else "no reason is known"
 
 
 async def announce(models: Iterable[str]) -> None:
