@@ -31,6 +31,7 @@ from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_na
 from serve.dialects import native
 from serve.front.connection import guard_connections
 from serve.front.edge import Edge
+from serve.front.port import share_no_port
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
 from serve.rollout import Rollout, announce
@@ -69,6 +70,7 @@ def guard() -> list[Middleware]:
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard
     """
     log.configure()
+    share_no_port()
     guard_connections()
     return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of)]
 
