@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 from ray.serve._private import proxy
+from ray.serve._private.http_util import start_asgi_http_server
 
 from pipeline import log
 from pipeline.errors import ConfigError
 
-_start = proxy.start_asgi_http_server
+_STARTS = "start_asgi_http_server"
+"""The proxy's name for what it calls to listen."""
 _ENDS_S = 5.0
 """A proxy that Ray replaces listens until it has ended."""
 _ASKED_AGAIN_S = 0.2
@@ -28,7 +30,7 @@ async def _start_alone(app: Any, http_options: Any, **options: Any) -> Any:
                 log.warning("the endpoint can't listen", reason=str(error))
                 raise
         await asyncio.sleep(_ASKED_AGAIN_S)
-    return await _start(app, http_options, **options)
+    return await start_asgi_http_server(app, http_options, **options)
 
 
 def share_no_port() -> None:
@@ -37,7 +39,8 @@ def share_no_port() -> None:
     Ray sets SO_REUSEPORT: a second endpoint on one port would start without a word, and get half of the
     connections of the first.
     """
-    proxy.start_asgi_http_server = _start_alone
+    assert _STARTS in vars(proxy), "another Ray has another name for it"
+    vars(proxy)[_STARTS] = _start_alone
 
 
 def check_free(host: str, port: int) -> None:

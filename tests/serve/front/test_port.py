@@ -16,6 +16,9 @@ from serve.front import port as front_port
 from tests.own_ray import free_port
 
 
+STARTS = "start_asgi_http_server"
+
+
 @contextmanager
 def endpoint(port: int) -> Iterator[None]:
     """What listens as Ray Serve's proxies do."""
@@ -35,7 +38,7 @@ async def app(_scope: Any, _receive: Any, send: Any) -> None:
 async def started(port: int) -> str:
     """What a proxy answers that Ray starts as its own code does."""
     options = HTTPOptions(host="127.0.0.1", port=port, middlewares=[])
-    serving, server = await proxy.start_asgi_http_server(
+    serving, server = await vars(proxy)[STARTS](
         app, options, event_loop=asyncio.get_running_loop(), enable_so_reuseport=True
     )
     try:
@@ -51,7 +54,7 @@ async def started(port: int) -> str:
 def test_a_second_endpoint_on_a_port_is_refused_and_a_next_one_is_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(proxy, "start_asgi_http_server", proxy.start_asgi_http_server)  # put back at the end
+    monkeypatch.setitem(vars(proxy), STARTS, vars(proxy)[STARTS])  # put back at the end
     monkeypatch.setattr(front_port, "_ENDS_S", 0)
     front_port.share_no_port()
     port = free_port()
@@ -63,7 +66,7 @@ def test_a_second_endpoint_on_a_port_is_refused_and_a_next_one_is_not(
 
 
 def test_a_proxy_waits_for_the_one_that_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "start_asgi_http_server", proxy.start_asgi_http_server)
+    monkeypatch.setitem(vars(proxy), STARTS, vars(proxy)[STARTS])
     monkeypatch.setattr(front_port, "_ENDS_S", 600)
     front_port.share_no_port()
     port = free_port()
