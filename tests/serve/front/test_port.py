@@ -15,7 +15,6 @@ from pipeline.errors import ConfigError
 from serve.front import port as front_port
 from tests.own_ray import free_port
 
-
 STARTS = "start_asgi_http_server"
 
 
