@@ -1,7 +1,8 @@
 """What pydantic finds wrong with a config, in words: the same for YAML, --set, Serve's args and Python."""
 
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,13 +15,20 @@ _EXPECTED = {
 }
 """Where pydantic speaks of Python's types."""
 _SHOWN_CHARS = 200
+_PLACES_TOLD = 3
 
 
-def reason_of(model: type[BaseModel], problem: Any) -> str:
-    """One entry of ValidationError.errors(), without the field: what is wrong with it, and the way out."""
+def reason_of(model: type[BaseModel], problem: Any, under: str = "") -> str:
+    """One entry of ValidationError.errors(), without the field: what is wrong with it, and the way out.
+
+    under: what stands before the model's fields where users write them, such as `args.`
+    """
     if problem["type"] == "extra_forbidden":
         *parents, name = problem["loc"]
-        return f"there is no such field{_hint(_model_at(model, parents), str(name))}"
+        hint = _hint(_model_at(model, parents), str(name))
+        places = _places(model, parents, str(name), under)
+        there = f" There {places}" if hint.endswith("?") else f"; there {places}"
+        return f"there is no such field{hint}{there if places else ''}"
     if problem["type"] == "missing":
         return "is required"
     message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
@@ -71,6 +79,40 @@ def _model_at(annotation: Any, parents: list[Any]) -> type[BaseModel] | None:
     has_keys = getattr(annotation, "__origin__", None) in (dict, tuple)
     below = parents[1:] if has_keys else parents
     return next((found for member in members if (found := _model_at(member, below)) is not None), None)
+
+
+def _places(model: type[BaseModel], parents: list[Any], name: str, under: str) -> str:
+    """Where a field of this name stands elsewhere in the config; nothing where too many do to be of help."""
+    found = list(dict.fromkeys(_fields_named(name, model, "", list(map(str, parents)), ())))
+    if not 0 < len(found) <= _PLACES_TOLD:
+        return ""
+    top = "" if under or any("." in place for place in found) else " at the top level"
+    return f"{'is' if len(found) == 1 else 'are'} {' and '.join(under + place for place in found)}{top}"
+
+
+def _fields_named(
+    name: str, annotation: Any, at: str, beside: list[str], above: tuple[Any, ...]
+) -> Iterator[str]:
+    """Dotted. beside: the keys of a mapping or list that the user was in, which stand in for N and NAME.
+
+    above: the models on the way, since one may hold itself.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation in above:
+            return
+        for field, known in annotation.model_fields.items():
+            if field == name:
+                yield f"{at}{field}"
+            further = beside[1:] if beside[:1] == [field] else []
+            yield from _fields_named(name, known.annotation, f"{at}{field}.", further, (*above, annotation))
+        return
+    origin = get_origin(annotation)
+    for member in get_args(annotation):
+        if origin in (dict, tuple, list):
+            key, *further = beside or ["NAME" if origin is dict else "N"]
+            yield from _fields_named(name, member, f"{at}{key}.", further, above)
+        else:
+            yield from _fields_named(name, member, at, beside, above)
 
 
 def _hint(model: type[BaseModel] | None, name: str) -> str:

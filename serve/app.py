@@ -7,6 +7,7 @@ import asyncio
 import math
 import os
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_na
 from serve.dialects import native
 from serve.front.connection import guard_connections
 from serve.front.edge import Edge
+from serve.front.port import share_no_port
 from serve.keys import Keyring, until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
 from serve.rollout import Rollout, announce
@@ -55,6 +57,9 @@ _MALLOC = {
 """The device's thread shall keep its memory between batches, as glibc's main thread does. Otherwise every
 layer maps and clears its activations anew: thousands of page faults, 5 % of the time of a CPU's batch."""
 
+_ARGS = "args."
+"""Where the config stands in Serve's file."""
+
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
 
@@ -65,6 +70,7 @@ def guard() -> list[Middleware]:
     RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.app:guard
     """
     log.configure()
+    share_no_port()
     guard_connections()
     return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of)]
 
@@ -178,7 +184,8 @@ class HttpApi:
 
 
 def build_app(arguments: dict[str, Any]) -> Application:
-    """What `import_path: serve.app:build_app` calls with the config's `args`. Raises ConfigError.
+    """What `import_path: serve.app:build_app` calls with the config's `args`. Raises ConfigError, which names
+    all mistakes that are found, one a line.
 
     While it runs, and where it raises, the version before serves. Later Serve takes old replicas away before
     it knows whether new ones start, so all that can be checked without weights is checked here.
@@ -189,9 +196,9 @@ def build_app(arguments: dict[str, Any]) -> Application:
             f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
             " or set anyone"
         )
-    if config.api.keys != "none":
-        Keyring(config.api.keys)
-    check_models(config)
+    mistakes = [*mistakes_in_keys(config, os.environ), *mistakes_in_models(config)]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
     singles = [single for name, model in config.models.items() for single in model.singles(name).items()]
     models = {name: _model(name, single) for name, single in singles}
     api = ray_serve.deployment(
@@ -207,12 +214,13 @@ def build_app(arguments: dict[str, Any]) -> Application:
 
 
 def read_arguments(arguments: dict[str, Any]) -> ServeConfig:
-    """The `args` of a Serve config. Raises ConfigError."""
+    """The `args` of a Serve config. Raises ConfigError, with a line a mistake."""
     try:
         return ServeConfig.model_validate(arguments)
     except ValidationError as error:
         mistakes = (
-            f"args.{field_of(mistake)}: {reason_of(ServeConfig, mistake)}" for mistake in error.errors()
+            f"{_ARGS}{field_of(mistake)}: {reason_of(ServeConfig, mistake, _ARGS)}"
+            for mistake in error.errors()
         )
         raise ConfigError("\n".join(mistakes)) from error
 
@@ -250,23 +258,27 @@ def _model(name: str, config: ModelConfig) -> Application:
     return _bound(deployment(ScoringReplica), name, config)
 
 
-def check_models(config: ServeConfig) -> None:
-    """All that can be checked of them without weights. Raises ConfigError."""
-    for name, model in config.models.items():
-        _check_model(name, model)
+def mistakes_in_keys(config: ServeConfig, environment: Mapping[str, str]) -> Iterator[str]:
+    """The first, with its field. environment: of the API's processes."""
+    if config.api.keys != "none":
+        try:
+            Keyring(config.api.keys, environment)
+        except ConfigError as error:
+            yield f"{_ARGS}{error}"
 
 
-def _check_model(name: str, config: ModelConfig) -> None:
-    """Raises ConfigError."""
+def mistakes_in_models(config: ServeConfig) -> Iterator[str]:
+    """The first of each model and level, as far as it shows without weights, with its field."""
     # Here and not above: it brings torch.
     from serve.replica import check  # noqa: PLC0415
 
-    for number, single in enumerate(config.singles(name).values()):
-        try:
-            check(single.placed_scorer)
-        except RayrankError as error:
-            level = "" if config.levels is None else f"levels.{number}."
-            raise ConfigError(f"args.models.{name}.{level}scorer: {error}") from error
+    for name, model in config.models.items():
+        for number, single in enumerate(model.singles(name).values()):
+            try:
+                check(single.placed_scorer)
+            except RayrankError as error:
+                level = "" if model.levels is None else f"levels.{number}."
+                yield f"{_ARGS}models.{name}.{level}scorer: {error}"
 
 
 def _bound(deployment: Deployment, *arguments: Any) -> Application:

@@ -1,24 +1,28 @@
 """Check an endpoint's config before it is deployed: `python -m serve.check configs/serve/rerank.yaml`.
 
 Takes what `serve deploy` takes, or a RayService manifest of KubeRay. It makes the checks that the cluster
-makes at a deploy, so a model that is a folder must be here too. API keys are left to the cluster, and a hub's
-models to the replicas that load them. Exit status: 0; 2 for a mistake.
+makes at a deploy, so a model that is a folder must be here too. It says what it can't know: API keys that lie
+on the cluster alone, and models of a hub, which the replicas check that load them. Exit status: 0; 2 for a
+mistake.
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
-from serve.app import build_app, check_models, read_arguments
+from serve.app import build_app, mistakes_in_keys, mistakes_in_models, read_arguments
+from serve.config import ServeConfig
 
+_KEYS_THERE = "the cluster needs it, with lines of name:key, a key of at least 16 characters"
 _BUILT_BY = f"{build_app.__module__}:{build_app.__name__}"
 
 
@@ -31,18 +35,50 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a Serve config, or a RayService manifest")
     options = parser.parse_args(arguments)
     try:
-        for name, told in _applications(options.file):
-            config = read_arguments(told)
-            check_models(config)
-            print(f"{name}: no mistake found; models {', '.join(config.models)}")
+        for application in _applications(options.file):
+            config = read_arguments(application.args)
+            not_known = _checked(config, os.environ | application.runtime_env.get("env_vars", {}))
+            print(f"{application.name}: no mistake found; models {', '.join(config.models)}")
+            for what in not_known:
+                print(f"not checked: {what}")
     except RayrankError as error:
-        print(f"error: {options.file}: {error}", file=sys.stderr)
+        mistakes = "\n".join(f"{options.file}: {line}" for line in str(error).splitlines())
+        print(f"error: {mistakes}", file=sys.stderr)
         return 2
     return 0
 
 
-def _applications(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and args of each application of this project. Raises ConfigError."""
+def _checked(config: ServeConfig, environment: Mapping[str, str]) -> list[str]:
+    """What can't be known here. Raises ConfigError, with a line a mistake.
+
+    environment: of the application's processes, as far as it is known.
+    """
+    # Here and not above: it brings torch.
+    from serve.replica import is_of_a_hub  # noqa: PLC0415
+
+    mistakes, not_known = [*mistakes_in_models(config)], []
+    keys = config.api.keys
+    if keys != "none":
+        if keys.env is not None and keys.env not in environment:
+            not_known.append(f"args.api.keys.env: {keys.env} is not set here; {_KEYS_THERE}")
+        elif keys.file is not None and not Path(keys.file).exists():
+            not_known.append(f"args.api.keys.file: {keys.file} is not here; {_KEYS_THERE}")
+        else:
+            mistakes += mistakes_in_keys(config, environment)
+    for name, model in config.models.items():
+        scorers = (single.placed_scorer for single in model.singles(name).values())
+        not_known += [
+            f"args.models.{name}: {scorer.model} is for the replicas to load"
+            for scorer in scorers
+            if is_of_a_hub(scorer)
+        ]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return not_known
+
+
+def _applications(file: Path) -> list[ServeApplicationSchema]:
+    """Those of this project. Raises ConfigError."""
     tree = _parsed(file)
     if tree.get("kind") == "RayService":
         tree = _mapping((tree.get("spec") or {}).get("serveConfigV2") or "", "spec.serveConfigV2")
@@ -54,8 +90,7 @@ def _applications(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     ours = [one for one in deployed.applications if one.import_path == _BUILT_BY]
     if not ours:
         raise ConfigError(f"applications: none has import_path: {_BUILT_BY}")
-    for application in ours:
-        yield application.name, application.args
+    return ours
 
 
 def _parsed(file: Path) -> dict[str, Any]:
@@ -71,7 +106,7 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{what}: not YAML: {error}") from error
+        raise ConfigError(f"{what}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{what}: needs the fields of a Serve config; see configs/serve/rerank.yaml")
     return tree

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,10 @@ ANONYMOUS = "anonymous"
 class Keyring:
     """The keys of a KeysConfig, by name."""
 
-    def __init__(self, config: KeysConfig) -> None:
+    def __init__(self, config: KeysConfig, environment: Mapping[str, str] = os.environ) -> None:
         """Raises ConfigError where there are none or one is malformed, and where they can't be read."""
         self._config = config
+        self._environment = environment
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, bytes] = {}
         self._read()
@@ -80,12 +81,12 @@ class Keyring:
     def _text(self) -> tuple[str, str]:
         if self._config.file is None:
             name = self._config.env or ""
-            if name not in os.environ:
+            if name not in self._environment:
                 raise ConfigError(
                     f"api.keys.env {name}: is not set here. Set it where Ray starts, on each machine, or in"
                     f" the application's runtime_env: {{env_vars: {{{name}: ...}}}}"
                 )
-            return f"api.keys.env {name}", os.environ[name]
+            return f"api.keys.env {name}", self._environment[name]
         path = Path(self._config.file)
         self._seen = _settled(path)
         try:

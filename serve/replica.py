@@ -35,12 +35,17 @@ class _Encoded(NamedTuple):
     """(pairs,): of each pair its place in `distinct`."""
 
 
+def is_of_a_hub(config: ScorerConfig) -> bool:
+    """Whether the checkpoint is for the replicas to download."""
+    return not (config.model.startswith((".", "/", "~", "package:")) or Path(config.model).is_dir())
+
+
 def check(config: ScorerConfig) -> None:
     """Raises ConfigError or ModelError where model and options don't fit, as far as it shows without weights.
 
-    A hub's checkpoint is for the replicas to download: of it nothing is checked here.
+    Of a hub's checkpoint nothing is checked.
     """
-    if config.model.startswith((".", "/", "~", "package:")) or Path(config.model).is_dir():
+    if not is_of_a_hub(config):
         _ = Scorer(config.model_copy(update={"normalize": False})).encoder
 
 

@@ -5,19 +5,23 @@ import math
 import re
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import httpx2
 from ray import serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus, ProxyStatus
 
 from pipeline import log
+from serve.config import API_DEPLOYMENT
 
 _ROLLOUT_AGE_S = 5.0
 """Anyone may ask /ready, and the controller shall not be busy with it."""
 _ASKED_AGAIN_S, _ANSWER_TIMEOUT_S = 1.0, 10.0
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
-_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+)$", re.MULTILINE)
+_OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+?)\s*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+"""A line a mistake, up to the end of the message or of this part of the stack."""
 
 
 class Rollout:
@@ -46,32 +50,49 @@ class Rollout:
 
 
 def reason_told(messages: Iterable[str]) -> str:
-    """Of Serve's messages the error of ours that they hold, without the stack; else their first line."""
+    """Of Serve's messages the error of ours that they hold, without the stack and in one line; else their
+    first line.
+    """
     messages = [message for message in messages if message]
     reasons = [reason for message in messages for reason in _OUR_ERROR.findall(message)]
-    return (
-        str(reasons[-1]) if reasons else (messages[0].splitlines()[0] if messages else "no reason is known")
-    )
+    if reasons:
+        return "; ".join(str(reasons[-1]).splitlines())
+    return messages[0].splitlines()[0] if messages else "no reason is known"
 
 
 async def announce(models: Iterable[str]) -> None:
-    """Wait until `/ready` says so through the proxy that clients use, then log it; once for all processes of
-    the API. Where no proxy listens on this machine (`proxy_location: HeadOnly`) nothing is logged.
+    """Wait until this version of the config is the one that serves, and `/ready` says so through the proxy
+    that clients use. Then log it, once for all its processes of the API: at the first start and after every
+    rollout. Where no proxy listens on this machine (`proxy_location: HeadOnly`) nothing is logged.
     """
-    if ray_serve.get_replica_context().rank.rank > 0:
+    while not (serving := await asyncio.to_thread(_serving)):
+        await asyncio.sleep(_ASKED_AGAIN_S)
+    if serving.first_process != ray_serve.get_replica_context().replica_id.unique_id:
         return
-    url = await asyncio.to_thread(_own_url)
     async with httpx2.AsyncClient(timeout=_ANSWER_TIMEOUT_S) as client:
-        while not await _is_ready(client, url):
+        while not await _is_ready(client, serving.url):
             await asyncio.sleep(_ASKED_AGAIN_S)
-    log.info("ready", url=url, models=", ".join(models))
+    log.info("ready", url=serving.url, models=", ".join(models))
 
 
-def _own_url() -> str:
+class _Serving(NamedTuple):
+    url: str
+    first_process: str
+    """Of the API, by its start: a later one takes the place of one that died."""
+
+
+def _serving() -> _Serving | None:
+    """None while a rollout is on its way or has failed, and while no proxy of ours listens."""
     client = _get_global_client()
     assert client is not None  # in a replica there is one
-    application = client.get_serve_details()["applications"][ray_serve.get_replica_context().app_name]
-    return f"{client.root_url}{application['route_prefix']}".rstrip("/")
+    details = client.get_serve_details()
+    application = details["applications"][ray_serve.get_replica_context().app_name]
+    proxies = [proxy["status"] for proxy in details["proxies"].values()]
+    if application["status"] != ApplicationStatus.RUNNING or ProxyStatus.HEALTHY not in proxies:
+        return None
+    processes = application["deployments"][API_DEPLOYMENT]["replicas"]
+    first = min(processes, key=lambda process: (process["start_time_s"], process["replica_id"]))
+    return _Serving(f"{client.root_url}{application['route_prefix']}".rstrip("/"), first["replica_id"])
 
 
 async def _is_ready(client: httpx2.AsyncClient, url: str) -> bool:

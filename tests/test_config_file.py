@@ -16,6 +16,23 @@ from tests.reranking.test_config import GOOD, load, refuse
     ("text", "message"),
     [
         (GOOD + "shards: 3\n", "job.yaml line 7: shards: there is no such field"),
+        (
+            GOOD + "top_k: 3\n",
+            "job.yaml line 7: top_k: there is no such field; there are input.top_k and output.top_k",
+        ),
+        (
+            GOOD.replace("path: out/", "path: out/\n  columns: {}\n  reuse: x"),
+            "output.columns: there is no such field; did you mean keep_columns? There is input.columns\n",
+        ),
+        (
+            GOOD.replace("path: out/", "path: out/\n  columns: {}\n  reuse: x"),
+            "output.reuse: there is no such field; there is reuse at the top level",
+        ),
+        (
+            "levels: [{scorer: {model: x, num_gpus: 1}}]\n",
+            "levels.0.scorer.num_gpus: there is no such field;"
+            " there are levels.0.actors.num_gpus and actors.num_gpus",
+        ),
         (GOOD.replace("path: in/", "pth: in/"), "job.yaml line 1: input.path: is required"),
         (GOOD.replace("path: in/", "pth: in/"), "job.yaml line 2: input.pth: there is no such field"),
         (

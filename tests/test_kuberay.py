@@ -67,7 +67,7 @@ def test_the_job_is_of_its_date() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [*documents("shared.yaml"), *documents("rerank-nightly.yaml")],
+    [*documents("shared.yaml"), *documents("rerank-nightly.yaml"), *documents("network-policy.yaml")],
     ids=lambda document: document["kind"],
 )
 def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
@@ -106,12 +106,26 @@ def test_what_a_pod_asks_for_is_made_by_shared_yaml(group: dict[str, Any]) -> No
     assert ("PersistentVolumeClaim", claim) in made
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts.keys() == volumes.keys()
-    keys = {"name": "keys", "secret": {"secretName": "rerank"}}
+    keys = {"name": "keys", "secret": {"secretName": "rerank-keys"}}
+    assert container["envFrom"] == [{"secretRef": {"name": "rerank", "optional": True}}]  # without API keys
     assert (mounts.get("keys"), volumes.get("keys")) in [("/keys", keys), (None, None)]
     assert ("keys" in volumes) == (group in groups_of(rayservice()["spec"]["rayClusterConfig"]))
     assert {"name": "HF_HOME", "value": mounts["weights"]} in container["env"]
     assert ("config" in volumes) == (group["template"] == rayjob_head()["template"])
     assert pod["securityContext"]["fsGroup"] == IMAGE_GROUP
+
+
+def test_what_watches_and_guards_the_pods_finds_them_by_kuberays_labels() -> None:
+    """KubeRay names the port of Ray's exporter `metrics`, where a container names none itself."""
+    [monitor], [policy] = documents("pod-monitor.yaml"), documents("network-policy.yaml")
+    of_ray = {
+        "matchExpressions": [{"key": "ray.io/node-type", "operator": "In", "values": ["head", "worker"]}]
+    }
+    assert monitor["spec"]["selector"] == policy["spec"]["podSelector"] == of_ray
+    assert [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == ["metrics"]
+    assert not any("ports" in group["template"]["spec"]["containers"][0] for group in groups())
+    everyone = [rule for rule in policy["spec"]["ingress"] if "from" not in rule]
+    assert [port["port"] for rule in everyone for port in rule["ports"]] == [8000, 8080]
 
 
 def rayjob_head() -> dict[str, Any]:
@@ -217,7 +231,10 @@ def test_the_rayjobs_that_ended_long_ago_are_deleted(tmp_path: Path) -> None:
 
 def test_a_job_that_no_schedule_made_is_refused(tmp_path: Path) -> None:
     done = nightly_script(tmp_path, "")
-    assert done.returncode == 1
+    [cronjob, *_] = documents("rerank-nightly.yaml")
+    [rule] = cronjob["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [done.returncode])
+    assert done.returncode == 2
     assert "no schedule behind this job" in done.stderr
     assert not (tmp_path / "applied").exists()
 

@@ -44,7 +44,8 @@ def _date_in(recorded: str, template: str) -> str | None:
 
 def _latest(template: str, before: date, record: JobRecord) -> str | None:
     """The date of the run to take; None where there is none."""
-    for found in sorted(_dates(template, before), reverse=True):
+    dates = sorted(_dates(template, before), reverse=True)
+    for found in dates:
         url = template.replace(PREVIOUS_DATE, found)
         try:
             check_previous(url, record)
@@ -53,7 +54,9 @@ def _latest(template: str, before: date, record: JobRecord) -> str | None:
             continue
         log.info("scores of a previous run are taken", run=Directory(url).url)
         return found
-    log.warning("no previous run to take scores of: every pair is scored", reuse=template)
+    # The first night is as it should be. Runs of which none can be taken may be a mistake, which costs.
+    tell = log.warning if dates else log.info
+    tell("no previous run to take scores of: every pair is scored", reuse=template)
     return None
 
 

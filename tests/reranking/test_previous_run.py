@@ -58,6 +58,19 @@ def test_each_night_takes_the_scores_of_the_latest_finished_one(table: Path) -> 
     assert f"have their score in {table.parent}/out-2026-11-05/v1" in dry_run.describe(job(table, 6))
 
 
+def test_that_the_first_night_has_none_before_it_is_no_warning(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    told = "no previous run to take scores of: every pair is scored"
+    dry_run.describe(job(table, 1))
+    assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["INFO"]
+    night(table, 1)
+    caplog.clear()
+    dry_run.describe(job(table, 2, scorer={"max_length": 64}))
+    assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["WARNING"]
+
+
 def test_a_start_goes_on_with_what_the_first_one_took(table: Path) -> None:
     night(table, 1)
     unfinish(table, 1)

@@ -77,6 +77,15 @@ def test_models_that_cant_be_had_are_refused_before_what_serves_is_touched(tmp_p
     build_app({"models": {"hub": {"scorer": {"model": "an/id-of-a-hub"}}}, "api": {"keys": "none"}})
 
 
+def test_all_mistakes_are_named() -> None:
+    args = arguments() | {"api": {"keys": {"env": "NOT_SET"}}}
+    args["models"] |= {"gone": {"scorer": {"model": "./gone"}}, "lost": {"scorer": {"model": "./lost"}}}
+    with pytest.raises(
+        ConfigError, match=r"args\.api\.keys\.env NOT_SET: .*\nargs\.models\.gone.*\nargs\.models\.lost"
+    ):
+        build_app(args)
+
+
 def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     with pytest.raises(ConfigError, match=r"args.api.keys: .* give keys, or set anyone"):

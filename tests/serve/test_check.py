@@ -1,6 +1,7 @@
 """`python -m serve.check`: what is wrong with a config, before it is deployed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,14 +21,65 @@ def test_what_this_project_ships_has_no_mistake(capsys: pytest.CaptureFixture[st
     assert main([str(SERVE)]) == 0
     assert capsys.readouterr().out == "rerank: no mistake found; models minilm\n"
     assert main([str(ROOT / "configs/kuberay/rerank-service.yaml")]) == 0
-    assert capsys.readouterr().out == "rerank: no mistake found; models bge-reranker-v2-m3\n"
+    found, keys, weights = capsys.readouterr().out.splitlines()
+    assert found == "rerank: no mistake found; models bge-reranker-v2-m3"
+    assert keys.startswith("not checked: args.api.keys.file: /keys/RAYRANK_API_KEYS is not here; ")
+    assert weights == (
+        "not checked: args.models.bge-reranker-v2-m3: BAAI/bge-reranker-v2-m3 is for the replicas to load"
+    )
 
 
-def test_keys_are_the_clusters(tmp_path: Path) -> None:
+def with_keys(tmp_path: Path, keys: dict[str, str], **application: Any) -> str:
+    """A config of a model that is here."""
     config = yaml.safe_load(SERVE.read_text())
+    config["applications"][0] |= application
     config["applications"][0]["args"]["models"]["minilm"]["scorer"] = {"model": TINY}
-    config["applications"][0]["args"]["api"]["keys"] = {"env": "NOT_SET_HERE"}
-    assert main([written(tmp_path, yaml.safe_dump(config))]) == 0
+    config["applications"][0]["args"]["api"]["keys"] = keys
+    return written(tmp_path, yaml.safe_dump(config))
+
+
+def test_keys_that_only_the_cluster_has_are_no_mistake_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([with_keys(tmp_path, {"env": "NOT_SET_HERE"})]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == (
+        "not checked: args.api.keys.env: NOT_SET_HERE is not set here; the cluster needs it, with lines of"
+        " name:key, a key of at least 16 characters"
+    )
+
+
+def test_keys_that_are_here_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEYS", "search:short")
+    assert main([with_keys(tmp_path, {"env": "MY_KEYS"})]) == 2
+    assert (
+        "args.api.keys.env MY_KEYS: entry 1: the key named 'search' is too short" in capsys.readouterr().err
+    )
+    (tmp_path / "keys").write_text("no key")
+    assert main([with_keys(tmp_path, {"file": f"{tmp_path}/keys"})]) == 2
+    assert "/keys: entry 1 is no `name:key`" in capsys.readouterr().err
+    # The application's own variable is the one that its processes have.
+    there = {"env_vars": {"MY_KEYS": "search:a-key-of-16-characters"}}
+    assert main([with_keys(tmp_path, {"env": "MY_KEYS"}, runtime_env=there)]) == 0
+    assert capsys.readouterr().out == "rerank: no mistake found; models minilm\n"
+
+
+def test_all_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load(SERVE.read_text())
+    gone = {"scorer": {"model": f"{tmp_path}/gone"}}
+    models = {"one": gone, "two": {"levels": [{"scorer": {"model": TINY}, "keep": 1}, gone]}}
+    (tmp_path / "keys").touch()
+    config["applications"][0]["args"] = {"models": models, "api": {"keys": {"file": f"{tmp_path}/keys"}}}
+    file = written(tmp_path, yaml.safe_dump(config))
+    assert main([file]) == 2
+    lines = capsys.readouterr().err.removeprefix("error: ").splitlines()
+    assert [line.removeprefix(f"{file}: args.").split(":")[0] for line in lines] == [
+        "models.one.scorer",
+        "models.two.levels.1.scorer",
+        f"api.keys.file {tmp_path}/keys",
+    ]
 
 
 @pytest.mark.parametrize(

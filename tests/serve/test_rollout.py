@@ -9,5 +9,11 @@ def test_what_is_told_of_a_failed_rollout_is_the_error_without_its_stack() -> No
         reason_told(["Failed to update the deployments ['tiny'].", "", stack])
         == "/models/v3: no such directory"
     )
+    chained = (
+        "pipeline.errors.ModelError: first\n\nThe above exception was the direct cause of the following"
+        " exception:\n\nTraceback:\n  File x\npipeline.errors.ConfigError: args.a: no\nargs.b: neither\n"
+    )
+    assert reason_told([chained]) == "args.a: no; args.b: neither"
+    assert reason_told([chained + "\nTraceback: secrets"]) == "args.a: no; args.b: neither"
     assert reason_told(["Failed to update\nTraceback: secrets", ""]) == "Failed to update"
     assert reason_told(["", ""]) == "no reason is known"
