@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipeline import log
 from pipeline.errors import ModelError
-from pipeline.scoring.batching import IndexArray
 from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = {"float32": 1024, "float16": 1024, "bfloat16": 4096}
@@ -63,7 +63,7 @@ class Device:
         """
         return 1 if self.torch.type == "cuda" else 0
 
-    def filled(self, lengths: IndexArray) -> IndexArray:
+    def filled(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Lengths of padded batches whose longest sequences have these, within the positions of the model."""
         filled = lengths + -lengths % self._length_step
         return filled if self._positions is None else np.maximum(lengths, np.minimum(filled, self._positions))
