@@ -1,7 +1,9 @@
 """Fixtures that several test modules share."""
 
+import gc
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +39,27 @@ def _apart_from_the_machine() -> Iterator[None]:
             patch.setenv(name, value)
         patch.setenv("OMP_NUM_THREADS", "1")  # as above, for the processes that tests start
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_cuts() -> Iterator[None]:
+    """This process's files are not synced: a job syncs hundreds, each for milliseconds, and no test cuts the
+    power. What was written outlives a process that is killed. What is synced when: test_local_disk.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where those with Ray alone are asked for, files that have none are not imported: they take seconds."""
+    if config.option.markexpr != "ray" or collection_path.suffix != ".py":
+        return None
+    return None if "mark.ray" in collection_path.read_text() else True
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through its million objects again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -53,6 +53,8 @@ class Server:
 
     def start(self) -> None:
         options = [f"-{name}={port}" for name, port in self._ports.items()]
+        # The one that starts again waits for an election before it answers: of itself, 10 to 20 s.
+        options.append("-master.electionTimeout=1s")
         with (self._path / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [_WEED, "-logtostderr=true", "server", "-s3", f"-dir={self._path}/data", "-ip=127.0.0.1",

@@ -1,11 +1,12 @@
 """The report of a job for people: one HTML file that holds all it shows."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.redaction import redacted_values
 from pipeline.reporting import plots
@@ -15,7 +16,6 @@ from pipeline.reporting.totals import Totals
 from pipeline.tables.output.statistics import Mover
 from pipeline.tables.schema import REASONS
 
-_PAGE = "report.html.jinja"
 _QUANTILES = {
     "p5": "5 % below",
     "p25": "25 % below",
@@ -36,6 +36,17 @@ class MovedQuery(NamedTuple):
     """The one that was."""
 
 
+@cache  # to compile it takes longer than to fill it in
+def _template() -> Template:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # the page's name would not tell that it is HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("report.html.jinja")
+
+
 def render(
     settings: Mapping[str, Any],
     summary: Summary,
@@ -48,13 +59,6 @@ def render(
     settings: the job's config, as YAML holds it; places: where the rows of the slowest shards stand, by the
     shard's name; moved: the queries that moved most.
     """
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # the page's name would not tell that it is HTML
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template(_PAGE)
     scored = bool(totals.scores.counts)
     several = {
         name: spread.least < spread.largest
@@ -62,7 +66,7 @@ def render(
     }
     throughput = plots.throughput_plot(totals.timeline) if scored else None
     rank_changes = plots.rank_changes_plot(totals.rank_changes) if scored else None
-    return page.render(
+    return _template().render(
         summary=summary,
         totals=totals,
         places=redacted_values(dict(places)),

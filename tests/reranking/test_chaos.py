@@ -24,6 +24,8 @@ LEVELS = [
     {"scorer": {"model": TINY, "device": "cpu", "passage_max_length": 4}, "keep": 2},
     {"scorer": {"model": TINY, "device": "cpu"}, "keep": 1},
 ]
+QUERIES = 100
+"""A shard each."""
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(10**6))))
 
@@ -75,14 +77,14 @@ def test_killed_at_random_moments_a_cascade_ends_with_the_bytes_of_an_undisturbe
 ) -> None:
     luck = random.Random(SEED)
     place = f"{tmp_path}/storm"
-    write_table(f"{place}/in", queries=150)
+    write_table(f"{place}/in", queries=QUERIES)
     output = Directory(f"{place}/out")
     story = [f"seed {SEED}"]
     done: dict[str, bytes | None] = {}
     driver = begin(tmp_path, place, levels=LEVELS)
     for _ in range(KILLS):
         kind = luck.choice(["worker", "worker", "machine", "driver"])
-        goal = len(output.names("_manifest/done")) + luck.choice([0, 1, 20, 60])
+        goal = len(output.names("_manifest/done")) + luck.choice([0, 1, QUERIES // 8, QUERIES // 3])
         while driver.poll() is None and len(output.names("_manifest/done")) < goal:
             time.sleep(0.05)
         time.sleep(luck.uniform(0.0, 1.0 if goal else 8.0))
@@ -106,6 +108,6 @@ def test_killed_at_random_moments_a_cascade_ends_with_the_bytes_of_an_undisturbe
     after = markers(output)
     assert {name: after[name] for name in done} == done, f"{story}: a finished shard was scored again"
     local = tmp_path / "local"
-    write_table(f"{local}/in", queries=150)
+    write_table(f"{local}/in", queries=QUERIES)
     flow.run(RerankConfig.model_validate(config(str(local), levels=LEVELS, executor="here")))
     assert data_of(f"{place}/out") == data_of(f"{local}/out"), story

@@ -22,6 +22,9 @@ from tests.reranking.faults import Faults, faulty_proxy
 from tests.reranking.test_survival import config, data_of, write_table
 from tests.s3 import Server
 
+QUERIES = 8
+"""A shard each: some forty requests to the store."""
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +56,7 @@ def store_with(faults: Faults, **variables: str | None) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("undisturbed")
-    write_table(f"{path}/in")
+    write_table(f"{path}/in", QUERIES)
     assert job(path, str(path)) == 0
     return data_of(f"{path}/out")
 
@@ -61,7 +64,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_a_store_that_fails_now_and_then_costs_time_and_nothing_else(
     tmp_path: Path, bucket: str, undisturbed: dict[str, bytes]
 ) -> None:
-    write_table(f"{bucket}/in")
+    write_table(f"{bucket}/in", QUERIES)
     faults = Faults(seed=3)
     faults.error = faults.cut_before = faults.cut_after = faults.slow = 0.05
     faults.slow_s = 0.3
@@ -80,7 +83,7 @@ def test_a_store_that_is_killed_and_comes_back_costs_time_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Twice: connections are refused for two seconds while the job plans, and cut while it commits."""
-    write_table(f"{bucket}/in")
+    write_table(f"{bucket}/in", QUERIES)
     restarts: list[Timer] = []
 
     def restart() -> None:
@@ -111,7 +114,7 @@ def test_an_outage_ends_the_job_in_bounded_time_and_it_goes_on_later(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_table(f"{bucket}/in")
+    write_table(f"{bucket}/in", QUERIES)
     faults, begun = Faults(), []
 
     def outage() -> None:
@@ -133,7 +136,7 @@ def test_credentials_that_expire_are_fetched_anew(
     tmp_path: Path, bucket: str, undisturbed: dict[str, bytes]
 ) -> None:
     """As a machine's role gives them: short-lived, each from the process that the profile names."""
-    write_table(f"{bucket}/in")
+    write_table(f"{bucket}/in", QUERIES)
     file, faults = tmp_path / "credentials.json", Faults()
 
     def give(key: str, secret: str, life: timedelta) -> None:
@@ -158,7 +161,7 @@ def test_credentials_that_expire_are_fetched_anew(
 def test_credentials_that_expired_for_good_are_told(
     tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_table(f"{bucket}/in")
+    write_table(f"{bucket}/in", QUERIES)
     faults = Faults()
     faults.expired_keys.add("key")
     with store_with(faults):

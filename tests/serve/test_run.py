@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.conftest import TINY
 from tests.own_ray import environment, folder_of_its_own, free_port
-from tests.serve.fuzz import fire, shots
+from tests.serve.fuzz import Outcome, fire, shots
 
 pytestmark = pytest.mark.ray
 
@@ -95,6 +95,8 @@ def serve_run(haproxy: bool) -> Iterator[Running]:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(haproxy)),
             "RAY_SERVE_LOG_TO_STDERR": "1",  # off where throughput is optimized
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "15",
+            # Half a minute of itself, in which load balancers are to see that a replica goes.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),  # else the same one for all on this machine
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.app:guard",
@@ -203,12 +205,19 @@ def test_an_offer_to_upgrade_is_passed_over(running: Running) -> None:
             assert (answer.status_code, len(answer.json())) == (200, 2)
 
 
-def test_nothing_that_is_sent_breaks_it_or_holds_a_connection(running: Running) -> None:
-    address = httpx2.URL(running.url)
-    outcome = asyncio.run(fire(address.host, address.port or 0, shots(2, 200), at_once=50, patience_s=40))
-    assert outcome.wrong == []
-    assert outcome.statuses["valid", 200] > 2
-    assert outcome.statuses["stopped body", 408] > 2
+def test_nothing_that_is_sent_breaks_it_or_holds_a_connection(both: dict[str, Running]) -> None:
+    """Side by side, since both wait for what does not come."""
+
+    async def fire_at_both() -> list[Outcome]:
+        addresses = [httpx2.URL(running.url) for running in both.values()]
+        return await asyncio.gather(
+            *(fire(one.host, one.port or 0, shots(2, 200), at_once=50, patience_s=40) for one in addresses)
+        )
+
+    for name, outcome in zip(both, asyncio.run(fire_at_both()), strict=True):
+        assert outcome.wrong == [], name
+        assert outcome.statuses["valid", 200] > 2, name
+        assert outcome.statuses["stopped body", 408] > 2, name
 
 
 def test_an_api_that_dies_is_a_503_in_the_dialects_words(both: dict[str, Running]) -> None:
@@ -230,8 +239,15 @@ def test_an_api_that_dies_is_a_503_in_the_dialects_words(both: dict[str, Running
     eventually(lambda: httpx2.post(f"{running.url}/rerank", json=BODY, timeout=70).status_code == 200)
 
 
-def test_an_interrupt_ends_it_gracefully(running: Running) -> None:
-    before = len((running.folder / "output").read_text())  # Ray tells of clients that left in a traceback
-    running.process.send_signal(signal.SIGINT)
-    running.process.wait(timeout=60)
-    assert "Traceback" not in (running.folder / "output").read_text()[before:]
+def test_an_interrupt_ends_it_gracefully(both: dict[str, Running]) -> None:
+    outputs = {name: running.folder / "output" for name, running in both.items()}
+    # Ray tells of clients that left in a traceback.
+    before = {name: len(output.read_text()) for name, output in outputs.items()}
+    for running in both.values():
+        running.process.send_signal(signal.SIGINT)
+    for running in both.values():
+        running.process.wait(timeout=60)
+    for name, output in outputs.items():
+        told = output.read_text()[before[name] :]
+        assert "Traceback" not in told, name
+        assert "failed to shut down" not in told, name
