@@ -20,6 +20,7 @@ a mapping of names to `levels`, as in a job's config. --baseline is one of them.
 """
 
 import argparse
+import math
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,7 +150,8 @@ def plot(results: Mapping[str, Sequence[Measured]]) -> str:
     ]
     size = f'width="{PANEL * len(results)}" height="{HIGH}"'
     style = 'font-family="sans-serif" font-size="11"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(panels)}</svg>\n'
+    paper = '<rect width="100%" height="100%" fill="white"/>'  # a page may be dark
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{paper}{"".join(panels)}</svg>\n'
 
 
 def _panel(name: str, found: Sequence[Measured]) -> str:
@@ -176,16 +178,28 @@ def _panel(name: str, found: Sequence[Measured]) -> str:
         marks.append(
             f'<text x="{right + 24}" y="{TOP + 16 * number + 12}">{number} {escape(one.name)}</text>'
         )
-    axis = f'<path d="M{LEFT} {TOP}V{floor}H{right}" fill="none" stroke="#888"/>'
-    texts = [
-        (LEFT, TOP - 12, "start", f"{escape(name)}: nDCG@10 over tokens a query"),
-        (LEFT - 6, floor, "end", f"{low:.3f}"),
-        (LEFT - 6, TOP + 16, "end", f"{high:.3f}"),
-        (LEFT, floor + 16, "middle", "0"),
-        (right, floor + 16, "middle", f"{most:,}"),
+    marks.append(f'<path d="M{LEFT} {TOP}V{floor}H{right}" fill="none" stroke="#888"/>')
+    texts: list[tuple[float, float, str, str]] = []
+    texts.append((LEFT, TOP - 12, "start", f"{escape(name)}: nDCG@10 over tokens that models read a query"))
+    for tokens in ticks(0, most):
+        x = LEFT + (right - LEFT) * tokens / most
+        marks.append(f'<path d="M{x:.1f} {floor}v4" stroke="#888"/>')
+        texts.append((x, floor + 17, "middle", f"{tokens:,.0f}"))
+    for ndcg in ticks(low, low + spread):
+        y = floor - (floor - TOP - 12) * (ndcg - low) / spread
+        marks.append(f'<path d="M{LEFT - 4} {y:.1f}h4" stroke="#888"/>')
+        texts.append((LEFT - 8, y + 4, "end", f"{ndcg:.2f}"))
+    words = [
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts
     ]
-    words = [f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts]
-    return axis + "".join(words) + "".join(marks)
+    return "".join(words) + "".join(marks)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from low to high, some five of them."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 5)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Exact search by embeddings: blocks of queries against shards of passages, on the device that actors hold.
 
-One matrix product tells which passages can be among a query's best, with room for what float32 rounds; the
-scores of those are then summed in float64. So equal vectors have equal scores, and no score depends on how
-passages were parted or on the product's kernel.
+One matrix product tells which passages can be among a query's best, with room for what it is off by
+(`products.py`); the scores of those are then summed in float64. So equal vectors have equal scores, and no
+score depends on how passages were parted or on the product's kernel.
 """
 
 from collections import deque
@@ -17,12 +17,14 @@ import torch
 
 from pipeline.retrieval.embeddings import directory_of
 from pipeline.retrieval.plan import Job, Kind
-from pipeline.retrieval.search import Best, ScoreArray, largest
+from pipeline.retrieval.products import factor, lowered, product_dtype, products, products_off
+from pipeline.retrieval.search import Best, ScoreArray, kth_largest
 from pipeline.retrieval.shards import Shard, read_shard
 from pipeline.retrieval.vectors import Room, Vectors, read_vectors
 
-_PART_VECTORS = 4096
-"""Vectors that are compared with all queries of a block at once, or as many as one passage's windows are."""
+_PART_VECTORS = 2048
+"""Vectors that are compared with all queries of a block at once, or as many as one passage's windows are.
+With twice as many a processor's cache no longer holds the products until they are looked at."""
 _MANY = 0.25
 """Times the hits that are kept: where a part of the vectors has more, the floor of its shard should rise."""
 _STRETCH = 128
@@ -30,8 +32,6 @@ _STRETCH = 128
 _EXACT_ROWS = 512
 _MOST_AHEAD = 4
 """Shards in memory beside the one at hand."""
-_ROUNDING = 1e-5
-"""Of the product of two lengths: more than float32 is off in a sum of some thousand terms."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -79,29 +79,33 @@ def best_of(
     """
     found = []
     bounds, most = _parts(vectors)
-    room = torch.empty(len(queries) * most, device=queries.device)
+    dtype = product_dtype(queries)
+    ours = factor(queries, dtype)
+    room = torch.empty(len(queries) * most, dtype=dtype, device=queries.device)
     least = torch.from_numpy(floor).to(queries.device)
     top = torch.empty(len(queries), 0, device=queries.device)
     many = bool(torch.isinf(least).any())
-    lengths = queries.norm(dim=1)
-    rounding = torch.zeros_like(lengths)
+    off = torch.zeros_like(ours.length)
     for first, stop in pairwise(bounds):
         part = vectors.texts(first, stop)
-        matrix = _matrix(part, cosine, queries.device)
-        products = _products(queries, matrix, part, room)
-        rounding = torch.maximum(rounding, _ROUNDING * lengths * matrix.norm(dim=1).max())
-        if many and products.shape[1] >= k:  # the least of k products, wherever they stand, is a floor
-            top = torch.cat([top, products.topk(k, dim=1, sorted=False).values], dim=1)
+        theirs = factor(_matrix(part, cosine, queries.device), dtype)
+        near = products(ours, theirs, part, room)
+        off = torch.maximum(off, products_off(ours, theirs))
+        if many and near.shape[1] >= k:  # the least of k products, wherever they stand, tells a floor
+            top = torch.cat([top, near.topk(k, dim=1, sorted=False).values.float()], dim=1)
             top = top.topk(k, dim=1, sorted=False).values
-            least = torch.maximum(least, top.amin(dim=1))
-        hits, passages = _at_least(products, least - rounding)
+            least = torch.maximum(least, lowered(top.amin(dim=1), off, dtype))
+        hits, passages = _at_least(near, lowered(least, off, dtype).to(dtype))
         many = len(hits) > _MANY * k * len(queries)
-        found.append((hits, passages + first, products[hits, passages]))
+        found.append((hits, passages + first, near[hits, passages].float()))
     if not found:
         return np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64)
-    hits_of, rows, near = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
-    at = largest(hits_of, near, k, len(queries), room=2 * rounding.cpu().numpy())
-    return hits_of[at], _exact(queries, vectors, hits_of[at], rows[at], cosine=cosine), rows[at]
+    hits, passages, scores = (torch.cat(column).cpu() for column in zip(*found, strict=True))
+    least = torch.from_numpy(kth_largest(hits.numpy(), scores.numpy(), k, len(queries)))
+    least = lowered(lowered(least, off.cpu(), dtype), off.cpu(), dtype)
+    worth = scores >= least[hits]
+    hits_of, rows = hits[worth].numpy(), passages[worth].numpy()
+    return hits_of, _exact(queries, vectors, hits_of, rows, cosine=cosine), rows
 
 
 def _parts(vectors: Vectors) -> tuple[list[int], int]:
@@ -112,30 +116,15 @@ def _parts(vectors: Vectors) -> tuple[list[int], int]:
     return bounds.tolist(), int(sizes.max(initial=0))
 
 
-def _products(queries: torch.Tensor, matrix: torch.Tensor, part: Vectors, room: torch.Tensor) -> torch.Tensor:
-    """(queries, passages): of each passage its best window's.
-
-    room: what the products are written to, since memory that is new each time costs a fifth of their time.
-    """
-    out = room[: len(queries) * len(matrix)].view(len(queries), len(matrix))
-    products = torch.matmul(queries, matrix.T, out=out)
-    counts = part.counts
-    if len(counts) == len(matrix):
-        return products
-    of_vector = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(queries.device)
-    maxima = torch.full((len(products), len(counts)), -torch.inf, device=queries.device)
-    return maxima.scatter_reduce_(1, of_vector.expand(len(products), -1), products, "amax")
-
-
-def _at_least(products: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _at_least(near: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(queries, passages) of the products that are not below `least`: few, so that most are not looked at."""
-    missing = -products.shape[1] % _STRETCH
-    padded = torch.nn.functional.pad(products, (0, missing), value=-torch.inf) if missing else products
-    stretches = padded.view(len(products), -1, _STRETCH)
+    missing = -near.shape[1] % _STRETCH
+    padded = torch.nn.functional.pad(near, (0, missing), value=-torch.inf) if missing else near
+    stretches = padded.view(len(near), -1, _STRETCH)
     hits, stretch = (stretches.amax(dim=2) >= least[:, None]).nonzero(as_tuple=True)
     some, column = (stretches[hits, stretch] >= least[hits, None]).nonzero(as_tuple=True)
     passages = stretch[some] * _STRETCH + column
-    real = passages < products.shape[1]  # where `least` is -inf the padding is not below it
+    real = passages < near.shape[1]  # where `least` is -inf the padding is not below it
     return hits[some][real], passages[real]
 
 

@@ -53,18 +53,14 @@ class Best:
         self.floor[full["query_id"].to_numpy()] = full["score"].to_numpy()
 
 
-def largest(
-    queries: IntArray, scores: ScoreArray, k: int, number: int, room: ScoreArray
-) -> npt.NDArray[np.int64]:
-    """Where each query's k largest scores stand, and those less than its `room` below the least of them."""
-    if len(queries) <= k * number:
-        return np.arange(len(queries))
+def kth_largest(queries: IntArray, scores: ScoreArray, k: int, number: int) -> ScoreArray:
+    """(number,): of each query the k-th largest of its scores, or -inf where it has fewer."""
     order = np.lexsort((-scores, queries))
     counts = np.bincount(queries, minlength=number)
     least = np.full(number, -np.inf, np.float32)
     full = counts >= k
     least[full] = scores[order[(np.cumsum(counts) - counts)[full] + k - 1]]
-    return np.flatnonzero(scores >= (least - room)[queries])
+    return least
 
 
 def merged(parts: list[pa.Table], k: int) -> pa.Table:

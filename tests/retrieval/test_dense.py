@@ -12,7 +12,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
 
-from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.errors import ConfigError, InputError, ModelError, OutputError
+from pipeline.retrieval import steps
 from pipeline.retrieval.dense import best_of
 from pipeline.retrieval.search import Best
 from pipeline.retrieval.vectors import Vectors, read_vectors
@@ -74,6 +75,29 @@ def test_equal_vectors_tie_wherever_they_stand() -> None:
     )
     assert [passage for passage, _ in found] == ["000", "051", "052", "a000"]
     assert len({score for _, score in found}) == 1
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_what_the_products_lose_changes_nothing(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that differ by far less than what bfloat16 takes from their vectors, or gives them."""
+    monkeypatch.setattr("pipeline.retrieval.products.has_bfloat16", lambda _: bfloat16)
+    chance = np.random.default_rng(7)
+    half = 1 + 2**-8  # between two numbers of bfloat16
+    signs = np.resize([1, -1], (6000, 64))
+    corpus = (signs * (half + chance.uniform(-1e-4, 1e-4, (6000, 64)))).astype(np.float32)
+    queries = (half + chance.uniform(-1e-4, 1e-4, (40, 64))).astype(np.float32)
+    windows = [1, 2, 3] * 333 + [2]  # of 1,000 passages in 2,000 vectors
+    firsts = np.cumsum([0, *windows[:-1]])
+    parts, ids, maxima = [], [], []
+    for start in (0, 1000, 2000):
+        part = corpus[2 * start : 2 * start + 2000]
+        parts.append(vectors(part, windows))
+        ids.append([f"{place:04d}" for place in range(start, start + 1000)])
+        maxima.append(np.maximum.reduceat(queries.astype(np.float64) @ part.T, firsts, axis=1))
+    found = best(queries, parts, ids, 20)
+    scores = np.concatenate(maxima, axis=1).astype(np.float32)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+    assert [[int(passage) for passage, _ in row] for row in found] == order.tolist()
 
 
 def test_a_passages_best_window_counts() -> None:
@@ -198,6 +222,20 @@ def test_embeddings_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     again = dense(tmp_path, {"path": str(tmp_path / "again")})
     with pytest.raises(InputError, match=r"has \d+ bytes, and \d+ were written; run that first stage again"):
         make(again.model_copy(update={"reuse": str(tmp_path / "out")}))
+
+
+def test_a_corpus_that_changed_between_embedding_and_search_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    monkeypatch.setitem(steps.STEPS, "search", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(dense(tmp_path))
+    assert len(pq.read_table(tmp_path / "out/embeddings/minilm/passages")) == len(PASSAGES)
+    monkeypatch.undo()
+    write_texts(tmp_path, {**PASSAGES, "p3": "another"}, QUERIES)
+    with pytest.raises(OutputError, match=r"(?s)earlier state of this one.*corpus.jsonl: was .*Take another"):
+        make(dense(tmp_path))
 
 
 def test_models_that_are_not_searched_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.retrieval.search import Best, largest, merged
+from pipeline.retrieval.search import Best, kth_largest, merged
 
 
 def table(shards: list[int], k: int, scores: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> pa.Table:
@@ -31,8 +31,7 @@ def test_it_is_that_of_all_passages_whatever_the_order_of_shards(k: int) -> None
     assert merged(parts, k) == found
 
 
-def test_what_is_near_the_last_is_kept() -> None:
-    queries = np.array([0, 0, 0, 0, 1])
-    scores = np.array([1.0, 3.0, 2.0, 1.9, 5.0], np.float32)
-    assert largest(queries, scores, 2, 2, np.array([0.2, 0], np.float32)).tolist() == [1, 2, 3, 4]
-    assert largest(queries, scores, 2, 2, np.zeros(2, np.float32)).tolist() == [1, 2, 4]
+def test_the_kth_largest_of_each_query() -> None:
+    queries = np.array([0, 0, 0, 0, 1, 3, 3])
+    scores = np.array([1.0, 3.0, 2.0, 1.9, 5.0, 4.0, 4.0], np.float32)
+    assert kth_largest(queries, scores, 2, 4).tolist() == [2.0, -np.inf, -np.inf, 4.0]
