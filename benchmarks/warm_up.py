@@ -73,9 +73,7 @@ def taught(
     cosines = embedded(scorer, queries) @ embedded(scorer, passages).T
     for query, near in zip(queries, cosines, strict=True):
         others = [one for one in np.argsort(-near) if passages[one] != query and near[one] < 0.98]
-        first = ((1, 2), (3, 4), (7, 8), (15, 20), (40, 80), (150, 200), (0, len(others)))
-        ranks = [0, *(start + draw.randrange(width) for start, width in first)]
-        chosen = [others[rank] for rank in ranks]
+        chosen = [others[rank] for rank in ladder(len(others), draw)]
         scores = [round(float(near[one]) * SCALE, 4) for one in chosen]
         yield {
             "query": query,
@@ -84,6 +82,12 @@ def taught(
             "pos_scores": scores[:1],
             "neg_scores": scores[1:],
         }
+
+
+def ladder(passages: int, draw: random.Random) -> list[int]:
+    """Eight ranks, from 0 on: the first, others further and further, any."""
+    first = ((1, 2), (3, 4), (7, 8), (15, 20), (40, 80), (150, 200), (0, passages))
+    return [0, *(start + draw.randrange(width) for start, width in first)]
 
 
 def embedded(scorer: Scorer, some: list[str]) -> npt.NDArray[np.float32]:

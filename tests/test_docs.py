@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.config_file import load
+from pipeline.finetuning.config import FinetuneConfig
 from pipeline.reranking.config import RerankConfig
 from pipeline.retrieval.config import RetrieveConfig
 from serve.config import ServeConfig
@@ -67,7 +68,12 @@ def test_the_readmes_lines_of_python_run() -> None:
 
 @pytest.mark.parametrize(
     ("page", "kind"),
-    [("README.md", RerankConfig), ("docs/jobs.md", RerankConfig), ("docs/first-stage.md", RetrieveConfig)],
+    [
+        ("README.md", RerankConfig),
+        ("docs/jobs.md", RerankConfig),
+        ("docs/first-stage.md", RetrieveConfig),
+        ("docs/finetune.md", FinetuneConfig),
+    ],
 )
 def test_a_jobs_yaml_is_one(tmp_path: Path, page: str, kind: Any) -> None:
     whole = next(block for block in blocks(page, "yaml") if "output:" in block)

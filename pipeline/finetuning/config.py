@@ -145,8 +145,8 @@ class TrainingConfig(_Section):
     max_grad_norm: PositiveFloat = 1.0
     """Gradients whose norm is larger are scaled down to it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """In which products are computed; weights and the optimizer's state are float32. float16 scales the
-    loss."""
+    """In which products are computed; weights and the optimizer's state are float32, and so is attention on a
+    CPU, where it is faster. float16 scales the loss."""
     gradient_checkpointing: bool = False
     """Compute activations again instead of keeping them: less memory, a third more time."""
     use_lora: bool = False

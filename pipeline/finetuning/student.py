@@ -4,6 +4,7 @@ Training reads the tokens that scoring reads: both come from the family's own en
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.errors import ConfigError, fields_under
+from pipeline.finetuning.attention import AttentionInFloat32
 from pipeline.finetuning.config import DataConfig, TrainingConfig
 from pipeline.finetuning.lora import Lora
 from pipeline.finetuning.sampling import Group
@@ -111,10 +113,12 @@ class Student:
         self._scores = family.batch_scores(self.module, scorer.checkpoint, scorer.config)
         self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
         self._lora = Lora(self.module, training) if training.use_lora else None
-        if training.gradient_checkpointing:
-            self.module.activation_checkpointing_enable({"use_reentrant": False})
-        self.module.to(device).train()
         self._device = device
+        if training.gradient_checkpointing:
+            # What is computed a second time must be computed in the same way.
+            options = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), self._attention())}
+            self.module.activation_checkpointing_enable(options)
+        self.module.to(device).train()
 
     @property
     def trained(self) -> dict[str, torch.nn.Parameter]:
@@ -126,7 +130,8 @@ class Student:
         sequences = Sequences.of(encoded.sequences)
         order = sequences.longest_first(np.arange(len(encoded)))
         cuts = _cuts(sequences.lengths[order])
-        parts = [self._part(sequences, encoded.inputs, part) for part in np.split(order, cuts)]
+        with self._attention():
+            parts = [self._part(sequences, encoded.inputs, part) for part in np.split(order, cuts)]
         return torch.cat(parts)[np.argsort(order)].float()
 
     def _part(self, sequences: Sequences, inputs: pa.Table, part: npt.NDArray[np.int64]) -> torch.Tensor:
@@ -136,6 +141,9 @@ class Student:
         }
         ids, mask = (torch.from_numpy(each).to(self._device) for each in sequences.pad(part, self._pad_id))
         return self._scores(ids, mask, own)
+
+    def _attention(self) -> AbstractContextManager[Any]:
+        return AttentionInFloat32() if self._device.type == "cpu" else nullcontext()
 
     def merged(self) -> Any:
         """The network as it is published: a copy with the factors merged in, where there are some."""

@@ -162,6 +162,20 @@ def test_a_teachers_scores_reach_the_loss() -> None:
     assert made.step(GROUPS).loss == pytest.approx(expected, abs=1e-5)
 
 
+def test_gradient_checkpointing_trains_the_same_in_bfloat16(
+    scorer_config: ScorerConfig, request: pytest.FixtureRequest
+) -> None:
+    """Attention is computed a second time on the way back, and must be the same there."""
+    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    told = []
+    for checkpointing in (False, True):
+        made, _ = trainer(scorer, dtype="bfloat16", gradient_checkpointing=checkpointing)
+        told.append([made.step(GROUPS).loss for _ in range(3)])
+    assert told[1] == pytest.approx(told[0], abs=1e-3)
+    assert told[0][-1] < told[0][0]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_what_training_needs_of_a_state_is_in_it(tmp_path: Path, dtype: str) -> None:
     made, _ = trainer(tiny(), dropout=True, dtype=dtype)
