@@ -5,6 +5,7 @@ ray.io_*.yaml (helm-chart/kuberay-operator/crds of its repository), they are hel
 """
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -17,8 +18,10 @@ import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
+from pipeline.reporting import metrics
 from pipeline.rerank import parse
 from pipeline.reranking.config import RerankConfig, load_config
+from serve import metrics as serve_metrics
 from serve.app import build_app
 from serve.config import ServeConfig
 
@@ -54,6 +57,17 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
     assert not options.dry_run
     assert str(options.config) == "/config/job.yaml"
     return load_config(ROOT / "configs/rerank/corpus.yaml", options.overrides)
+
+
+def test_alerts_are_on_metrics_that_there_are() -> None:
+    [rule] = documents("alerts.yaml")
+    texts = [alert["expr"] for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert len(texts) == 5
+    named = {name for text in texts for name in re.findall(r"ray_(rayrank_\w+)", text)}
+    assert named == {metrics.REJECTED, "rayrank_shards_quarantined", "rayrank_requests_total"}
+    assert named <= {metrics.REJECTED, *metrics.GAUGES, *serve_metrics.COUNTERS}
+    for text in texts:
+        assert text.count("(") == text.count(")")
 
 
 def test_the_job_is_of_its_date() -> None:
