@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 from pipeline import log
+from pipeline.errors import TemporaryError
 
 Result = TypeVar("Result")
 
@@ -33,8 +34,11 @@ _MISTAKES = {"botocore.exceptions.SSLError", "aiohttp.client_exceptions.ClientSS
 """Also kinds of ConnectionError: a certificate that is not trusted now won't be so in a minute."""
 _BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 500, 503, and SlowDown."""
-_ARROW = ("AWS Error NETWORK_CONNECTION", "AWS Error SLOW_DOWN", "AWS Error SERVICE_UNAVAILABLE")
-"""How pyarrow's own S3 tells it."""
+_TEXTS = (
+    *("AWS Error NETWORK_CONNECTION", "AWS Error SLOW_DOWN", "AWS Error SERVICE_UNAVAILABLE"),
+    *("error sending request", "Server returned non-2xx status code: 5"),
+)
+"""How pyarrow's own S3 tells it, and object_store, by which deltalake and lance read."""
 _REPEATABLE = {
     *("cat_file", "exists", "find", "glob", "info", "isdir", "isfile", "ls"),
     *("makedirs", "pipe_file", "put_file", "rm", "rm_file"),
@@ -73,10 +77,11 @@ def is_outage(error: BaseException) -> bool:
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
     if not kinds.isdisjoint(_MISTAKES):
         return False
-    status = getattr(error, "code", None)  # gcsfs's HttpError
-    if isinstance(status, int) and 500 <= status < 600:
-        return True
-    return not kinds.isdisjoint(_OUTAGES) or any(text in str(error) for text in _ARROW)
+    for name in ("code", "status_code"):  # gcsfs's HttpError, Azure's HttpResponseError
+        status = getattr(error, name, None)
+        if isinstance(status, int) and 500 <= status < 600:
+            return True
+    return not kinds.isdisjoint(_OUTAGES) or any(text in str(error) for text in _TEXTS)
 
 
 def waited_out(attempt: Callable[[], Result], what: str) -> Result:
@@ -167,4 +172,10 @@ class _PatientStream:
             broken = True
             return read()
 
-        return waited_out(attempt, f"read {self._path}")
+        # Readers of every format end up here, few of which expect an error of a store's client.
+        try:
+            return waited_out(attempt, f"read {self._path}")
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise TemporaryError(f"{self._path}: can't be read: {error}") from error
