@@ -5,6 +5,7 @@ as the job's config says (`max_outage_s`), by every process and for every reques
 """
 
 import errno
+import re
 import time
 from collections.abc import Callable
 from threading import Event
@@ -34,11 +35,11 @@ _MISTAKES = {"botocore.exceptions.SSLError", "aiohttp.client_exceptions.ClientSS
 """Also kinds of ConnectionError: a certificate that is not trusted now won't be so in a minute."""
 _BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 500, 503, and SlowDown."""
-_TEXTS = (
-    *("AWS Error NETWORK_CONNECTION", "AWS Error SLOW_DOWN", "AWS Error SERVICE_UNAVAILABLE"),
-    *("error sending request", "Server returned non-2xx status code: 5"),
+_TEXTS = re.compile(
+    r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE)"
+    r"|error sending request|non-2xx status code(\W|\[\d+m)*5\d\d"
 )
-"""How pyarrow's own S3 tells it, and object_store, by which deltalake and lance read."""
+"""How pyarrow's own S3 tells it, and object_store, by which lance and deltalake read, this one in colours."""
 _REPEATABLE = {
     *("cat_file", "exists", "find", "glob", "info", "isdir", "isfile", "ls"),
     *("makedirs", "pipe_file", "put_file", "rm", "rm_file"),
@@ -81,7 +82,7 @@ def is_outage(error: BaseException) -> bool:
         status = getattr(error, name, None)
         if isinstance(status, int) and 500 <= status < 600:
             return True
-    return not kinds.isdisjoint(_OUTAGES) or any(text in str(error) for text in _TEXTS)
+    return not kinds.isdisjoint(_OUTAGES) or _TEXTS.search(str(error)) is not None
 
 
 def waited_out(attempt: Callable[[], Result], what: str) -> Result:

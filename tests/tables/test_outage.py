@@ -73,6 +73,12 @@ class Store:
         (OSError(errno.EBUSY, "Please reduce your request rate."), True),
         (OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation"), True),
         (OSError("Generic S3 error: Error performing GET http://store: error sending request"), True),
+        (OSError("after 3 retries - Server returned non-2xx status code: 503 Service Unavailable: , "), True),
+        (
+            Exception("Server returned non-2xx status code\n  \x1b[31m\u21b3\x1b[0m 503 Service Unavailable"),
+            True,
+        ),
+        (OSError("Server returned non-2xx status code: 403 Forbidden: request 503"), False),
         (AnswerError(503), True),
         (AnswerError(403), False),
         (SSLError(endpoint_url="https://store", error="self-signed certificate"), False),

@@ -4,6 +4,7 @@ What the protocol lets a data file differ by from the table is honoured (partiti
 types widened) or refused (deletion vectors, column mapping, features unknown here).
 """
 
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -40,7 +41,7 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         raise
     except Exception as error:  # its own, and those of the store
         told_as = class_for(error, InputError)
-        raise told_as(f"{url}: not a readable Delta table: {error}") from error
+        raise told_as(f"{url}: not a readable Delta table: {_in_one_line(error)}") from error
     columns = table.metadata().partition_columns
     values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in columns]
     root = absolute(url).rstrip("/")
@@ -49,6 +50,11 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         for path, *row in zip(actions["path"].to_pylist(), *values, strict=True)
     ]
     return Snapshot(data_files(places), table.version(), schema)
+
+
+def _in_one_line(error: Exception) -> str:
+    """The library lays its errors out for a terminal, as trees in colours."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).replace("\u21b3", "").split())
 
 
 def _check(url: str, table: Any) -> None:
