@@ -7,7 +7,7 @@ import time
 
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-MISTAKE, REJECTS = 2, 3
+MISTAKE, REJECTS, TRY_AGAIN = 2, 3, 75
 """Exit statuses of `python -m pipeline.rerank`."""
 
 
@@ -25,6 +25,8 @@ def rerank(client: JobSubmissionClient, config: str, run_date: str) -> int:
     status = run(client, job_name(run_date), command)
     if status == MISTAKE:
         raise MistakeError(f"{command}: see the message above")
+    if status == TRY_AGAIN:
+        raise RuntimeError(f"{command}: what it needs is not there for now, see the message above")
     if status not in (0, REJECTS):
         raise RuntimeError(f"{command}: exit status {status}")
     return status

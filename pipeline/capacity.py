@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ray
 
 from pipeline import log
-from pipeline.errors import ConfigError
+from pipeline.errors import TemporaryError
 from pipeline.placement import ActorsConfig
 
 _EVERY_S = 1.0
@@ -96,7 +96,7 @@ def wait_for_one(*pools: ActorsConfig, encodes: bool = True) -> None:
     """Wait until the cluster could hold an actor of each pool: the job can start, and more join as nodes are
     added.
 
-    encodes: as in `fit`. Raises ConfigError when the longest `wait_s` of them is over.
+    encodes: as in `fit`. Raises TemporaryError when the longest `wait_s` of them is over.
     """
     found = fit(nodes(), *pools, encodes=encodes)
     if found.actors:
@@ -114,7 +114,10 @@ def wait_for_one(*pools: ActorsConfig, encodes: bool = True) -> None:
 
 
 def wait_for_a_cpu(wait_s: float) -> None:
-    """Wait until the cluster has a whole one, for work that holds no actors. Raises ConfigError as above."""
+    """Wait until the cluster has a whole one, for work that holds no actors.
+
+    Raises TemporaryError when `wait_s` is over.
+    """
     if not any(node.cpus >= 1 for node in nodes()):
         _wait(
             lambda: (
@@ -137,7 +140,7 @@ def _wait(
         deadline = time.monotonic() + wait_s
         while missing:
             if time.monotonic() >= deadline:
-                raise ConfigError(
+                raise TemporaryError(
                     f"{missing}. The cluster had {wait_s:g} s to grow{option and f' ({option})'}"
                 )
             time.sleep(min(_EVERY_S, max(0, deadline - time.monotonic())))

@@ -16,7 +16,7 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 
 from pipeline.capacity import described, fit, nodes, wait_for_one
-from pipeline.errors import ConfigError, RayrankError
+from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
 from pipeline.scoring.config import Dtype, ScorerConfig
@@ -35,9 +35,10 @@ own; the type stands behind the three bytes of a frame's length."""
 
 
 def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
-    """Join a cluster as `join` does. Raises ConfigError where it can't hold the actors of all pools.
+    """Join a cluster as `join` does, for the actors of all pools.
 
-    encodes: as in `capacity.fit`.
+    encodes: as in `capacity.fit`. Raises ConfigError where this machine can't hold them, TemporaryError where
+    a cluster elsewhere can't hold one of each when `wait_s` is over: nodes may still come.
     """
     # Ray ends a job that shows no progress in 30 minutes; a large shard on a slow device is healthy work.
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
@@ -81,7 +82,8 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
         if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
             return "none that runs now: one would be started on this machine"
         join(no_progress_s=1800)
-    except ConfigError as error:  # the rest of a plan is worth reading where no cluster is at hand
+    # The rest of a plan is worth reading where no cluster is at hand.
+    except (ConfigError, TemporaryError) as error:
         return str(error)
     found = nodes()
     if lack := fit(found, *pools).lack:
@@ -137,18 +139,21 @@ def _join_or_start() -> None:
     except ConnectionError as error:
         if os.environ.get("RAY_ADDRESS") != "auto":
             raise
-        raise ConfigError(
+        raise TemporaryError(
             "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
         ) from error
 
 
 def _check_that_it_answers(address: _Address) -> None:
-    """Raises ConfigError where no Ray does: Ray itself would ask for half an hour, in silence."""
+    """Raises TemporaryError where nothing does, ConfigError where something else than Ray does.
+
+    Ray itself would ask for half an hour, in silence.
+    """
     place = _host_and_port(address)
     deadline = time.monotonic() + _PATIENCE_S
 
-    def no_cluster(why: object) -> ConfigError:
-        return ConfigError(
+    def no_cluster(why: object) -> str:
+        return (
             f"{address.source} {address.value}: no cluster answers there ({why}); start it, or"
             f" {address.without} to work on this machine alone"
         )
@@ -156,10 +161,10 @@ def _check_that_it_answers(address: _Address) -> None:
     while True:
         try:
             if not _speaks_grpc(place, timeout=max(1, deadline - time.monotonic())):
-                raise no_cluster("what listens there is no Ray: it does not speak gRPC")
+                raise ConfigError(no_cluster("what listens there is no Ray: it does not speak gRPC"))
         except OSError as error:
             if time.monotonic() >= deadline:
-                raise no_cluster(error) from error
+                raise TemporaryError(no_cluster(error)) from error
             time.sleep(1)
         else:
             return

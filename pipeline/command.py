@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from pipeline import log
-from pipeline.errors import RayrankError
+from pipeline.errors import RayrankError, TemporaryError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
 
@@ -29,11 +29,14 @@ class Status(IntEnum):
     DIFFERS = 1
     """`verify`: some scores differ. Python itself exits with 1 for what is no mistake of a user's."""
     MISTAKE = 2
-    """In the config, the input or the model: named in one message."""
+    """In the config, the input or the model, named in one message: the same command fails again."""
     REJECTS = 3
     """Finished, but rows were rejected."""
     SHARDS_MISSING = 4
     """Finished, but shards were given up."""
+    TRY_AGAIN = 75
+    """What the work needs is not there for now: the same command may succeed later. EX_TEMPFAIL of BSD's
+    sysexits.h."""
     INTERRUPTED = 130
     TERMINATED = 143
     """By SIGTERM."""
@@ -120,7 +123,7 @@ def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.N
 
 
 def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
-    """Do a command's work; a user's mistake becomes one message on standard error, an interrupt another.
+    """Do a command's work; an error of ours becomes one message on standard error, an interrupt another.
 
     when_interrupted: how the user goes on.
     """
@@ -131,7 +134,7 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
         return work()
     except RayrankError as error:
         print(f"error: {error}", file=sys.stderr)
-        return Status.MISTAKE
+        return Status.TRY_AGAIN if isinstance(error, TemporaryError) else Status.MISTAKE
     except KeyboardInterrupt as signal:
         print("; ".join(filter(None, ["interrupted", when_interrupted])), file=sys.stderr)
         return Status.TERMINATED if isinstance(signal, Terminated) else Status.INTERRUPTED

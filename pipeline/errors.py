@@ -8,7 +8,8 @@ RayrankError            catch this one to catch them all
 |   `-- OtherFormatError      it was written by another version, in a format that is not read here
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
 |-- TrainingError       a training that can't go on: its loss is no number, or its actors die again and again
-`-- ScoringError        one pair or text that has no finite score, or does not fit the model
+|-- ScoringError        one pair or text that has no finite score, or does not fit the model
+`-- TemporaryError      what the work needs is not there for now: the same command may succeed later
 """
 
 from collections.abc import Iterator
@@ -69,6 +70,14 @@ class ScoringError(RayrankError):
         self.args = (index, reason, what)  # what unpickling hands to __init__
         self.index = index
         self.reason = reason
+
+
+class TemporaryError(RayrankError):
+    """What the work needs is not there for now, and may be there later: a cluster, room on it, a store, an
+    output that another start holds. All others fail again as long as nobody mends what they name.
+
+    Where the two can't be told apart, it is this one: a try too many costs less than a night.
+    """
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 `python -m pipeline.finetune --config configs/finetune/demo.yaml`.
 
 Exit status: 0 all rows used; 3 finished, but some rows were rejected; 2 a mistake in the configuration, the
-input or the model, or a loss that is no number; 1 anything else; 130 interrupted, 143 by SIGTERM. Start it
-again to go on where it stopped.
+input or the model, or a loss that is no number; 75 what it needs (a cluster, a store, the output) is not
+there for now: try again later; 1 anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on
+where it stopped.
 """
 
 import argparse

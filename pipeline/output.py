@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline import log
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, OutputError, TemporaryError
 from pipeline.job_record import (
     RECORD,
     JobRecord,
@@ -29,7 +29,7 @@ from pipeline.job_summary import JobSummary
 from pipeline.redaction import redacted
 from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.lease import Lease, last_heartbeat, lease
+from pipeline.tables.output.lease import Lease, is_being_written, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, write_manifest
 from pipeline.tables.storage import absolute
@@ -49,7 +49,7 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     readers of another output for a part of that.
 
     inputs: what is read, where it is a place in storage. Raises InputError for a part of another output that
-    is not finished, or not as it was left.
+    is not finished, or not as it was left; TemporaryError for one that is being written now.
     """
     output = Directory(url)
     if output.url.startswith("memory://"):
@@ -212,6 +212,8 @@ def _check_table(table: str) -> None:
     if output is None or record is None:
         return
     if not is_complete(output):
+        if is_being_written(output):
+            raise TemporaryError(f"{table}: is not finished: pipeline.{record.command} is writing it now")
         raise InputError(
             f"{table}: is not finished (no _SUCCESS in {output.url}); run pipeline.{record.command} for it to"
             " the end"
@@ -262,6 +264,7 @@ def finish(
             files = {**manifest.files, SUMMARY: stamp}
             write_manifest(output, manifest.model_copy(update={"files": files}))
             for problem in find_problems(output):
-                way_out = "remove it, and start again" if problem.strange else "start again"
-                raise OutputError(f"{output.url}/{problem}; {way_out}")
+                if problem.strange:
+                    raise OutputError(f"{output.url}/{problem}; remove it, and start again")
+                raise TemporaryError(f"{output.url}/{problem}; start again")
         output.write(_SUCCESS, b"")

@@ -2,8 +2,8 @@
 `python -m pipeline.prepare --config configs/prepare/demo.yaml`.
 
 Exit status: 0 all rows written; 3 finished, but some rows were rejected; 2 a mistake in the configuration or
-the input; 1 anything else; 130 interrupted, 143 by SIGTERM. The same command makes an unfinished
-table afresh.
+the input; 75 what it needs (a cluster, a store, the output) is not there for now: try again later; 1 anything
+else; 130 interrupted, 143 by SIGTERM. The same command makes an unfinished table afresh.
 """
 
 import argparse

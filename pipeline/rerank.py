@@ -1,8 +1,9 @@
 """Rerank a candidate table: `python -m pipeline.rerank --config configs/rerank/demo.yaml`.
 
 Exit status: 0 all rows scored; 3 finished, but some rows were rejected; 4 some shards were given up, since
-they killed every process that worked on them; 2 a mistake in the configuration, the input or the model; 1
-anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
+they killed every process that worked on them; 2 a mistake in the configuration, the input or the model; 75
+what it needs (a cluster, a store, the output) is not there for now: try again later; 1 anything else; 130
+interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 `python -m pipeline.retrieve --config configs/retrieve/demo.yaml`.
 
 Exit status: 0 all rows used; 3 finished, but some rows were rejected; 2 a mistake in the configuration or
-the input; 1 anything else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
+the input; 75 what it needs (a cluster, a store, the output) is not there for now: try again later; 1 anything
+else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse

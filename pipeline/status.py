@@ -1,25 +1,28 @@
 """How far a job is, running or dead: `python -m pipeline.status --output out/demo`.
 
 Told from what lies there, wherever the job runs. Exit status: 0; 4 where files are missing or damaged; 2
-where there is no job's output.
+where there is no job's output; 75 where its store does not answer: try again later.
 """
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import command
 from pipeline.errors import OutputError
-from pipeline.job_record import dtypes_of, read_record
+from pipeline.job_record import JobRecord, dtypes_of, read_record
 from pipeline.output import is_complete
-from pipeline.tables.output.damage import find_problems, missing_data
+from pipeline.tables.output.attempts import Quarantined
+from pipeline.tables.output.damage import SUMMARY, find_problems, missing_data
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat
-from pipeline.tables.output.markers import ShardReport
+from pipeline.tables.output.markers import ShardReport, markers
 
 _SHOWN = 10
 
@@ -57,6 +60,11 @@ class Status(BaseModel):
     shards_done: int
     pairs: int
     """Of all shards."""
+    rejected: dict[str, int] | None
+    """Rows that can't be used, by reason: of the shards that are done. Null for a command other than rerank
+    until it has finished."""
+    quarantined: list[str]
+    """Shards that were given up by the last start that finished, and are not done since."""
     dtypes: dict[str, str] = {}
     """In which each scorer computes, by its field of the config: what `auto` became."""
     host: str | None = None
@@ -72,6 +80,7 @@ class Status(BaseModel):
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
             f"pairs    {self.pairs} in all",
+            *self._left_out(),
             *(f"dtype    {dtype} ({scorer})" for scorer, dtype in self.dtypes.items()),
         ]
         if self.started is not None and self.last_heard is not None:
@@ -88,6 +97,22 @@ class Status(BaseModel):
             lines.append("The same command, where need be with --check-bytes, makes what is damaged again")
         return lines
 
+    def _left_out(self) -> Iterator[str]:
+        if self.rejected is not None:
+            reasons = ", ".join(f"{rows} {reason}" for reason, rows in self.rejected.items())
+            yield f"rejected {_count(sum(self.rejected.values()), 'row')}{reasons and f' ({reasons})'}"
+        if self.quarantined:
+            more = len(self.quarantined) - _SHOWN
+            names = ", ".join(self.quarantined[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            yield f"given up {_count(len(self.quarantined), 'shard')} (quarantined): {names}"
+
+
+class _Ended(BaseModel):
+    """What of a summary is told here, whichever command wrote it."""
+
+    rejected: dict[str, int]
+    quarantined: list[Quarantined] = []
+
 
 def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Status:
     """Where the job stands. Raises OutputError where there is none.
@@ -100,19 +125,49 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
     heartbeat, complete = last_heartbeat(output), is_complete(output)
     done = names_done(output, ShardReport) if record.command == "rerank" else set()
     damaged = find_problems(output, check_bytes=check_bytes) if complete else missing_data(output, done)
+    done = done.difference(problem.shard for problem in damaged)
     if record.command == "rerank":
-        shards_done = len(done.difference(problem.shard for problem in damaged))
+        shards_done = len(done)
     else:
         shards_done = record.shards if complete else 0 if heartbeat is None else heartbeat.shards_done
+    summary = _summary(output)
+    has_ended = complete or (heartbeat is not None and heartbeat.state == "finished")
     return Status(
         complete=complete and not damaged,
         damaged=[str(problem) for problem in damaged],
         shards=record.shards,
         shards_done=shards_done,
         pairs=record.pairs,
+        rejected=_rejected(output, record, done, summary if has_ended else None),
+        quarantined=[]
+        if summary is None
+        else [shard.name for shard in summary.quarantined if shard.name not in done],
         dtypes=dtypes_of(record),
         **({} if heartbeat is None else _told(heartbeat, now)),
     )
+
+
+def _summary(output: Directory) -> _Ended | None:
+    """Of the last start that finished; None where none has, or where it is damaged."""
+    try:
+        return _Ended.model_validate_json(output.read(SUMMARY) or b"")
+    except ValidationError:
+        return None
+
+
+def _rejected(
+    output: Directory, record: JobRecord, done: Collection[str], summary: _Ended | None
+) -> dict[str, int] | None:
+    """As the summary of a job that has ended tells, else as the markers of the shards that are done do."""
+    if summary is not None:
+        return summary.rejected
+    if record.command != "rerank":
+        return None
+    rejected = Counter[str]()
+    for found in markers(output, record.identity, done):
+        if isinstance(found, ShardReport):
+            rejected.update(found.counts.rejected)
+    return dict(sorted(rejected.items()))
 
 
 def _told(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
@@ -133,6 +188,10 @@ def _state(status: Status) -> str:
     if status.state == "dead":
         return "dead: its heartbeat has stopped. The same command goes on where it stopped"
     return f"{status.state}: {status.message}" if status.message else status.state
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _time(moment: datetime) -> str:

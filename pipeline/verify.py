@@ -10,7 +10,7 @@ job's own table: differences of scores, Kendall's tau of each query's two orders
 If its calibrated model is not there yet, it is made first, as the job would make it.
 
 Exit status: 0 all agree; 1 some differ, or nDCG@10 lost more than --max-ndcg-loss; 2 a mistake in the
-configuration or the model.
+configuration or the model; 75 what it needs (the server, a store) is not there for now: try again later.
 """
 
 import argparse

@@ -42,6 +42,13 @@ executor: here
     assert "error: /nowhere.yaml: No such file" in capfd.readouterr().out
 
 
+def test_what_may_pass_is_no_mistake(client: JobSubmissionClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nightly, "run", lambda *_: 75)
+    with pytest.raises(RuntimeError, match="what it needs is not there for now") as caught:
+        rerank(client, "job.yaml", "2026-11-20")
+    assert not isinstance(caught.value, MistakeError)
+
+
 def test_a_job_that_runs_is_waited_for(
     tmp_path: Path, client: JobSubmissionClient, head: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, TemporaryError
 from pipeline.job_record import JobRecord, read_record, write_record
 from pipeline.output import (
     Start,
@@ -163,7 +163,7 @@ def test_what_vanished_while_the_job_ran_leaves_no_success(output: Directory) ->
     stamp = output.write("run/a.parquet", b"data")
     manifest = Manifest(folders=volumes({"run/a.parquet": stamp}, ["run"]), files={"run/a.parquet": stamp})
     output.remove_file("run/a.parquet")
-    with pytest.raises(OutputError, match=r"out/run/a.parquet: is missing; start again"):
+    with pytest.raises(TemporaryError, match=r"out/run/a.parquet: is missing; start again"):
         finish(output, summary(), [], complete=True, manifest=manifest)
     assert not is_complete(output)
     output.write("run/a.parquet", b"data")

@@ -8,16 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import cluster
 from pipeline.command import LOADING
 from pipeline.rerank import main
+from pipeline.tables.output import lease
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import last_heartbeat
 from tests.conftest import ROOT, TINY, golden_cases
-from tests.own_ray import job_client
+from tests.own_ray import free_port, job_client
 from tests.reranking.jobs import WAITING_AFTER_TWO_SHARDS
 
 COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]
@@ -114,6 +117,38 @@ def test_mistakes_end_with_status_2_and_one_message(
     told = capsys.readouterr()
     assert message in told.err
     assert told.out == ""
+
+
+def test_what_may_pass_by_itself_ends_with_status_75(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No cluster, no store, an output that is taken: the same command, later, finds them."""
+    command = ["--config", str(job / "job.yaml")]
+    nothing = f"127.0.0.1:{free_port()}"
+    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
+    monkeypatch.setenv("RAY_ADDRESS", nothing)
+    assert main(command) == 75
+    assert f"error: RAY_ADDRESS {nothing}: no cluster answers there" in capsys.readouterr().err
+
+    command += ["--set", "executor=here"]
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{nothing}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    for field in ("input.path", "output.path", "qrels"):
+        assert main([*command, "--set", "max_outage_s=0", "--set", f"{field}=s3://bucket/folder"]) == 75
+        assert "error: s3://bucket/folder" in (told := capsys.readouterr().err)
+        assert "Could not connect to the endpoint URL" in told
+
+    with lease.lease(Directory(str(job / "out")), 1, 0):
+        assert main(command) == 75
+    assert "another start is writing here: process" in capsys.readouterr().err
+    assert main(command) == 0
 
 
 def test_a_mistake_ends_the_process_with_its_status() -> None:

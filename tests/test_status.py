@@ -8,8 +8,10 @@ import pytest
 from pipeline import status
 from pipeline.job_record import write_record
 from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.done_marker import mark_done
 from pipeline.tables.output.lease import Heartbeat
 from tests.outputs import finish_run
+from tests.reporting.reports import quarantined, report, summary
 from tests.test_output import RECORD
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -35,6 +37,7 @@ def test_a_running_job(tmp_path: Path) -> None:
         "state    running",
         "shards   2 of 8 done (25.0%)",
         "pairs    8000 in all",
+        "rejected 0 rows",
         "driver   process 5 on node",
         "since    2026-11-21 11:49:50 UTC, last heard 2026-11-21 11:59:50 UTC",
         "speed    2.0 pairs/s in this start, about 50 minutes left",
@@ -71,6 +74,46 @@ def test_programs_read_it_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     url = finish_run(f"{tmp_path}/finished", pa.table({"query_id": ["q"]}))
     assert status.main(["--output", url, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["complete"] is True
+
+
+def test_rejected_rows_and_shards_given_up_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the summary, which has them all, and of an unfinished job from the markers."""
+    directory = output(tmp_path, state="finished")
+    ended = summary(rejected={"null_query": 3, "malformed_row": 2}, quarantined=[quarantined(7)])
+    directory.write("summary.json", ended.model_dump_json().encode())
+    assert status.main(["--output", directory.url]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "rejected 5 rows (3 null_query, 2 malformed_row)" in lines
+    assert "given up 1 shard (quarantined): shard-000007" in lines
+    assert status.main(["--output", directory.url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rejected"] == {"null_query": 3, "malformed_row": 2}
+    assert told["quarantined"] == ["shard-000007"]
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+def test_an_unfinished_start_counts_what_is_done_by_now(tmp_path: Path, state: str) -> None:
+    directory = output(tmp_path, state=state)
+    before = summary(rejected={"null_query": 3}, quarantined=[quarantined(0), quarantined(7)])
+    directory.write("summary.json", before.model_dump_json().encode())
+    job = RECORD.model_copy(update={"shards": 8, "pairs": 8000}).identity
+    mark_done(directory, report(0, job=job, rejected={"null_query": 2}))
+    mark_done(directory, report(1, job=job, rejected={"null_query": 2, "malformed_row": 4}))
+    told = status.read(directory, NOW)
+    assert told.rejected == {"malformed_row": 4, "null_query": 4}
+    assert told.quarantined == ["shard-000007"]  # the other one is done since
+
+
+def test_of_other_commands_the_summary_alone_tells(tmp_path: Path) -> None:
+    directory = output(tmp_path)
+    write_record(directory, RECORD.model_copy(update={"command": "prepare"}))
+    assert status.read(directory, NOW).rejected is None
+    directory.write("_SUCCESS", b"")
+    directory.write("summary.json", b'{"rejected": {"null_query": 1}}')
+    told = status.read(directory, NOW)
+    assert (told.rejected, told.quarantined) == ({"null_query": 1}, [])
 
 
 def test_a_marker_without_its_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline.errors import OutputError
+from pipeline.errors import TemporaryError
 from pipeline.finetuning.checkpoints import Checkpoints
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
@@ -35,7 +35,7 @@ class Job:
 
 
 def loop_of(job: Job, peers: Peers) -> Loop:
-    """Raises OutputError where the workers do not see the same checkpoints."""
+    """Raises TemporaryError where the workers do not see the same checkpoints."""
     config, device = job.config, resolve_device(job.config.scorer.device)
     _be_deterministic(config, device)
     torch.manual_seed(config.training.seed)
@@ -46,7 +46,7 @@ def loop_of(job: Job, peers: Peers) -> Loop:
     last = checkpoints.last()
     done = 0 if last is None else last[0].step
     if peers.from_first(done) != done:
-        raise OutputError(f"{job.output.url}: the actors see different checkpoints there; start again")
+        raise TemporaryError(f"{job.output.url}: the actors see different checkpoints there; start again")
     metrics = Metrics(job.output, done)
     loop = Loop(
         config,

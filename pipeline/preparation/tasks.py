@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, TemporaryError
 from pipeline.job_record import check_not_removed
 from pipeline.preparation.joining import (
     Texts,
@@ -92,7 +92,7 @@ def rows_read(output: Directory) -> dict[str, int]:
         try:
             counted = unsealed(output.read(f"{_READ}/{name}") or b"", RowsRead)
         except DamagedError as error:
-            raise OutputError(f"{output.url}/{_READ}/{name}: is damaged; start again") from error
+            raise TemporaryError(f"{output.url}/{_READ}/{name}: is damaged; start again") from error
         counts[counted.field] += counted.rows
     return dict(counts)
 

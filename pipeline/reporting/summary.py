@@ -54,8 +54,14 @@ class Summary(Counts, JobSummary):
     config_fingerprint: str
     shards: int
     shards_done_before: int
+    pairs_done_before: int = 0
+    """By earlier starts; the last one did the others."""
     top_k: int | None
     files_skipped: int
+    reuse: str | None = Field(default=None, exclude_if=is_empty)
+    """As the config was given."""
+    previous_run: str | None = Field(default=None, exclude_if=is_empty)
+    """The run that was found there; without one every pair is scored."""
     quarantined: list[Quarantined]
     """Shards given up, since they killed the processes that worked on them; the run lacks their pairs."""
     padding_share: float
@@ -83,13 +89,17 @@ class Summary(Counts, JobSummary):
 
     def lines(self) -> Iterator[str]:
         padding = f", {self.padding_share:.1%} padding" if self._scored else ""
-        yield (
-            f"{self.pairs} pairs of {self.queries} queries{self._by()} in {self.wall_s:.1f} s"
-            f" ({self.pairs_per_s:.1f} pairs/s with start-up{padding})"
-        )
+        by, time = self._by(), f"in {self.wall_s:.1f} s ({self.pairs_per_s:.1f} pairs/s with start-up"
+        if self.shards_done_before:
+            yield f"{self.pairs} pairs of {self.queries} queries{by.rstrip(',')}{padding}"
+            yield (
+                f"The last start did {self.pairs - self.pairs_done_before} of these pairs {time});"
+                f" {self.shards_done_before} of {self.shards} shards were done before"
+            )
+        else:
+            yield f"{self.pairs} pairs of {self.queries} queries{by} {time}{padding})"
         top = f", the top {self.top_k} a query" if self.top_k else ""
-        before = f"; {self.shards_done_before} of {self.shards} shards were done before"
-        yield f"{self.kept} rows in {self.output}/run{top}{before if self.shards_done_before else ''}"
+        yield f"{self.kept} rows in {self.output}/run{top}"
         yield from self._level_lines()
         yield from self._cost_lines()
         yield from self._training_lines()
@@ -99,6 +109,10 @@ class Summary(Counts, JobSummary):
         if self.judged is not None:
             yield ""
             yield from self.judged.lines()
+
+    @property
+    def _reuses(self) -> bool:
+        return bool(self.reused or any(level.reused for level in self.levels))
 
     @property
     def _scored(self) -> int:
@@ -127,10 +141,13 @@ class Summary(Counts, JobSummary):
             return
         hours = self.actor_hours
         time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
-        told = f"The actors had work for {time_told}, all starts together"
+        yield f"The actors had work for {time_told}, all starts together"
         if self.cost is not None and self.cost_per_million_pairs is not None:
-            told += f": {self.cost:,.4g}, or {self.cost_per_million_pairs:,.4g} a million pairs"
-        yield told
+            factors = f"actors.price_per_hour x {hours:,.4g} hours"
+            if self.levels:
+                factors = "each level's actors.price_per_hour x its hours"
+            per_million = f"{self.cost_per_million_pairs:,.4g} per million pairs"
+            yield f"This cost {self.cost:,.4g} ({factors}), {per_million}"
 
     def _training_lines(self) -> Iterator[str]:
         if self.training_rows or self.no_training_row:
@@ -141,6 +158,10 @@ class Summary(Counts, JobSummary):
 
     def _score_lines(self) -> Iterator[str]:
         """Which pairs were not scored each by itself, whole, or at all."""
+        if self.reuse is not None and self.previous_run is None:
+            yield f"reuse: none, for lack of a run at {self.reuse} to take scores of; every pair was scored"
+        elif self.previous_run is not None and not self._reuses:
+            yield f"reuse: none, since no pair has its score in {self.previous_run}; every pair was scored"
         if self.reused and not self.levels:
             share = self.reused / self.pairs
             yield f"{self.reused} pairs ({share:.1%}) took their score from the previous run"

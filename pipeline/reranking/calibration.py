@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import log
-from pipeline.errors import ModelError
+from pipeline.errors import TemporaryError
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import Quantization, Scorer, ScorerConfig
@@ -76,7 +76,7 @@ def spread(number: int, wanted: int) -> list[int]:
 def at_hand(scorer: ScorerConfig) -> Iterator[ScorerConfig]:
     """The scorer with its calibrated model on the local disk, until the block ends: weights load in it.
 
-    Raises ModelError where a store has none any more.
+    Raises TemporaryError where a store has none any more: another start makes it.
     """
     quantization = scorer.quantization
     if quantization is None or "://" not in quantization.path:
@@ -85,7 +85,7 @@ def at_hand(scorer: ScorerConfig) -> Iterator[ScorerConfig]:
     directory, name = _place(quantization)
     data = directory.read(name)
     if data is None:
-        raise ModelError(f"quantization.path: {quantization.path}: is gone; start the job again")
+        raise TemporaryError(f"quantization.path: {quantization.path}: is gone; start the job again")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "calibrated")
         copy.write_bytes(data)

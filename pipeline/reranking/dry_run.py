@@ -30,7 +30,7 @@ def describe(
     how_fast, by: as `estimate` takes them. read_judge: as `flow.run` takes it.
     """
     planned = plan_job(config, read_judge, may_ask=config.executor == "here", calibrates=False)
-    config, output, scorers, plan, record, _, judge = planned
+    config, output, scorers, plan, record, _, judge, reuse = planned
     done = list(done_shards(output, record.identity, plan.shards, check_bytes=False))
     placed = config.with_scorers([scorer.config for scorer in scorers])
     samples = sample(placed, plan, record)
@@ -42,6 +42,7 @@ def describe(
         f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {len(done)} of them done",
         *([] if judge is None else [f"qrels    {_in_the_table(judge, plan)}"]),
         *_of_scorers(config, scorers, samples, record.pairs),
+        *([] if reuse is None or config.reuse is not None else [_nothing_reused(reuse)]),
         f"cluster  {cast('Executor', registry.load(executors, config.executor)).describe(pools)}",
         *estimate(planned, samples, [report.counts for report in done], how_fast, by),
         f"output   {output.url}",
@@ -51,6 +52,10 @@ def describe(
 
 def _in_the_table(judge: Judge, plan: Plan) -> str:
     return f"{len(plan.found)} of the {len(judge.queries)} queries that {judge.qrels} judges are in the input"
+
+
+def _nothing_reused(reuse: str) -> str:
+    return f"reuse    none, for lack of a run at {reuse} to take scores of: every pair is scored"
 
 
 def _of_scorers(
@@ -63,7 +68,8 @@ def _of_scorers(
         told = "dtype auto, for the actors' machines to say" if dtype == "auto" else dtype
         model = f"{level.scorer.model} in {scorer.checkpoint.path}, {told}"
         if not level.under:
-            yield f"tokens   about {tokens * pairs:,.0f} ({_a_pair(found)}, from {found.candidates} pairs)"
+            of = f"estimated from {found.candidates} pairs: {_a_pair(found)}"
+            yield f"tokens   about {tokens * pairs:,.0f} in all, {of}"
             yield f"model    {model}"
         else:
             keeps = "all" if level.keep is None else f"{level.keep} a query"
@@ -71,15 +77,18 @@ def _of_scorers(
                 f"level {level.number}  about {share * pairs:,.0f} pairs and {tokens * pairs:,.0f} tokens"
                 f" ({_a_pair(found)}), keeps {keeps}: {model}"
             )
-        if found.reused:
-            known = found.reused / found.candidates
+        if config.reuse is not None:
+            known = found.reused / max(1, found.candidates)
             yield f"reuse    {known:.1%} of {level.under and 'its '}pairs have their score in {config.reuse}"
 
 
 def _a_pair(found: Sample) -> str:
-    """Tokens, of all pairs and of those that a model reads."""
-    of_all = f"{found.tokens / max(1, found.candidates):.0f} a pair"
-    if found.read in (0, found.candidates):
-        return of_all
-    read = f"{found.read / found.candidates:.1%} are read, {found.tokens / found.read:.0f} each"
-    return f"{of_all}; {read}, the others are known or equal"
+    """How many tokens a pair has that a model reads, and which pairs none has to read."""
+    each = f"{found.tokens / max(1, found.read):.0f} tokens each"
+    if found.read == found.candidates:
+        return each
+    known = "the previous run or an equal pair" if found.reused else "an equal pair"
+    if not found.read:
+        return f"none needs scoring, all take their score from {known}"
+    share = f"{found.read / found.candidates:.1%}"
+    return f"{share} need scoring, {each}; the others take their score from {known}"

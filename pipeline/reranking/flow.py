@@ -24,8 +24,8 @@ from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.movers import moved_queries
-from pipeline.reranking.previous_run import with_previous_date
-from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
+from pipeline.reranking.previous_run import with_previous, with_previous_date
+from pipeline.reranking.reuse import check_previous
 from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
@@ -63,6 +63,8 @@ class Planned(NamedTuple):
     """The levels whose dtype was `auto`."""
     judge: Judge | None
     """The judgments, where the config names any."""
+    reuse: str | None
+    """As the config was given; `config` has the run that was found there, or none."""
 
 
 def run(config: RerankConfig, *, check_bytes: bool = False, read_judge: ReadJudge | None = None) -> Summary:
@@ -111,6 +113,7 @@ def _rerank(
     wall_s = time.monotonic() - begun
     this_start = {
         "shards_done_before": done_before,
+        "pairs_done_before": pairs_before,
         "wall_s": round(wall_s, 2),
         "pairs_per_s": round((totals.counts.pairs - pairs_before) / wall_s, 2),
         "quarantined": quarantined,
@@ -130,6 +133,8 @@ def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Su
         shards=len(plan.shards),
         top_k=config.depth,
         files_skipped=len(plan.skipped),
+        reuse=planned.reuse,
+        previous_run=config.reuse,
         versions=versions(),
         **this_start,
         **totalled(totals),
@@ -164,13 +169,13 @@ def plan_job(
     for level in config.cascade:
         if level.scorer.quantization is not None:
             scorers[level.number] = _scorer(level, calibrated(level, config, plan, makes=calibrates))
-    begun = begun_job(directory, "rerank", RESULTS)
+    begun, reuse = begun_job(directory, "rerank", RESULTS), config.reuse
     config = with_previous_date(config, _record(config, scorers, plan), begun)
     record = _record(config, scorers, plan)
     output.check_output(directory, record, RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
         check_previous(config.reuse, record)
-    return Planned(config, directory, scorers, plan, record, auto, judge)
+    return Planned(config, directory, scorers, plan, record, auto, judge, reuse)
 
 
 def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
@@ -211,7 +216,7 @@ def _open(config: RerankConfig) -> Directory:
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    config, _, scorers, plan, record, auto, _ = planned
+    config, _, scorers, plan, record, auto, *_ = planned
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
@@ -239,7 +244,7 @@ def _finish(planned: Planned, summary: Summary, totals: Totals) -> Summary:
 
     Gives the summary as it was written.
     """
-    config, directory, _, plan, record, _, judge = planned
+    config, directory, _, plan, record, _, judge, _ = planned
     check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
@@ -259,16 +264,6 @@ def _finish(planned: Planned, summary: Summary, totals: Totals) -> Summary:
     manifest = Manifest(job=record.identity, shards=record.shards, folders=totals.folders, files=files)
     output.finish(directory, summary, RESULTS, complete=not missing, manifest=manifest)
     return summary
-
-
-def with_previous(job: Job, record: JobRecord) -> Job:
-    """The job with the scores that it reuses, where it reuses any."""
-    if job.config.reuse is None:
-        return job
-    previous = previous_scores(job.config.reuse, record)
-    return replace(
-        job, previous=lambda: previous, previous_prefixes=previous_prefixes(job.config.reuse, record)
-    )
 
 
 def for_workers(config: RerankConfig, scorers: Sequence[Scorer]) -> RerankConfig:

@@ -1,6 +1,7 @@
 """Which run `reuse` means where it has {previous_run_date}: a schedule keeps one config for every night."""
 
 import re
+from dataclasses import replace
 from datetime import date
 
 from pipeline import log
@@ -8,7 +9,8 @@ from pipeline.errors import InputError, OtherFormatError
 from pipeline.job_record import JobRecord
 from pipeline.redaction import redacted
 from pipeline.reranking.config import PREVIOUS_DATE, RerankConfig
-from pipeline.reranking.reuse import check_previous
+from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
+from pipeline.reranking.shard import Job
 from pipeline.tables.output.directory import Directory
 
 _A_DATE = r"\d{4}-\d\d-\d\d"
@@ -18,8 +20,8 @@ def with_previous_date(config: RerankConfig, record: JobRecord, begun: JobRecord
     """The config with a finished run's place as `reuse`, or with none; itself without {previous_run_date}.
 
     It is the latest run there of a date before the job's own which is finished and has a scorer of the job's.
-    The log names it, and why later ones were not taken. Runs that can't be read for now are no reason to go
-    on without: these raise OutputError.
+    The log names it, and why later ones were not taken. Runs that can't be read are no reason to go on
+    without: these raise OutputError, or TemporaryError.
 
     begun: the job whose results lie in the output. It keeps the run that its first start found, or none:
     meanwhile an earlier date may have been finished.
@@ -32,8 +34,18 @@ def with_previous_date(config: RerankConfig, record: JobRecord, begun: JobRecord
     if begun is not None and was is None:
         found = None
     else:
-        found = _date_in(was or "", template) or _latest(template, config.run_date, record)
+        found = _date_in(was or "", template) or _latest(config, template, config.run_date, record)
     return config.model_copy(update={"reuse": found and template.replace(PREVIOUS_DATE, found)})
+
+
+def with_previous(job: Job, record: JobRecord) -> Job:
+    """The job with the scores that it reuses, where it reuses any."""
+    if job.config.reuse is None:
+        return job
+    previous = previous_scores(job.config.reuse, record)
+    return replace(
+        job, previous=lambda: previous, previous_prefixes=previous_prefixes(job.config.reuse, record)
+    )
 
 
 def _date_in(recorded: str, template: str) -> str | None:
@@ -42,7 +54,7 @@ def _date_in(recorded: str, template: str) -> str | None:
     return next((day for day in dates if redacted(template.replace(PREVIOUS_DATE, day)) == recorded), None)
 
 
-def _latest(template: str, before: date, record: JobRecord) -> str | None:
+def _latest(config: RerankConfig, template: str, before: date, record: JobRecord) -> str | None:
     """The date of the run to take; None where there is none."""
     dates = sorted(_dates(template, before), reverse=True)
     for found in dates:
@@ -54,9 +66,16 @@ def _latest(template: str, before: date, record: JobRecord) -> str | None:
             continue
         log.info("scores of a previous run are taken", run=Directory(url).url)
         return found
-    # The first night is as it should be. Runs of which none can be taken may be a mistake, which costs.
-    tell = log.warning if dates else log.info
-    tell("no previous run to take scores of: every pair is scored", reuse=template)
+    # The first night of a job that reuses its own scores is as it should be. Else it may be a mistake, which
+    # costs a night's work.
+    own = Directory(template.replace(PREVIOUS_DATE, str(before))).url == Directory(config.output.path).url
+    what = "no previous run to take scores of: every pair is scored"
+    if dates:
+        log.warning(what, reuse=template)
+    elif own:
+        log.info(what, reuse=template)
+    else:
+        log.warning(what, reuse=template, why="nothing lies there, and it is not output.path: is it right?")
     return None
 
 

@@ -9,12 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import huggingface_hub
 import transformers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, RayrankError, TemporaryError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer
@@ -202,7 +203,8 @@ def _files_below(directory: Path) -> Iterator[Path]:
 def find_checkpoint(config: ScorerConfig) -> Checkpoint:
     """Where `config.model` lies, downloaded first where it is a hub id.
 
-    Raises ModelError where there is no such directory, package or repository, or the hub can't be reached.
+    Raises ModelError where there is no such directory, package or repository, TemporaryError where the hub
+    can't be reached.
     """
     return _find(config.model, config.revision, config)
 
@@ -256,10 +258,19 @@ def _on_hub(model: str, revision: str | None, config: ScorerConfig) -> tuple[Pat
     except HFValidationError as error:
         raise ModelError(f"{model}: neither a directory nor a hub id") from error
     except LocalEntryNotFoundError as error:
-        raise ModelError(
+        raise _for_hub(error.__cause__)(
             f"{model}: no such directory, not in the hub's local cache, and the hub can't be reached (or"
             " local_files_only is set). Give a directory, or fill the cache where the hub can be reached"
         ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"{model}: no such directory, and the hub answers: {error}") from error
+    except (HfHubHTTPError, httpx2.TransportError, OSError) as error:
+        raise _for_hub(error)(f"{model}: no such directory, and the hub answers: {error}") from error
     return Path(path), Path(path).name
+
+
+def _for_hub(error: BaseException | None) -> type[RayrankError]:
+    """Which error of ours the hub's is: whether it may answer later."""
+    if isinstance(error, HfHubHTTPError):
+        away = error.response.status_code >= 500 or error.response.status_code == 429
+    else:
+        away = isinstance(error, httpx2.TransportError)
+    return TemporaryError if away else ModelError

@@ -5,12 +5,14 @@ as the job's config says (`max_outage_s`), by every process and for every reques
 """
 
 import errno
+import re
 import time
 from collections.abc import Callable
 from threading import Event
 from typing import Any, TypeVar
 
 from pipeline import log
+from pipeline.errors import TemporaryError
 
 Result = TypeVar("Result")
 
@@ -33,8 +35,11 @@ _MISTAKES = {"botocore.exceptions.SSLError", "aiohttp.client_exceptions.ClientSS
 """Also kinds of ConnectionError: a certificate that is not trusted now won't be so in a minute."""
 _BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 500, 503, and SlowDown."""
-_ARROW = ("AWS Error NETWORK_CONNECTION", "AWS Error SLOW_DOWN", "AWS Error SERVICE_UNAVAILABLE")
-"""How pyarrow's own S3 tells it."""
+_TEXTS = re.compile(
+    r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE)"
+    r"|error sending request|non-2xx status code(\W|\[\d+m)*5\d\d"
+)
+"""How pyarrow's own S3 tells it, and object_store, by which lance and deltalake read, this one in colours."""
 _REPEATABLE = {
     *("cat_file", "exists", "find", "glob", "info", "isdir", "isfile", "ls"),
     *("makedirs", "pipe_file", "put_file", "rm", "rm_file"),
@@ -73,10 +78,11 @@ def is_outage(error: BaseException) -> bool:
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
     if not kinds.isdisjoint(_MISTAKES):
         return False
-    status = getattr(error, "code", None)  # gcsfs's HttpError
-    if isinstance(status, int) and 500 <= status < 600:
-        return True
-    return not kinds.isdisjoint(_OUTAGES) or any(text in str(error) for text in _ARROW)
+    for name in ("code", "status_code"):  # gcsfs's HttpError, Azure's HttpResponseError
+        status = getattr(error, name, None)
+        if isinstance(status, int) and 500 <= status < 600:
+            return True
+    return not kinds.isdisjoint(_OUTAGES) or _TEXTS.search(str(error)) is not None
 
 
 def waited_out(attempt: Callable[[], Result], what: str) -> Result:
@@ -167,4 +173,10 @@ class _PatientStream:
             broken = True
             return read()
 
-        return waited_out(attempt, f"read {self._path}")
+        # Readers of every format end up here, few of which expect an error of a store's client.
+        try:
+            return waited_out(attempt, f"read {self._path}")
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise TemporaryError(f"{self._path}: can't be read: {error}") from error

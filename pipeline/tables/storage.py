@@ -10,14 +10,14 @@ import pyarrow.fs
 from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import InputError, RayrankError
-from pipeline.tables.outage import PatientFileSystem
+from pipeline.errors import InputError, RayrankError, TemporaryError
+from pipeline.tables.outage import PatientFileSystem, is_outage
 
 
 def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     """What fsspec makes of it, waiting out a store's outages.
 
-    Raises `error_class` where no file system fits.
+    Raises `error_class` where no file system fits, TemporaryError where the store can't be reached.
     """
     fs, path = _located(url, error_class)
     return (fs if isinstance(fs, LocalFileSystem) else PatientFileSystem(fs)), path
@@ -37,7 +37,7 @@ def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise error_class(f"{url}: {missing}") from missing
         except OSError as error:
-            raise error_class(f"{url}: can't be reached: {error}") from error
+            raise class_for(error, error_class)(f"{url}: can't be reached: {error}") from error
         return ArrowFSWrapper(filesystem), path
     except ValueError as error:
         raise error_class(f"{url}: {error}") from error
@@ -65,13 +65,19 @@ def absolute(url: str) -> str:
 
 @contextmanager
 def store_errors(error_class: type[RayrankError], what: str) -> Iterator[None]:
-    """Every store's client has errors of its own (credentials, endpoints, ...): tell them as ours.
+    """Every store's client has errors of its own (credentials, endpoints, ...): tell them as `error_class`.
 
-    That a file is not there goes through, for the caller to say what it means.
+    One of a store that may answer later is a TemporaryError. That a file is not there goes through, for the
+    caller to say what it means.
     """
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, RayrankError):
         raise
     except Exception as error:
-        raise error_class(f"{what}: {str(error) or type(error).__name__}") from error
+        raise class_for(error, error_class)(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def class_for(error: Exception, otherwise: type[RayrankError]) -> type[RayrankError]:
+    """Which error of ours an error of a store's client is told as: TemporaryError if it may answer later."""
+    return TemporaryError if is_outage(error) else otherwise

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.errors import ConfigError, InputError, fields_under
+from pipeline.errors import ConfigError, InputError, TemporaryError, fields_under
 from pipeline.job_record import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.calibration import at_hand
@@ -43,6 +43,8 @@ PAIRS = [
 """Short and long, of several scripts, empty: what a way of scoring might treat in its own way."""
 
 _SHARD_PAIRS = 4
+_AWAY = (429, 502, 503, 504)
+"""Status codes of a server that has too much to do, or of one before it that does not reach it."""
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.05, "int8": 0.1}
 """Batches of another composition round otherwise; the more so, the fewer digits there are."""
 _PUBLISHED_TOLERANCE = {"float32": 0.03, "bfloat16": 0.3, "float16": 0.03, "int8": 0.3}
@@ -159,8 +161,16 @@ def _through_a_service(url: str, pairs: list[tuple[str, str]], *, raw: bool) -> 
             for result in answer.raise_for_status().json():
                 scores[places[result["index"]]] = result["score"]
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
-            raise InputError(f"{url}: no scores from its /rerank: {type(error).__name__}: {error}") from error
+            told_as = TemporaryError if _may_answer_later(error) else InputError
+            raise told_as(f"{url}: no scores from its /rerank: {type(error).__name__}: {error}") from error
     return scores
+
+
+def _may_answer_later(error: Exception) -> bool:
+    """Whether the server is away or has too much to do."""
+    if isinstance(error, httpx2.HTTPStatusError):
+        return error.response.status_code in _AWAY
+    return isinstance(error, httpx2.TimeoutException | httpx2.NetworkError)
 
 
 def _as_published(config: ScorerConfig) -> Check:

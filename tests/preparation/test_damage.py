@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError, OutputError, TemporaryError
 from pipeline.output import open_directory
 from pipeline.preparation import flow
 from pipeline.tables.input.listing import find_files
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import lease
 from tests.preparation.tables import bytes_of, trec
 
 FILES = ("candidates", "rejects", "summary.json", "_manifest/files.json", "_manifest/read", "_SUCCESS")
@@ -53,4 +55,7 @@ def test_a_whole_output_and_an_unfinished_table_are_not_read(folder: Path) -> No
         find_files(f"{folder}/out/", (".parquet",), lambda _: True)
     (folder / "out/_SUCCESS").unlink()
     with pytest.raises(InputError, match=r"out/candidates: is not finished .*; run pipeline.prepare for it"):
+        open_directory(f"{folder}/next", [f"{folder}/out/candidates"])
+    being_written = pytest.raises(TemporaryError, match="is not finished: pipeline.prepare is writing it now")
+    with lease(Directory(f"{folder}/out"), 1, 0), being_written:
         open_directory(f"{folder}/next", [f"{folder}/out/candidates"])

@@ -99,9 +99,15 @@ def test_the_summary_tells_what_was_paid(table: Path) -> None:
     assert summary.actor_hours == pytest.approx(worked_s / 3600, rel=1e-4)
     assert summary.cost == pytest.approx(worked_s / 1000, rel=1e-4)
     assert summary.cost_per_million_pairs == pytest.approx(worked_s / 1000 / 32 * 1e6, rel=1e-4)
-    assert re.search(
-        r"The actors had work for \S+ s, all starts together: \S+, or \S+ a million", summary.as_text()
+    told = re.search(
+        r"had work for \S+ s, all starts together\nThis cost (\S+) \(actors.price_per_hour x (\S+) hours\),"
+        r" (\S+) per million pairs",
+        summary.as_text(),
     )
+    assert told is not None
+    cost, hours, per_million = (float(number.replace(",", "")) for number in told.groups())
+    assert cost == pytest.approx(3.6 * hours, rel=1e-2)
+    assert per_million == pytest.approx(cost / 32 * 1e6, rel=1e-2)
     unpriced = flow.run(config(table, "unpriced"))
     assert (unpriced.cost, unpriced.cost_per_million_pairs) == (None, None)
     assert unpriced.config_fingerprint == summary.config_fingerprint
@@ -160,10 +166,14 @@ def test_tokens_are_told_of_all_pairs_and_of_those_that_are_read(table: Path) ->
     equal = [{**row, "passage_id": f"{row['passage_id']}-{copy}"} for row in rows[:4] for copy in range(3)]
     pq.write_table(pa.Table.from_pylist(equal), table / "part-1.parquet")
     plan = dry_run.describe(config(table, shard_pairs=64))
-    found = re.search(r"about (\d+) \((\d+) a pair; 25\.0% are read, (\d+) each, the others are known", plan)
+    found = re.search(
+        r"about (\d+) in all, estimated from 16 pairs: 25\.0% need scoring, (\d+) tokens each; the others"
+        r" take their score from an equal pair$",
+        plan,
+        re.MULTILINE,
+    )
     assert found is not None
-    tokens, of_all, of_read = map(int, found.groups())
-    assert of_all == round(tokens / 16)
+    tokens, of_read = map(int, found.groups())
     assert of_read == round(tokens / 4)
     flow.run(config(table, "previous", shard_pairs=64))
     again = dry_run.describe(config(table, reuse=str(table.parent / "previous")))

@@ -157,7 +157,12 @@ def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> Non
     (out / "run/shard-000001.parquet").unlink()  # shard 2: data written, marker not
     untouched = (out / "run/shard-000000.parquet").stat().st_mtime_ns
     summary = flow.run(config(table, output={"trec_run": True}))
-    assert (summary.shards_done_before, summary.pairs) == (2, 32)
+    assert (summary.shards_done_before, summary.pairs_done_before, summary.pairs) == (2, 16, 32)
+    first, second, *_ = summary.as_text().splitlines()
+    assert first.startswith(f"32 pairs of 8 queries scored by {TINY} in float32, ")
+    assert second.startswith(f"The last start did 16 of these pairs in {summary.wall_s:.1f} s (")
+    assert second.endswith(" pairs/s with start-up); 2 of 4 shards were done before")
+    assert summary.pairs_per_s == pytest.approx(16 / summary.wall_s, rel=0.1)
     assert (out / "run/shard-000000.parquet").stat().st_mtime_ns == untouched
     assert data_of(out) == data_of(table.parent / "undisturbed")
 

@@ -71,6 +71,26 @@ def test_that_the_first_night_has_none_before_it_is_no_warning(
     assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["WARNING"]
 
 
+def test_a_reuse_that_leads_elsewhere_is_a_warning_and_told_in_plan_and_summary(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = f"{table.parent}/ouT-{{previous_run_date}}/v1"
+    wrong = config(table, "out-{run_date}/v1", reuse=elsewhere, run_date="2026-11-02")
+    none = f"none, for lack of a run at {elsewhere} to take scores of"
+    assert f"reuse    {none}: every pair is scored" in dry_run.describe(wrong)
+    told = [record for record in caplog.records if "no previous run to take scores of" in record.getMessage()]
+    assert [record.levelname for record in told] == ["WARNING"]
+    assert "it is not output.path: is it right?" in told[0].getMessage()
+    summary = flow.run(wrong)
+    assert f"reuse: {none}; every pair was scored" in summary.as_text()
+    assert (summary.reuse, summary.previous_run) == (elsewhere, None)
+    # It is told again by a start that finds the job done, and not of one that found a run.
+    assert f"reuse: {none}" in flow.run(wrong).as_text()
+    right = night(table, 3)
+    assert "reuse: none" not in right.as_text()
+    assert right.previous_run == f"{table.parent}/out-2026-11-02/v1"
+
+
 def test_a_start_goes_on_with_what_the_first_one_took(table: Path) -> None:
     night(table, 1)
     unfinish(table, 1)

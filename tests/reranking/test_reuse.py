@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import InputError, OutputError
 from pipeline.job_record import write_record
 from pipeline.output import finish
-from pipeline.reranking import flow
+from pipeline.reranking import dry_run, flow
 from pipeline.reranking.reuse import check_previous
 from pipeline.tables.output.directory import Directory
 from tests.conftest import golden_cases
@@ -108,6 +108,19 @@ def test_pairs_that_a_former_run_scored_take_its_scores(
     assert (again.reused, again.tokens) == (32, 0)
     assert again.as_text().startswith("32 pairs of 8 queries, none of which had to be scored, in ")
     assert "padding" not in again.as_text()
+
+
+def test_a_run_of_other_texts_is_no_help_and_that_is_told(table: Path) -> None:
+    flow.run(config(table, "previous"))
+    reuse = str(table.parent / "previous")
+    other = table.parent / "other"
+    other.mkdir()
+    rows = [{"query_id": "q", "query": "new", "passage_id": f"p{at}", "passage": f"new {at}"} for at in "ab"]
+    pq.write_table(pa.Table.from_pylist(rows), other / "part-0.parquet")
+    settings = config(other, "new", reuse=reuse)
+    assert f"reuse    0.0% of pairs have their score in {reuse}" in dry_run.describe(settings)
+    told = f"reuse: none, since no pair has its score in {reuse}; every pair was scored"
+    assert told in flow.run(settings).as_text()
     assert data_of(table.parent / "again") == data_of(table.parent / "reusing")
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import OutputError
+from pipeline.errors import TemporaryError
 from pipeline.rerank import main
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
@@ -132,7 +132,7 @@ def test_a_killed_job_on_s3_goes_on_while_a_second_start_is_refused(
     first = begin(tmp_path, bucket, WAITING_AFTER_TWO_SHARDS)
     wait_for_markers(output, 2, first)
     message = f"another start is writing here: process {first.pid} on"
-    with pytest.raises(OutputError, match=message), lease(output, 1, 0):
+    with pytest.raises(TemporaryError, match=message), lease(output, 1, 0):
         pass
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()

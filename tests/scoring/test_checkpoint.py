@@ -2,9 +2,12 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx2
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, RayrankError, TemporaryError
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint, find_checkpoint
 from tests.conftest import MINILM, TINY
@@ -44,6 +47,35 @@ def test_without_a_hub_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="not in the hub's local cache.*Give a directory"):
         find("BAAI/bge-reranker-v2-m3", local_files_only=True)
+
+
+def answered(status: int) -> HfHubHTTPError:
+    request = httpx2.Request("GET", "http://hub")
+    return HfHubHTTPError("refused", response=httpx2.Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "kind"),
+    [
+        (LocalEntryNotFoundError("no files"), httpx2.ConnectError("refused"), TemporaryError),
+        (LocalEntryNotFoundError("no files"), answered(503), TemporaryError),
+        (LocalEntryNotFoundError("no files"), answered(403), ModelError),
+        (LocalEntryNotFoundError("no files"), OfflineModeIsEnabled("offline"), ModelError),
+        (httpx2.ReadTimeout("too slow"), None, TemporaryError),
+        (answered(500), None, TemporaryError),
+        (answered(404), None, ModelError),
+    ],
+)
+def test_a_hub_that_is_away_is_told_apart_from_one_that_refuses(
+    error: Exception, cause: Exception | None, kind: type[RayrankError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: object, **__: object) -> str:
+        raise error from cause
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(RayrankError, match="^org/model: no such directory, ") as caught:
+        find("org/model")
+    assert type(caught.value) is kind
 
 
 def test_the_hubs_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ from aiohttp import ClientPayloadError
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError, SSLError
 from fsspec.exceptions import FSTimeoutError
 
+from pipeline.errors import InputError, RayrankError, TemporaryError
 from pipeline.tables import outage
 from pipeline.tables.outage import PatientFileSystem, is_outage, wait_no_more, wait_out, waited_out
+from pipeline.tables.storage import store_errors
 
 REFUSED = EndpointConnectionError(endpoint_url="http://store")
 
@@ -19,6 +21,13 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.001)
     yield
     wait_out(0)
+
+
+class AnswerError(Exception):
+    """As Azure's client has them."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
 
 
 class Store:
@@ -63,6 +72,15 @@ class Store:
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), True),
         (OSError(errno.EBUSY, "Please reduce your request rate."), True),
         (OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation"), True),
+        (OSError("Generic S3 error: Error performing GET http://store: error sending request"), True),
+        (OSError("after 3 retries - Server returned non-2xx status code: 503 Service Unavailable: , "), True),
+        (
+            Exception("Server returned non-2xx status code\n  \x1b[31m\u21b3\x1b[0m 503 Service Unavailable"),
+            True,
+        ),
+        (OSError("Server returned non-2xx status code: 403 Forbidden: request 503"), False),
+        (AnswerError(503), True),
+        (AnswerError(403), False),
         (SSLError(endpoint_url="https://store", error="self-signed certificate"), False),
         (NoCredentialsError(), False),
         (PermissionError("expired"), False),
@@ -105,6 +123,36 @@ def test_an_outage_that_lasts_ends_with_the_stores_error() -> None:
     with pytest.raises(EndpointConnectionError):
         PatientFileSystem(store).cat_file("path")
     assert 1 < store.calls < 1000
+
+
+def test_a_read_that_an_outage_ends_tells_it_to_whoever_reads() -> None:
+    store = Store()
+    stream: Any = PatientFileSystem(store).open("abc", "rb")
+    store.errors = [REFUSED]
+    with pytest.raises(TemporaryError, match="^abc: can't be read: Could not connect to the endpoint"):
+        stream.read()
+    store.errors = [PermissionError("expired")]
+    with pytest.raises(PermissionError):
+        stream.read()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (REFUSED, TemporaryError),
+        (OSError(errno.EBUSY, "Please reduce your request rate."), TemporaryError),
+        (PermissionError("Access Denied"), InputError),
+        (NoCredentialsError(), InputError),
+        (ValueError("no such option"), InputError),
+    ],
+)
+def test_a_store_that_may_answer_later_is_told_apart_from_one_that_refuses(
+    error: Exception, kind: type[RayrankError]
+) -> None:
+    told = pytest.raises(RayrankError, match="^s3://bucket/in: can't be read: ")
+    with told as caught, store_errors(InputError, "s3://bucket/in: can't be read"):
+        raise error
+    assert type(caught.value) is kind
 
 
 def test_who_is_interrupted_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

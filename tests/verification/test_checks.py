@@ -125,7 +125,7 @@ def test_the_endpoint_of_this_project_agrees(
 def test_a_service_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Server() as there:
         url = there.url
-    assert verify.main(["--config", config_file(tmp_path, TINY), "--service", url]) == 2
+    assert verify.main(["--config", config_file(tmp_path, TINY), "--service", url]) == 75
     assert f"error: {url}: no scores from its /rerank: ConnectError" in capsys.readouterr().err
 
 

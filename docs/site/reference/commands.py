@@ -14,7 +14,8 @@ from docs.site.reference.markdown import code, page, prose, table
 
 _ABOUT = """Each is a module: `python -m pipeline.rerank --config FILE`; one is the endpoint's,
 `python -m serve.check FILE`. A mistake of yours ends a command with status 2 and one message, which
-names the file, field or row and the way out."""
+names the file, field or row and the way out. What may pass by itself (no room on the cluster, a store that
+is down) ends it with status 75: [try the same command later](../jobs.md#exit-status)."""
 
 
 def _commands() -> Iterator[ModuleType]:

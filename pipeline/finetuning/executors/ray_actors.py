@@ -26,7 +26,7 @@ from torch import distributed
 
 from pipeline import cluster, log
 from pipeline.capacity import fit, nodes
-from pipeline.errors import ConfigError, OutputError, TrainingError
+from pipeline.errors import OutputError, TemporaryError, TrainingError
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.held_out import HeldOut
@@ -139,7 +139,7 @@ def _started(actors: ActorsConfig, share: "_Share") -> Iterator[list[Any]]:
 def _placed(actors: ActorsConfig) -> PlacementGroup:
     """Room for as many actors as the cluster can hold, for `min` where others use it.
 
-    Raises ConfigError where there is none even for those.
+    Raises TemporaryError where there is none even for those within `wait_s`.
     """
     most = actors.max
     while True:
@@ -153,7 +153,7 @@ def _placed(actors: ActorsConfig) -> PlacementGroup:
         if count == actors.min:
             break
         most = count - 1
-    raise ConfigError(
+    raise TemporaryError(
         f"actors: the cluster had no room for {actors.min} actors with {actors.num_cpus:g} CPUs and"
         f" {actors.num_gpus:g} GPUs each within {actors.wait_s:g} s (actors.wait_s). Lower actors.min,"
         " num_cpus or num_gpus, add nodes, or wait for other jobs"

@@ -4,16 +4,17 @@ What the protocol lets a data file differ by from the table is honoured (partiti
 types widened) or refused (deletion vectors, column mapping, features unknown here).
 """
 
+import re
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.storage import absolute
+from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="delta")
 scan, read = parquet.scan, parquet.read
@@ -36,10 +37,11 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         _check(url, table)
         actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
-    except InputError:
+    except RayrankError:
         raise
     except Exception as error:  # its own, and those of the store
-        raise InputError(f"{url}: not a readable Delta table: {error}") from error
+        told_as = class_for(error, InputError)
+        raise told_as(f"{url}: not a readable Delta table: {_in_one_line(error)}") from error
     columns = table.metadata().partition_columns
     values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in columns]
     root = absolute(url).rstrip("/")
@@ -48,6 +50,11 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         for path, *row in zip(actions["path"].to_pylist(), *values, strict=True)
     ]
     return Snapshot(data_files(places), table.version(), schema)
+
+
+def _in_one_line(error: Exception) -> str:
+    """The library lays its errors out for a terminal, as trees in colours."""
+    return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).replace("\u21b3", "").split())
 
 
 def _check(url: str, table: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.storage import absolute
+from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="iceberg", path_is_place=False)
 scan, read = parquet.scan, parquet.read
@@ -30,12 +30,11 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         scan = table.scan(snapshot_id=version)
         tasks = list(scan.plan_files())
         schema, taken = _schema(table, scan.projection()), scan.snapshot()
-    except InputError:
+    except RayrankError:
         raise
     except Exception as error:  # each catalog's client has errors of its own
-        raise InputError(
-            f"{url}: not a readable Iceberg table: {str(error) or type(error).__name__}"
-        ) from error
+        told_as = class_for(error, InputError)
+        raise told_as(f"{url}: not a readable Iceberg table: {str(error) or type(error).__name__}") from error
     for task in tasks:
         check_readable(url, task)
     return Snapshot(

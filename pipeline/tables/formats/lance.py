@@ -23,7 +23,7 @@ from pipeline.tables.input.layout import Layout, reading_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.storage import absolute
+from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="lance", files_are_compared=False)
 """Fragments are no files."""
@@ -75,7 +75,7 @@ def _dataset(url: str, version: int | None) -> Any:
     try:
         return lance.dataset(url, version=version, storage_options=object_store_options())
     except (ValueError, OSError) as error:
-        raise InputError(f"{url}: not a readable Lance table: {error}") from error
+        raise class_for(error, InputError)(f"{url}: not a readable Lance table: {error}") from error
 
 
 def _fragment(url: str, identity: str) -> tuple[Any, Any]:
@@ -112,7 +112,7 @@ def _batches(
         for batch in scanner.to_batches():
             yield pa.Table.from_batches([batch])
     except (ValueError, OSError) as error:
-        raise InputError(f"{dataset.uri}: not a readable Lance table: {error}") from error
+        raise class_for(error, InputError)(f"{dataset.uri}: not a readable Lance table: {error}") from error
 
 
 def _quoted(name: str) -> str:

@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import log
-from pipeline.errors import OutputError, RayrankError
+from pipeline.errors import OutputError, RayrankError, TemporaryError
 from pipeline.redaction import redacted
 from pipeline.tables.outage import wait_no_more
 from pipeline.tables.output.directory import Directory
@@ -65,16 +65,18 @@ class Lease:
 
     def __init__(self, output: Directory, file: str, first: Heartbeat) -> None:
         self._output, self._file, self._heartbeat = output, file, first
-        self._lost = ""
+        self._lost: RayrankError | None = None
         """Why the right is gone, where it is."""
         self._change = Lock()  # the driver counts, the thread sends heartbeats
         self._stop = Event()
         self._thread = Thread(target=self._keep, daemon=True)
 
     def add(self, pairs: int) -> None:
-        """A shard is done. Raises OutputError where another start has taken over, or the output is gone."""
-        if self._lost:
-            raise OutputError(f"{self._output.url}: {self._lost}")
+        """A shard is done. Raises TemporaryError where another start has taken over, OutputError where the
+        output is gone.
+        """
+        if self._lost is not None:
+            raise self._lost
         with self._change:
             done = {
                 "shards_done": self._heartbeat.shards_done + 1,
@@ -86,25 +88,25 @@ class Lease:
         while not self._stop.wait(HEARTBEAT_S):
             try:
                 self._lost = self._why_lost()
-                if self._lost:
+                if self._lost is not None:
                     return
                 self._write("running")
             except RayrankError as error:
                 log.warning("heartbeat failed", why=error)
 
-    def _why_lost(self) -> str:
+    def _why_lost(self) -> RayrankError | None:
         files = _files(self._output)
         if files and files[-1] > self._file:
-            return (
-                "another start has taken over, since this one sent no heartbeat for"
+            return TemporaryError(
+                f"{self._output.url}: another start has taken over, since this one sent no heartbeat for"
                 f" {HEARTBEAT_S * _MISSED_HEARTBEATS:.0f} s"
             )
         if self._file not in files:
-            return (
-                f"the output was removed while the job ran ({_DRIVERS}/{self._file} is gone). Remove what is"
-                " left of the directory and start again"
+            return OutputError(
+                f"{self._output.url}: the output was removed while the job ran ({_DRIVERS}/{self._file} is"
+                " gone). Remove what is left of the directory and start again"
             )
-        return ""
+        return None
 
     def _write(self, state: State, message: str = "") -> None:
         news = {"state": state, "time": datetime.now(UTC), "message": message}
@@ -123,13 +125,13 @@ class Lease:
         self._stop.set()
         self._thread.join()
         self._lost = self._lost or self._why_lost()
-        if not self._lost:
+        if self._lost is None:
             self._write(state, message)
 
 
 @contextmanager
 def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
-    """Hold the right to write `output`. Raises OutputError where another driver holds it."""
+    """Hold the right to write `output`. Raises TemporaryError where another driver holds it."""
     names = _files(output)
     if names:
         _wait_until_free(output, names[-1])
@@ -147,7 +149,7 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
         pairs_done=0,
     )
     if not output.create(f"{_DRIVERS}/{file}", first.model_dump_json(indent=2).encode()):
-        raise OutputError(f"{output.url}: another start has just begun to write here")
+        raise TemporaryError(f"{output.url}: another start has just begun to write here")
     held = Lease(output, file, first)
     held.start()
     try:
@@ -189,12 +191,20 @@ def is_silent(heartbeat: Heartbeat, now: datetime) -> bool:
     return (now - heartbeat.time).total_seconds() > HEARTBEAT_S * _MISSED_HEARTBEATS
 
 
+def is_being_written(output: Directory) -> bool:
+    """Whether a driver is at work there now, as far as its heartbeat tells."""
+    heartbeat = last_heartbeat(output)
+    if heartbeat is None or heartbeat.state != "running":
+        return False
+    return not is_silent(heartbeat, datetime.now(UTC))
+
+
 def _files(output: Directory) -> list[str]:
     return sorted(name for name in output.names(_DRIVERS) if re.fullmatch(r"\d{6,}\.json", name))
 
 
 def _wait_until_free(output: Directory, file: str) -> None:
-    """Return once the driver of `file` is seen not to write any more; raise OutputError where it does.
+    """Return once the driver of `file` is seen not to write any more. Raises TemporaryError where it does.
 
     A heartbeat that is damaged may be that of a driver which lives, and writes it again.
     """
@@ -211,7 +221,7 @@ def _wait_until_free(output: Directory, file: str) -> None:
         if now is None or (heartbeat is not None and heartbeat.state != "running"):
             return
         if now != data and heartbeat is not None:
-            raise OutputError(
+            raise TemporaryError(
                 f"{output.url}: another start is writing here: process {heartbeat.pid} on"
                 f" {heartbeat.machine}, since {heartbeat.started:%Y-%m-%d %H:%M:%S} UTC. Wait for it, stop"
                 " it, or take another output.path"

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from pipeline.capacity import Node
-from pipeline.errors import ConfigError, InputError
+from pipeline.errors import InputError, TemporaryError
 from pipeline.preparation import flow
 from pipeline.preparation.config import PrepareConfig
 from pipeline.tables.candidates import plan_table
@@ -56,7 +56,9 @@ def test_a_cluster_without_a_cpu_may_grow_and_is_refused_in_the_end(
 ) -> None:
     monkeypatch.setattr("pipeline.capacity.nodes", lambda: [Node(0, 8, {}), Node(0.5, 0, {})])
     monkeypatch.setattr("pipeline.preparation.executors.ray_data._GROW_S", 0.5)
-    with pytest.raises(ConfigError, match=r"takes a CPU, and the cluster has 0.5 CPUs and 8 GPUs on 2 nodes"):
+    with pytest.raises(
+        TemporaryError, match=r"takes a CPU, and the cluster has 0.5 CPUs and 8 GPUs on 2 nodes"
+    ):
         flow.run(on_ray(folder))
 
 

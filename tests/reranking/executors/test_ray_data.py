@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pipeline import status
-from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.errors import ConfigError, InputError, ModelError, TemporaryError
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring.dtype import fastest_dtype
@@ -106,6 +106,6 @@ def test_a_cluster_that_may_grow_is_waited_for_and_then_refused(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", on_head)
     settings = on_ray(table, "out", actors={"num_gpus": 1.0, "wait_s": 1.0}, scorer={"device": "auto"})
-    with pytest.raises(ConfigError, match=r"2 CPUs and 0 GPUs on 1 node\. .* had 1 s to grow"):
+    with pytest.raises(TemporaryError, match=r"2 CPUs and 0 GPUs on 1 node\. .* had 1 s to grow"):
         flow.run(settings)
     assert "cluster  actors: 1 actor of 1 CPU and 1 GPU, beside" in dry_run.describe(settings)

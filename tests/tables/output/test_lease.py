@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, TemporaryError
 from pipeline.tables.output import lease as module
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat, lease
@@ -77,7 +77,7 @@ def test_a_start_after_an_end_takes_the_next_number(output: Directory) -> None:
 
 
 def test_of_two_starts_at_once_one_says_so(output: Directory) -> None:
-    refused = pytest.raises(OutputError, match=rf"another start is writing here: process {os.getpid()} on")
+    refused = pytest.raises(TemporaryError, match=rf"another start is writing here: process {os.getpid()} on")
     with lease(output, 1, 0), refused, lease(output, 1, 0):
         pass
 
@@ -92,7 +92,7 @@ def test_of_many_starts_at_the_same_moment_one_wins(output: Directory) -> None:
                 for _ in range(7):
                     assert others_lost.acquire(timeout=20)
                 return "won"
-        except OutputError:
+        except TemporaryError:
             others_lost.release()
             return "lost"
 
@@ -126,9 +126,22 @@ def test_who_was_replaced_stops(output: Directory) -> None:
                 held.add(1)
                 time.sleep(0.01)
 
-    with pytest.raises(OutputError, match="another start has taken over"):
+    with pytest.raises(TemporaryError, match="another start has taken over"):
         add_until_replaced()
     assert state(output) == ("running", "")
+
+
+def test_whose_output_was_removed_stops(output: Directory) -> None:
+    def add_until_gone() -> None:
+        with lease(output, 9, 0) as held:
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                output.remove_file("_manifest/driver/000001.json")
+                held.add(1)
+                time.sleep(0.01)
+
+    with pytest.raises(OutputError, match="the output was removed while the job ran"):
+        add_until_gone()
 
 
 def test_silence_is_told_by_the_time(output: Directory) -> None:
