@@ -126,7 +126,7 @@ def test_what_may_pass_by_itself_ends_with_status_75(
     command = ["--config", str(job / "job.yaml")]
     nothing = f"127.0.0.1:{free_port()}"
     monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.3)
     monkeypatch.setenv("RAY_ADDRESS", nothing)
     assert main(command) == 75
     assert f"error: RAY_ADDRESS {nothing}: no cluster answers there" in capsys.readouterr().err
