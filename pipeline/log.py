@@ -33,6 +33,10 @@ def warning(event: str, **fields: Any) -> None:
     _LOGGER.warning(_line(event, fields))
 
 
+def error(event: str, **fields: Any) -> None:
+    _LOGGER.error(_line(event, fields))
+
+
 def _line(event: str, fields: dict[str, Any]) -> str:
     """One line, whatever came from outside: no name or path in it can begin a line or a field of its own."""
     told = event if event.isprintable() else repr(event)

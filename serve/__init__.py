@@ -2,7 +2,8 @@
 
     check             a config, before it is deployed
     app               the deployments: one of the API, one for each model
-    metrics           what they tell Prometheus
+    arguments  room   what is wrong with a config; whether the cluster can hold its replicas
+    metrics  rollout  what they tell Prometheus; what became of the last deploy
     api  cascade      FastAPI's routes; a model of several scorers
     service  routes   from a request of any dialect to scores of the model that it names; the paths of all
     front | replica   what comes before the endpoints; one model on one device

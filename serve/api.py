@@ -1,5 +1,6 @@
 """The HTTP API: the endpoints of all dialects over the models that are served."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from importlib.metadata import version
@@ -37,7 +38,10 @@ class Status(ResponseBody):
     not_ready: list[str] = Field(default=[])
     """Models of which no replica is loaded."""
     rollout: str = ""
-    """Why the config that was deployed last is not, or not everywhere, what serves. Empty: it is."""
+    """Why the config that was deployed last is not, or not everywhere, what serves: Serve's status and its
+    message. Empty: it is."""
+    keys: str = ""
+    """Why the file of API keys is not read as it is now: the keys that it had before hold. Empty: it is."""
 
 
 def build(
@@ -46,7 +50,8 @@ def build(
     observer: Observer,
     rollout: Callable[[], Awaitable[str]],
 ) -> FastAPI:
-    """models: one for each name in the config. rollout: what is wrong with the last one, or nothing.
+    """models: one for each name in the config. rollout: what is wrong with the last one or under way, or
+    nothing.
 
     Raises ConfigError where API keys can't be read.
     """
@@ -63,7 +68,7 @@ def build(
     )
     secured = [] if config.api.keys == "none" else [Depends(HTTPBearer(auto_error=False))]
     app.include_router(_dialects(routes, service), dependencies=secured)
-    app.include_router(_state(service, rollout))
+    app.include_router(_state(service, gate, rollout))
     correct(app)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
@@ -154,7 +159,7 @@ def _parsed(model: type[BaseModel], body: Any) -> Any:
         raise invalid(error.errors()) from error
 
 
-def _state(service: Service, rollout: Callable[[], Awaitable[str]]) -> APIRouter:
+def _state(service: Service, gate: Gate, rollout: Callable[[], Awaitable[str]]) -> APIRouter:
     """What is told to everyone."""
     routes = APIRouter()
 
@@ -167,12 +172,13 @@ def _state(service: Service, rollout: Callable[[], Awaitable[str]]) -> APIRouter
     async def ready(response: Response) -> Status:
         """Every model has a replica that is loaded and scores. Models that scale to zero count as ready.
 
-        A rollout that failed leaves the version before at work, which is ready; `rollout` tells why.
+        A rollout that failed leaves the version before at work, which is ready; `rollout` tells why. A
+        mistake in the file of API keys leaves the keys before at work; `keys` tells it.
         """
-        missing = await service.not_ready()
+        missing, told = await asyncio.gather(service.not_ready(), rollout())
         response.status_code = 503 if missing else 200
         status = "not ready" if missing else "ok"
-        return Status(status=status, not_ready=missing, rollout=await rollout())
+        return Status(status=status, not_ready=missing, rollout=told, keys=gate.keys_problem())
 
     @routes.get("/", include_in_schema=False)
     async def page() -> Response:

@@ -7,12 +7,10 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import ValidationError
 from ray import serve as ray_serve
 from ray.exceptions import RayActorError
 from ray.serve import Application, Deployment
@@ -23,31 +21,28 @@ from ray.serve.schema import LoggingConfig
 from starlette.middleware import Middleware
 
 from pipeline import log
-from pipeline.config_problems import field_of, reason_of
-from pipeline.errors import ConfigError, RayrankError
+from pipeline.errors import ConfigError
 from serve.api import build
+from serve.arguments import mistakes_in_keys, mistakes_in_models, read_arguments
 from serve.cascade import assembled
 from serve.config import API_DEPLOYMENT, ModelConfig, ServeConfig, deployment_name
 from serve.dialects import native
 from serve.front.connection import guard_connections
 from serve.front.edge import Edge
 from serve.front.port import share_no_port
-from serve.keys import Keyring, until_readable
+from serve.keys import until_readable
 from serve.metrics import ApiMetrics, ReplicaMetrics
 from serve.rollout import Rollout, announce
+from serve.room import mistakes_in_room
 from serve.routes import Routes
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _ATTEMPTS = 3
 """Scoring changes nothing, so what a dead replica had may be asked of another."""
-_CHECK_TIMEOUT_S = 5.0
 _METRICS_INTERVAL_S = 1.0
 """Ray's 10 seconds would have a queue grow for as long before it is seen."""
 _ONGOING_REQUESTS = 10_000
 """The replica's own queue, which knows tokens, decides what is too much; Serve's counts requests."""
-
-_HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
-"""Ray Serve's: requests reach the API through HAProxy, which hides their addresses."""
 
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
@@ -56,9 +51,6 @@ _MALLOC = {
 }
 """The device's thread shall keep its memory between batches, as glibc's main thread does. Otherwise every
 layer maps and clears its activations anew: thousands of page faults, 5 % of the time of a CPU's batch."""
-
-_ARGS = "args."
-"""Where the config stands in Serve's file."""
 
 _LOGGING = LoggingConfig(enable_access_log=False)
 """The API's own log has a line a request, with more in it."""
@@ -165,8 +157,12 @@ class RemoteModel:
         return info
 
     async def check(self) -> None:
-        async with asyncio.timeout(_CHECK_TIMEOUT_S):
-            await self._handle.check_health.remote()
+        response = self._handle.check_health.remote()
+        try:
+            await response
+        except asyncio.CancelledError:
+            response.cancel()  # type: ignore[no-untyped-call]  # Ray's has no types
+            raise
 
 
 class HttpApi:
@@ -180,7 +176,7 @@ class HttpApi:
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
         self._announced = asyncio.create_task(announce(self._config.models))
-        return build(self._config, self._models, ApiMetrics(), Rollout().problem)
+        return build(self._config, self._models, ApiMetrics(), Rollout().told)
 
 
 def build_app(arguments: dict[str, Any]) -> Application:
@@ -190,15 +186,12 @@ def build_app(arguments: dict[str, Any]) -> Application:
     While it runs, and where it raises, the version before serves. Later Serve takes old replicas away before
     it knows whether new ones start, so all that can be checked without weights is checked here.
     """
-    config = read_arguments(arguments)
-    if config.api.keys == "none" and not config.api.anyone and os.environ.get(_HAPROXY) == "1":
-        raise ConfigError(
-            f"args.api.keys: with {_HAPROXY}=1 it can't be seen on which machine a client is: give keys,"
-            " or set anyone"
-        )
-    mistakes = [*mistakes_in_keys(config, os.environ), *mistakes_in_models(config)]
-    if mistakes:
+    given = read_arguments(arguments)
+    mistakes = [*given.mistakes, *mistakes_in_keys(given.api, os.environ), *mistakes_in_models(given.models)]
+    mistakes += mistakes_in_room(given.models)
+    if mistakes or given.config is None:
         raise ConfigError("\n".join(mistakes))
+    config = given.config
     singles = [single for name, model in config.models.items() for single in model.singles(name).items()]
     models = {name: _model(name, single) for name, single in singles}
     api = ray_serve.deployment(
@@ -211,18 +204,6 @@ def build_app(arguments: dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=config.api.timeout_s,
     )
     return _bound(api(ray_serve.ingress()(HttpApi)), config, models)
-
-
-def read_arguments(arguments: dict[str, Any]) -> ServeConfig:
-    """The `args` of a Serve config. Raises ConfigError, with a line a mistake."""
-    try:
-        return ServeConfig.model_validate(arguments)
-    except ValidationError as error:
-        mistakes = (
-            f"{_ARGS}{field_of(mistake)}: {reason_of(ServeConfig, mistake, _ARGS)}"
-            for mistake in error.errors()
-        )
-        raise ConfigError("\n".join(mistakes)) from error
 
 
 def _model(name: str, config: ModelConfig) -> Application:
@@ -256,29 +237,6 @@ def _model(name: str, config: ModelConfig) -> Application:
         graceful_shutdown_timeout_s=60,
     )
     return _bound(deployment(ScoringReplica), name, config)
-
-
-def mistakes_in_keys(config: ServeConfig, environment: Mapping[str, str]) -> Iterator[str]:
-    """The first, with its field. environment: of the API's processes."""
-    if config.api.keys != "none":
-        try:
-            Keyring(config.api.keys, environment)
-        except ConfigError as error:
-            yield f"{_ARGS}{error}"
-
-
-def mistakes_in_models(config: ServeConfig) -> Iterator[str]:
-    """The first of each model and level, as far as it shows without weights, with its field."""
-    # Here and not above: it brings torch.
-    from serve.replica import check  # noqa: PLC0415
-
-    for name, model in config.models.items():
-        for number, single in enumerate(model.singles(name).values()):
-            try:
-                check(single.placed_scorer)
-            except RayrankError as error:
-                level = "" if model.levels is None else f"levels.{number}."
-                yield f"{_ARGS}models.{name}.{level}scorer: {error}"
 
 
 def _bound(deployment: Deployment, *arguments: Any) -> Application:

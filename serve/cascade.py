@@ -1,5 +1,6 @@
 """A model of several scorers, one after another: each level has replicas of its own."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,10 @@ class Cascade:
     def __init__(self, config: ModelConfig, levels: Sequence[Model]) -> None:
         self._config = config.levels or ()
         self._levels = levels
+        singles = config.singles("").values()
+        self._always_there = [
+            level for level, single in zip(levels, singles, strict=True) if single.replicas.min
+        ]
 
     async def score(self, work: Work) -> Scores | Refused:
         begin = time.monotonic()
@@ -71,8 +76,7 @@ class Cascade:
         )
 
     async def check(self) -> None:
-        for model in self._levels:
-            await model.check()
+        await asyncio.gather(*(level.check() for level in self._always_there))
 
 
 def _grouped(work: Work) -> pa.Table:

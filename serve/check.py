@@ -2,27 +2,33 @@
 
 Takes what `serve deploy` takes, or a RayService manifest of KubeRay. It makes the checks that the cluster
 makes at a deploy, so a model that is a folder must be here too. It says what it can't know: API keys that lie
-on the cluster alone, and models of a hub, which the replicas check that load them. Exit status: 0; 2 for a
-mistake.
+on the cluster alone, models of a hub, which the replicas check that load them, and whether the cluster has
+room for GPUs. Exit status: 0; 2 for a mistake.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
-from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import HTTPOptionsSchema, ServeApplicationSchema, ServeDeploySchema
 
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
-from serve.app import build_app, mistakes_in_keys, mistakes_in_models, read_arguments
-from serve.config import ServeConfig
+from serve.app import build_app
+from serve.arguments import mistakes_in_keys, mistakes_in_models, read_arguments
+from serve.config import ApiConfig, ModelConfig
+from serve.room import asked
 
 _KEYS_THERE = "the cluster needs it, with lines of name:key, a key of at least 16 characters"
+_LARGEST_PORT = 65_535
+_SECRET = {"runtime_env", "ssl_keyfile_password"}
+"""Fields of Serve whose values are told nowhere."""
+_OF_A_JOB = {"input", "output", "scorer"}
 _BUILT_BY = f"{build_app.__module__}:{build_app.__name__}"
 
 
@@ -35,12 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a Serve config, or a RayService manifest")
     options = parser.parse_args(arguments)
     try:
-        for application in _applications(options.file):
-            config = read_arguments(application.args)
-            not_known = _checked(config, os.environ | application.runtime_env.get("env_vars", {}))
-            print(f"{application.name}: no mistake found; models {', '.join(config.models)}")
-            for what in not_known:
-                print(f"not checked: {what}")
+        print(_checked(options.file))
     except RayrankError as error:
         mistakes = "\n".join(f"{options.file}: {line}" for line in str(error).splitlines())
         print(f"error: {mistakes}", file=sys.stderr)
@@ -48,49 +49,102 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _checked(config: ServeConfig, environment: Mapping[str, str]) -> list[str]:
-    """What can't be known here. Raises ConfigError, with a line a mistake.
+def _checked(file: Path) -> str:
+    """What is told of a file without a mistake. Raises ConfigError, with a line a mistake."""
+    applications, mistakes = _applications(file)
+    lines = []
+    for application in applications:
+        given = read_arguments(application.args)
+        in_keys, not_known = _keys_checked(given.api, os.environ | _variables(application))
+        mistakes += [*given.mistakes, *mistakes_in_models(given.models), *in_keys]
+        lines.append(f"{application.name}: no mistake found; models {', '.join(given.models)}")
+        lines += [f"not checked: {what}" for what in [*not_known, *_not_known(given.models)]]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return "\n".join(lines)
+
+
+def _variables(application: ServeApplicationSchema) -> dict[str, str]:
+    """Raises ConfigError where they are none: Ray would refuse them."""
+    variables = application.runtime_env.get("env_vars") or {}
+    texts = isinstance(variables, dict) and all(isinstance(value, str) for value in variables.values())
+    if not texts:
+        raise ConfigError("runtime_env.env_vars: needs {NAME: text}; put numbers in quotes")
+    return dict(variables)
+
+
+def _keys_checked(api: ApiConfig | None, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Mistakes, and what can't be known here.
 
     environment: of the application's processes, as far as it is known.
     """
+    keys = "none" if api is None else api.keys
+    if keys != "none" and keys.env is not None and keys.env not in environment:
+        return [], [f"args.api.keys.env: {keys.env} is not set here; {_KEYS_THERE}"]
+    if keys != "none" and keys.file is not None and not Path(keys.file).exists():
+        return [], [f"args.api.keys.file: {keys.file} is not here; {_KEYS_THERE}"]
+    return list(mistakes_in_keys(api, environment)), []
+
+
+def _not_known(models: Mapping[str, ModelConfig]) -> Iterator[str]:
+    """What the cluster alone can tell of models without a mistake."""
     # Here and not above: it brings torch.
     from serve.replica import is_of_a_hub  # noqa: PLC0415
 
-    mistakes, not_known = [*mistakes_in_models(config)], []
-    keys = config.api.keys
-    if keys != "none":
-        if keys.env is not None and keys.env not in environment:
-            not_known.append(f"args.api.keys.env: {keys.env} is not set here; {_KEYS_THERE}")
-        elif keys.file is not None and not Path(keys.file).exists():
-            not_known.append(f"args.api.keys.file: {keys.file} is not here; {_KEYS_THERE}")
-        else:
-            mistakes += mistakes_in_keys(config, environment)
-    for name, model in config.models.items():
-        scorers = (single.placed_scorer for single in model.singles(name).values())
-        not_known += [
-            f"args.models.{name}: {scorer.model} is for the replicas to load"
-            for scorer in scorers
-            if is_of_a_hub(scorer)
-        ]
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return not_known
+    singles = {name: list(model.singles(name).values()) for name, model in models.items()}
+    for name, own in singles.items():
+        for single in own:
+            if is_of_a_hub(single.placed_scorer):
+                yield f"args.models.{name}: {single.placed_scorer.model} is for the replicas to load"
+    sizes = {asked(single.replicas) for own in singles.values() for single in own if single.replicas.num_gpus}
+    for size in sorted(sizes):
+        yield f"whether the cluster has room for {size}"
 
 
-def _applications(file: Path) -> list[ServeApplicationSchema]:
-    """Those of this project. Raises ConfigError."""
+def _applications(file: Path) -> tuple[list[ServeApplicationSchema], list[str]]:
+    """Those of this project, and what is wrong around them. Raises ConfigError where they can't be read."""
     tree = _parsed(file)
     if tree.get("kind") == "RayService":
         tree = _mapping((tree.get("spec") or {}).get("serveConfigV2") or "", "spec.serveConfigV2")
+    if "applications" not in tree and not _OF_A_JOB.isdisjoint(tree):
+        raise ConfigError(
+            "this is a job's config, for a command such as `python -m pipeline.rerank --config`; the"
+            " endpoint's has `applications`: see configs/serve/rerank.yaml"
+        )
+    mistakes = list(_unknown_names(tree))
     try:
         deployed = ServeDeploySchema.model_validate(tree)
     except ValidationError as error:
-        mistakes = (f"{field_of(each)}: {reason_of(ServeDeploySchema, each)}" for each in error.errors())
-        raise ConfigError("\n".join(mistakes)) from error
+        mistakes += [f"{field_of(each)}: {_reason(each)}" for each in error.errors()]
+        raise ConfigError("\n".join(mistakes)) from None  # its text shows values
+    if not 1 <= deployed.http_options.port <= _LARGEST_PORT:
+        mistakes.append(f"http_options.port: needs 1 to {_LARGEST_PORT}, not {deployed.http_options.port}")
     ours = [one for one in deployed.applications if one.import_path == _BUILT_BY]
     if not ours:
-        raise ConfigError(f"applications: none has import_path: {_BUILT_BY}")
-    return ours
+        mistakes.append(f"applications: none has import_path: {_BUILT_BY}")
+    return ours, mistakes
+
+
+def _unknown_names(tree: dict[str, Any]) -> Iterator[str]:
+    """Fields that Serve does not have. It passes over them."""
+    applications = tree.get("applications")
+    places: list[tuple[str, type[BaseModel], Any]] = [
+        ("", ServeDeploySchema, tree),
+        ("http_options.", HTTPOptionsSchema, tree.get("http_options")),
+    ]
+    for number, one in enumerate(applications if isinstance(applications, list) else ()):
+        places.append((f"applications.{number}.", ServeApplicationSchema, one))
+    for under, schema, fields in places:
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in schema.model_fields:
+                problem = {"type": "extra_forbidden", "loc": (name,)}
+                yield f"{under}{name}: {reason_of(schema, problem, under)}"
+
+
+def _reason(problem: Any) -> str:
+    if not _SECRET.isdisjoint(problem["loc"]):
+        problem = problem | {"input": {}}  # of a mapping no value is told
+    return reason_of(ServeDeploySchema, problem)
 
 
 def _parsed(file: Path) -> dict[str, Any]:
@@ -106,7 +160,10 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{what}: not YAML: {' '.join(str(error).split())}") from error
+        at = getattr(error, "problem_mark", None)  # its text shows lines of the file, which may hold secrets
+        where = "" if at is None else f"line {at.line + 1}, column {at.column + 1}: "
+        reason = getattr(error, "problem", None) or "it can't be read"
+        raise ConfigError(f"{what}: not YAML: {where}{reason}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{what}: needs the fields of a Serve config; see configs/serve/rerank.yaml")
     return tree

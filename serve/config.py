@@ -131,6 +131,9 @@ class KeysConfig(_Strict):
     def _is_one_place(self) -> Self:
         if (self.env is None) == (self.file is None):
             raise ValueError("give env or file: where the API keys are")
+        place = self.env or self.file or ""
+        if ":" in place and "/" not in place:
+            raise ValueError("this is a key, and not where the keys are")
         return self
 
 
@@ -194,9 +197,11 @@ class ServeConfig(_Strict):
     @classmethod
     def _names_have_no_other_meaning(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         names = [name for model, config in models.items() for name in (model, *config.aliases)]
+        double = [repr(name) for name in dict.fromkeys(names) if names.count(name) > 1]
+        if double:
+            stand = "stands" if len(double) == 1 else "stand"
+            raise ValueError(f"{', '.join(double)} {stand} there twice: a name or alias is of one model")
         for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{name!r} stands there twice: a name or alias is of one model")
             if name in ("", "default"):
                 raise ValueError(f"{name!r} can't be a model's name: requests mean the first model by it")
             if re.search(r"/levels\.\d+$", name):

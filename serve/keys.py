@@ -34,11 +34,13 @@ class Keyring:
         self._environment = environment
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, bytes] = {}
+        self.problem = ""
+        """Why the file as it is now is not read, while the keys that it had before hold; without secrets."""
         self._read()
 
     def name_of(self, key: str) -> str | None:
         """Whose key it is. Takes as long whichever it is, and if it is none."""
-        self._read_again()
+        self.read_again()
         digest = _digest(key)
         owner = None
         for name, known in self._digests.items():
@@ -46,13 +48,28 @@ class Keyring:
                 owner = name
         return owner
 
-    def _read_again(self) -> None:
-        """A file that has become unreadable or malformed changes nothing: the old keys stay."""
-        if self._config.file is not None and _identity(Path(self._config.file)) not in (None, self._seen):
-            try:
-                self._read()
-            except ConfigError:
-                self._seen = _settled(Path(self._config.file))
+    def read_again(self) -> None:
+        """The file, if it changed. One that has become unreadable or malformed is told as an error, and the
+        keys before hold: a slip in it shall lock nobody out.
+        """
+        if self._config.file is None:
+            return
+        path = Path(self._config.file)
+        identity = _identity(path)
+        if identity is not None and identity == self._seen:
+            return
+        try:
+            self._read()
+        except ConfigError as error:
+            self._seen = _settled(path)
+            # A file that is being written is not told yet.
+            if (identity is None or self._seen is not None) and str(error) != self.problem:
+                self.problem = str(error)
+                log.error("the file of API keys is not read, the keys before hold", reason=self.problem)
+        else:
+            if self.problem:
+                log.info("the file of API keys is read again", file=path)
+            self.problem = ""
 
     def _read(self) -> None:
         place, text = self._text()
@@ -63,16 +80,18 @@ class Keyring:
                 raise ConfigError(f"{place}: entry {number} is no `name:key`")
             if len(key) < _SHORTEST:
                 raise ConfigError(
-                    f"{place}: entry {number}: the key named {name!r} is too short; a key has at least"
+                    f"{place}: entry {number}: the key{_named(name)} is too short; a key has at least"
                     f" {_SHORTEST} characters (`openssl rand -hex 24` makes one)"
                 )
             if not (key.isascii() and key.isprintable()):
                 raise ConfigError(
-                    f"{place}: entry {number}: the key named {name!r} has other characters than printable"
+                    f"{place}: entry {number}: the key{_named(name)} has other characters than printable"
                     " ASCII, which an HTTP header can't carry"
                 )
             if name in digests:
-                raise ConfigError(f"{place}: entry {number}: there is a key named {name!r} already")
+                raise ConfigError(
+                    f"{place}: entry {number}: there is a key{_named(name) or ' of this name'} already"
+                )
             digests[name] = _digest(key)
         if not digests:
             raise ConfigError(f"{place}: no API keys there; write `keys: none` to ask for none")
@@ -95,6 +114,11 @@ class Keyring:
             raise ConfigError(f"api.keys.file {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"api.keys.file {path}: is no text in UTF-8") from error
+
+
+def _named(name: str) -> str:
+    """For messages. A name as long as a key may be one that stands in the wrong place."""
+    return f" named {name!r}" if len(name) < _SHORTEST else ""
 
 
 async def until_readable(config: KeysConfig | Literal["none"]) -> None:
@@ -153,6 +177,13 @@ class Gate:
         self._config = config
         self._keyring = None if config.keys == "none" else Keyring(config.keys)
         self._windows: dict[tuple[str, str], Window] = {}
+
+    def keys_problem(self) -> str:
+        """Why the keys that are used are not those of the file as it is now; empty where they are."""
+        if self._keyring is None:
+            return ""
+        self._keyring.read_again()
+        return self._keyring.problem
 
     def admit(self, authorization: str | None, client: str | None) -> str:
         """The name of who asks. Raises Problem."""

@@ -1,10 +1,9 @@
 """What became of the last deploy: Ray Serve tells it, `/ready` hands it on, and the log when it is ready."""
 
 import asyncio
-import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import httpx2
@@ -14,12 +13,14 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatus, ProxyStatus
 
 from pipeline import log
-from serve.config import API_DEPLOYMENT
+from serve.config import API_DEPLOYMENT, ModelConfig
 
 _ROLLOUT_AGE_S = 5.0
 """Anyone may ask /ready, and the controller shall not be busy with it."""
+_TOLD_WITHIN_S = 1.0
+"""Of a controller that is busy or gone, what is known is told."""
 _ASKED_AGAIN_S, _ANSWER_TIMEOUT_S = 1.0, 10.0
-_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+_FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 _OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+?)\s*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 """A line a mistake, up to the end of the message or of this part of the stack."""
 
@@ -29,24 +30,46 @@ class Rollout:
 
     def __init__(self) -> None:
         self._application = ray_serve.get_replica_context().app_name
-        self._problem = ""
-        self._asked_at = -math.inf
+        self._told = ""
+        self._asked: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
 
-    async def problem(self) -> str:
-        """Why it is not; empty where it is, or may be soon."""
-        if time.monotonic() - self._asked_at > _ROLLOUT_AGE_S:
+    async def told(self) -> str:
+        """Serve's status, and why it is not, or not yet; empty where it is."""
+        aged = time.monotonic() - self._asked_at > _ROLLOUT_AGE_S
+        if self._asked is None or (self._asked.done() and aged):
             self._asked_at = time.monotonic()
-            try:
-                self._problem = await asyncio.to_thread(self._ask)
-            except (RayError, TimeoutError) as error:  # no news of the rollout
-                log.warning("Serve's controller does not answer", error=type(error).__name__)
-        return self._problem
+            self._asked = asyncio.create_task(self._ask())
+        await asyncio.wait([self._asked], timeout=_TOLD_WITHIN_S)
+        return self._told
 
-    def _ask(self) -> str:
+    async def _ask(self) -> None:
+        try:
+            self._told = await asyncio.to_thread(self._status)
+        except (RayError, TimeoutError) as error:  # no news of the rollout
+            log.warning("Serve's controller does not answer", error=type(error).__name__)
+
+    def _status(self) -> str:
         application = ray_serve.status().applications.get(self._application)
-        if application is None or application.status not in _FAILED:
+        if application is None:
             return ""
-        return reason_told([application.message, *(one.message for one in application.deployments.values())])
+        messages = [application.message, *(one.message for one in application.deployments.values())]
+        return rollout_told(application.status, messages)
+
+
+def rollout_told(status: ApplicationStatus, messages: Iterable[str]) -> str:
+    """`DEPLOYING: why it lasts` or `DEPLOY_FAILED: the mistakes`, from what Serve says of the application and
+    of its deployments; empty where all of it runs.
+    """
+    if status == ApplicationStatus.RUNNING:
+        return ""
+    if status in _FAILED:
+        return f"{status.value}: {reason_told(messages)}"
+    return ": ".join([status.value, *filter(None, ["; ".join(_one_line(each) for each in messages if each)])])
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def reason_told(messages: Iterable[str]) -> str:
@@ -60,7 +83,7 @@ def reason_told(messages: Iterable[str]) -> str:
     return messages[0].splitlines()[0] if messages else "no reason is known"
 
 
-async def announce(models: Iterable[str]) -> None:
+async def announce(models: Mapping[str, ModelConfig]) -> None:
     """Wait until this version of the config is the one that serves, and `/ready` says so through the proxy
     that clients use. Then log it, once for all its processes of the API: at the first start and after every
     rollout. Where no proxy listens on this machine (`proxy_location: HeadOnly`) nothing is logged.
@@ -72,7 +95,12 @@ async def announce(models: Iterable[str]) -> None:
     async with httpx2.AsyncClient(timeout=_ANSWER_TIMEOUT_S) as client:
         while not await _is_ready(client, serving.url):
             await asyncio.sleep(_ASKED_AGAIN_S)
-    log.info("ready", url=serving.url, models=", ".join(models))
+    log.info("ready", url=serving.url, models=", ".join(map(_with_aliases, models, models.values())))
+
+
+def _with_aliases(name: str, model: ModelConfig) -> str:
+    """`minilm (rerank-v3.5)`: a rollout of another alias is told apart from the start before."""
+    return f"{name} ({', '.join(model.aliases)})" if model.aliases else name
 
 
 class _Serving(NamedTuple):

@@ -59,13 +59,22 @@ class Routes:
     def dialect_of(self, path: str, headers: Headers) -> Dialect:
         """What is spoken there, as far as it is known before the body is read.
 
-        A client whose base URL has a part too many asks for a path that ends as one of its API does.
+        A client whose base URL has a part too many asks for a path that ends as one of its API does. Another
+        path below /v1 or /v2 is taken for a misspelt one of the API that is there.
         """
         if (scoring := self._ending(path)) is not None:
             return scoring.recognised(headers).dialect
         if path in self.reading:
             return self.reading[path][0]
+        if (scoring := self._of_version(path)) is not None:
+            return scoring.recognised(headers).dialect
         return self._elsewhere
+
+    def _of_version(self, path: str) -> ScoringPath | None:
+        """The first below the same /v1 or /v2."""
+        version, slash, _ = path.removeprefix("/").partition("/")
+        same = (each for known, each in self.scoring.items() if known.startswith(f"/{version}/"))
+        return next(same, None) if slash else None
 
     def _ending(self, path: str) -> ScoringPath | None:
         """The scoring path that this one is, or ends with: the longest."""

@@ -13,6 +13,9 @@ from serve.keys import Gate
 from serve.problems import Problem, TooManyPassages, UnknownModel
 from serve.work import ModelInfo, Refused, Scores, Work
 
+READY_WITHIN_S = 2.0
+"""A request for a model without replicas would wait for one."""
+
 
 class Model(Protocol):
     """A model that is served, wherever its replicas run."""
@@ -64,15 +67,19 @@ class Service:
         return await self._models[name].info()
 
     async def not_ready(self) -> list[str]:
-        """The models that should have a replica and have none that scores."""
-        missing = []
-        for name, model in self.config.models.items():
-            try:
-                if any(single.replicas.min for single in model.singles(name).values()):
-                    await self._models[name].check()
-            except Exception:  # whatever it is: there is no answer from a replica
-                missing.append(name)
-        return missing
+        """The models that should have a replica and have none that says in time that it scores."""
+        asked = {
+            name: asyncio.create_task(self._models[name].check())
+            for name, model in self.config.models.items()
+            if any(single.replicas.min for single in model.singles(name).values())
+        }
+        try:
+            if asked:
+                await asyncio.wait(asked.values(), timeout=READY_WITHIN_S)
+        finally:  # a client may leave
+            for task in asked.values():
+                task.cancel()  # nothing, where it is done
+        return [name for name, task in asked.items() if not _went_well(task)]
 
     def _name_of(self, model: str | None) -> str:
         if model in (None, "", "default"):
@@ -89,3 +96,7 @@ class Service:
                 f"cutoff layers {', '.join(map(str, layers))}" if layers else "one score, no cutoff layers"
             )
             raise Problem("invalid", f"cutoff_layer: the model {name} is served with {known}", "cutoff_layer")
+
+
+def _went_well(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -138,9 +138,9 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
             if isinstance(problem, UnknownModel):
                 message = f"{message} {problem.available}"
         case "no_key":
-            message = "no api key supplied"
+            message = "no api key supplied: send `Authorization: Bearer KEY`"
         case "unauthorized":
-            message = "invalid api token"
+            message = "invalid api token: send `Authorization: Bearer KEY` with a key of this server"
         case "invalid" | "too_many":
             message = f"invalid request: {message}"
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}

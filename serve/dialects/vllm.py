@@ -190,7 +190,7 @@ class ErrorInfo(ResponseBody):
 
 class ErrorBody(ResponseBody):
     error: ErrorInfo | str
-    """What is wrong; `Unauthorized` for want of a key."""
+    """What is wrong; `Unauthorized: ...` for want of a key."""
 
 
 def score_call(body: ScoreRequest) -> Call:
@@ -229,7 +229,7 @@ def rerank_response(body: RerankRequest, answer: Answer) -> RerankResponse:
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     status = _STATUS.get(problem.kind, 400)
     if status == 401:
-        return status, {"error": "Unauthorized"}
+        return status, {"error": f"Unauthorized: {problem.message}"}
     malformed = problem.kind in ("json", "invalid", "media_type")
     kind = "Bad Request" if malformed else _TYPES.get(status, "BadRequestError")
     message = f"1 validation error:\n  {problem.message}" if malformed else problem.message

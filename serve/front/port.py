@@ -1,36 +1,33 @@
 """Ray Serve's proxies share a port with whatever else listens there; ours don't."""
 
-import asyncio
 import socket
-import time
 from typing import Any
 
-from ray.serve._private import proxy
-from ray.serve._private.http_util import start_asgi_http_server
+from ray.serve._private import http_util
 
-from pipeline import log
 from pipeline.errors import ConfigError
 
-_STARTS = "start_asgi_http_server"
-"""The proxy's name for what it calls to listen."""
-_ENDS_S = 5.0
-"""A proxy that Ray replaces listens until it has ended."""
-_ASKED_AGAIN_S = 0.2
+_SHARES = "set_socket_reuse_port"
+"""What a proxy calls for the socket that it is about to bind. It is looked up there at each call. The proxy's
+own globals would be the wrong place: Ray ships its class as a copy, which knows nothing of this process."""
 
 
-async def _start_alone(app: Any, http_options: Any, **options: Any) -> Any:
-    """Ray's, but for a port that is in use. Raises ConfigError."""
-    end = time.monotonic() + _ENDS_S
-    while True:
+class _Alone(socket.socket):
+    """Says in our words why it can't be bound. Ray leaves the cause out."""
+
+    __slots__ = ()
+
+    def bind(self, address: Any) -> None:
+        """Raises ConfigError where another process listens there, and where there is no such address here."""
         try:
-            check_free(http_options.host, http_options.port)
-            break
-        except ConfigError as error:
-            if time.monotonic() > end:
-                log.warning("the endpoint can't listen", reason=str(error))
-                raise
-        await asyncio.sleep(_ASKED_AGAIN_S)
-    return await start_asgi_http_server(app, http_options, **options)
+            super().bind(address)
+        except OSError as error:
+            self.close()
+            host, port, *_ = address
+            raise ConfigError(
+                f"http_options.port: {host}:{port}: {error.strerror}. Another endpoint or program may listen"
+                " there: stop it, or set another http_options.port"
+            ) from error
 
 
 def share_no_port() -> None:
@@ -39,19 +36,11 @@ def share_no_port() -> None:
     Ray sets SO_REUSEPORT: a second endpoint on one port would start without a word, and get half of the
     connections of the first.
     """
-    assert _STARTS in vars(proxy), "another Ray has another name for it"
-    vars(proxy)[_STARTS] = _start_alone
+    assert _SHARES in vars(http_util), "another Ray has another name for it"
+    vars(http_util)[_SHARES] = _bind_alone
 
 
-def check_free(host: str, port: int) -> None:
-    """Raises ConfigError where another process listens there, and where there is no such address here."""
-    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of an endpoint that ended
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ConfigError(
-                f"http_options.port: {host}:{port}: {error.strerror}. Another endpoint may listen there: stop"
-                " it, or set another http_options.port"
-            ) from error
+def _bind_alone(listening: socket.socket) -> bool:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is left of an endpoint that ended
+    listening.__class__ = _Alone
+    return True

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.ray
 
 BODY = {"query": "what is a panda?", "texts": ["hi", "The giant panda is a bear."], "raw_scores": True}
 KEY = {"Authorization": "Bearer a-key-of-16-characters"}
+READY = {"status": "ok", "not_ready": [], "rollout": "", "keys": ""}
 MARKS = [f"{first}{second}" for first in "abcdefghijklmn" for second in "opqrstuvwxyz"]
 LARGE: dict[str, Any] = {"query": "q", "texts": [f"{mark} " + "a" * 2000 for mark in MARKS]}
 """Seconds of work for one replica."""
@@ -232,7 +233,7 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
     deploy(min=0, max=2, target_wait_s=0.2, upscale_delay_s=0, downscale_delay_s=2)
     with httpx2.Client(base_url=url, timeout=180) as client:
         assert client.post("/rerank", json=BODY).status_code == 200
-        assert client.get("/ready").json() == {"status": "ok", "not_ready": [], "rollout": ""}
+        wait_for(lambda: client.get("/ready").json() == READY)
 
         async def press() -> list[tuple[int, str]]:
             async with load(url, LARGE | {"texts": LARGE["texts"][:50]}) as answers:
@@ -278,6 +279,11 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
             async with load(url, BODY, KEY, pause_s=0.5) as answers:
                 declare(declared | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
                 await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"))
+                declare(declared | arguments(num_gpus=2) | {"api": declared["api"]})
+                await asyncio.to_thread(
+                    wait_for,
+                    lambda: told("args.models.tiny.replicas: a replica of num_cpus 1, num_gpus 2 can't"),
+                )
                 before = {*descendants("ray::ServeReplica:rerank")}
                 declare(declared | {"api": declared["api"] | {"timeout_s": 59}})
                 await asyncio.to_thread(
@@ -287,6 +293,6 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
             return answers
 
         answers = asyncio.run(rollouts())
-        assert client.get("/ready").json() == {"status": "ok", "not_ready": [], "rollout": ""}
+        wait_for(lambda: client.get("/ready").json() == READY)  # until all old processes have ended
     assert len(answers) > 50
     assert {status for status, _ in answers} == {200}

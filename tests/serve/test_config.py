@@ -20,6 +20,10 @@ def test_docstrings_describe_the_fields() -> None:
     [
         (["other"], "'other' stands there twice"),
         (["again", "again"], "'again' stands there twice"),
+        (
+            ["again", "again", "other", "one"],
+            "'one', 'again', 'other' stand there twice: a name or alias is of",
+        ),
         (["default"], "'default' can't be a model's name"),
     ],
 )

@@ -1,6 +1,7 @@
 """API keys and their limits."""
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -34,6 +35,7 @@ def bearer(key: str) -> dict[str, str]:
             "entry 2: the key named 'batch' is too short; a key has at least 16 char",
         ),
         (f"search:{SEARCH},search:{BATCH}", "entry 2: there is a key named 'search' already"),
+        (f"{SEARCH}:search", "entry 1: the key is too short; a key has at least 16 characters"),
         (f"équipe:{SEARCH}é", "entry 1: the key named 'équipe' has other characters than printable ASCII"),
     ],
 )
@@ -68,7 +70,10 @@ def test_names_are_of_any_alphabet_and_blanks_or_a_byte_order_mark_are_no_part_o
         Keyring(KeysConfig(file=str(file)))
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rayrank")
     file = tmp_path / "keys"
     file.write_text(f"search:{SEARCH}\n\n")
     keyring = Keyring(KeysConfig(file=str(file)))
@@ -76,11 +81,38 @@ def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path:
     file.write_text(f"batch:{BATCH}\n")
     os.utime(file, ns=(1, 1))
     assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == (None, "batch")
+    assert keyring.problem == ""
     file.write_text("nonsense")
     os.utime(file, ns=(2, 2))
-    assert keyring.name_of(BATCH) == "batch"
+    assert [keyring.name_of(BATCH) for _ in range(2)] == ["batch"] * 2
+    assert keyring.problem == f"api.keys.file {file}: entry 1 is no `name:key`"
     file.unlink()
+    assert [keyring.name_of(BATCH) for _ in range(2)] == ["batch"] * 2
+    assert keyring.problem == f"api.keys.file {file}: No such file or directory"
+    file.write_text(f"{SEARCH}:search")
+    os.utime(file, ns=(3, 3))
     assert keyring.name_of(BATCH) == "batch"
+    file.write_text(f"search:{SEARCH}\n")
+    os.utime(file, ns=(4, 4))
+    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH), keyring.problem) == ("search", None, "")
+    told = [(record.levelname, "not read" in record.message) for record in caplog.records]
+    assert told == [("ERROR", True)] * 3 + [("INFO", False)]
+    assert SEARCH not in caplog.text
+
+
+def test_a_broken_file_of_keys_is_told_without_a_request_that_has_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"search:{SEARCH}")
+    with serving({"tiny": {"model": TINY}}, keys={"file": str(file)}) as server:
+        assert httpx2.get(f"{server.url}/ready").json()["keys"] == ""
+        file.write_text(f"search:{SEARCH}\nbatch")
+        os.utime(file, ns=(1, 1))
+        ready = httpx2.get(f"{server.url}/ready")
+        assert (ready.status_code, ready.json()["keys"]) == (
+            200,
+            f"api.keys.file {file}: entry 2 is no `name:key`",
+        )
+        assert httpx2.post(f"{server.url}/rerank", json=BODY, headers=bearer(SEARCH)).status_code == 200
 
 
 def test_a_key_that_stays_is_never_refused_while_the_file_is_written_again_and_again(tmp_path: Path) -> None:

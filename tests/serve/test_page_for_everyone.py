@@ -78,6 +78,8 @@ def test_all_text_has_the_contrast_that_wcag_aa_asks_for(
         rank(page)
         page.locator("#error").evaluate("error => { error.hidden = false; error.textContent = 'wrong'; }")
         page.locator("#keyed").evaluate("field => field.hidden = false")
+        asks = "error => { const asks = error.cloneNode(true); asks.className = 'asks'; error.after(asks); }"
+        page.locator("#error").evaluate(asks)
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 21, 25)"
         assert dark == (scheme == "dark")
         contrasts = page.evaluate(CONTRASTS)
@@ -94,11 +96,13 @@ def test_an_api_key_is_asked_for_and_kept_in_the_tab(
         opened(browser, server.url) as page,
     ):
         key = page.get_by_label("API key")
-        expect(page.get_by_role("alert")).to_contain_text("without an API key, which this server asks for")
+        expect(page.get_by_role("alert")).to_contain_text("This server asks for an API key.")
+        expect(page.get_by_role("alert")).to_have_class("asks")
         expect(key).to_be_focused()
         key.fill("wrong")
         key.press("Tab")
         expect(page.get_by_role("alert")).to_contain_text("The server does not know this API key.")
+        expect(page.get_by_role("alert")).not_to_have_class("asks")
         sample(page)
         key.fill(KEY)
         assert len(rank(page)) == 8

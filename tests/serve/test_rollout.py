@@ -1,6 +1,18 @@
 """What `/ready` tells of a deploy; tests/serve/test_app.py sees it on Ray."""
 
-from serve.rollout import reason_told
+from ray.serve.schema import ApplicationStatus
+
+from serve.rollout import reason_told, rollout_told
+
+
+def test_a_rollout_is_told_until_all_of_it_runs() -> None:
+    messages = ["", "1 replica takes long:\n  Resources required: {'GPU': 1}.", ""]
+    assert rollout_told(ApplicationStatus.DEPLOYING, messages) == (
+        "DEPLOYING: 1 replica takes long: Resources required: {'GPU': 1}."
+    )
+    assert rollout_told(ApplicationStatus.DEPLOYING, [""]) == "DEPLOYING"
+    assert rollout_told(ApplicationStatus.DEPLOY_FAILED, ["Failed\nat x"]) == "DEPLOY_FAILED: Failed"
+    assert rollout_told(ApplicationStatus.RUNNING, ["all is well"]) == ""
 
 
 def test_what_is_told_of_a_failed_rollout_is_the_error_without_its_stack() -> None:

@@ -74,10 +74,10 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def serve_run(haproxy: bool) -> Iterator[Running]:
-    """The config as it stands, but for port, model and tracing."""
+def serve_run(haproxy: bool, port: int | None = None) -> Iterator[Running]:
+    """The config as it stands, but for port, model and tracing. port: null is a free one."""
     with folder_of_its_own() as folder, collector() as (traces, spans):
-        port = free_port()
+        port = port or free_port()
         config = yaml.safe_load(CONFIG.read_text())
         config["http_options"]["port"] = port
         config["tracing_config"] = {
@@ -157,6 +157,16 @@ def test_it_says_once_when_it_can_answer(running: Running) -> None:
         return re.findall(r"ready url=.*", (folder / "output").read_text(errors="replace"))
 
     assert eventually(lines) == [f"ready url={url} models=minilm"]
+
+
+def test_a_second_endpoint_on_a_port_is_refused(both: dict[str, Running]) -> None:
+    first = both["proxy"]
+    with serve_run(haproxy=False, port=httpx2.URL(first.url).port) as second:
+        second.process.wait(timeout=180)
+        told = (second.folder / "output").read_text(errors="replace")
+    message = r"http_options\.port: 127\.0\.0\.1:\d+: Address already in use\. .* stop it, or set another"
+    assert re.search(message, told)
+    assert httpx2.post(f"{first.url}/rerank", json=BODY, timeout=60).status_code == 200
 
 
 def test_prometheus_sees_the_requests(running: Running) -> None:

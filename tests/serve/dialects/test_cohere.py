@@ -184,9 +184,9 @@ def test_another_media_type(client: httpx2.Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("authorization", "message"),
     [
-        (None, "no api key supplied"),
-        ("Bearer no", "invalid api token"),
-        (f"Basic {KEY}", "invalid api token"),
+        (None, "no api key supplied: send `Authorization: Bearer KEY`"),
+        ("Bearer no", "invalid api token: send `Authorization: Bearer KEY` with a key of this server"),
+        (f"Basic {KEY}", "invalid api token: send `Authorization: Bearer KEY` with a key of this server"),
     ],
 )
 def test_without_the_key(guarded: LocalServer, path: str, authorization: str | None, message: str) -> None:

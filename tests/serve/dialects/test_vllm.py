@@ -259,7 +259,9 @@ def test_another_media_type(client: httpx2.Client, media_type: str | None) -> No
 @pytest.mark.parametrize("path", ["/score", "/v1/score"])
 def test_without_the_key(guarded: LocalServer, path: str, headers: dict[str, str]) -> None:
     response = httpx2.post(guarded.url + path, headers=headers, content=b"not even JSON")
-    assert (response.status_code, response.json()) == (401, {"error": "Unauthorized"})
+    needed = "a valid API key" if headers else "an API key"
+    message = f"Unauthorized: needs {needed}: `Authorization: Bearer KEY`"
+    assert (response.status_code, response.json()) == (401, {"error": message})
 
 
 @pytest.mark.parametrize(

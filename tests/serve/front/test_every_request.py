@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from serve import service
 from serve.work import ModelInfo
 from tests.conftest import TINY
 from tests.serve.local import LocalServer, eventually, serving
@@ -216,7 +217,24 @@ def test_a_reading_endpoint_has_a_deadline_too(small: LocalServer, monkeypatch: 
 
 
 def test_ready_tells_of_a_rollout_that_failed(small: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small, "rollout", "/models/v3: no such directory")
+    monkeypatch.setattr(small, "rollout", "DEPLOY_FAILED: /models/v3: no such directory")
     answer = httpx2.get(f"{small.url}/ready")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "not_ready": [], "rollout": "/models/v3: no such directory"}
+    assert answer.json() == {
+        "status": "ok",
+        "not_ready": [],
+        "rollout": "DEPLOY_FAILED: /models/v3: no such directory",
+        "keys": "",
+    }
+
+
+def test_ready_waits_for_no_model_without_a_replica(
+    small: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(service, "READY_WITHIN_S", 0.1)
+    monkeypatch.setattr(small.models["tiny"], "check", never)
+    answer = httpx2.get(f"{small.url}/ready", timeout=30)
+    assert (answer.status_code, answer.json()["not_ready"]) == (503, ["tiny"])

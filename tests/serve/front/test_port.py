@@ -1,4 +1,4 @@
-"""A port on which something listens already."""
+"""A port on which something listens already; tests/serve/test_run.py has two real endpoints."""
 
 import asyncio
 import socket
@@ -8,22 +8,27 @@ from typing import Any
 
 import httpx2
 import pytest
-from ray.serve._private import proxy
+from ray.serve._private import http_util
 from ray.serve.config import HTTPOptions
 
 from pipeline.errors import ConfigError
-from serve.front import port as front_port
+from serve.front.port import share_no_port
 from tests.own_ray import free_port
 
-STARTS = "start_asgi_http_server"
+SHARES = "set_socket_reuse_port"
+
+
+@pytest.fixture(autouse=True)
+def sharing_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(http_util), SHARES, vars(http_util)[SHARES])  # put back at the end
+    share_no_port()
 
 
 @contextmanager
-def endpoint(port: int) -> Iterator[None]:
-    """What listens as Ray Serve's proxies do."""
+def listener(port: int, *options: int) -> Iterator[None]:
     with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in options:
+            listening.setsockopt(socket.SOL_SOCKET, option, 1)
         listening.bind(("127.0.0.1", port))
         listening.listen()
         yield
@@ -34,10 +39,10 @@ async def app(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"here"})
 
 
-async def started(port: int) -> str:
+async def started(port: int, host: str = "127.0.0.1") -> str:
     """What a proxy answers that Ray starts as its own code does."""
-    options = HTTPOptions(host="127.0.0.1", port=port, middlewares=[])
-    serving, server = await vars(proxy)[STARTS](
+    options = HTTPOptions(host=host, port=port, middlewares=[])
+    serving, server = await http_util.start_asgi_http_server(
         app, options, event_loop=asyncio.get_running_loop(), enable_so_reuseport=True
     )
     try:
@@ -50,36 +55,23 @@ async def started(port: int) -> str:
         await serving
 
 
-def test_a_second_endpoint_on_a_port_is_refused_and_a_next_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(vars(proxy), STARTS, vars(proxy)[STARTS])  # put back at the end
-    monkeypatch.setattr(front_port, "_ENDS_S", 0)
-    front_port.share_no_port()
+@pytest.mark.parametrize(
+    "options",
+    [(), (socket.SO_REUSEADDR,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)],
+    ids=["a program", "a server", "Ray Serve's proxy"],
+)
+def test_a_port_on_which_something_listens_is_refused(options: tuple[int, ...]) -> None:
     port = free_port()
     message = rf"http_options\.port: 127\.0\.0\.1:{port}: Address already in use\. .* stop it, or set another"
-    with endpoint(port), pytest.raises(ConfigError, match=message):
+    with listener(port, *options), pytest.raises(ConfigError, match=message):
         asyncio.run(started(port))
-    assert "the endpoint can't listen" in caplog.text
-    assert [asyncio.run(started(port)) for _ in range(2)] == ["here", "here"]
 
 
-def test_a_proxy_waits_for_the_one_that_it_replaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(vars(proxy), STARTS, vars(proxy)[STARTS])
-    monkeypatch.setattr(front_port, "_ENDS_S", 600)
-    front_port.share_no_port()
+def test_a_next_endpoint_takes_the_port_of_one_that_ended() -> None:
     port = free_port()
-
-    async def replaced() -> str:
-        with endpoint(port):
-            starting = asyncio.create_task(started(port))
-            await asyncio.sleep(0.5)
-            assert not starting.done()
-        return await starting
-
-    assert asyncio.run(replaced()) == "here"
+    assert [asyncio.run(started(port)) for _ in range(2)] == ["here", "here"]
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"192\.0\.2\.77:\d+: Cannot assign requested address"):
-        front_port.check_free("192.0.2.77", free_port())
+        asyncio.run(started(free_port(), "192.0.2.77"))
