@@ -147,12 +147,8 @@ def test_a_start_after_a_break_redoes_only_what_was_not_done(table: Path) -> Non
     flow.run(config(table, "undisturbed", output={"trec_run": True}))
     flow.run(config(table, output={"trec_run": True}))
     out = table.parent / "out"
-    for lost in (
-        "_SUCCESS",
-        "summary.json",
-        "_manifest/done/shard-000001.json",
-        "_manifest/done/shard-000002.json",
-    ):
+    markers = [f"_manifest/done/shard-{number:06}.json" for number in (1, 2)]
+    for lost in ("_SUCCESS", "summary.json", *markers):
         (out / lost).unlink()
     (out / "run/shard-000001.parquet").unlink()  # shard 2: data written, marker not
     untouched = (out / "run/shard-000000.parquet").stat().st_mtime_ns
