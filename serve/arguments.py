@@ -80,7 +80,7 @@ def mistakes_in_keys(api: ApiConfig | None, environment: Mapping[str, str]) -> I
 
 def mistakes_in_models(models: Mapping[str, ModelConfig]) -> Iterator[str]:
     """The first of each model and level, as far as it shows without weights, with its field."""
-    # Here and not above: it brings torch.
+    # Here and not above: it brings torch, which the proxies and the API's processes, too, would import then.
     from serve.replica import check  # noqa: PLC0415
 
     for name, model in models.items():

@@ -21,7 +21,7 @@ from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
 from serve.app import build_app
 from serve.arguments import mistakes_in_keys, mistakes_in_models, read_arguments
-from serve.config import ApiConfig, ModelConfig
+from serve.config import ApiConfig, ModelConfig, is_of_a_hub
 from serve.room import asked
 
 _KEYS_THERE = "the cluster needs it, with lines of name:key, a key of at least 16 characters"
@@ -88,9 +88,6 @@ def _keys_checked(api: ApiConfig | None, environment: Mapping[str, str]) -> tupl
 
 def _not_known(models: Mapping[str, ModelConfig]) -> Iterator[str]:
     """What the cluster alone can tell of models without a mistake."""
-    # Here and not above: it brings torch.
-    from serve.replica import is_of_a_hub  # noqa: PLC0415
-
     singles = {name: list(model.singles(name).values()) for name, model in models.items()}
     for name, own in singles.items():
         for single in own:

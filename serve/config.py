@@ -2,6 +2,7 @@
 
 import re
 from hashlib import sha256
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import (
@@ -219,3 +220,8 @@ def deployment_name(model: str) -> str:
         return model
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", model)[:64]
     return f"{plain}-{sha256(model.encode()).hexdigest()[:8]}"
+
+
+def is_of_a_hub(scorer: ScorerConfig) -> bool:
+    """Whether its checkpoint is for the replicas to download."""
+    return not (scorer.model.startswith((".", "/", "~", "package:")) or Path(scorer.model).is_dir())

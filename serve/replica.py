@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.scorer import sigmoid
 from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
+from serve.config import is_of_a_hub
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _CHARACTERS_A_TOKEN = 4
@@ -33,11 +33,6 @@ class _Encoded(NamedTuple):
     get scores that differ in the last bit."""
     places: IndexArray
     """(pairs,): of each pair its place in `distinct`."""
-
-
-def is_of_a_hub(config: ScorerConfig) -> bool:
-    """Whether the checkpoint is for the replicas to download."""
-    return not (config.model.startswith((".", "/", "~", "package:")) or Path(config.model).is_dir())
 
 
 def check(config: ScorerConfig) -> None:

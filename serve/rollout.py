@@ -65,7 +65,8 @@ def rollout_told(status: ApplicationStatus, messages: Iterable[str]) -> str:
         return ""
     if status in _FAILED:
         return f"{status.value}: {reason_told(messages)}"
-    return ": ".join([status.value, *filter(None, ["; ".join(_one_line(each) for each in messages if each)])])
+    reasons = "; ".join(_one_line(each) for each in messages if each)
+    return f"{status.value}: {reasons}" if reasons else status.value
 
 
 def _one_line(message: str) -> str:

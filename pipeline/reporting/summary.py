@@ -159,7 +159,7 @@ class Summary(Counts, JobSummary):
     def _score_lines(self) -> Iterator[str]:
         """Which pairs were not scored each by itself, whole, or at all."""
         if self.reuse is not None and self.previous_run is None:
-            yield f"reuse: none, for lack of a run at {self.reuse} to take scores of; every pair was scored"
+            yield f"reuse: none, since no run to take scores from lies at {self.reuse}; every pair was scored"
         elif self.previous_run is not None and not self._reuses:
             yield f"reuse: none, since no pair has its score in {self.previous_run}; every pair was scored"
         if self.reused and not self.levels:

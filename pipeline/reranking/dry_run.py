@@ -55,7 +55,7 @@ def _in_the_table(judge: Judge, plan: Plan) -> str:
 
 
 def _nothing_reused(reuse: str) -> str:
-    return f"reuse    none, for lack of a run at {reuse} to take scores of: every pair is scored"
+    return f"reuse    none, since no run to take scores from lies at {reuse}: every pair is scored"
 
 
 def _of_scorers(

@@ -69,7 +69,7 @@ def _latest(config: RerankConfig, template: str, before: date, record: JobRecord
     # The first night of a job that reuses its own scores is as it should be. Else it may be a mistake, which
     # costs a night's work.
     own = Directory(template.replace(PREVIOUS_DATE, str(before))).url == Directory(config.output.path).url
-    what = "no previous run to take scores of: every pair is scored"
+    what = "no previous run to take scores from: every pair is scored"
     if dates:
         log.warning(what, reuse=template)
     elif own:

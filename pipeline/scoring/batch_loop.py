@@ -76,10 +76,8 @@ class BatchLoop:
         Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
         index is that of the sequence.
         """
-        budget, work = (
-            self.device.max_batch_tokens,
-            _Work(self.device, sequences, pad_id, lay, forward, self._filled),
-        )
+        budget = self.device.max_batch_tokens
+        work = _Work(self.device, sequences, pad_id, lay, forward, self._filled)
         batches = Batches(sequences, [*groups], self._cut)
         done, outputs, padded_tokens = list[IndexArray](), list[torch.Tensor](), 0
         under_way, failed = deque[_Launched](), None

@@ -34,7 +34,8 @@ def share_no_port() -> None:
     """Have the proxy of this process refuse a port on which another process listens.
 
     Ray sets SO_REUSEPORT: a second endpoint on one port would start without a word, and get half of the
-    connections of the first.
+    connections of the first. With Ray's own SERVE_SOCKET_REUSE_PORT_ENABLED=0 a restart would wait a minute
+    for what is left of old connections, and nobody would be told the cause. HAProxy refuses by itself.
     """
     assert _SHARES in vars(http_util), "another Ray has another name for it"
     vars(http_util)[_SHARES] = _bind_alone

@@ -62,7 +62,7 @@ def test_that_the_first_night_has_none_before_it_is_no_warning(
     table: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    told = "no previous run to take scores of: every pair is scored"
+    told = "no previous run to take scores from: every pair is scored"
     dry_run.describe(job(table, 1))
     assert [record.levelname for record in caplog.records if told in record.getMessage()] == ["INFO"]
     night(table, 1)
@@ -76,9 +76,11 @@ def test_a_reuse_that_leads_elsewhere_is_a_warning_and_told_in_plan_and_summary(
 ) -> None:
     elsewhere = f"{table.parent}/ouT-{{previous_run_date}}/v1"
     wrong = config(table, "out-{run_date}/v1", reuse=elsewhere, run_date="2026-11-02")
-    none = f"none, for lack of a run at {elsewhere} to take scores of"
+    none = f"none, since no run to take scores from lies at {elsewhere}"
     assert f"reuse    {none}: every pair is scored" in dry_run.describe(wrong)
-    told = [record for record in caplog.records if "no previous run to take scores of" in record.getMessage()]
+    told = [
+        record for record in caplog.records if "no previous run to take scores from" in record.getMessage()
+    ]
     assert [record.levelname for record in told] == ["WARNING"]
     assert "it is not output.path: is it right?" in told[0].getMessage()
     summary = flow.run(wrong)
@@ -118,7 +120,7 @@ def test_the_first_night_of_another_scorer_scores_every_pair(
     assert night(table, 2, **other).reused == 0
     assert "run not taken for its scores" in caplog.text
     assert "scorer.max_length was None, is 64" in caplog.text
-    assert "no previous run to take scores of: every pair is scored" in caplog.text
+    assert "no previous run to take scores from: every pair is scored" in caplog.text
     assert night(table, 3, **other).reused > 0
     # A trial of one night does not cost the next one its scores.
     night(table, 4)
