@@ -4,12 +4,16 @@ import socket
 from typing import Any
 
 from ray.serve._private import http_util
+from ray.serve._private.constants import RAY_SERVE_FALLBACK_PROXY_HTTP_PORT
 
 from pipeline.errors import ConfigError
 
 _SHARES = "set_socket_reuse_port"
 """What a proxy calls for the socket that it is about to bind. It is looked up there at each call. The proxy's
 own globals would be the wrong place: Ray ships its class as a copy, which knows nothing of this process."""
+_BEHIND_HAPROXY = "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"
+"""The variable with the port of the proxy that Ray has besides HAProxy: 8500 of itself, whatever the
+config's port is."""
 
 
 class _Alone(socket.socket):
@@ -24,9 +28,10 @@ class _Alone(socket.socket):
         except OSError as error:
             self.close()
             host, port, *_ = address
+            field = _BEHIND_HAPROXY if port == RAY_SERVE_FALLBACK_PROXY_HTTP_PORT else "http_options.port"
             raise ConfigError(
-                f"http_options.port: {host}:{port}: {error.strerror}. Another endpoint or program may listen"
-                " there: stop it, or set another http_options.port"
+                f"{field}: {host}:{port}: {error.strerror}. Another endpoint or program may listen there: stop"
+                f" it, or set another {field}"
             ) from error
 
 

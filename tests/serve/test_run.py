@@ -99,6 +99,7 @@ def serve_run(haproxy: bool, port: int | None = None) -> Iterator[Running]:
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),  # else the same one for all on this machine
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.app:guard",
             "RAY_metrics_report_interval_ms": "1000",
             "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "500",

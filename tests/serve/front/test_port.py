@@ -12,6 +12,7 @@ from ray.serve._private import http_util
 from ray.serve.config import HTTPOptions
 
 from pipeline.errors import ConfigError
+from serve.front import port
 from serve.front.port import share_no_port
 from tests.own_ray import free_port
 
@@ -25,11 +26,11 @@ def sharing_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def listener(port: int, *options: int) -> Iterator[None]:
+def listener(number: int, *options: int) -> Iterator[None]:
     with socket.socket() as listening:
         for option in options:
             listening.setsockopt(socket.SOL_SOCKET, option, 1)
-        listening.bind(("127.0.0.1", port))
+        listening.bind(("127.0.0.1", number))
         listening.listen()
         yield
 
@@ -39,9 +40,9 @@ async def app(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"here"})
 
 
-async def started(port: int, host: str = "127.0.0.1") -> str:
+async def started(number: int, host: str = "127.0.0.1") -> str:
     """What a proxy answers that Ray starts as its own code does."""
-    options = HTTPOptions(host=host, port=port, middlewares=[])
+    options = HTTPOptions(host=host, port=number, middlewares=[])
     serving, server = await http_util.start_asgi_http_server(
         app, options, event_loop=asyncio.get_running_loop(), enable_so_reuseport=True
     )
@@ -49,7 +50,7 @@ async def started(port: int, host: str = "127.0.0.1") -> str:
         async with httpx2.AsyncClient() as client:
             while not server.started:
                 await asyncio.sleep(0.01)
-            return (await client.get(f"http://127.0.0.1:{port}")).text
+            return (await client.get(f"http://127.0.0.1:{number}")).text
     finally:
         server.should_exit = True
         await serving
@@ -61,15 +62,27 @@ async def started(port: int, host: str = "127.0.0.1") -> str:
     ids=["a program", "a server", "Ray Serve's proxy"],
 )
 def test_a_port_on_which_something_listens_is_refused(options: tuple[int, ...]) -> None:
-    port = free_port()
-    message = rf"http_options\.port: 127\.0\.0\.1:{port}: Address already in use\. .* stop it, or set another"
-    with listener(port, *options), pytest.raises(ConfigError, match=message):
-        asyncio.run(started(port))
+    taken = free_port()
+    message = (
+        rf"http_options\.port: 127\.0\.0\.1:{taken}: Address already in use\. .* stop it, or set another"
+    )
+    with listener(taken, *options), pytest.raises(ConfigError, match=message):
+        asyncio.run(started(taken))
+
+
+def test_a_port_that_the_config_does_not_have_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = free_port()
+    monkeypatch.setattr(port, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", taken)
+    message = rf"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT: 127\.0\.0\.1:{taken}: Address already in use\."
+    with listener(taken), pytest.raises(ConfigError, match=message):
+        asyncio.run(started(taken))
 
 
 def test_a_next_endpoint_takes_the_port_of_one_that_ended() -> None:
-    port = free_port()
-    assert [asyncio.run(started(port)) for _ in range(2)] == ["here", "here"]
+    free = free_port()
+    assert [asyncio.run(started(free)) for _ in range(2)] == ["here", "here"]
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
