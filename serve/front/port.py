@@ -30,8 +30,8 @@ class _Alone(socket.socket):
             host, port, *_ = address
             field = _BEHIND_HAPROXY if port == RAY_SERVE_FALLBACK_PROXY_HTTP_PORT else "http_options.port"
             raise ConfigError(
-                f"{field}: {host}:{port}: {error.strerror}. Another endpoint or program may listen there: stop"
-                f" it, or set another {field}"
+                f"{field}: {host}:{port}: {error.strerror}. Another endpoint or program may listen there:"
+                f" stop it, or set another {field}"
             ) from error
 
 
