@@ -117,9 +117,8 @@ def start() -> Ratios:
             at = time.time()
             subprocess.run(command, check=True, capture_output=True)
             started_s = begun(directory) - at
-        print(f"{executor}: imports {imported_s:.1f} s, start {started_s:.1f} s")
         ratios[f"imports / start, {executor}"] = imported_s / started_s
-        print(f"start, {executor}: {started_s:.1f} s", flush=True)
+        print(f"start, {executor}: {started_s:.1f} s, imports {imported_s:.1f} s", flush=True)
     return ratios
 
 
