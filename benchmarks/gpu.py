@@ -7,9 +7,9 @@ fails. All weights are random and made here: tiny checkpoints as the tests build
 published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens.
 sentence-transformers is measured where it is installed, FlagEmbedding where --flag-embedding names the Python
 of an environment that has it; each at several batch sizes. Every part has its own limit of
-seconds; what it has not reached by then is left out and said so. Jobs on Ray and a training run where --only
-asks for them (Jobs, Training): they take some minutes more. `--device cpu --tiny` runs every part on any
-machine, to see that it runs: its numbers say nothing.
+seconds; what it has not reached by then is left out and said so. Whole commands on Ray run where --only asks
+for them (Jobs, "First stage", Endpoint, Training): they take some minutes more. `--device cpu --tiny` runs
+every part on any machine, to see that it runs: its numbers say nothing.
 
 Flop counted are those of linear layers and attention over real tokens; the ceiling is the best of five
 products of two square bfloat16 matrices. Peak is what torch allocated on the card in the call, weights too.
@@ -36,7 +36,8 @@ import numpy as np
 import torch
 import transformers
 
-from benchmarks.gpu_jobs import jobs, training
+from benchmarks.gpu_endpoint import endpoint
+from benchmarks.gpu_jobs import first_stage, jobs, training
 from benchmarks.gpu_models import (
     DECODERS,
     ENCODERS,
@@ -218,10 +219,12 @@ PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Memory runs out": (30, memory_runs_out),
     "Two replicas": (70, two_replicas),
     "Jobs": (240, jobs),
+    "First stage": (60, first_stage),
+    "Endpoint": (120, endpoint),
     "Training": (120, training),
 }
 """With the seconds that each may take. Without --only: those up to "Two replicas", in all 515."""
-COMMANDS = ("Jobs", "Training")
+COMMANDS = ("Jobs", "First stage", "Endpoint", "Training")
 """Parts that need Ray, and are left out where they are not asked for."""
 
 

@@ -1,4 +1,6 @@
-"""The parts of gpu.py that run whole commands, each as a user starts it: jobs, a cascade, a training."""
+"""The parts of gpu.py that run whole commands, each as a user starts it: jobs, a cascade, a first stage, a
+training.
+"""
 
 import json
 import os
@@ -10,14 +12,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import yaml
 
 from benchmarks.gpu_models import MAX_LENGTH, Pairs, make_encoder, random_pairs
 from benchmarks.gpu_run import Lines, Run, row, table
 
-SHARDS = 8
+SHARDS, TOP_K = 8, 20
 
 
 def jobs(run: Run) -> Lines:
@@ -36,6 +41,43 @@ def jobs(run: Run) -> Lines:
         speed = f"{summary['pairs'] / summary['score_s']:.1f}"
         verdict = "right" if same else "**OTHERS**"
         yield row(name, f"{seconds:.1f}", f"{summary['score_s']:.1f}", speed, verdict)
+
+
+def first_stage(run: Run) -> Lines:
+    """On Ray. What it finds must be the nearest of the embeddings that it keeps."""
+    model = make_encoder(run.folder, "base", run.device, tiny=run.tiny, embeds=True)
+    pairs = random_pairs(40 if run.tiny else 20_000)
+    texts = {"passages": [text for _, text in pairs], "queries": [query for query, _ in pairs[::SHARDS]]}
+    for name, some in texts.items():
+        lines = (json.dumps({"_id": f"{at:06d}", "text": text}) for at, text in enumerate(some))
+        (run.folder / f"{name}.jsonl").write_text("\n".join(lines))
+    scorer = {"model": str(model), "family": "bi_encoder", "dtype": run.dtype, "max_length": MAX_LENGTH}
+    config = {name: {"path": str(run.folder / f"{name}.jsonl"), "format": "jsonl"} for name in texts}
+    config |= {
+        "sources": {"dense": {"dense": {"scorer": scorer}}},
+        "actors": {"min": 1, "max": 1, "num_cpus": 1, "num_gpus": int(run.on_cuda)},
+        "output": {"top_k": TOP_K},
+    }
+    out = run.folder / "first-stage"
+    yield from table("texts embedded", "seconds, start and all", "candidates", "")
+    seconds, summary = _run_command("retrieve", config, out)
+    verdict = "right" if _are_the_best(out) else "**OTHERS**"
+    yield row(str(summary["embedded"]), f"{seconds:.1f}", str(summary["candidates"]), verdict)
+
+
+def _are_the_best(out: Path) -> bool:
+    """Whether every query's candidates have its largest cosines."""
+
+    def matrix(side: str) -> npt.NDArray[np.float32]:
+        read = ds.dataset(out / "embeddings/dense" / side).to_table(columns=["embedding"])
+        vectors = read["embedding"].combine_chunks().flatten().to_numpy().reshape(read.num_rows, -1)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    best = -np.sort(-(matrix("queries") @ matrix("passages").T))[:, :TOP_K]
+    found = ds.dataset(out / "candidates").to_table(columns=["query_id", "first_stage_score"])
+    found = found.sort_by([("query_id", "ascending"), ("first_stage_score", "descending")])
+    scores = found["first_stage_score"].to_numpy().reshape(best.shape)
+    return bool(np.abs(scores - best).max() < 1e-5)
 
 
 def training(run: Run) -> Lines:
@@ -108,7 +150,8 @@ def _finetune_config(folder: Path, model: Path, *, gpu: bool) -> dict[str, Any]:
 def _run_command(command: str, config: dict[str, Any], out: Path) -> tuple[float, dict[str, Any]]:
     """Seconds from start to end, and the summary. Raises RuntimeError with the command's last words."""
     file = out.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump(config | {"output": {"path": str(out)}}))
+    config = config | {"output": {**config.get("output", {}), "path": str(out)}}
+    file.write_text(yaml.safe_dump(config))
     begin = perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", f"pipeline.{command}", "--config", str(file)],

@@ -65,17 +65,20 @@ def _flop(layers: int, weights: int, attention_width: int, lengths: npt.NDArray[
     return float(2 * layers * (weights * lengths.sum() + 2 * attention_width * (lengths**2).sum()))
 
 
-ENCODERS = {
+ENCODERS = {  # the one that most people use first: time may end
+    "bge-reranker-v2-m3": Encoder(1024, 24, 16, 8194),
     "bge-reranker-base": Encoder(768, 12, 12, 514),
     "bge-reranker-large": Encoder(1024, 24, 16, 514),
-    "bge-reranker-v2-m3": Encoder(1024, 24, 16, 8194),
 }
 
 
-def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
-    """A checkpoint in a published shape; `base` is that of bge-reranker-base. Made once."""
+def make_encoder(folder: Path, name: str, device: str, *, tiny: bool, embeds: bool = False) -> Path:
+    """A checkpoint in a published shape; `base` is that of bge-reranker-base. Made once.
+
+    embeds: without the head that scores.
+    """
     name = name if name in ENCODERS else f"bge-reranker-{name}"
-    path, shape = folder / name, ENCODERS[name]
+    path, shape = folder / (f"{name}-embeds" if embeds else name), ENCODERS[name]
     if path.exists():
         return path
     words = 200 if tiny else 250_002
@@ -104,7 +107,8 @@ def make_encoder(folder: Path, name: str, device: str, *, tiny: bool) -> Path:
     )
     with torch.device(device):  # where the numbers are drawn in seconds
         torch.manual_seed(SEED)
-        network: Any = transformers.XLMRobertaForSequenceClassification(config)
+        kind = transformers.XLMRobertaModel if embeds else transformers.XLMRobertaForSequenceClassification
+        network: Any = kind(config)
     network.to(torch.bfloat16).save_pretrained(path)
     return path
 

@@ -203,7 +203,12 @@ def main() -> None:
         speed = speed_of(scorer, requests[:CAPACITY_REQUESTS])
         print(f"bare Scorer: {speed:.1f} pairs/s")
         for turn in range(options.rounds):
-            systems = {"rayrank": rayrank(checkpoint, options.threads, options.max_wait_s)}
+            model = {
+                "scorer": {"model": folder, "max_length": MAX_LENGTH, "truncation": "longest_first"},
+                "replicas": {"num_cpus": options.threads},
+                "max_wait_s": options.max_wait_s,
+            }
+            systems = {"rayrank": rayrank(checkpoint, model)}
             if options.infinity is not None:
                 systems["Infinity"] = infinity(
                     options.infinity, checkpoint, options.threads, options.infinity_batch_size

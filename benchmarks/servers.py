@@ -9,13 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import httpx2
 import psutil
 import yaml
-
-from benchmarks.scorer import MAX_LENGTH
 
 PORT = 8017
 
@@ -52,9 +50,12 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
                 except httpx2.TransportError:
                     pass
                 if running.poll() is not None:
-                    output.seek(0)
-                    raise SystemExit(output.read().decode()[-2000:])
+                    break
                 time.sleep(0.2)
+            else:
+                raise RuntimeError(f"not ready in time: {_end_of(output)}")
+            if running.poll() is not None:
+                raise RuntimeError(f"ended with {running.returncode}: {_end_of(output)}")
             yield psutil.Process(running.pid)
         finally:
             running.send_signal(signal.SIGINT)
@@ -65,19 +66,20 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
                 running.wait()
 
 
+def _end_of(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode()[-2000:]
+
+
 @contextmanager
-def rayrank(checkpoint: Path, threads: int, max_wait_s: float) -> Iterator[Server]:
+def rayrank(folder: Path, model: dict[str, Any]) -> Iterator[Server]:
+    """model: what the endpoint's config says of it. Its file is written to the folder."""
     config = yaml.safe_load(Path("configs/serve/rerank.yaml").read_text())
     config["http_options"]["port"] = PORT
-    model = {
-        "scorer": {"model": str(checkpoint), "max_length": MAX_LENGTH, "truncation": "longest_first"},
-        "replicas": {"num_cpus": threads},
-        "max_wait_s": max_wait_s,
-    }
     config["applications"][0]["args"] |= {"models": {"m": model}, "api": {"keys": "none", "anyone": True}}
-    file = checkpoint / "serve.yaml"
+    file = folder / "serve.yaml"
     file.write_text(yaml.safe_dump(config))
-    command = [str(Path(sys.executable).parent / "serve"), "run", str(file)]
+    command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file)]
     url = f"http://127.0.0.1:{PORT}"
     variables = {
         "RAY_AUTH_MODE": "disabled",
