@@ -1,8 +1,8 @@
 """Texts to token ids, and the form in which encoded pairs travel between processes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from pipeline.errors import TooManyTokensError
+from pipeline.errors import ConfigError, ScoringError, TooManyTokensError
 from pipeline.scoring.truncation import Fit
 
 IntArray = npt.NDArray[np.int32]
@@ -153,10 +153,43 @@ def with_instruction(texts: Sequence[str], instruction: str | None, form: str) -
     return texts if instruction is None else [form.format(instruction, text) for text in texts]
 
 
-def is_pair_of_texts(pair: object) -> bool:
-    return isinstance(pair, tuple | list) and len(pair) == 2 and all(map(is_text, pair))
+def listed(given: Iterable[Any], what: str) -> list[Any]:
+    """Texts or pairs that a caller hands in, as a list: what can be read once is read here.
+
+    Arrow's, numpy's, pandas' and polars' arrays and tables give their rows. Raises ConfigError for what is no
+    list of anything: one text has letters, a mapping keys, a set no order.
+    """
+    for method in ("to_pylist", "to_numpy", "tolist"):
+        if hasattr(given, method):
+            given = getattr(given, method)()
+    if isinstance(given, list):
+        return given
+    if isinstance(given, str):
+        raise ConfigError(f"{what}: one text, {given!r:.80}; write [text]")
+    if isinstance(given, bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise ConfigError(f"{what}: a {type(given).__name__}; give a list")
+    return list(given)
 
 
-def is_text(value: object) -> bool:
+def pairs_of(given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`listed`, for (query, passage) pairs. Raises ScoringError for the first that is no pair of texts."""
+    pairs = listed(given, "pairs")
+    for index, pair in enumerate(pairs):
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_text, pair))):
+            way_out = "; one pair alone is written [(query, passage)]" if isinstance(pair, str) else ""
+            raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}{way_out}")
+    return pairs
+
+
+def texts_of(given: Iterable[str]) -> list[str]:
+    """`listed`, for texts. Raises ScoringError for the first that is none."""
+    texts = listed(given, "texts")
+    for index, text in enumerate(texts):
+        if not _is_text(text):
+            raise ScoringError(index, f"not a text: {text!r:.80}", "text")
+    return texts
+
+
+def _is_text(value: object) -> bool:
     """Lone surrogates are no text: no tokenizer takes them."""
     return isinstance(value, str) and value.encode(errors="replace").decode() == value

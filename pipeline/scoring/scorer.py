@@ -1,6 +1,6 @@
 """The scorer: pairs in, one score each out. The offline job and the endpoint run this same class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import cast, get_args
 
@@ -15,7 +15,7 @@ from pipeline.scoring.config import Dtype, Limits, ScorerConfig
 from pipeline.scoring.copies import distinct
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
-from pipeline.scoring.encoding import EncodedPairs, Role, is_pair_of_texts, is_text
+from pipeline.scoring.encoding import EncodedPairs, Role, listed, pairs_of, texts_of
 from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -153,7 +153,7 @@ class Scorer:
         """Raises ModelError where quantization has no calibrated model, or another one's."""
         self._quantized()
 
-    def calibrate(self, pairs: Sequence[tuple[str, str]]) -> bytes:
+    def calibrate(self, pairs: Iterable[tuple[str, str]]) -> bytes:
         """The file for `quantization.path`: the model quantized as the config says, calibrated on the pairs.
 
         The pairs stand for those that it will score. The file there is neither read nor written.
@@ -177,14 +177,13 @@ class Scorer:
         network: torch.nn.Module = self._family.load_network(self.checkpoint, self.config)
         return network
 
-    def encode(self, pairs: Sequence[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
+    def encode(self, pairs: Iterable[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
         """Tokenize (query, passage) pairs. Raises ScoringError for what is not text or does not fit.
 
+        pairs: a list, what can be iterated once, or a table of two columns; ConfigError for what is no list.
         limits: replace the config's for this call. Raises ConfigError or ModelError where they don't fit.
         """
-        for index, pair in enumerate(pairs):
-            if not is_pair_of_texts(pair):
-                raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}")
+        pairs = pairs_of(pairs)
         encoder = self.encoder if limits is None else self._limited(limits)
         return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
@@ -220,22 +219,24 @@ class Scorer:
         """
         return sigmoid(scores) if self.config.normalize else scores
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
+    def score(self, pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """One finite float32 score for each (query, passage) pair, in order: (pairs,). Higher is better.
 
-        Several cutoff layers give one column each: (pairs, cutoffs). Raises ScoringError, with the pair's
-        position, for one that is no pair of texts, does not fit, or has no finite score.
+        pairs: as `encode` takes them. Several cutoff layers give one column each: (pairs, cutoffs). Raises
+        ScoringError, with the pair's position, for one that is no pair of texts, does not fit, or has no
+        finite score, and ConfigError for what is no list.
         """
         return self.shown(self.forward(self.encode(pairs)).scores)
 
-    def embed(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
+    def embed(self, texts: Iterable[str], role: Role) -> npt.NDArray[np.float32]:
         """One embedding for each text, (texts, width), in input order; equal texts are embedded once.
 
-        role: `query` or `passage`. A text gets the instruction and prompt that it has in a pair. The score of
-        a pair is the similarity, as the checkpoint names it, of its two embeddings.
+        texts: a list, or what can be iterated once. role: `query` or `passage`. A text gets the instruction
+        and prompt that it has in a pair. The score of a pair is the similarity, as the checkpoint names it,
+        of its two embeddings.
 
-        Raises ConfigError where the family does not embed, ScoringError for what is not text, does not fit,
-        or has no finite embedding.
+        Raises ConfigError where the family does not embed and for one text alone, ScoringError for what is
+        not text, does not fit, or has no finite embedding.
         """
         if self.config.long_passages is not None:
             raise ConfigError(
@@ -244,12 +245,10 @@ class Scorer:
             )
         return self.embed_windows(texts, role).embeddings
 
-    def embed_windows(self, texts: Sequence[str], role: Role) -> Embedded:
+    def embed_windows(self, texts: Iterable[str], role: Role) -> Embedded:
         """As `embed`, with `long_passages`: one embedding for each window of a passage; a query has one."""
         self._check_embeds(role)
-        for index, text in enumerate(texts):
-            if not is_text(text):
-                raise ScoringError(index, f"not a text: {text!r:.80}", "text")
+        texts = texts_of(texts)
         try:
             encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
         except ScoringError as error:
@@ -264,14 +263,15 @@ class Scorer:
         if role not in get_args(Role):
             raise ConfigError(f"role {role!r}: a text is a {' or a '.join(get_args(Role))}")
 
-    def rank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[RankedPassage]:
+    def rank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first by their raw scores; equal ones keep the order they came in.
 
-        top_k: how many; None: all. Raises ConfigError for a top_k below 1 or several cutoff layers, and
-        ScoringError as `score` does.
+        top_k: how many; None: all. Raises ConfigError for a top_k below 1, several cutoff layers or what is
+        no list, and ScoringError as `score` does.
         """
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top_k {top_k}: give 1 or more, or None for all")
+        passages = listed(passages, "passages")
         encoded = self.encode([(query, passage) for passage in passages])
         scored = self.forward(encoded)
         if scored.scores.ndim > 1:

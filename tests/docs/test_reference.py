@@ -57,7 +57,7 @@ def test_every_field_of_a_result_has_a_meaning() -> None:
 def test_the_python_page_has_all_that_is_exported() -> None:
     made = python.made()
     assert [name for name in scoring.__all__ if name not in made] == []
-    assert "score(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]" in made
+    assert "score(pairs: Iterable[tuple[str, str]]) -> npt.NDArray[np.float32]" in made
     assert {"score", "rank", "embed", "encode", "forward", "family"} <= python.members().keys()
 
 

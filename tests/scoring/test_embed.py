@@ -1,6 +1,9 @@
 """Texts embedded alone, as retrieval asks for it."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from sentence_transformers import SentenceTransformer
 
@@ -50,6 +53,17 @@ def test_what_can_not_be_embedded_is_named(scorer: Scorer) -> None:
     windows = ScorerConfig.model_validate({"model": MINILM, "long_passages": {"strategy": "max"}})
     with pytest.raises(ConfigError, match="^long_passages: "):
         Scorer(windows).embed(TEXTS, "passage")
+
+
+def test_texts_may_come_in_anything_with_an_order(scorer: Scorer) -> None:
+    embeddings = scorer.embed(TEXTS, "passage")
+    for given in (iter(TEXTS), np.array(TEXTS), pd.Series(TEXTS, index=range(5, 0, -1))):
+        assert scorer.embed(given, "passage").tobytes() == embeddings.tobytes()
+    with pytest.raises(ConfigError, match=r"^texts: one text, 'a text'; write \[text\]$"):
+        scorer.embed("a text", "query")
+    table: Any = pd.DataFrame(TEXTS)
+    with pytest.raises(ScoringError, match=r"^text 0: not a text: \['what is a panda\?'\]"):
+        scorer.embed(table, "query")  # not the names of its columns
 
 
 def test_windows_are_embedded_as_texts_of_their_own() -> None:

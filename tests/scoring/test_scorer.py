@@ -2,8 +2,12 @@ import json
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import ConfigError, ScoringError
@@ -77,6 +81,75 @@ def test_what_is_no_text_is_named() -> None:
         scorer().score([("a", "b"), ("a", None)])  # type: ignore[list-item]
     with pytest.raises(ScoringError, match=r"pair 0: not a \(query, passage\) pair of texts"):
         scorer().score([("a", "\ud800")])
+
+
+GIVEN = [("what is panda?", "hi"), ("what is panda?", "a bear")]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        iter(GIVEN),
+        (pair for pair in GIVEN),
+        map(list, GIVEN),
+        tuple(GIVEN),
+        np.array(GIVEN),
+        pd.Series(GIVEN, index=[7, 3]),
+        pd.DataFrame(GIVEN, columns=["query", "passage"]),
+        pl.DataFrame(GIVEN, schema=["query", "passage"], orient="row"),
+        pd.DataFrame(GIVEN).itertuples(index=False, name=None),
+    ],
+    ids=lambda given: f"{type(given).__module__}.{type(given).__name__}",
+)
+def test_pairs_may_come_in_anything_with_an_order(given: Any) -> None:
+    assert scorer().score(given).tolist() == scorer().score(GIVEN).tolist()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        iter(["hi", "a bear"]),
+        np.array(["hi", "a bear"]),
+        pa.array(["hi", "a bear"]),
+        pa.chunked_array([["hi"], ["a bear"]]),
+        pd.Series(["hi", "a bear"], index=[7, 3]),
+        pl.Series(["hi", "a bear"]),
+        iter({"hi": 0, "a bear": 1}),
+    ],
+    ids=lambda given: f"{type(given).__module__}.{type(given).__name__}",
+)
+def test_passages_may_come_in_anything_with_an_order(given: Any) -> None:
+    model = scorer()
+    ranked = model.rank("what is panda?", given)
+    assert ranked == model.rank("what is panda?", ["hi", "a bear"])
+    assert {type(each.passage) for each in ranked} == {str}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("one passage", r"passages: one text, 'one passage'; write \[text\]"),
+        (np.array("one passage"), r"passages: one text, 'one passage'; write \[text\]"),
+        (b"bytes", "passages: a bytes; give a list"),
+        ({"id": "text"}, "passages: a dict; give a list"),
+        ({"text"}, "passages: a set; give a list"),
+        (None, "passages: a NoneType; give a list"),
+    ],
+)
+def test_what_is_no_list_is_refused(given: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        scorer().rank("what is panda?", given)
+    with pytest.raises(ConfigError, match=told.replace("passages", "pairs")):
+        scorer().score(given)
+    with pytest.raises(ConfigError, match=told.replace("passages", "pairs")):
+        scorer().encode(given)
+
+
+def test_one_pair_alone_is_told_how_to_be_written() -> None:
+    with pytest.raises(
+        ScoringError, match=r"^pair 0: .* 'q'; one pair alone is written \[\(query, passage\)\]$"
+    ):
+        scorer().score(("q", "p"))  # type: ignore[arg-type]  # a mistake that types tell, too
 
 
 def test_a_score_that_is_not_finite_is_named() -> None:
