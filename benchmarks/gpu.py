@@ -219,7 +219,7 @@ PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Memory runs out": (30, memory_runs_out),
     "Two replicas": (70, two_replicas),
     "Jobs": (240, jobs),
-    "First stage": (60, first_stage),
+    "First stage": (120, first_stage),
     "Endpoint": (120, endpoint),
     "Training": (120, training),
 }
