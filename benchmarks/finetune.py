@@ -151,8 +151,8 @@ def held_out(collection: Path, options: argparse.Namespace) -> tuple[Pools, list
         found = {query: pool for query, pool in usable.items() if queries[query] in named}
         if len(found) in (0, len(usable)):
             raise ValueError(
-                f"{file} has {'all' if found else 'none'} of {collection.name}'s {len(usable)} queries that can"
-                " be trained on: give a file that has some of them"
+                f"{file} has {'all' if found else 'none'} of {collection.name}'s {len(usable)} queries that"
+                " can be trained on: give a file that has some of them"
             )
         others = {query: pool for query, pool in usable.items() if query not in found}
         rest = others if options.train_on else found
