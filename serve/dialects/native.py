@@ -43,9 +43,9 @@ class RankRequest(RequestBody):
     """Null: the last of those that the model is served with."""
 
 
-def _is_none(levels: object) -> bool:
-    """Models with one scorer say nothing of levels."""
-    return levels is None
+def _is_none(value: object) -> bool:
+    """Models with one scorer say nothing of levels, and models nothing of what they are an alias of."""
+    return value is None
 
 
 class LevelScore(ResponseBody):
@@ -119,7 +119,9 @@ class ModelCard(ResponseBody):
     object: str = "model"
     """`model`."""
     aliases: list[str]
-    """Other names that requests may give."""
+    """Other names that requests may give. Each stands in the list, too."""
+    alias_of: str | None = Field(default=None, exclude_if=_is_none)
+    """The model that it is another name of; answers give that one as `model`."""
     cutoff_layers: list[int]
     """Empty where the model has one score."""
 
@@ -128,7 +130,7 @@ class ModelList(ResponseBody):
     object: str = "list"
     """`list`."""
     data: list[ModelCard]
-    """The models; the first is the default."""
+    """The models, each followed by its aliases; the first is the default."""
 
 
 class ErrorBody(ResponseBody):
@@ -201,20 +203,21 @@ def _level_scores(levels: Sequence[LevelScores]) -> dict[int, list[LevelScore]]:
 async def models(served: Served) -> ModelList:
     return ModelList(
         data=[
-            ModelCard(id=name, aliases=list(model.aliases), cutoff_layers=list(model.cutoff_layers))
+            ModelCard(
+                id=each,
+                aliases=list(model.aliases) if each == name else [],
+                alias_of=None if each == name else name,
+                cutoff_layers=list(model.cutoff_layers),
+            )
             for name, model in served.config.models.items()
+            for each in (name, *model.aliases)
         ]
     )
 
 
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:
-    message = problem.message
-    if isinstance(problem, TooManyPassages):
-        message = (
-            f"{problem.passages} passages are more than the {problem.limit} allowed: send fewer at a time"
-        )
     body = {
-        "error": message,
+        "error": problem.told("passages") if isinstance(problem, TooManyPassages) else problem.message,
         "kind": problem.kind,
         "field": "model" if problem.kind == "unknown_model" else problem.field,
         "request_id": request_id,
@@ -238,7 +241,7 @@ ENDPOINTS = (
         path="/v1/models",
         name="models",
         tags=("vLLM",),
-        description="The models by the names that requests give; the first is the default",
+        description="The models and aliases, as requests give them; the first is the default",
         response=ModelList,
         read=models,
     ),

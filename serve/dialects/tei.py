@@ -7,7 +7,8 @@ Where these two differ (a batch that is too large: 413 or 422), the documented s
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.ranking import reversed_input_order
 from pipeline.scoring import Limits
@@ -31,6 +32,7 @@ _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
     "too_long": "Validation",
+    "header": "Validation",
     "invalid": "Validation",
     "unknown_path": "Validation",
     "method": "Validation",
@@ -63,6 +65,14 @@ class RerankRequest(RequestBody):
     """True: answer with the passages' texts, too."""
     model: str | None = None
     """An addition: which of several models."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_passages(cls, body: Any) -> Any:
+        """Who misspells vLLM's `documents` on this path shall not look for `texts` alone."""
+        if isinstance(body, dict) and "texts" not in body:
+            raise PydanticCustomError("no_passages", "needs `texts`, or `documents` as vLLM's API has them")
+        return body
 
 
 class Rank(ResponseBody):
