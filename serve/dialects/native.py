@@ -103,6 +103,9 @@ class RankResponse(ResponseBody):
     """The request's id, also in the server's log."""
     model: str
     """The model that scored."""
+    normalizes: bool
+    """Whether it gives logits, which `normalize` turns into scores from 0 to 1. Embedding models and cascades
+    don't."""
     tokens: int
     """Tokens that were read."""
     timings: Timings
@@ -156,6 +159,7 @@ def response(body: RankRequest, answer: Answer) -> RankResponse:
     return RankResponse(
         id=answer.request_id,
         model=answer.model,
+        normalizes=scores.normalizes,
         tokens=answer.tokens,
         timings=Timings(
             tokenization=scores.tokenization_s, queue=scores.queue_s, inference=scores.inference_s

@@ -22,8 +22,8 @@ def by_index(response: httpx2.Response) -> dict[int, float]:
 
 def test_the_answer(client: httpx2.Client) -> None:
     body = post(client).json()
-    assert list(body) == ["id", "model", "tokens", "timings", "ranked"]
-    assert (body["model"], body["tokens"]) == ("tiny", tokens())
+    assert list(body) == ["id", "model", "normalizes", "tokens", "timings", "ranked"]
+    assert (body["model"], body["normalizes"], body["tokens"]) == ("tiny", True, tokens())
     assert all(seconds >= 0 for seconds in body["timings"].values())
     ranked = body["ranked"]
     assert [entry["rank"] for entry in ranked] == list(range(1, len(PASSAGES) + 1))
