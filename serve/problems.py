@@ -34,7 +34,7 @@ STATUS: dict[Kind, int] = {
     "json": 400,
     "invalid": 422,
     "header": 422,
-    "empty": 400,
+    "empty": 422,
     "too_many": 413,
     "body_size": 413,
     "late_body": 408,

@@ -30,6 +30,7 @@ _STATUS: dict[Kind, int] = {
     "media_type": 400,
     "invalid": 400,
     "header": 400,
+    "empty": 400,
     "too_many": 400,
     "too_long": 400,
     "unscorable": 422,

@@ -28,6 +28,7 @@ from serve.problems import STATUS, Kind, Problem, TooManyPassages
 from serve.work import Work
 
 NAME = "text-embeddings-inference"
+_STATUS: dict[Kind, int] = {"empty": 400, "unscorable": 424, "internal": 424}
 _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
@@ -152,7 +153,7 @@ def response(body: RerankRequest, answer: Answer) -> list[Rank]:
 
 
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
-    status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
+    status = _STATUS.get(problem.kind, STATUS[problem.kind])
     as_text = {
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",
