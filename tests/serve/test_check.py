@@ -1,5 +1,6 @@
 """`python -m serve.check`: what is wrong with a config, before it is deployed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def test_what_this_project_ships_has_no_mistake(capsys: pytest.CaptureFixture[st
         "not checked: args.models.bge-reranker-v2-m3: BAAI/bge-reranker-v2-m3 is for the replicas to load"
     )
     assert room == "not checked: whether the cluster has room for num_cpus 2, num_gpus 1"
+
+
+def test_the_recipe_of_the_docs_has_no_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = re.search(r"<<END\n(.*?)^END$", (ROOT / "docs/serving.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert recipe is not None
+    assert main([written(tmp_path, recipe[1].replace("$PWD", str(tmp_path)))]) == 0
+    found, keys = capsys.readouterr().out.splitlines()
+    assert found == "rerank: no mistake found; models minilm"
+    assert keys.startswith(f"not checked: args.api.keys.file: {tmp_path}/out/keys is not here; ")
 
 
 def with_keys(tmp_path: Path, keys: dict[str, str], **application: Any) -> str:
