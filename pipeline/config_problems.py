@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import ConfigError
 
 _EXPECTED = {
-    "tuple_type": "needs a list, such as [28]",
     "model_type": "needs a mapping, such as {field: value}",
+    "dict_type": "needs a mapping, such as {name: value}",
     "too_short": "needs one value or more",
 }
 """Where pydantic speaks of Python's types."""
@@ -31,6 +31,11 @@ def reason_of(model: type[BaseModel], problem: Any, under: str = "") -> str:
         return f"there is no such field{hint}{there if places else ''}"
     if problem["type"] == "missing":
         return "is required"
+    if problem["type"] == "tuple_type":
+        given = problem["input"]
+        # What they wrote is of the field's type: [28] where it has numbers, [rerank-v3.5] where it has names.
+        such = f", such as [{given}]" if isinstance(given, str | int | float) else ""
+        return f"needs a list{such}, not {_shown(given)}"
     message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     return message if isinstance(problem["input"], dict) else f"{message}, not {_shown(problem['input'])}"
 

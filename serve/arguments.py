@@ -1,6 +1,7 @@
 """The `args` of a Serve config, and all that is wrong with them as far as it shows before a deploy."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from serve.keys import Keyring
 _ARGS = "args."
 """Where the config stands in Serve's file."""
 _KEYS = "api", "keys"
+_DECISIVE = {"scorer", "keys", "anyone"}
+"""Fields that the other checks go by: without one, they would tell of what nobody wrote."""
 _HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 """Ray Serve's: requests reach the API through HAProxy, which hides their addresses."""
 
@@ -39,14 +42,37 @@ def read_arguments(arguments: dict[str, Any]) -> Arguments:
         problems = error.errors()
     else:
         return Arguments(config, config.api, config.models, [])
-    models = arguments.get("models")
+    right = _without_mistakes(arguments, problems)
+    models = right.get("models")
     valid = {
         name: model
         for name, fields in (models.items() if isinstance(models, dict) else ())
         if isinstance(name, str) and (model := _valid(ModelConfig, fields)) is not None
     }
     mistakes = list(dict.fromkeys(map(_told, problems)))  # of a union each member tells one
-    return Arguments(None, _valid(ApiConfig, arguments.get("api")), valid, mistakes)
+    return Arguments(None, _valid(ApiConfig, right.get("api")), valid, mistakes)
+
+
+def _without_mistakes(arguments: dict[str, Any], problems: list[Any]) -> dict[str, Any]:
+    """A copy that lacks the fields with a mistake, so that one hides no other: of a model with a mistyped
+    max_wait_s it can still be told that its checkpoint is missing.
+    """
+    right = deepcopy(arguments)
+    for problem in problems:
+        place = problem["loc"]
+        if not _DECISIVE.isdisjoint(place):
+            continue
+        holder, field, part = right, "", right
+        for name in place:
+            if isinstance(part, dict):
+                holder, field = part, name
+            try:
+                part = part[name]
+            except (KeyError, IndexError, TypeError):  # a required field, or a member of a union
+                break
+        if holder is not right:
+            holder.pop(field, None)
+    return right
 
 
 def _valid(kind: type[Part], fields: Any) -> Part | None:

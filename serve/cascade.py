@@ -141,6 +141,7 @@ def _together(
     return Scores(
         scores=score,
         raw=score,
+        normalizes=False,
         tokens=tokens,
         query_cut=query_cut,
         passage_cut=passage_cut,

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -30,6 +30,14 @@ _SECRET = {"runtime_env", "ssl_keyfile_password"}
 """Fields of Serve whose values are told nowhere."""
 _OF_A_JOB = {"input", "output", "scorer"}
 _BUILT_BY = f"{build_app.__module__}:{build_app.__name__}"
+
+
+class _Application(NamedTuple):
+    """One of this project, as far as it can be read."""
+
+    name: str
+    args: dict[str, Any]
+    runtime_env: dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +63,11 @@ def _checked(file: Path) -> str:
     lines = []
     for application in applications:
         given = read_arguments(application.args)
-        in_keys, not_known = _keys_checked(given.api, os.environ | _variables(application))
+        variables = application.runtime_env.get("env_vars") or {}
+        if not _are_texts(variables):  # Ray would refuse them
+            mistakes.append("runtime_env.env_vars: needs {NAME: text}; put numbers in quotes")
+            variables = {}
+        in_keys, not_known = _keys_checked(given.api, os.environ | variables)
         mistakes += [*given.mistakes, *mistakes_in_models(given.models), *in_keys]
         lines.append(f"{application.name}: no mistake found; models {', '.join(given.models)}")
         lines += [f"not checked: {what}" for what in [*not_known, *_not_known(given.models)]]
@@ -64,13 +76,8 @@ def _checked(file: Path) -> str:
     return "\n".join(lines)
 
 
-def _variables(application: ServeApplicationSchema) -> dict[str, str]:
-    """Raises ConfigError where they are none: Ray would refuse them."""
-    variables = application.runtime_env.get("env_vars") or {}
-    texts = isinstance(variables, dict) and all(isinstance(value, str) for value in variables.values())
-    if not texts:
-        raise ConfigError("runtime_env.env_vars: needs {NAME: text}; put numbers in quotes")
-    return dict(variables)
+def _are_texts(variables: Any) -> bool:
+    return isinstance(variables, dict) and all(isinstance(value, str) for value in variables.values())
 
 
 def _keys_checked(api: ApiConfig | None, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -98,8 +105,8 @@ def _not_known(models: Mapping[str, ModelConfig]) -> Iterator[str]:
         yield f"whether the cluster has room for {size}"
 
 
-def _applications(file: Path) -> tuple[list[ServeApplicationSchema], list[str]]:
-    """Those of this project, and what is wrong around them. Raises ConfigError where they can't be read."""
+def _applications(file: Path) -> tuple[list[_Application], list[str]]:
+    """Those of this project, and what is wrong around them. Raises ConfigError for what is no config."""
     tree = _parsed(file)
     if tree.get("kind") == "RayService":
         tree = _mapping((tree.get("spec") or {}).get("serveConfigV2") or "", "spec.serveConfigV2")
@@ -110,16 +117,27 @@ def _applications(file: Path) -> tuple[list[ServeApplicationSchema], list[str]]:
         )
     mistakes = list(_unknown_names(tree))
     try:
-        deployed = ServeDeploySchema.model_validate(tree)
+        port = ServeDeploySchema.model_validate(tree).http_options.port
     except ValidationError as error:
         mistakes += [f"{field_of(each)}: {_reason(each)}" for each in error.errors()]
-        raise ConfigError("\n".join(mistakes)) from None  # its text shows values
-    if not 1 <= deployed.http_options.port <= _LARGEST_PORT:
-        mistakes.append(f"http_options.port: needs 1 to {_LARGEST_PORT}, not {deployed.http_options.port}")
-    ours = [one for one in deployed.applications if one.import_path == _BUILT_BY]
-    if not ours:
+    else:
+        if not 1 <= port <= _LARGEST_PORT:
+            mistakes.append(f"http_options.port: needs 1 to {_LARGEST_PORT}, not {port}")
+    applications = tree.get("applications")
+    listed = applications if isinstance(applications, list) else []
+    ours = [one for one in listed if isinstance(one, dict) and one.get("import_path") == _BUILT_BY]
+    if isinstance(applications, list) and not ours:
         mistakes.append(f"applications: none has import_path: {_BUILT_BY}")
-    return ours, mistakes
+    return [_read(one) for one in ours if isinstance(one.get("args", {}), dict)], mistakes
+
+
+def _read(fields: dict[str, Any]) -> _Application:
+    runtime_env = fields.get("runtime_env")
+    return _Application(
+        str(fields.get("name", "default")),
+        fields.get("args", {}),
+        runtime_env if isinstance(runtime_env, dict) else {},
+    )
 
 
 def _unknown_names(tree: dict[str, Any]) -> Iterator[str]:

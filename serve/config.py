@@ -162,7 +162,7 @@ class ApiConfig(_Strict):
     limits_of: dict[str, RateLimits] = {}
     """By the key's name, in place of `limits`."""
     replicas: PositiveInt = 1
-    """Processes that speak HTTP."""
+    """Processes that speak HTTP. 2 in production: while one that died is replaced, the other answers."""
     num_cpus: float = Field(default=0, ge=0)
     """CPUs that each of these processes takes of the cluster. 0: it takes none."""
     max_passages: PositiveInt = 1000

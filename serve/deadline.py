@@ -22,5 +22,5 @@ def deadline_s(headers: Mapping[str, str], longest_s: float) -> float:
     except ValueError:
         wanted_s = math.nan
     if not (wanted_s > 0 and math.isfinite(wanted_s)):
-        raise Problem("invalid", "X-Request-Timeout-Seconds: needs a positive number of seconds")
+        raise Problem("header", "X-Request-Timeout-Seconds: needs a positive number of seconds")
     return min(longest_s, wanted_s - min(_MARGIN * wanted_s, _MAX_MARGIN_S))

@@ -62,7 +62,11 @@ class Body:
 
     @property
     def _too_large(self) -> Problem:
-        return Problem("body_size", f"the body is larger than {self._max_bytes} bytes")
+        return Problem(
+            "body_size",
+            f"the body is larger than the {self._max_bytes} bytes allowed (api.max_body_bytes of the"
+            " server's config): send fewer or shorter texts",
+        )
 
 
 class JsonRequest(Request):

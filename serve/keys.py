@@ -215,7 +215,7 @@ class Gate:
                 raise Problem(
                     "too_many",
                     f"{amount} pairs are more than the {window.per_minute} that this key may ask for in a"
-                    " minute: send fewer at a time",
+                    " minute (pairs_per_minute of the server's config): send fewer at a time",
                 )
         waits = ((window.wait_s(amount), window.per_minute, unit) for window, unit, amount in wanted)
         wait_s, limit, unit = max(waits, default=(0.0, 0, ""))

@@ -11,7 +11,7 @@ from pydantic import WrapValidator
 
 from serve.deadline import HEADER
 from serve.dialect import Dialect, ScoringEndpoint
-from serve.problems import STATUS, Kind, Problem
+from serve.problems import MEANING, STATUS, Kind, Problem
 
 STATE = "state"
 """The tag of what is told to everyone."""
@@ -33,7 +33,9 @@ def errors(*dialects: Dialect, of: Iterable[Kind] = _OF_A_PATH) -> dict[int | st
     for kind in of:
         for dialect in dialects:
             status, body = dialect.error(Problem(kind, ""), "")
-            response = responses.setdefault(status, {"description": "Why there is no answer"})
+            response = responses.setdefault(status, {"description": ""})
+            told = [each for each in response["description"].split("; ") if each]
+            response["description"] = "; ".join(dict.fromkeys([*told, MEANING[kind]]))
             if isinstance(body, str):
                 response["content"] = {"text/plain": {"schema": {"type": "string"}}}
             else:
@@ -74,7 +76,7 @@ WITHOUT_BODY: tuple[Kind, ...] = (
     "no_key",
     "unauthorized",
     "forbidden",
-    "invalid",
+    "header",
     "overloaded",
     "timeout",
     "internal",

@@ -9,6 +9,7 @@ Kind = Literal[
     "media_type",
     "json",
     "invalid",
+    "header",
     "empty",
     "too_many",
     "body_size",
@@ -32,7 +33,8 @@ STATUS: dict[Kind, int] = {
     "media_type": 415,
     "json": 400,
     "invalid": 422,
-    "empty": 400,
+    "header": 422,
+    "empty": 422,
     "too_many": 413,
     "body_size": 413,
     "late_body": 408,
@@ -52,6 +54,31 @@ STATUS: dict[Kind, int] = {
 }
 """Where a dialect has no status of its own for it."""
 
+MEANING: dict[Kind, str] = {
+    "media_type": "a body that is not declared as JSON",
+    "json": "broken JSON",
+    "invalid": "a field that is missing or wrong",
+    "header": "`X-Request-Timeout-Seconds` that is no positive number",
+    "empty": "no passages, or an empty text where one is needed",
+    "too_many": "too many passages",
+    "body_size": "a body that is too large",
+    "late_body": "a body that stopped arriving",
+    "no_key": "no API key",
+    "unauthorized": "a wrong API key",
+    "forbidden": "a client on another machine, where the server has no keys",
+    "unknown_path": "an unknown path",
+    "method": "a method that the path does not take",
+    "unknown_model": "an unknown model",
+    "too_long": "a pair that is too long, where cutting is off",
+    "unscorable": "a pair without a finite score",
+    "rate_limit": "the rate limit of the key is reached",
+    "overloaded": "the server has too much to do",
+    "timeout": "the time that the request may take is over",
+    "unavailable": "the endpoint is starting, or a process just died",
+    "internal": "a bug of this server",
+}
+"""For the documentation of the statuses."""
+
 
 class Problem(HTTPException):
     """Why a request gets no scores. The message is for the client: it holds no text of users."""
@@ -70,9 +97,16 @@ class TooManyPassages(Problem):
     """More passages than the server takes in one request."""
 
     def __init__(self, passages: int, limit: int) -> None:
-        super().__init__("too_many", f"batch size {passages} > maximum allowed batch size {limit}")
         self.passages = passages
         self.limit = limit
+        super().__init__("too_many", self.told("documents"))
+
+    def told(self, noun: str) -> str:
+        """noun: what the dialect calls passages."""
+        return (
+            f"{self.passages} {noun} are more than the {self.limit} allowed (api.max_passages of the"
+            " server's config): send fewer at a time"
+        )
 
 
 class UnknownModel(Problem):
@@ -86,7 +120,10 @@ class UnknownModel(Problem):
 def unrouted(error: HTTPException) -> Problem | None:
     """What the routing says, as a Problem: no such path, no such method. None for what else it may say."""
     if error.status_code == STATUS["unknown_path"]:
-        return Problem("unknown_path", "there is no such path; GET /docs tells all that there are")
+        return Problem(
+            "unknown_path",
+            "there is no such path: this server reranks, and gives no embeddings; GET /docs tells all paths",
+        )
     if error.status_code == STATUS["method"]:
         allowed = (error.headers or {}).get("Allow", "")
         return Problem("method", f"this path takes {allowed}; GET /docs tells what each path takes")

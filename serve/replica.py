@@ -146,6 +146,7 @@ class Replica:
         return Scores(
             scores=sigmoid(raw) if work.normalize and self._scorer.normalizes else raw,
             raw=raw,
+            normalizes=self._scorer.normalizes,
             tokens=encoded.pairs.tokens,
             query_cut=encoded.pairs.pairs["query_cut"].to_numpy(),
             passage_cut=encoded.pairs.pairs["passage_cut"].to_numpy(),

@@ -29,8 +29,12 @@ def sides_of(body: RequestBody) -> tuple[list[str], list[str]]:
             return _paired(*sides)
         if sides.count(None) == 1:
             lacking.append(names[sides.index(None)])
-    field = (lacking or ["queries"])[0]
-    raise Problem("invalid", f"{field}: Field required", field)
+    if not lacking:
+        pairs = ", ".join(" and ".join(names) for names in _NAMES)
+        raise Problem(
+            "invalid", f"needs queries and what they are scored against, by one pair of names: {pairs}"
+        )
+    raise Problem("invalid", f"{lacking[0]}: Field required", lacking[0])
 
 
 def _paired(queries: list[str], passages: list[str]) -> tuple[list[str], list[str]]:

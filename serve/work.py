@@ -52,6 +52,8 @@ class Scores:
     """As the request wants to see them."""
     raw: npt.NDArray[np.float32]
     """What ranks: in float32 the sigmoids of many logits are equal."""
+    normalizes: bool
+    """Whether they are logits, of which a sigmoid makes scores from 0 to 1."""
     tokens: npt.NDArray[np.int64]
     """That went through the model, special ones included."""
     query_cut: npt.NDArray[np.int32]

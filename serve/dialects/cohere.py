@@ -29,6 +29,8 @@ MAX_TOKENS_PER_DOC = 4096
 _STATUS: dict[Kind, int] = {
     "media_type": 400,
     "invalid": 400,
+    "header": 400,
+    "empty": 400,
     "too_many": 400,
     "too_long": 400,
     "unscorable": 422,
@@ -141,7 +143,7 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
             message = "no api key supplied: send `Authorization: Bearer KEY`"
         case "unauthorized":
             message = "invalid api token: send `Authorization: Bearer KEY` with a key of this server"
-        case "invalid" | "too_many":
+        case "invalid" | "header" | "too_many":
             message = f"invalid request: {message}"
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}
 

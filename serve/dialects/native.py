@@ -43,9 +43,9 @@ class RankRequest(RequestBody):
     """Null: the last of those that the model is served with."""
 
 
-def _is_none(levels: object) -> bool:
-    """Models with one scorer say nothing of levels."""
-    return levels is None
+def _is_none(value: object) -> bool:
+    """Models with one scorer say nothing of levels, and models nothing of what they are an alias of."""
+    return value is None
 
 
 class LevelScore(ResponseBody):
@@ -103,6 +103,9 @@ class RankResponse(ResponseBody):
     """The request's id, also in the server's log."""
     model: str
     """The model that scored."""
+    normalizes: bool
+    """Whether it gives logits, which `normalize` turns into scores from 0 to 1. Embedding models and cascades
+    don't."""
     tokens: int
     """Tokens that were read."""
     timings: Timings
@@ -119,7 +122,9 @@ class ModelCard(ResponseBody):
     object: str = "model"
     """`model`."""
     aliases: list[str]
-    """Other names that requests may give."""
+    """Other names that requests may give. Each stands in the list, too."""
+    alias_of: str | None = Field(default=None, exclude_if=_is_none)
+    """The model that it is another name of; answers give that one as `model`."""
     cutoff_layers: list[int]
     """Empty where the model has one score."""
 
@@ -128,7 +133,7 @@ class ModelList(ResponseBody):
     object: str = "list"
     """`list`."""
     data: list[ModelCard]
-    """The models; the first is the default."""
+    """The models, each followed by its aliases; the first is the default."""
 
 
 class ErrorBody(ResponseBody):
@@ -154,6 +159,7 @@ def response(body: RankRequest, answer: Answer) -> RankResponse:
     return RankResponse(
         id=answer.request_id,
         model=answer.model,
+        normalizes=scores.normalizes,
         tokens=answer.tokens,
         timings=Timings(
             tokenization=scores.tokenization_s, queue=scores.queue_s, inference=scores.inference_s
@@ -201,20 +207,21 @@ def _level_scores(levels: Sequence[LevelScores]) -> dict[int, list[LevelScore]]:
 async def models(served: Served) -> ModelList:
     return ModelList(
         data=[
-            ModelCard(id=name, aliases=list(model.aliases), cutoff_layers=list(model.cutoff_layers))
+            ModelCard(
+                id=each,
+                aliases=list(model.aliases) if each == name else [],
+                alias_of=None if each == name else name,
+                cutoff_layers=list(model.cutoff_layers),
+            )
             for name, model in served.config.models.items()
+            for each in (name, *model.aliases)
         ]
     )
 
 
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:
-    message = problem.message
-    if isinstance(problem, TooManyPassages):
-        message = (
-            f"{problem.passages} passages are more than the {problem.limit} allowed: send fewer at a time"
-        )
     body = {
-        "error": message,
+        "error": problem.told("passages") if isinstance(problem, TooManyPassages) else problem.message,
         "kind": problem.kind,
         "field": "model" if problem.kind == "unknown_model" else problem.field,
         "request_id": request_id,
@@ -238,7 +245,7 @@ ENDPOINTS = (
         path="/v1/models",
         name="models",
         tags=("vLLM",),
-        description="The models by the names that requests give; the first is the default",
+        description="The models and aliases, as requests give them; the first is the default",
         response=ModelList,
         read=models,
     ),

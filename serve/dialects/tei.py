@@ -7,7 +7,8 @@ Where these two differ (a batch that is too large: 413 or 422), the documented s
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.ranking import reversed_input_order
 from pipeline.scoring import Limits
@@ -27,10 +28,12 @@ from serve.problems import STATUS, Kind, Problem, TooManyPassages
 from serve.work import Work
 
 NAME = "text-embeddings-inference"
+_STATUS: dict[Kind, int] = {"empty": 400, "unscorable": 424, "internal": 424}
 _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
     "too_long": "Validation",
+    "header": "Validation",
     "invalid": "Validation",
     "unknown_path": "Validation",
     "method": "Validation",
@@ -63,6 +66,14 @@ class RerankRequest(RequestBody):
     """True: answer with the passages' texts, too."""
     model: str | None = None
     """An addition: which of several models."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_passages(cls, body: Any) -> Any:
+        """Who misspells vLLM's `documents` on this path shall not look for `texts` alone."""
+        if isinstance(body, dict) and "texts" not in body:
+            raise PydanticCustomError("no_passages", "needs `texts`, or `documents` as vLLM's API has them")
+        return body
 
 
 class Rank(ResponseBody):
@@ -142,7 +153,7 @@ def response(body: RerankRequest, answer: Answer) -> list[Rank]:
 
 
 def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
-    status = 424 if problem.kind in ("unscorable", "internal") else STATUS[problem.kind]
+    status = _STATUS.get(problem.kind, STATUS[problem.kind])
     as_text = {
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",

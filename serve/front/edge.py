@@ -16,9 +16,15 @@ _RAYS_ANSWERS: dict[int, tuple[Kind, str]] = {
     408: ("timeout", "not done within the time that it may take"),
     429: ("overloaded", "too many requests at once"),
     503: ("unavailable", "no process of the API is there to answer"),
+    404: ("unknown_path", "no application of this Ray Serve has this path; GET /-/routes tells theirs"),
 }
 """The proxy's, in plain text. No dialect answers these so."""
+_NONE_YET: tuple[Kind, str] = (
+    "unavailable",
+    "no application serves here: the endpoint is starting or has ended, or its deploy failed",
+)
 _RAYS_PATHS = "/-/"
+_ROUTES = f"{_RAYS_PATHS}routes"
 
 
 class Edge:
@@ -41,13 +47,29 @@ class Edge:
             log.warning("Serve's proxy failed", error=repr(error)[:200])
         if not answer.begun:
             kind, message = answer.rays or _RAYS_ANSWERS[503]
+            if kind == "unknown_path" and not await self._has_applications(scope, receive):
+                kind, message = _NONE_YET
             headers = Headers(scope=scope)
             dialect = self._dialect_of(scope["path"], headers)
-            retry_after_s = None if kind == "timeout" else 1.0
+            retry_after_s = 1.0 if kind in ("overloaded", "unavailable") else None
             problem = Problem(kind, message, retry_after_s=retry_after_s)
             response = response_to(problem, dialect, headers.get("x-request-id", ""))
             response.headers["connection"] = "close"
             await response(scope, receive, send)
+
+    async def _has_applications(self, scope: Scope, receive: Receive) -> bool:
+        """Whether the proxy knows any. Before the first one it has no such path as it does where one is
+        misspelt, and a client takes 404 for an answer that stays.
+        """
+        told = b""
+
+        async def keep(message: Message) -> None:
+            nonlocal told
+            told += message.get("body", b"")
+
+        asked = {"method": "GET", "path": _ROUTES, "raw_path": _ROUTES.encode(), "query_string": b""}
+        await self._app({**scope, **asked}, receive, keep)
+        return told.startswith(b'{"')  # a JSON object of paths: `{}` without any, a text before the first
 
 
 class _Answer:

@@ -82,6 +82,9 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # As GET, where FastAPI would answer 405: load balancers ask so. uvicorn leaves the body out.
+            scope = {**scope, "method": "GET"}
         begin = time.perf_counter()
         headers = Headers(scope=scope)
         path = scope["path"]

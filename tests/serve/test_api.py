@@ -16,7 +16,7 @@ def test_every_dialect_gives_the_scores_of_the_scorer(client: httpx2.Client) -> 
 def test_an_unknown_path_leads_to_the_docs_in_the_words_of_the_api_that_was_meant(
     client: httpx2.Client,
 ) -> None:
-    told = "there is no such path; GET /docs tells all that there are"
+    told = "there is no such path: this server reranks, and gives no embeddings; GET /docs tells all paths"
     for path, where in {
         "/nowhere": ("error",),
         "/v1/v2/rerank": ("message",),
@@ -27,6 +27,9 @@ def test_an_unknown_path_leads_to_the_docs_in_the_words_of_the_api_that_was_mean
         "/v2/": ("message",),
         "/v2": ("error",),
         "/v3/nothing": ("error",),
+        "/embed": ("error",),
+        "/v1/embeddings": ("detail",),
+        "/v2/embed": ("message",),
         "/api/rerank": ("error",),
         "/api/score": ("error", "message"),
         "/static-offline-docs/nothing.js": ("error",),
@@ -37,6 +40,15 @@ def test_an_unknown_path_leads_to_the_docs_in_the_words_of_the_api_that_was_mean
             body = body[name]
         assert (path, answer.status_code, body) == (path, 404, told)
     assert client.get("/docs").status_code == 200
+
+
+def test_head_is_answered_where_get_is(client: httpx2.Client) -> None:
+    for path in ("/health", "/ready", "/", "/info", "/v1/models", "/docs", "/openapi.json"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+        assert answer.headers["content-type"] == client.get(path).headers["content-type"]
+    assert client.head("/rank").status_code == 405
+    assert client.head("/nowhere").status_code == 404
 
 
 def test_a_path_tells_which_method_it_takes(client: httpx2.Client) -> None:

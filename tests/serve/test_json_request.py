@@ -22,7 +22,7 @@ def test_bodies_together_are_bounded_in_size_and_leave_their_room_behind() -> No
                 first.add(1)
     with room.request() as alone:
         alone.add(2000)
-        with pytest.raises(Problem, match="larger than 2000 bytes"):
+        with pytest.raises(Problem, match="larger than the 2000 bytes allowed"):
             alone.add(1)
 
 

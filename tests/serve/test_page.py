@@ -9,8 +9,9 @@ import page_screenshot
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.serve.browser import browser
-from tests.serve.local import LocalServer
+from tests.conftest import MINILM, TINY
+from tests.serve.browser import browser, opened
+from tests.serve.local import LocalServer, serving
 from tests.serve.page_steps import PASSAGES, as_shown, asked, fill, page, rank, sample, shown_score
 
 __all__ = ["browser", "page"]  # fixtures
@@ -131,6 +132,28 @@ def test_the_best_n_with_a_sigmoid(page: Page, client: httpx2.Client) -> None:
     expected = asked(client, "panda", PASSAGES, top_k=2, normalize=True)
     assert [shown_score(entry) for entry in rank(page)] == as_shown(expected)
     expect(page.locator("#status")).to_contain_text("Best 2 of 4 passages")
+
+
+def test_where_a_sigmoid_changes_nothing_it_is_not_offered(browser: Browser) -> None:
+    """The server tells with an answer: the API's process holds no model."""
+    with (
+        serving({"cosines": {"model": MINILM}, "tiny": {"model": TINY}}) as server,
+        opened(browser, server.url) as page,
+    ):
+        box = page.get_by_label("sigmoid")
+        box.check()
+        fill(page, "panda", "\n".join(PASSAGES))
+        rank(page)
+        expect(box).to_be_hidden()
+        expect(page.locator(".facts")).to_contain_text("Scores" + "raw")
+        page.get_by_label("Beside it").select_option("tiny")
+        expect(box).to_be_visible()
+        rank(page)
+        expect(page.locator(".facts").nth(1)).to_contain_text("Scores" + "sigmoid")
+        page.get_by_label("Beside it").select_option("")
+        expect(box).to_be_hidden()
+        page.get_by_label("Model").select_option("tiny")
+        expect(box).to_be_checked()
 
 
 def test_bars_start_at_zero(page: Page) -> None:

@@ -1,7 +1,7 @@
 """The page at / for those with a keyboard, a phone, tired eyes, a key, or none; and what goes wrong on it."""
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.conftest import TINY
 from tests.serve.browser import CONTRASTS, browser, opened
@@ -111,6 +111,56 @@ def test_an_api_key_is_asked_for_and_kept_in_the_tab(
         expect(key).to_have_value(KEY)
         expect(page.get_by_label("Model")).to_have_value("tiny")
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+
+
+def test_a_right_key_and_a_click_on_rank_ranks(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The press ends the typing. What the page learns by it, and the error that goes, move nothing before
+    the click is over.
+    """
+    monkeypatch.setenv("PAGE_TEST_KEYS", f"tester:{KEY}")
+    models = {"tiny": {"model": TINY}, "other": {"model": TINY}}  # a second one has a row of its own
+    with (
+        serving(models, keys={"env": "PAGE_TEST_KEYS"}) as server,
+        opened(browser, server.url, viewport={"width": 1280, "height": 1200}) as page,
+    ):
+        key, button = page.get_by_label("API key"), page.get_by_role("button", name="Rank")
+        key.fill("wrong")
+        key.press("Tab")
+        expect(page.get_by_role("alert")).to_contain_text("The server does not know this API key.")
+        key.fill(KEY)
+        place = middle(button)
+        page.mouse.move(*place)
+        with page.expect_response("**/rank"):
+            page.mouse.down()
+            expect(key).not_to_be_focused()
+            assert middle(button) == place
+            page.mouse.up()
+        expect(page.locator("#status")).to_contain_text("8 passages in")
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_an_answer_that_comes_during_a_click_moves_nothing_under_it(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/rank", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks it)
+    page.get_by_label("Query", exact=True).press("Control+Enter")
+    expect(page.locator("#status")).to_have_text("Ranking …")
+    button = page.get_by_role("button", name="Chinese")
+    place = middle(button)
+    page.mouse.move(*place)
+    page.mouse.down()
+    with page.expect_event("requestfinished"):
+        held[0].fulfill(status=500, body="no")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert middle(button) == place
+    page.mouse.up()
+    expect(page.get_by_role("alert")).to_contain_text("The server failed.")
+    expect(page.locator("#count")).to_have_text("6 passages")
+
+
+def middle(button: Locator) -> tuple[float, float]:
+    box = button.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def test_errors_say_what_to_do(browser: Browser) -> None:

@@ -142,6 +142,20 @@ def eventually(attempt: Any, seconds: float = 180) -> Any:
         time.sleep(0.2)
 
 
+def test_until_it_is_ready_it_says_503(both: dict[str, Running]) -> None:
+    """From the proxy's first answer on. HAProxy's own are 404 until it knows the endpoint."""
+    url, seen = both["proxy"].url, []
+
+    def is_ready() -> bool:
+        answer = httpx2.get(f"{url}/ready", timeout=70)
+        seen.append((answer.status_code, answer.headers.get("retry-after")))
+        return answer.status_code == 200
+
+    eventually(is_ready)
+    assert (503, "1") in seen  # the guard's; that of the API, for a model that is loading, has no Retry-After
+    assert {status for status, _ in seen} == {200, 503}
+
+
 def test_it_becomes_ready_and_scores(running: Running) -> None:
     url = running.url
     eventually(lambda: httpx2.get(f"{url}/ready", timeout=10).status_code == 200)

@@ -15,6 +15,13 @@ from tests.serve.local import LocalServer, serving
 KEY = "a-key-of-16-characters"
 MAX_PASSAGES = 4
 MAX_BODY_BYTES = 5000
+TOO_MANY = (
+    "5 documents are more than the 4 allowed (api.max_passages of the server's config): send fewer at a time"
+)
+TOO_LARGE = (
+    "the body is larger than the 5000 bytes allowed (api.max_body_bytes of the server's config): send fewer"
+    " or shorter texts"
+)
 
 
 @pytest.fixture(scope="session")

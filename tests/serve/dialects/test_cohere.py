@@ -8,7 +8,7 @@ import pytest
 
 from serve.dialects import cohere
 from serve.problems import Kind, Problem
-from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES
+from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, TOO_MANY
 from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, QUERY, scores
 from tests.serve.local import LocalServer, post_at_once
 
@@ -145,12 +145,12 @@ def test_a_missing_field(client: httpx2.Client, path: str, missing: str) -> None
         (
             {"documents": ["hi"] * (MAX_PASSAGES + 1)},
             400,
-            "invalid request: batch size 5 > maximum allowed batch size 4",
+            f"invalid request: {TOO_MANY}",
         ),
         (
             {"documents": ["x" * MAX_BODY_BYTES]},
             413,
-            f"the body is larger than {MAX_BODY_BYTES} bytes",
+            TOO_LARGE,
         ),
         (
             {"model": "xyz"},

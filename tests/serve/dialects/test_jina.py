@@ -7,7 +7,7 @@ import pytest
 
 from serve.dialects import jina
 from serve.problems import Kind, Problem
-from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES
+from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, TOO_MANY
 from tests.serve.dialects.reference import NO_JSON, NO_OBJECT, PASSAGES, QUERY, scores, tokens
 from tests.serve.local import LocalServer, post_at_once
 
@@ -164,11 +164,11 @@ def test_a_missing_field(client: httpx2.Client, missing: str) -> None:
         ),
         (
             {"documents": ["hi"] * (MAX_PASSAGES + 1)},
-            (413, "INPUT_TOO_MANY_DOCUMENTS", "batch size 5 > maximum allowed batch size 4"),
+            (413, "INPUT_TOO_MANY_DOCUMENTS", TOO_MANY),
         ),
         (
             {"documents": ["x" * MAX_BODY_BYTES]},
-            (413, "INPUT_TOO_LARGE", f"the body is larger than {MAX_BODY_BYTES} bytes"),
+            (413, "INPUT_TOO_LARGE", TOO_LARGE),
         ),
         (
             {"model": "broken"},

@@ -121,10 +121,28 @@ def test_a_wrong_type(client: httpx2.Client, fields: dict[str, Any], place: str)
     assert response.text.startswith(f"{DESERIALIZE}{place}: Input should be ")
 
 
-@pytest.mark.parametrize(("body", "missing"), [({"query": "a"}, "texts"), ({"texts": ["a"]}, "query")])
+@pytest.mark.parametrize(("body", "missing"), [({"texts": ["a"]}, "query")])
 def test_a_missing_field(client: httpx2.Client, body: dict[str, Any], missing: str) -> None:
     response = client.post("/rerank", json=body)
     assert (response.status_code, response.text) == (422, f"{DESERIALIZE}{missing}: Field required")
+
+
+@pytest.mark.parametrize("body", [{"query": "a"}, {"query": "a", "document": ["b"]}])
+def test_without_passages_both_names_of_them_are_told(client: httpx2.Client, body: dict[str, Any]) -> None:
+    response = client.post("/rerank", json=body)
+    told = f"{DESERIALIZE}needs `texts`, or `documents` as vLLM's API has them"
+    assert (response.status_code, response.text) == (422, told)
+
+
+def test_a_mistake_in_a_header_is_not_told_as_one_of_the_body(client: httpx2.Client) -> None:
+    response = client.post("/rerank", json=BODY, headers={"X-Request-Timeout-Seconds": "soon"})
+    assert (response.status_code, response.json()) == (
+        422,
+        {
+            "error": "X-Request-Timeout-Seconds: needs a positive number of seconds",
+            "error_type": "Validation",
+        },
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from serve.dialects import vllm
 from serve.problems import Kind, Problem
-from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES
+from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, TOO_MANY
 from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, PASSAGES, QUERY, scores, tokens
 from tests.serve.local import LocalServer
 
@@ -171,7 +171,6 @@ def test_a_wrong_type(client: httpx2.Client, path: str, fields: dict[str, Any], 
         ("/score", {"text_1": "a"}, "text_2"),
         ("/score", {"data_2": "a"}, "data_1"),
         ("/score", {"queries": "a", "text_2": "a"}, "documents"),
-        ("/score", {}, "queries"),
     ],
 )
 def test_a_missing_field(client: httpx2.Client, path: str, body: dict[str, Any], missing: str) -> None:
@@ -183,6 +182,12 @@ def test_a_missing_field(client: httpx2.Client, path: str, body: dict[str, Any],
         "param": f"body.{missing}",
         "code": 400,
     }
+
+
+def test_without_any_texts_all_names_of_them_are_told(client: httpx2.Client) -> None:
+    error = error_of(client.post("/score", json={"model": "tiny"}))
+    assert (error["code"], error["param"]) == (400, None)
+    assert "queries and documents, queries and items, data_1 and data_2" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -210,14 +215,14 @@ def test_a_missing_field(client: httpx2.Client, path: str, body: dict[str, Any],
             "/rerank",
             {"documents": ["hi"] * (MAX_PASSAGES + 1)},
             413,
-            "batch size 5 > maximum allowed batch size 4",
+            TOO_MANY,
             "RequestEntityTooLarge",
         ),
         (
             "/score",
             {"documents": ["x" * MAX_BODY_BYTES]},
             413,
-            f"the body is larger than {MAX_BODY_BYTES} bytes",
+            TOO_LARGE,
             "RequestEntityTooLarge",
         ),
         (

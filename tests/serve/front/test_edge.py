@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from serve.dialects import native
@@ -14,14 +14,18 @@ from serve.routes import Routes
 
 
 class Proxy:
-    """Decodes headers as Ray's does, and then does `what`."""
+    """Decodes headers as Ray's does, and then does `what`; tells its routes."""
 
-    def __init__(self, what: Response | Exception | None) -> None:
+    def __init__(self, what: Response | Exception | None, routes: Response | None = None) -> None:
         self.what = what
+        self.routes = routes
         self.headers: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if scope["path"] == "/-/routes" and self.routes is not None:
+            await self.routes(scope, receive, send)
+            return
         if isinstance(self.what, Exception):
             raise self.what
         if self.what is not None:
@@ -65,9 +69,31 @@ def test_where_it_refuses_or_has_no_answer_the_dialect_has(
     assert asked(Proxy(what), "/rank", {"x-request-id": "mine"}).json()["request_id"] == "mine"
 
 
+NOT_FOUND = PlainTextResponse("Path '/rerank' not found. Ping http://.../-/routes for available routes.", 404)
+
+
+@pytest.mark.parametrize(
+    "routes", [PlainTextResponse("Route table is not populated yet.", 503), JSONResponse({})]
+)
+def test_before_the_first_application_no_path_is_said_to_be_wrong(routes: Response) -> None:
+    for path in ("/rerank", "/ready", "/v2/rerank", "/"):
+        answer = asked(Proxy(NOT_FOUND, routes), path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "the endpoint is starting" in answer.text
+
+
+def test_a_path_of_no_application_is_a_404_in_the_dialects_words() -> None:
+    proxy = Proxy(NOT_FOUND, JSONResponse({"/other": "app"}))
+    answer = asked(proxy)
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "Validation")
+    assert "GET /-/routes" in answer.json()["error"]
+    assert "retry-after" not in answer.headers
+    assert asked(proxy, "/v2/rerank").json()["message"] == asked(proxy, "/rank").json()["error"]
+
+
 def test_its_other_answers_and_its_own_paths_are_left_alone() -> None:
-    for text, status in (("no such application", 404), ("fine", 200)):
-        answer = asked(Proxy(PlainTextResponse(text, status)))
-        assert (answer.status_code, answer.text) == (status, text)
+    for answer, status in ((PlainTextResponse("fine"), 200), (JSONResponse({"error": "mine"}, 404), 404)):
+        given = asked(Proxy(answer))
+        assert (given.status_code, given.content) == (status, answer.body)
     unhealthy = asked(Proxy(PlainTextResponse("DRAINING", 503)), "/-/healthz")
     assert (unhealthy.status_code, unhealthy.text) == (503, "DRAINING")
