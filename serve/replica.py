@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from serve.config import is_of_a_hub
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _CHARACTERS_A_TOKEN = 4
+_TURN_CHARACTERS = 100_000
+"""Of a request's texts, so many are tokenized at once: some 0.1 s. Then others that wait have their turn."""
 _WARM_UP_WORDS = 64
 
 
@@ -86,7 +88,7 @@ class Replica:
         try:
             with self._batcher.announce(characters // _CHARACTERS_A_TOKEN, work.accepted):
                 begin = time.perf_counter()
-                encoded = await asyncio.get_running_loop().run_in_executor(self._encoding, self._encode, work)
+                encoded = await self._encoded(work)
                 tokenization_s = time.perf_counter() - begin
         except OverloadedError as error:
             return Refused("overloaded", str(error), error.retry_after_s)
@@ -130,11 +132,22 @@ class Replica:
         await self._batcher.close()
         self._encoding.shutdown()
 
-    def _encode(self, work: Work) -> _Encoded:
-        texts = list(zip(work.queries, work.passages, strict=True))
-        pairs = self._scorer.encode(texts, work.limits)
-        spans = self._scorer.spans_read(texts, pairs) if work.spans else None
-        return _Encoded(pairs, spans, *distinct_pairs(pairs))
+    async def _encoded(self, work: Work) -> _Encoded:
+        """In turns with the requests beside it: one thread tokenizes."""
+        loop = asyncio.get_running_loop()
+        turns = [
+            await loop.run_in_executor(self._encoding, self._encode, work, turn)
+            for turn in _turns(work.passages)
+        ]
+        return await loop.run_in_executor(self._encoding, _joined, turns)
+
+    def _encode(self, work: Work, turn: slice) -> tuple[EncodedPairs, list[tuple[int, int]] | None]:
+        texts = list(zip(work.queries[turn], work.passages[turn], strict=True))
+        try:
+            pairs = self._scorer.encode(texts, work.limits)
+        except ScoringError as error:
+            raise ScoringError(turn.start + error.index, error.reason) from error
+        return pairs, self._scorer.spans_read(texts, pairs) if work.spans else None
 
     def _scores(self, work: Work, encoded: _Encoded, batched: Batched, tokenization_s: float) -> Scores:
         scores, windows = batched.scores[encoded.places], batched.windows[encoded.places]
@@ -156,3 +169,20 @@ class Replica:
             queue_s=batched.queue_s,
             inference_s=batched.inference_s,
         )
+
+
+def _turns(passages: Sequence[str]) -> Iterator[slice]:
+    """Consecutive ones of _TURN_CHARACTERS together, or of one passage that has more."""
+    first = characters = 0
+    for at, passage in enumerate(passages):
+        if at > first and characters + len(passage) > _TURN_CHARACTERS:
+            yield slice(first, at)
+            first, characters = at, 0
+        characters += len(passage)
+    yield slice(first, len(passages))
+
+
+def _joined(turns: list[tuple[EncodedPairs, list[tuple[int, int]] | None]]) -> _Encoded:
+    pairs = EncodedPairs.concat([encoded for encoded, _ in turns])
+    spans = [span for _, read in turns for span in read or ()]
+    return _Encoded(pairs, spans or None, *distinct_pairs(pairs))

@@ -80,6 +80,50 @@ def test_equal_pairs_of_a_request_that_goes_in_chunks_score_alike() -> None:
     assert sum(report.pairs for report in reports) == 6
 
 
+@pytest.mark.parametrize("model", [TINY, MINILM])
+def test_a_request_of_many_texts_lets_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """The scores are those that it has in one go, and a text that does not fit is told by its place."""
+    texts = [f"{'river ' * count}bank" for count in range(40)]
+    pairs = [("what is a panda?", text) for text in [*texts, *texts]]
+    turns = list[int]()
+
+    async def test(replica: Replica) -> None:
+        expected = await scored(replica, work_of(pairs, spans=True))
+        monkeypatch.setattr("serve.replica._TURN_CHARACTERS", 500)
+        encode = replica._scorer.encode
+
+        def noting(some: list[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
+            turns.append(len(some))
+            return encode(some, limits)
+
+        monkeypatch.setattr(replica._scorer, "encode", noting)
+        large = asyncio.create_task(scored(replica, work_of(pairs, spans=True)))
+        while not turns:
+            await asyncio.sleep(0)
+        await scored(replica, work_of(pairs[:1]))
+        turn = turns.index(1)
+        assert 0 < turn <= 2, "it had at most the turn that went, and the one that had begun to wait"
+        found = await large
+        assert sum(turns) == len(pairs) + 1
+        assert len(turns) > 10
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_array_equal(found.scores[:40], found.scores[40:])
+        assert found.spans == expected.spans
+        assert (found.tokens == expected.tokens).all()
+
+    run(model, test, max_length=32)
+
+    async def too_long(replica: Replica) -> None:
+        outcome = await replica.score(work_of([*pairs, ("q", "river " * 900), *pairs]))
+        assert isinstance(outcome, Refused)
+        assert outcome.pair == 80
+        assert outcome.message.startswith("pair 80: ")
+
+    run(model, too_long, truncation="error")
+
+
 def test_a_pair_that_cant_be_scored_is_told_by_its_place_in_the_request() -> None:
     def fail(_: EncodedPairs) -> Scored:
         raise ScoringError(1, "why")
