@@ -15,7 +15,7 @@ import ray
 from ray.data import DataContext
 from ray.exceptions import RayError
 
-from pipeline.capacity import described, fit, nodes, wait_for_one
+from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
@@ -80,7 +80,11 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
     try:
         if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
-            return "none that runs now: one would be started on this machine"
+            lack = fit(
+                [_this_machine()], *(pool.model_copy(update={"label_selector": {}}) for pool in pools)
+            ).lack
+            would = f"be too small on this machine: {lack}" if lack else "be started on this machine"
+            return f"none that runs now: one would {would}"
         join(no_progress_s=1800)
     # The rest of a plan is worth reading where no cluster is at hand.
     except (ConfigError, TemporaryError) as error:
@@ -89,6 +93,14 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
     if lack := fit(found, *pools).lack:
         return lack
     return f"{described(found)}, enough for actors.min"
+
+
+def _this_machine() -> Node:
+    """At most what a Ray started here would have: what it lacks, that lacks, too."""
+    # Here and not above: commands that score nothing need no torch.
+    from torch.cuda import device_count  # noqa: PLC0415  (see above)
+
+    return Node(os.cpu_count() or 1, device_count(), {})
 
 
 def join(no_progress_s: int) -> None:

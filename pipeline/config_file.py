@@ -114,6 +114,8 @@ def _apply(model: type[BaseModel], tree: dict[str, Any], override: str, lines: d
         if not isinstance(section, dict | list):
             raise ConfigError(f"--set {override}: {parent} is a value, it has no fields")
     section[_key(section, leaf, override)] = value
+    for known in [known for known in lines if known.startswith(f"{name.strip()}.")]:
+        del lines[known]  # what the file has there is no longer read
     lines[name.strip()] = 0
 
 
@@ -174,5 +176,7 @@ def _describe(model: type[BaseModel], path: Path, problem: Any, lines: dict[str,
     parents = [".".join(map(str, problem["loc"][:depth])) for depth in range(len(problem["loc"]), 0, -1)]
     line = next((lines[name] for name in parents if name in lines), None)
     where = "--set" if line == 0 else f"{path} line {line}" if line else str(path)
+    if line and any(number == 0 and name.startswith(f"{field}.") for name, number in lines.items()):
+        where = f"{where}, with --set"
     reason = reason_of(model, problem)
     return f"{where}: {field}: {reason}" if field else f"{where}: {reason}"

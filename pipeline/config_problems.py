@@ -1,5 +1,6 @@
 """What pydantic finds wrong with a config, in words: the same for YAML, --set, Serve's args and Python."""
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -14,6 +15,8 @@ _EXPECTED = {
     "too_short": "needs one value or more",
 }
 """Where pydantic speaks of Python's types."""
+_WITHOUT_POINT = re.compile(r"([-+]?[0-9]+(?:\.[0-9]*)?)[eE]([-+]?)([0-9]+)")
+"""A number to people and to YAML 1.2. To YAML 1.1, which Serve reads too, it is a text: 6e-5, 6.0e5."""
 _SHOWN_CHARS = 200
 _PLACES_TOLD = 3
 
@@ -25,19 +28,51 @@ def reason_of(model: type[BaseModel], problem: Any, under: str = "") -> str:
     """
     if problem["type"] == "extra_forbidden":
         *parents, name = problem["loc"]
-        hint = _hint(_model_at(model, parents), str(name))
+        hint = _hint(model, parents, str(name))
         places = _places(model, parents, str(name), under)
         there = f" There {places}" if hint.endswith("?") else f"; there {places}"
         return f"there is no such field{hint}{there if places else ''}"
     if problem["type"] == "missing":
         return "is required"
+    message: str = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "tuple_type":
+        message = f"needs a list, such as {_example(model, problem)}"
+    given = problem["input"]
+    if isinstance(given, dict):
+        return message
+    return f"{message}, not {_shown(given)}{_in_yaml(given) if problem['type'] == 'float_type' else ''}"
+
+
+def _in_yaml(given: Any) -> str:
+    found = _WITHOUT_POINT.fullmatch(given) if isinstance(given, str) else None
+    if found is None:
+        return ""
+    digits, sign, exponent = found.groups()
+    with_point = digits if "." in digits else f"{digits}.0"
+    return f"; YAML needs a point and a sign: {with_point}e{sign or '+'}{exponent}"
+
+
+def _example(model: type[BaseModel], problem: Any) -> str:
+    """A list as the field takes it: of what was written, where that is a text as the field has them."""
+    *parents, name = problem["loc"]
+    holder = _model_at(model, parents)
+    field = None if holder is None else holder.model_fields.get(str(name))
+    kinds = () if field is None else _of_a_tuple(field.annotation)
+    members = [kind for kind in kinds if kind is not Ellipsis]
+    if any(_model_at(kind, []) for kind in members):
+        return "[{field: value}]"
+    if all(kind is not str for kind in members):
         given = problem["input"]
-        # What they wrote is of the field's type: [28] where it has numbers, [rerank-v3.5] where it has names.
-        such = f", such as [{given}]" if isinstance(given, str | int | float) else ""
-        return f"needs a list{such}, not {_shown(given)}"
-    message = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    return message if isinstance(problem["input"], dict) else f"{message}, not {_shown(problem['input'])}"
+        one = given if isinstance(given, int | float) else 28
+        return "[2, 200]" if len(members) == 2 else f"[{one}]"
+    return f"[{problem['input']}]" if isinstance(problem["input"], str) else "[text]"
+
+
+def _of_a_tuple(annotation: Any) -> tuple[Any, ...]:
+    """The types of what a tuple holds, be it a member of a union or beside notes."""
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)
+    return next((found for kind in get_args(annotation) if (found := _of_a_tuple(kind))), ())
 
 
 def _shown(value: Any) -> str:
@@ -120,12 +155,17 @@ def _fields_named(
             yield from _fields_named(name, member, at, beside, above)
 
 
-def _hint(model: type[BaseModel] | None, name: str) -> str:
-    """What to write in place of a field that is not there, where that can be told."""
+def _hint(whole: type[BaseModel], parents: list[Any], name: str) -> str:
+    """What to write in place of a field that is not there, where that can be told.
+
+    The model that holds the field knows other names by its own fields, the whole config by dotted ones.
+    """
+    model = _model_at(whole, parents)
     if model is None:
         return ""
-    elsewhere: dict[str, str] = getattr(model, "NAMES_ELSEWHERE", {})
-    if name in elsewhere:
-        return f"; here it is {elsewhere[name]}"
+    for known in (model, whole):
+        elsewhere: dict[str, str] = getattr(known, "NAMES_ELSEWHERE", {})
+        if name in elsewhere:
+            return f"; here it is {elsewhere[name]}"
     near = get_close_matches(name, model.model_fields, n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""

@@ -109,3 +109,17 @@ def test_a_dry_run_tells_where_no_cluster_is(
     monkeypatch.setattr(ray._private.services, "find_gcs_addresses", cache(set))
     assert cluster.describe([ActorsConfig()]).startswith(told)
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    "actors", [ActorsConfig(num_gpus=512), ActorsConfig(min=9999, max=9999, label_selector={"zone": "a"})]
+)
+def test_a_dry_run_tells_what_a_ray_on_this_machine_would_lack(
+    actors: ActorsConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    told = cluster.describe([actors])
+    assert told.startswith("none that runs now: one would be too small on this machine: actors: ")
+    assert told.endswith(" Lower actors.min, num_cpus or num_gpus, or add nodes")
+    assert not ray.is_initialized()

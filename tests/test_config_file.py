@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline import config_file
 from pipeline.errors import ConfigError
+from pipeline.mining.config import MineConfig
 from pipeline.reranking.config import RerankConfig
 from pipeline.scoring import LongPassages
 from tests.reranking.test_config import GOOD, load, refuse
@@ -33,6 +34,11 @@ from tests.reranking.test_config import GOOD, load, refuse
             "levels.0.scorer.num_gpus: there is no such field;"
             " there are levels.0.actors.num_gpus and actors.num_gpus",
         ),
+        (
+            "levels: [{scorer: {model: x, cutoff_layers: 28}}]\n",
+            "levels.0.scorer.cutoff_layers: needs a list, such as [28], not 28",
+        ),
+        ("levels: {}\n", "levels: needs a list, such as [{field: value}]"),
         (GOOD.replace("path: in/", "pth: in/"), "job.yaml line 1: input.path: is required"),
         (GOOD.replace("path: in/", "pth: in/"), "job.yaml line 2: input.pth: there is no such field"),
         (
@@ -164,7 +170,7 @@ def test_what_is_no_text_is_yaml(tmp_path: Path) -> None:
             "--set: scorer.dtype: Input should be 'float32', 'bfloat16', 'float16' or 'auto', not 'on'",
         ),
         ("scorer.cutoff_layers=16", "scorer.cutoff_layers: needs a list, such as [16], not 16"),
-        ("levels={keep: 1}", "levels: needs a list, not {'keep': 1}"),
+        ("levels={keep: 1}", "levels: needs a list, such as [{field: value}]"),
         ("input.columns=qid", "input.columns: needs a mapping"),
         ("shard_pairs=[", "--set shard_pairs=[: not YAML"),
         ("shard_pairs=\x07", "not YAML: unacceptable character #x0007"),
@@ -232,3 +238,33 @@ def test_overrides_reach_the_entries_of_lists(tmp_path: Path) -> None:
         message = f"{there_is_no}, which has 2 entries, counted from 0"
         assert message in refuse(tmp_path, text, wrong)
     assert "--set: levels.0.keep: Input should be" in refuse(tmp_path, text, "levels.0.keep=few")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "negatives.ranks=[200, 2]",
+            "mine.yaml line 3, with --set: negatives: ranks [200, 2]: the first one",
+        ),
+        ("negatives.ranks=[0, 2]", "--set: negatives.ranks.0: Input should be greater than 0, not 0"),
+        (
+            "negatives.range_min=10",
+            "--set: negatives.range_min: there is no such field; here it is negatives.r",
+        ),
+        ("range_for_sampling=10-210", "here it is negatives.ranks, counted from 1: 10-210 is [11, 210]"),
+        ("candidate_pool=x", "here it is passages, of pipeline.retrieve"),
+    ],
+)
+def test_an_override_is_blamed_for_what_it_says(tmp_path: Path, override: str, message: str) -> None:
+    lines = [
+        "input: {path: in/}",
+        "positives: {first: 1}",
+        "negatives:",
+        "  ranks: [2, 20]",
+        "output: {path: o/}",
+    ]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError) as caught:
+        config_file.load(MineConfig, tmp_path / "mine.yaml", [override])
+    assert message in str(caught.value)

@@ -42,7 +42,7 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Rows to train on: `query`, `pos`, `neg`, and where there is a teacher `pos_scores`, `neg_scores`."""
 
-    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"train_data": "path", "max_length": "max_len"}
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"max_length": "max_len"}
 
     path: str | None = Field(default=None, min_length=1)
     """JSON lines as FlagEmbedding has them: a file, a directory (searched to its depths) or a glob; a local
@@ -119,14 +119,6 @@ class LossConfig(_Section):
 class TrainingConfig(_Section):
     """How it is minimized."""
 
-    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
-        "bf16": "dtype: bfloat16",
-        "fp16": "dtype: float16",
-        "num_epochs": "num_train_epochs",
-        "steps": "max_steps",
-        "batch_size": "per_device_train_batch_size",
-    }
-
     learning_rate: PositiveFloat = 5e-5
     """Of AdamW, at its highest."""
     num_train_epochs: PositiveInt = 1
@@ -191,7 +183,53 @@ class CheckpointConfig(_Section):
 class FinetuneConfig(_Section):
     """A whole training."""
 
-    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {"num_workers": "actors.min and actors.max"}
+    # What FlagEmbedding's trainer and transformers' call an option, wherever it is written.
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        "model_name_or_path": "scorer.model",
+        "model_type": "scorer.family, read from the checkpoint's own files",
+        **dict.fromkeys(("config_name", "tokenizer_name"), "not needed: scorer.model has them"),
+        "use_flash_attn": "not needed: attention is computed as the device does it best",
+        "train_data": "data.path",
+        "max_example_num_per_dataset": "not there: give data.path fewer rows",
+        "cache_path": "the environment's TMPDIR",
+        "cache_dir": "the environment's HF_HUB_CACHE",
+        "token": "the environment's HF_TOKEN",
+        "pad_to_multiple_of": "not needed: batches are laid out for the device",
+        "sep_token": "not needed: it is built in, as in scoring",
+        "shuffle_ratio": "not there: texts are read as they stand",
+        "output_dir": "output.path",
+        "overwrite_output_dir": "not needed: the same command goes on; else take another output.path",
+        "resume_from_checkpoint": "not needed: the same command goes on from the last checkpoint",
+        **dict.fromkeys(("num_epochs", "epochs"), "training.num_train_epochs"),
+        "steps": "training.max_steps",
+        "batch_size": "training.per_device_train_batch_size",
+        "warmup_steps": "training.warmup_ratio, a share of the steps",
+        "lr_scheduler_type": "not there: the rate falls to 0 in a line",
+        "optim": "not there: AdamW trains",
+        **dict.fromkeys(("bf16", "use_bf16"), "training.dtype: bfloat16"),
+        **dict.fromkeys(("fp16", "use_fp16"), "training.dtype: float16"),
+        **dict.fromkeys(
+            ("deepspeed", "fsdp", "ddp_find_unused_parameters"),
+            "actors; each has the whole model, and they share a step's groups",
+        ),
+        "num_workers": "actors.min and actors.max",
+        "dataloader_drop_last": "not needed: a last batch keeps its groups whole",
+        "dataloader_num_workers": "not needed: rows are read beforehand",
+        **dict.fromkeys(("logging_steps", "logging_dir"), "not needed: OUTPUT/metrics.jsonl has every step"),
+        "report_to": "not needed: TensorBoard's files are written where it is installed",
+        **dict.fromkeys(
+            ("save_strategy", "save_total_limit"), "training.save_steps; old checkpoints are removed"
+        ),
+        **dict.fromkeys(("eval_steps", "eval_strategy", "evaluation_strategy"), "held_out.every_steps"),
+        "early_stopping_patience": "held_out.patience",
+        **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), "held_out, by nDCG@10"),
+        "save_merged_lora_model": "not needed: OUTPUT/model has the factors merged in",
+        **dict.fromkeys(("from_peft", "raw_peft"), "not there: merge the adapter into scorer.model first"),
+        "modules_to_save": "not needed: heads are trained with use_lora, too",
+        **dict.fromkeys(
+            ("start_layer", "head_multi", "head_type"), "not needed: the checkpoint has its heads"
+        ),
+    }
 
     data: DataConfig
     scorer: ScorerConfig

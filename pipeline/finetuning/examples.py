@@ -65,6 +65,11 @@ class Examples:
         """Rows by the reason for which they were refused."""
         return dict(Counter(str(row["reason"]) for row in self.rejects))
 
+    @property
+    def first_reject(self) -> str:
+        """Its file, row and reason, for people. There is one."""
+        return "{file} row {row}, {reason}".format_map(self.rejects[0])
+
     def shipped(self) -> Iterator[bytes]:
         """What another process needs to have the rows, in pieces: `received` makes them whole there."""
         yield self._places.tobytes()
@@ -149,6 +154,8 @@ def checked(
 def _without_rows(examples: Examples, config: DataConfig, *, with_scores: bool) -> InputError:
     counts = examples.rejected | examples.queries_left_out
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no rows at all"
+    if examples.rejects:
+        reasons += f"; the first: {examples.first_reject}"
     way_out = 'a row is a line {"query": "...", "pos": ["..."], "neg": ["..."]}'
     if with_scores:
         way_out += ", with pos_scores and neg_scores for this loss"

@@ -134,7 +134,9 @@ def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | N
 
 
 def _warn(job: Job) -> None:
-    """Of what trains, and not as its giver may think."""
+    """Of what trains, and not as its giver may think, and of what does not."""
+    if job.examples.rejects:
+        log.warning("rejected", rows=len(job.examples.rejects), first=job.examples.first_reject)
     for name in (name for name, is_read in GroupEncoder(job.scorer).prompts_read.items() if not is_read):
         if job.examples.prompts[name]:
             log.warning(

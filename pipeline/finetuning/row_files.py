@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.errors import InputError
 from pipeline.finetuning.checked_row import checked_row
 from pipeline.finetuning.sampling import Row
 from pipeline.redaction import redacted
@@ -15,6 +16,7 @@ from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import first_line, numbered_lines
 
 _SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
+_BEFORE_JSON = b"\xef\xbb\xbf \t"
 
 
 class RowFiles:
@@ -27,7 +29,7 @@ class RowFiles:
         self.identities = {file.url: file.identity for file in self._files}
 
     def rows(self, *, with_scores: bool) -> Iterator[Row | dict[str, Any]]:
-        """Each row, or the reject that it is: file, row, reason."""
+        """Each row, or the reject that it is: file, row, reason. Raises InputError for a JSON array."""
         for file in self._files:
             check_unchanged(file.url, file.identity)
             for number, found in self._of(file, with_scores=with_scores):
@@ -38,7 +40,11 @@ class RowFiles:
 
     def _of(self, file: SourceFile, *, with_scores: bool) -> Iterator[tuple[int, Row | str]]:
         with open_text(file.url, self._limits) as text:
-            for _, number, line in numbered_lines(text, 0, None, 1):
+            for place, (_, number, line) in enumerate(numbered_lines(text, 0, None, 1)):
+                if place == 0 and line.lstrip(_BEFORE_JSON).startswith(b"["):
+                    raise InputError(
+                        f"{file.url}: a JSON array; rows are objects, one a line: jq -c '.[]' makes them"
+                    )
                 check_depth(line, f"{file.url} line {number}", self._limits)
                 try:
                     fields = parse(line)

@@ -1,6 +1,6 @@
 """What `mine` reads, which passages it takes for negatives, and where the training rows go."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -67,6 +67,27 @@ class JudgedRunConfig(BaseModel):
     """A run, and which of its candidates are positives and which negatives. `finetune` takes one, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    # What FlagEmbedding's hn_mine and sentence-transformers' mine_hard_negatives call an option.
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        "input_file": "input.path: a run, which pipeline.retrieve makes",
+        "output_file": "output.path",
+        **dict.fromkeys(("candidate_pool", "corpus"), "passages, of pipeline.retrieve"),
+        **dict.fromkeys(
+            ("embedder_name_or_path", "model"), "sources.NAME.dense.scorer.model, of pipeline.retrieve"
+        ),
+        "range_for_sampling": "negatives.ranks, counted from 1: 10-210 is [11, 210]",
+        **dict.fromkeys(
+            ("range_min", "range_max"), "negatives.ranks, counted from 1: 10 and 210 are [11, 210]"
+        ),
+        **dict.fromkeys(("negative_number", "num_negatives"), "negatives.number"),
+        "sampling_strategy": "negatives.sampling",
+        "margin": "negatives.absolute_margin",
+        **dict.fromkeys(
+            ("use_gpu_for_searching", "use_faiss", "search_batch_size"),
+            "actors and sources, of pipeline.retrieve",
+        ),
+    }
 
     input: InputConfig
     """A run with its texts: the candidates of `retrieve`, a run of `rerank` that keeps the columns query and

@@ -7,12 +7,13 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
 from pipeline.mining.config import JudgedRunConfig
-from pipeline.mining.negatives import Candidate, Choice, choose
+from pipeline.mining.negatives import NO_POSITIVE, NO_SCORE, Candidate, Choice, choose
 from pipeline.ranking import query_numbers, ranks
 from pipeline.tables.candidates import Plan, plan_table
 from pipeline.tables.output.training_rows import training_row
@@ -27,15 +28,22 @@ def plan_run(config: JudgedRunConfig, shard_pairs: int) -> Plan:
 
     Raises InputError for what can't be read, and where scores, ranks or labels are no numbers.
     """
-    plan = plan_table(config.input, config.kept, shard_pairs)
+    try:
+        plan = plan_table(config.input, config.kept, shard_pairs)
+    except InputError as error:  # of a column that is not there: readers know the field that `rerank` has
+        told = error.message.replace("output.keep_columns", "score, rank or positives.label")
+        raise InputError(told, field=error.field) from error
     _check_columns(config, plan.schema.field("kept").type)
     return replace(plan, beside=(*plan.beside, *config.positives.files()))
 
 
 def choices(candidates: pa.Table, config: JudgedRunConfig) -> Iterator[tuple[Any, str, Choice]]:
     """(id, text, choice) of each query. candidates: of whole queries, as `read_shard` gives them."""
-    for query_id, query, theirs in _by_query(candidates, config):
-        yield query_id, query, choose(str(query_id), query, theirs, config.negatives)
+    for query_id, query, theirs, without_score in _by_query(candidates, config):
+        choice = choose(str(query_id), query, theirs, config.negatives)
+        if choice.reason == NO_POSITIVE and without_score:
+            choice = choice._replace(reason=NO_SCORE)
+        yield query_id, query, choice
 
 
 def line_of(query: str, choice: Choice) -> bytes:
@@ -58,17 +66,23 @@ def _check_columns(config: JudgedRunConfig, types: pa.StructType) -> None:
             )
 
 
-def _by_query(candidates: pa.Table, config: JudgedRunConfig) -> Iterator[tuple[Any, str, list[Candidate]]]:
-    """(id, text, candidates with a score) of each query. A candidate without one is neither side's."""
+def _by_query(
+    candidates: pa.Table, config: JudgedRunConfig
+) -> Iterator[tuple[Any, str, list[Candidate], bool]]:
+    """(id, text, candidates with a score, whether a positive has none) of each query.
+
+    A candidate without a score is neither side's.
+    """
     scores = pc.struct_field(candidates["kept"].combine_chunks(), config.score).cast(pa.float64())
     finite = pc.fill_null(pc.is_finite(scores), fill_value=False)
     usable, scores = candidates.filter(finite), scores.filter(finite)
     places = _ranks(usable, scores, config)
     positive = are_positive(usable.append_column("rank", places), config.positives)
-    numbers = query_numbers(candidates["query_id"])
+    numbers, has_score = query_numbers(candidates["query_id"]), finite.to_numpy(zero_copy_only=False)
+    lacking = _positives_without_score(candidates.filter(pc.invert(finite)), numbers[~has_score], config)
     columns = (usable[name].to_pylist() for name in ("passage_id", "passage"))
     rows = zip(
-        numbers[finite.to_numpy(zero_copy_only=False)],
+        numbers[has_score],
         *columns,
         places.to_pylist(),
         scores.to_pylist(),
@@ -82,7 +96,15 @@ def _by_query(candidates: pa.Table, config: JudgedRunConfig) -> Iterator[tuple[A
     firsts = np.unique(numbers, return_index=True)[1]
     for number, at in enumerate(firsts.tolist()):
         row = candidates.slice(at, 1).select(["query_id", "query"]).to_pylist()[0]
-        yield row["query_id"], row["query"], found.get(number, [])
+        yield row["query_id"], row["query"], found.get(number, []), number in lacking
+
+
+def _positives_without_score(
+    candidates: pa.Table, numbers: npt.NDArray[np.int64], config: JudgedRunConfig
+) -> set[int]:
+    """The numbers of the queries that have some. candidates: those without a score, which have no rank."""
+    ranked = candidates.append_column("rank", pa.repeat(_NOWHERE, len(candidates)))
+    return set(numbers[are_positive(ranked, config.positives)].tolist())
 
 
 def _ranks(candidates: pa.Table, scores: pa.Array, config: JudgedRunConfig) -> pa.Array:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from pipeline.mining.config import NegativesConfig
 
-NO_POSITIVE, TOO_FEW = "no_positive", "too_few_negatives"
+NO_POSITIVE, NO_SCORE, TOO_FEW = "no_positive", "no_score", "too_few_negatives"
 REASONS = {
     NO_POSITIVE: "no candidate of the query is a positive",
+    NO_SCORE: "the query's positives have no score",
     TOO_FEW: "fewer negatives than negatives.at_least were found",
 }
 """Why a query has no training row."""

@@ -159,7 +159,9 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     unused = sorted(changed - _COMMON_OPTIONS - known[name].OPTIONS)
     if unused:
         raise ConfigError(
-            f"{unused[0]}: the family {name} of {checkpoint.name} has no such option", field=unused[0]
+            f"{unused[0]}: the family {name} of {checkpoint.name} has no such option; its own are"
+            f" {', '.join(sorted(known[name].OPTIONS))}",
+            field=unused[0],
         )
     checkpoint.check()
     known[name].check(checkpoint, config)

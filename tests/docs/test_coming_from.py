@@ -9,6 +9,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import ROOT, TINY
 from tests.serve.local import LocalServer, serving
@@ -45,6 +46,49 @@ def test_flag_embeddings_layers_are_lists() -> None:
     by_layer = made(layerwise, cutoff_layers=(2, 3)).compute_score(PAIRS)
     columns = Scorer(ScorerConfig(model=layerwise, cutoff_layers=(2, 3))).score(PAIRS)
     assert by_layer == [pytest.approx(column.tolist(), abs=1e-6) for column in columns.T]
+
+
+@pytest.fixture(scope="module")
+def copied() -> Any:
+    """The class that the page asks users to copy."""
+    return names_after(code_with("compute_score"))["FlagReranker"]
+
+
+def test_flag_embeddings_own_options_are_the_copied_classs(copied: Any) -> None:
+    raw = Scorer(ScorerConfig(model=TINY)).score(PAIRS)
+    sigmoids = pytest.approx((1 / (1 + np.exp(-raw))).tolist(), abs=1e-6)
+    normalizing = copied(TINY, normalize=True, batch_size=128, query_instruction_for_rerank=None)
+    assert normalizing.compute_score(PAIRS, batch_size=2) == sigmoids
+    assert normalizing.compute_score(PAIRS, normalize=True) == sigmoids
+    assert normalizing.compute_score(PAIRS, normalize=False) == pytest.approx(raw.tolist(), abs=1e-6)
+    assert copied(TINY, dtype="auto").config.dtype == "auto"
+    with pytest.raises(ConfigError, match="devices: there is no such field; here it is device"):
+        copied(TINY, devices="cpu")
+
+
+def test_the_copied_class_takes_what_has_an_order(copied: Any) -> None:
+    reranker = copied(TINY)
+    scores = pytest.approx(Scorer(ScorerConfig(model=TINY)).score(PAIRS).tolist(), abs=1e-6)
+    assert reranker.compute_score(zip(*zip(*PAIRS, strict=True), strict=True)) == scores
+    assert reranker.compute_score(np.array(PAIRS).tolist()) == scores
+    assert reranker.compute_score([]) == []
+    assert json.loads(json.dumps(reranker.compute_score(PAIRS[0]))) == pytest.approx(scores.expected[:1])
+
+
+def test_options_of_a_call_are_of_that_call(copied: Any) -> None:
+    def scores(**options: Any) -> Any:
+        return pytest.approx(Scorer(ScorerConfig(model=TINY, **options)).score(PAIRS).tolist(), abs=1e-6)
+
+    reranker = copied(TINY)
+    first = reranker.scorer
+    assert reranker.compute_score(PAIRS) == scores()
+    assert reranker.scorer is first
+    short = {"max_length": 8, "query_max_length": 3}
+    assert reranker.compute_score(PAIRS, **short) == scores(**short)
+    assert scores(**short).expected != scores().expected
+    assert reranker.compute_score(PAIRS) == scores()
+    layerwise = copied(TINY + "-v2-minicpm-layerwise", cutoff_layers=[2])
+    assert [len(layer) for layer in layerwise.compute_score(PAIRS, cutoff_layers=[2, 3])] == [2, 2]
 
 
 def test_the_model_cards_code_gives_our_scores() -> None:

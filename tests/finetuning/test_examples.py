@@ -111,5 +111,17 @@ def test_scores_are_needed_where_a_loss_needs_them(tmp_path: Path, name: str) ->
 
 def test_without_a_good_row_the_job_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{**GOOD, "pos": []}] * 2)
-    with pytest.raises(InputError, match=r"rows.jsonl: has no row to train on \(2 no_positives\); a row is"):
+    with pytest.raises(
+        InputError, match=r"has no row to train on \(2 no_positives; the first: .*\); a row is"
+    ) as told:
+        read(path)
+    assert f"the first: {path} row 1, no_positives)" in str(told.value)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n  "])
+def test_a_json_array_is_refused_as_a_whole(tmp_path: Path, indent: int | None, before: bytes) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(before + json.dumps([GOOD, GOOD], indent=indent).encode())
+    with pytest.raises(InputError, match=r"rows.json: a JSON array; rows are objects, one a line: jq -c"):
         read(path)

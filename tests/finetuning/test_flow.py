@@ -235,7 +235,10 @@ def test_rejected_rows_are_told_and_the_exit_status_says_so(
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(config(tmp_path).model_dump(mode="json", exclude_defaults=True)))
     assert main(["--config", str(file), "--set", "training.max_steps=1"]) == 3
-    assert "1 no_positives: pos is missing, empty or no list" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "1 no_positives: pos is missing, empty or no list" in told.out
+    (logged,) = [line for line in told.err.splitlines() if "rejected" in line]
+    assert f"{tmp_path}/rows.jsonl row 1, no_positives" in logged
     (reject,) = pq.read_table(tmp_path / "out/rejects").to_pylist()
     assert (reject["row"], reject["reason"]) == (1, "no_positives")
 

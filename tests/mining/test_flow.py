@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -121,11 +122,32 @@ def test_what_is_no_number_and_no_text_is_told(tmp_path: Path) -> None:
         InputError, match=r"score: column 'passage' holds string; name the column of the scores"
     ):
         flow.run(config(source, score="passage"))
-    with pytest.raises(InputError, match=r"no column 'bm25'"):
+    told = r"no column 'bm25'; it has .*\. Name the table's own columns in score, rank or positives.label$"
+    with pytest.raises(InputError, match=told):
         flow.run(config(source, rank="bm25"))
     summary = flow.run(config(source))
     assert summary.rejected == {"null_passage": 1}
     assert summary.candidates == 47
+
+
+def test_positives_without_a_score_are_told_from_none(tmp_path: Path) -> None:
+    table: list[dict[str, Any]] = rows(queries=4)
+    for row in table:
+        if row["query_id"] == "q0" and row["label"]:
+            row["score"] = None
+        if row["query_id"] == "q1" and row["label"]:
+            row["score"] = float("nan")
+        if row["query_id"] == "q2":
+            row["label"] = 0
+        if row["query_id"] == "q3" and row["passage_id"] == "p5":
+            row |= {"label": 1, "score": None}  # the other positive has one
+    source = write(tmp_path / "in", table)
+    summary = flow.run(config(source))
+    assert summary.left_out == {"no_positive": 1, "no_score": 2}
+    assert "  2 no_score: the query's positives have no score (q0, q1)" in [*summary.lines()]
+    assert list(mined(tmp_path / "out")) == ["query 3"]
+    first = flow.run(config(source, "first", positives={"first": 1}))
+    assert first.left_out == {}
 
 
 def test_a_run_of_rerank_is_mined_with_the_texts_that_it_kept(tmp_path: Path) -> None:

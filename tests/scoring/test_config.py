@@ -43,7 +43,17 @@ def test_what_does_not_fit_is_refused(field: str, value: object) -> None:
     [
         ("use_fp16", "here it is dtype: float16"),
         ("use_bf16", "here it is dtype: bfloat16"),
-        ("devices", "here it is device"),
+        (
+            "devices",
+            "here it is device, one a Scorer; for several GPUs give a job as many actors, with num_gpus: 1",
+        ),
+        ("use_fp32", "here it is dtype: float32"),
+        ("pooling_method", "here it is read from the checkpoint's own files"),
+        ("normalize_embeddings", "here it is read from the checkpoint's own files"),
+        ("model_class", "here it is family, read from the checkpoint's own files"),
+        ("convert_to_numpy", "here it is not needed: all is numpy's arrays"),
+        ("show_progress_bar", "here it is not needed: a job logs how far it is"),
+        ("compress_layer", "here it is compress_layers"),
         ("batch_size", "here it is max_batch_tokens, which counts tokens"),
         ("model_name_or_path", "here it is model"),
         ("cache_dir", "here it is the environment's HF_HUB_CACHE"),
