@@ -2,10 +2,12 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from threading import Thread
 
+import grpc
 import pytest
 import ray
 
@@ -70,6 +72,29 @@ def test_another_server_at_the_address_is_told_in_time(
         with pytest.raises(kind, match=rf"no cluster answers there \({told}.*\); start it, or unset"):
             cluster.join(no_progress_s=1800)
         thread.join()
+
+
+def _refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+    """As Ray 2.60 answers who has no token, or another one."""
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing")
+    return b""
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers = {"CheckAlive": grpc.unary_unary_rpc_method_handler(_refuse)}
+    service = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", handlers)
+    server.add_generic_rpc_handlers((service,))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for mode in ("disabled", None):
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if mode is not None:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        with pytest.raises(ConfigError, match=rf"RAY_ADDRESS {address}: that cluster asks for a token; set"):
+            cluster.join(no_progress_s=1800)
+    server.stop(None)
 
 
 @pytest.mark.ray
