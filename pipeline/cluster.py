@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import grpc
 import ray
 from ray.data import DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import AuthenticationError, RayError
 
 from pipeline.capacity import described, fit, nodes, wait_for_one
@@ -252,9 +253,15 @@ def _quiet_backend() -> Iterator[None]:
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """What Ray wrapped around an error of ours is taken off."""
+    """What Ray wrapped around an error of ours is taken off. Raises TemporaryError where work stood still."""
     try:
         yield
+    except ExecutionTimeoutError as error:
+        still_s = DataContext.get_current().execution_no_progress_timeout_s
+        raise TemporaryError(
+            f"nothing was done for {still_s:,.0f} s: the cluster, which has {described(nodes())}, may have"
+            " lost the machines of the actors. What is done stays; start again when there is room"
+        ) from error
     except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
         ours = own_error(error)
         if ours is None or ours is error:

@@ -103,6 +103,19 @@ def test_a_ray_at_the_address_is_known(on_head: str) -> None:
     assert cluster._speaks_grpc((host, int(port)), timeout=15)
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("on_head")
+def test_work_that_stands_still_may_go_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all machines with GPUs are gone: Ray waits for one, and then no longer."""
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1)
+    held = ray.data.from_items([1]).map_batches(lambda batch: batch, num_gpus=1, batch_size=1)
+    with (
+        pytest.raises(TemporaryError, match=r"nothing was done for 1 s: .*0 GPUs.*start again when there is"),
+        cluster.own_errors(),
+    ):
+        held.materialize()
+
+
 @pytest.mark.parametrize("address", ["", "auto"])
 def test_what_a_cluster_that_died_left_is_named(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
