@@ -1,10 +1,18 @@
 """One date's reranking as jobs of a standing Ray cluster: one at a time, however often it is asked for.
 
-For schedulers, such as airflow_dag.py. It needs just `pip install 'ray[default]'` of the cluster's version.
+    python nightly.py --address http://HEAD:8265 --config /on/the/cluster/job.yaml --run-date 2026-11-20
+
+It waits for the job and ends with its exit status. `rerank` does the same for schedulers in Python, such as
+airflow_dag.py. Both need just `pip install 'ray[default]'` of the cluster's version.
 """
 
+import argparse
+import shlex
+import sys
 import time
+from datetime import date
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 MISTAKE, REJECTS, TRY_AGAIN = 2, 3, 75
@@ -21,7 +29,7 @@ def rerank(client: JobSubmissionClient, config: str, run_date: str) -> int:
     config: its path on the cluster. Raises MistakeError, or RuntimeError for what another try may mend: it
     goes on from the shards that are done.
     """
-    command = f"python -m pipeline.rerank --config {config} --set run_date={run_date}"
+    command = job_command(config, run_date)
     status = run(client, job_name(run_date), command)
     if status == MISTAKE:
         raise MistakeError(f"{command}: see the message above")
@@ -34,6 +42,10 @@ def rerank(client: JobSubmissionClient, config: str, run_date: str) -> int:
 
 def job_name(run_date: str) -> str:
     return f"rerank-{run_date}"
+
+
+def job_command(config: str, run_date: str) -> str:
+    return f"python -m pipeline.rerank --config {shlex.quote(config)} --set run_date={run_date}"
 
 
 def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5) -> int:
@@ -69,3 +81,31 @@ def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
     ids = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
     numbers = {job_id.removeprefix(f"{name}-"): job for job_id, job in ids.items()}
     return {int(number): job for number, job in numbers.items() if number.isdecimal()}
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the job's exit status; TRY_AGAIN where there is none, or the cluster does not answer."""
+    parser = argparse.ArgumentParser(
+        description="Rerank one date as a job of a Ray cluster, and wait for it."
+    )
+    parser.add_argument("--address", required=True, help="of the cluster's jobs, such as http://HEAD:8265")
+    parser.add_argument("--config", required=True, help="a YAML file, by its path on the cluster")
+    parser.add_argument("--run-date", required=True, type=_date, help="such as 2026-11-20")
+    given = parser.parse_args(arguments)
+    try:
+        client = JobSubmissionClient(given.address)
+        return run(client, job_name(given.run_date), job_command(given.config, given.run_date))
+    except AuthenticationError as error:
+        print(f"error: {given.address}: {error}", file=sys.stderr)
+        return MISTAKE
+    except (ConnectionError, RuntimeError) as error:
+        print(f"error: {given.address}: {error}", file=sys.stderr)
+        return TRY_AGAIN
+
+
+def _date(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

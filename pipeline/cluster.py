@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import grpc
 import ray
 from ray.data import DataContext
-from ray.exceptions import RayError
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import AuthenticationError, RayError
 
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
@@ -32,6 +34,9 @@ _HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
 """RFC 9113, section 3.4: a fixed text, and a frame of settings, here without any. A server answers with its
 own; the type stands behind the three bytes of a frame's length."""
+_IS_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""What a head answers to whoever has its token, if it asks for one."""
+_TOKEN_PLACES = "RAY_AUTH_TOKEN or ~/.ray/auth_token, as on the machine of its head"  # noqa: S105  (no token)
 
 
 def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
@@ -141,8 +146,18 @@ def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
     if (address := _address()) is not None:
         _check_that_it_answers(address)
-        # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+        try:
+            # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
+        except AuthenticationError as error:
+            raise ConfigError(
+                f"RAY_AUTH_MODE=token: no token is here; put the cluster's into {_TOKEN_PLACES}"
+            ) from error
+        except ConnectionError as error:
+            raise TemporaryError(
+                f"{address.source} {address.value}: can't be joined ({error}). If InvalidAuthToken stands"
+                f" above, the token here is not the cluster's: put that into {_TOKEN_PLACES}"
+            ) from error
         return
     try:
         with _quiet_backend():
@@ -157,7 +172,8 @@ def _join_or_start() -> None:
 
 
 def _check_that_it_answers(address: _Address) -> None:
-    """Raises TemporaryError where nothing does, ConfigError where something else than Ray does.
+    """Raises TemporaryError where nothing does, ConfigError where something else than Ray does, or a Ray that
+    asks for a token and will get none.
 
     Ray itself would ask for half an hour, in silence.
     """
@@ -179,17 +195,40 @@ def _check_that_it_answers(address: _Address) -> None:
                 raise TemporaryError(no_cluster(error)) from error
             time.sleep(1)
         else:
-            return
+            break
+    # To an address that it is told Ray sends a token only if it is told that, too.
+    sends_one = address.source != "RAY_ADDRESS" or os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    if not sends_one and not _uses_tls() and _asks_for_a_token(place):
+        raise ConfigError(
+            f"{address.source} {address.value}: that cluster asks for a token; set RAY_AUTH_MODE=token, and"
+            f" have its token in {_TOKEN_PLACES}"
+        )
 
 
 def _speaks_grpc(place: tuple[str, int], timeout: float) -> bool:
     """As all servers of Ray do, and so HTTP/2. Raises OSError where nothing answers."""
     with socket.create_connection(place, timeout) as connection:
-        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        if _uses_tls():
             return True  # such a server talks to none without a certificate; Ray has one
         connection.sendall(_HTTP2_GREETING)
         with connection.makefile("rb") as stream:
             return stream.read(_HTTP2_HEAD_BYTES)[3:4] == _HTTP2_SETTINGS
+
+
+def _uses_tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def _asks_for_a_token(place: tuple[str, int]) -> bool:
+    """Ray itself would try for 20 s, and end with a traceback."""
+    host, port = place
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(_IS_ALIVE)(b"", timeout=_PATIENCE_S)
+        except grpc.RpcError as error:
+            return error.code() is grpc.StatusCode.UNAUTHENTICATED
+    return False
 
 
 def _host_and_port(address: _Address) -> tuple[str, int]:
@@ -226,9 +265,15 @@ def _quiet_backend() -> Iterator[None]:
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """What Ray wrapped around an error of ours is taken off."""
+    """What Ray wrapped around an error of ours is taken off. Raises TemporaryError where work stood still."""
     try:
         yield
+    except ExecutionTimeoutError as error:
+        still_s = DataContext.get_current().execution_no_progress_timeout_s
+        raise TemporaryError(
+            f"nothing was done for {still_s:,.0f} s: the cluster, which has {described(nodes())}, may have"
+            " lost the machines of the actors. What is done stays; start again when there is room"
+        ) from error
     except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
         ours = own_error(error)
         if ours is None or ours is error:

@@ -4,6 +4,7 @@ RayrankError            catch this one to catch them all
 |-- ConfigError         a field of the configuration: its path, the line of its file, what it takes
 |   `-- TooManyTokensError    one call of a scorer has more tokens than fit in it
 |-- InputError          the input: the file, and the row or column in it
+|   `-- NotThereError   nothing to read lies where it leads
 |-- OutputError         the output directory: what lies there and does not fit
 |   `-- OtherFormatError      it was written by another version, in a format that is not read here
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
@@ -44,6 +45,15 @@ class TooManyTokensError(ConfigError):
 
 class InputError(RayrankError):
     """The input can't be read as the candidate table (or qrels, or run) it should be."""
+
+
+class NotThereError(InputError):
+    """Nothing to read lies at `place`, a path or URL as it was given. It may not have been written yet."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(f"{place}: {what}")
+        self.args = (place, what)  # what unpickling hands to __init__
+        self.place = place
 
 
 class OutputError(RayrankError):

@@ -105,6 +105,11 @@ def begun_job(output: Directory, command: str, results: Collection[str]) -> JobR
     return before
 
 
+def shown(value: Any) -> str:
+    """A field's value for a message. Null may stand for a default that is another value."""
+    return "not given" if value is None else json.dumps(value)
+
+
 def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
     if before.command != now.command:
         yield f"the command: was {before.command}, is {now.command}"
@@ -112,7 +117,7 @@ def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
     for field in sorted(before.config.keys() | now.config.keys()):
         old, new = before.config.get(field), now.config.get(field)
         if old != new:
-            yield f"{field}: was {json.dumps(old)}, is {json.dumps(new)}"
+            yield f"{field}: was {shown(old)}, is {shown(new)}"
     for field in sorted(before.models.keys() | now.models.keys()):
         old, new = before.models.get(field, "none"), now.models.get(field, "none")
         if old != new:

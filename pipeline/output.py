@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline import log
-from pipeline.errors import InputError, OutputError, TemporaryError
+from pipeline.errors import InputError, NotThereError, OutputError, TemporaryError
 from pipeline.job_record import (
     RECORD,
     JobRecord,
@@ -214,9 +214,9 @@ def _check_table(table: str) -> None:
     if not is_complete(output):
         if is_being_written(output):
             raise TemporaryError(f"{table}: is not finished: pipeline.{record.command} is writing it now")
-        raise InputError(
-            f"{table}: is not finished (no _SUCCESS in {output.url}); run pipeline.{record.command} for it to"
-            " the end"
+        raise NotThereError(
+            table,
+            f"is not finished (no _SUCCESS in {output.url}); run pipeline.{record.command} for it to the end",
         )
     for problem in find_problems(output):
         way_out = (

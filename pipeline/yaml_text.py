@@ -31,8 +31,10 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
         raise YamlError("it nests too deep") from error
     except YamlError:
         raise
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that no calendar has
+    except yaml.YAMLError as error:
         raise YamlError(f"not YAML: {error}") from error
+    except ValueError as error:  # of a date that no calendar has, of a number of thousands of digits
+        raise YamlError(f"a value that can't be read: {error}") from error
     finally:
         if loader is not None:  # which refuses control characters
             loader.dispose()

@@ -2,10 +2,12 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from threading import Thread
 
+import grpc
 import pytest
 import ray
 
@@ -72,10 +74,46 @@ def test_another_server_at_the_address_is_told_in_time(
         thread.join()
 
 
+def _refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+    """As Ray 2.60 answers who has no token, or another one."""
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken: Authentication token is missing")
+    return b""
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers = {"CheckAlive": grpc.unary_unary_rpc_method_handler(_refuse)}
+    service = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", handlers)
+    server.add_generic_rpc_handlers((service,))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for mode in ("disabled", None):
+        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+        if mode is not None:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        with pytest.raises(ConfigError, match=rf"RAY_ADDRESS {address}: that cluster asks for a token; set"):
+            cluster.join(no_progress_s=1800)
+    server.stop(None)
+
+
 @pytest.mark.ray
 def test_a_ray_at_the_address_is_known(on_head: str) -> None:
     host, _, port = on_head.rpartition(":")
     assert cluster._speaks_grpc((host, int(port)), timeout=15)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("on_head")
+def test_work_that_stands_still_may_go_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all machines with GPUs are gone: Ray waits for one, and then no longer."""
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 1)
+    held = ray.data.from_items([1]).map_batches(lambda batch: batch, num_gpus=1, batch_size=1)
+    with (
+        pytest.raises(TemporaryError, match=r"nothing was done for 1 s: .*0 GPUs.*start again when there is"),
+        cluster.own_errors(),
+    ):
+        held.materialize()
 
 
 @pytest.mark.parametrize("address", ["", "auto"])

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from pipeline.errors import ConfigError, InputError, ScoringError, fields_under
+from pipeline.errors import ConfigError, InputError, NotThereError, ScoringError, fields_under
 
 
 def test_a_message_stays_what_it_is_when_others_add_to_the_args() -> None:
@@ -14,6 +14,11 @@ def test_a_message_stays_what_it_is_when_others_add_to_the_args() -> None:
 def test_scoring_errors_cross_processes() -> None:
     error = pickle.loads(pickle.dumps(ScoringError(3, "why")))
     assert (error.index, error.reason, str(error)) == (3, "why", "pair 3: why")
+
+
+def test_errors_of_a_place_cross_processes() -> None:
+    error = pickle.loads(pickle.dumps(NotThereError("s3://b/in", "no such file")))
+    assert (error.place, str(error)) == ("s3://b/in", "s3://b/in: no such file")
 
 
 def test_who_knows_the_nesting_names_a_field_in_full() -> None:

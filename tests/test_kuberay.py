@@ -61,13 +61,18 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
 
 def test_alerts_are_on_metrics_that_there_are() -> None:
     [rule] = documents("alerts.yaml")
-    texts = [alert["expr"] for group in rule["spec"]["groups"] for alert in group["rules"]]
-    assert len(texts) == 5
+    alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning"}
+    texts = [alert["expr"] for alert in alerts]
+    assert len(texts) == 8
     named = {name for text in texts for name in re.findall(r"ray_(rayrank_\w+)", text)}
-    assert named == {metrics.REJECTED, "rayrank_shards_quarantined", "rayrank_requests_total"}
+    assert {metrics.REJECTED, "rayrank_shards_quarantined", "rayrank_requests_total"} < named
     assert named <= {metrics.REJECTED, *metrics.GAUGES, *serve_metrics.COUNTERS}
     for text in texts:
         assert text.count("(") == text.count(")")
+    [nightly] = [each for each in documents("rerank-nightly.yaml") if each["kind"] == "CronJob"]
+    crons = {name for text in texts for name in re.findall(r'cronjob="([^"]+)"', text)}
+    assert crons == {nightly["metadata"]["name"]}
 
 
 def test_the_job_is_of_its_date() -> None:

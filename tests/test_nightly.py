@@ -7,11 +7,11 @@ from threading import Thread
 
 import nightly
 import pytest
-from nightly import REJECTS, MistakeError, rerank, run, stop
+from nightly import MISTAKE, REJECTS, TRY_AGAIN, MistakeError, main, rerank, run, stop
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tests.conftest import ROOT, TINY
-from tests.own_ray import job_client
+from tests.own_ray import free_port, job_client
 
 pytestmark = pytest.mark.ray
 
@@ -22,7 +22,7 @@ def client(head: dict[str, str]) -> JobSubmissionClient:
 
 
 def test_a_date_is_reranked_and_a_second_time_found_done(
-    tmp_path: Path, client: JobSubmissionClient, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, client: JobSubmissionClient, head: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Few pairs: three processes that import torch are slow enough.
     (tmp_path / "job.yaml").write_text(
@@ -33,13 +33,31 @@ scorer: {{model: {TINY}}}
 executor: here
 """
     )
-    for _ in range(2):
-        assert rerank(client, f"{tmp_path}/job.yaml", "2026-11-20") == 0
-        assert "160 pairs of 8 queries scored" in capfd.readouterr().out
+    at = ["--address", head["RAY_API_SERVER_ADDRESS"]]
+    command = [*at, "--config", f"{tmp_path}/job.yaml", "--run-date", "2026-11-20"]
+    assert rerank(client, f"{tmp_path}/job.yaml", "2026-11-20") == 0
+    assert "160 pairs of 8 queries scored" in capfd.readouterr().out
+    assert main(command) == 0
+    assert "160 pairs of 8 queries scored" in capfd.readouterr().out
     assert (tmp_path / "2026-11-20/_SUCCESS").is_file()
     with pytest.raises(MistakeError):
         rerank(client, "/nowhere.yaml", "2026-11-20")
     assert "error: /nowhere.yaml: No such file" in capfd.readouterr().out
+
+
+def test_the_command_ends_with_the_status_of_its_job(
+    head: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_client(head)
+    of_job = ["--config", "job.yaml", "--run-date", "2026-11-21"]
+    for status in (MISTAKE, REJECTS):
+        monkeypatch.setattr(nightly, "job_command", lambda *_, status=status: f"exit {status}")
+        assert main(["--address", head["RAY_API_SERVER_ADDRESS"], *of_job]) == status
+    assert main(["--address", f"http://127.0.0.1:{free_port()}", *of_job]) == TRY_AGAIN
+    assert "Failed to connect to Ray at address" in capsys.readouterr().err
+    for wrong in (["2026-11-29"], [*of_job, "--address", "http://head:8265", "--run-date", "29.11.2026"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(wrong)
 
 
 def test_what_may_pass_is_no_mistake(client: JobSubmissionClient, monkeypatch: pytest.MonkeyPatch) -> None:

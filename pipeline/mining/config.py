@@ -9,7 +9,7 @@ from pipeline.tables.config import InputConfig
 from pipeline.tables.positives import PositivesConfig
 
 PLACES: dict[str, Any] = {
-    "input": {"path", "version", "queries", "passages", "limits"},
+    "input": {"path", "version", "queries", "passages", "success_file", "limits"},
     "positives": {"qrels"},
 }
 """Fields of JudgedRunConfig that say where things lie: the files found there are compared themselves."""

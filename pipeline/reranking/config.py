@@ -53,7 +53,7 @@ _NOT_COMPARED: dict[str, Any] = {
     "max_outage_s": True,
     "qrels": True,
     "run_date": True,
-    "input": {"limits"},
+    "input": {"success_file", "limits"},
 }
 _LEVEL = re.compile(r"^levels\.\d+\.")
 _DATE = "{run_date}"

@@ -16,7 +16,7 @@ from pipeline.reranking.flow import plan_job
 from pipeline.reranking.sample import Sample, sample
 from pipeline.scoring import Scorer
 from pipeline.tables.candidates import Plan
-from pipeline.tables.output.markers import done_shards
+from pipeline.tables.output.markers import ShardReport, done_shards
 
 
 def describe(
@@ -39,7 +39,7 @@ def describe(
     pools = [level.actors for level in config.cascade]
     lines = [
         f"input    {len(files)} files, {queries} queries, {record.pairs} pairs",
-        f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {len(done)} of them done",
+        f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {_how_many(done, plan)}",
         *([] if judge is None else [f"qrels    {_in_the_table(judge, plan)}"]),
         *_of_scorers(config, scorers, samples, record.pairs),
         *([] if reuse is None or config.reuse is not None else [_nothing_reused(reuse)]),
@@ -48,6 +48,11 @@ def describe(
         f"output   {output.url}",
     ]
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
+
+
+def _how_many(done: Sequence[ShardReport], plan: Plan) -> str:
+    all_done = len(done) == len(plan.shards)
+    return "all of them done: nothing to score" if all_done else f"{len(done)} of them done"
 
 
 def _in_the_table(judge: Judge, plan: Plan) -> str:

@@ -68,7 +68,7 @@ def _speed_lines(
             yield f"speed    {of}nothing to score"
             continue
         pairs, tokens = found.read / seconds, found.tokens / seconds
-        yield f"speed    {of}{pairs:,.1f} pairs/s and {tokens:,.0f} tokens/s an actor ({source})"
+        yield f"speed    {of}{_number(pairs, 1)} pairs/s and {tokens:,.0f} tokens/s an actor ({source})"
 
 
 def _time_of(levels: Sequence[Level], work: Work) -> str:
@@ -84,7 +84,7 @@ def _cost_of(levels: Sequence[Level], work: Work, pairs: int) -> str:
     if total is None:
         return f"not told: set {_fields(levels, 'price_per_hour')} to what an actor costs an hour"
     return (
-        f"about {total:,.2f}, {cost.per_million(total, pairs):,.2f} a million pairs, by"
+        f"about {_number(total, 2)}, {_number(cost.per_million(total, pairs), 2)} a million pairs, by"
         f" {_fields(levels, 'price_per_hour')}; starting and waiting come on top"
     )
 
@@ -112,6 +112,11 @@ def _fields(levels: Sequence[Level], option: str) -> str:
 def _listed(actors: Sequence[int]) -> str:
     """`3 actors`, or of a cascade `3 + 1 actors`."""
     return f"{' + '.join(map(str, actors))} actor{'s' * (sum(actors) != 1)}"
+
+
+def _number(value: float, decimals: int) -> str:
+    """With so many decimals; a small one with four digits that count, since it is not nothing."""
+    return f"{value:,.{decimals}f}" if value >= 1 or not value else f"{value:.4g}"
 
 
 def _hours(hours: float) -> str:

@@ -23,6 +23,7 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
+from pipeline.reranking.lateness import not_there_yet
 from pipeline.reranking.movers import moved_queries
 from pipeline.reranking.previous_run import with_previous, with_previous_date
 from pipeline.reranking.reuse import check_previous
@@ -30,7 +31,7 @@ from pipeline.reranking.shard import Job
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.candidates import Plan, directory_of, plan_table
-from pipeline.tables.input.listing import log_skipped
+from pipeline.tables.input.listing import but_markers, log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
 from pipeline.tables.output.directory import Directory
@@ -132,7 +133,7 @@ def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Su
         config_fingerprint=config.fingerprint,
         shards=len(plan.shards),
         top_k=config.depth,
-        files_skipped=len(plan.skipped),
+        files_skipped=len(but_markers(plan.skipped)),
         reuse=planned.reuse,
         previous_run=config.reuse,
         versions=versions(),
@@ -157,11 +158,12 @@ def plan_job(
     calibrates: make the calibrated models that are not there yet.
     """
     wait_out(config.max_outage_s)
-    directory = _open(config)
-    # Models and tables first: no machine is waited for where these are wrong.
-    scorers = [_scorer(level, level.scorer) for level in config.cascade]
-    judge = judging.read(config, read_judge)
-    plan = _plan_table(config, judge)
+    with not_there_yet(config):
+        directory = _open(config)
+        # Models and tables first: no machine is waited for where these are wrong.
+        scorers = [_scorer(level, level.scorer) for level in config.cascade]
+        judge = judging.read(config, read_judge)
+        plan = _plan_table(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = recorded_dtypes(directory, "rerank", RESULTS)

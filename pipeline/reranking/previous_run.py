@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import date
 
 from pipeline import log
-from pipeline.errors import InputError, OtherFormatError
+from pipeline.errors import OtherFormatError
 from pipeline.job_record import JobRecord
 from pipeline.redaction import redacted
 from pipeline.reranking.config import PREVIOUS_DATE, RerankConfig
-from pipeline.reranking.reuse import check_previous, previous_prefixes, previous_scores
+from pipeline.reranking.reuse import NotReusableError, check_previous, previous_prefixes, previous_scores
 from pipeline.reranking.shard import Job
 from pipeline.tables.output.directory import Directory
 
@@ -61,7 +61,10 @@ def _latest(config: RerankConfig, template: str, before: date, record: JobRecord
         url = template.replace(PREVIOUS_DATE, found)
         try:
             check_previous(url, record)
-        except (InputError, OtherFormatError) as error:
+        except NotReusableError as error:
+            log.info("run not taken for its scores", why=error.why)
+            continue
+        except OtherFormatError as error:
             log.info("run not taken for its scores", why=error)
             continue
         log.info("scores of a previous run are taken", run=Directory(url).url)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.job_record import JobRecord, read_record
+from pipeline.job_record import JobRecord, read_record, shown
 from pipeline.output import read_summary
 from pipeline.reporting.summary import Summary
 from pipeline.tables.output.damage import SUMMARY
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import shard_names
-from pipeline.tables.output.score_table import WAY_OUT, PreviousScores
+from pipeline.tables.output.score_table import SCORE_ALL, WAY_OUT, PreviousScores
 from pipeline.tables.schema import level_prefix
 
 _SAME_SCORES = {"device", "max_batch_tokens"}
@@ -19,16 +19,22 @@ _NOT_SETTLED = ("dtype", "auto")
 """In a dry run, which asks no actor: it may become the previous run's."""
 
 
+class NotReusableError(InputError):
+    """A run whose scores can't be taken. `why`: without the way out, which is for whoever named that run."""
+
+    def __init__(self, why: str, way_out: str) -> None:
+        super().__init__(f"reuse: {why}; {way_out}")
+        self.args = (why, way_out)  # what unpickling hands to __init__
+        self.why = why
+
+
 def check_previous(url: str, now: JobRecord) -> None:
-    """Raises InputError where no finished run lies at `url`, or one without a scorer that `now` has."""
+    """Raises NotReusableError where no finished run lies at `url`, or one without a scorer that `now` has."""
     before, _ = _finished(url)
     if any(prefix is not None for prefix in _prefixes(before, now)):
         return
     difference = next(_differences(before, now, next(iter(before.models)), next(iter(now.models))))
-    raise InputError(
-        f"reuse: {Directory(url).url}: its scores are another scorer's ({difference}); leave reuse out to"
-        " score every pair"
-    )
+    raise NotReusableError(f"{Directory(url).url}: its scores are another scorer's ({difference})", SCORE_ALL)
 
 
 def previous_prefixes(url: str, now: JobRecord) -> list[str | None]:
@@ -58,7 +64,7 @@ def _differences(before: JobRecord, now: JobRecord, old: str, new: str) -> Itera
     was, is_now = _options(before, old), _options(now, new)
     for name in sorted((was.keys() | is_now.keys()) - _SAME_SCORES):
         if was.get(name) != is_now.get(name) and (name, is_now.get(name)) != _NOT_SETTLED:
-            yield f"{new}.{name} was {was.get(name)!r}, is {is_now.get(name)!r}"
+            yield f"{new}.{name} was {shown(was.get(name))}, is {shown(is_now.get(name))}"
     if before.models[old] != now.models[new]:
         yield "the model's weights or files differ"
 
@@ -83,11 +89,11 @@ def _finished(url: str) -> tuple[JobRecord, Summary]:
     output = Directory(url)
     record = read_record(output)
     if record is None or record.command != "rerank" or output.read(SUMMARY) is None:
-        raise InputError(
-            f"reuse: {output.url}: no finished run (no {SUMMARY} of one in it); finish that job first, or"
-            " leave reuse out to score every pair"
+        raise NotReusableError(
+            f"{output.url}: no finished run (no {SUMMARY} of one in it)",
+            f"finish that job first; or, {SCORE_ALL}",
         )
     summary = read_summary(output, Summary)
     if summary is None:
-        raise InputError(f"reuse: {output.url}/{SUMMARY}: is damaged; {WAY_OUT}")
+        raise NotReusableError(f"{output.url}/{SUMMARY}: is damaged", WAY_OUT)
     return record, summary

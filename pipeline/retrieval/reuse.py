@@ -1,7 +1,7 @@
 """Whether the embeddings of an earlier first stage may be taken for this one's texts."""
 
 from pipeline.errors import InputError
-from pipeline.job_record import JobRecord, read_record
+from pipeline.job_record import JobRecord, read_record, shown
 from pipeline.output import is_complete
 from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
@@ -29,7 +29,7 @@ def check_previous(url: str, now: JobRecord) -> None:
         old, new = before.config.get(field), now.config.get(field)
         # In a dry run, which asks no actor, `auto` may become the earlier one's.
         if old != new and not (field.endswith("scorer.dtype") and new == "auto"):
-            raise InputError(_others(output, f"{field} was {old!r}, is {new!r}"))
+            raise InputError(_others(output, f"{field} was {shown(old)}, is {shown(new)}"))
     for field, fingerprint in now.models.items():
         if before.models.get(field) != fingerprint:
             raise InputError(_others(output, f"{field}: the model's weights or files differ"))

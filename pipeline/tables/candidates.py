@@ -155,7 +155,10 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
     id_name = config.columns.query_id
     try:
         files, skipped = find_files(
-            config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+            config.path,
+            table_format.SUFFIXES,
+            lambda first: table_format.is_like(first, id_name),
+            config.success_file,
         )
     except NoFilesError as error:
         raise _advised(error, error.left_out, config) from error

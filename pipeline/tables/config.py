@@ -46,6 +46,10 @@ class InputConfig(BaseModel):
     """trec only: the queries' texts, JSON lines (`_id`, `text`) or tab-separated."""
     passages: str | None = None
     """trec only: the passages' texts, JSON lines (`_id`, `title`, `text`) or tab-separated."""
+    success_file: str | None = Field(default=None, pattern=r"^[^/]+$")
+    """A file that the writer of the table puts into its directory last, such as Spark's _SUCCESS. Until it
+    stands there a job ends with status 75 (try again later) and reads nothing. Null: what is there is taken
+    for the whole table."""
     limits: Limits = Limits()
     """How large a thing in a file may be."""
 
@@ -85,6 +89,8 @@ class InputConfig(BaseModel):
         known = [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
         if self.version is not None and self.format not in known:
             raise ValueError(f"version goes with {_listed(known)}; {self.format} files have none")
+        if self.success_file is not None and self.format in known:
+            raise ValueError(f"success_file goes with files; a version of {self.format} is always whole")
         return self
 
 

@@ -100,7 +100,7 @@ def test_scores_of_another_precision_are_not_mixed(
 ) -> None:
     float32, here = {"engine": "openvino"}, table.parent
     flow.run(config(table, scorer=float32))
-    with pytest.raises(OutputError, match=r"scorer.quantization.kind: was null, is \"int8\""):
+    with pytest.raises(OutputError, match=r"scorer.quantization.kind: was not given, is \"int8\""):
         flow.run(config(table, scorer=int8(str(here / "tiny.int8"))))
     with pytest.raises(InputError, match="its scores are another scorer's"):
         flow.run(config(table, "reusing", scorer=int8(str(here / "tiny.int8")), reuse=str(here / "out")))

@@ -67,10 +67,14 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
         (
             DATED,
             ("run_date=2026-13-01",),
-            "--set run_date=2026-13-01: not YAML: month must be in",
+            "--set run_date=2026-13-01: a value that can't be read: month must be in",
         ),
         (DATED, ("run_date='2026-02-30'",), "--set: run_date: day"),
-        (DATED + "run_date: 2026-13-01\n", (), "job.yaml: not YAML: month must be in 1..12"),
+        (
+            DATED + "run_date: 2026-13-01\n",
+            (),
+            "job.yaml: a value that can't be read: month must be in 1..12",
+        ),
     ],
 )
 def test_wrong_dates_are_named(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:

@@ -67,4 +67,4 @@ def test_the_plan_is_told_without_scoring(table: Path) -> None:
     assert "notes.txt: ends in none of .parquet," in text
     assert not (table.parent / "out").exists()
     flow.run(config(table))
-    assert "4 of them done" in dry_run.describe(config(table))
+    assert "all of them done: nothing to score" in dry_run.describe(config(table))

@@ -103,5 +103,5 @@ def test_a_dry_run_asks_no_actor(table: Path, monkeypatch: pytest.MonkeyPatch) -
     previous = str(table.parent / "out")
     assert "dtype auto, for" in dry_run.describe(config(table, "next", reuse=previous, **on_ray))
     play(monkeypatch, bfloat16=False)
-    with pytest.raises(InputError, match=r"scorer\.dtype was 'bfloat16', is 'float32'"):
+    with pytest.raises(InputError, match=r'scorer\.dtype was "bfloat16", is "float32"'):
         flow.run(config(table, "next", reuse=previous, scorer=AUTO))

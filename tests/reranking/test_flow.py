@@ -77,7 +77,7 @@ def test_candidates_beyond_the_inputs_top_k_are_left_out_and_counted(table: Path
         f"p{number:02}" for number in range(32) if number % 4 < 3
     ]
     assert read_whole_run(str(table.parent / "out"))[1] == 3
-    with pytest.raises(OutputError, match="input.top_k: was 3, is null"):
+    with pytest.raises(OutputError, match="input.top_k: was 3, is not given"):
         flow.run(config(table))
 
 
@@ -178,7 +178,7 @@ def test_a_finished_job_is_not_touched(table: Path) -> None:
 
 def test_another_job_is_refused(table: Path) -> None:
     flow.run(config(table))
-    with pytest.raises(OutputError, match=r"scorer.max_length: was null, is 64"):
+    with pytest.raises(OutputError, match=r"scorer.max_length: was not given, is 64"):
         flow.run(config(table, scorer={"max_length": 64}))
     os.utime(table / "part-1.parquet", (1, 1))
     with pytest.raises(

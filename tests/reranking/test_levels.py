@@ -176,7 +176,7 @@ def test_scores_are_reused_by_each_scorer_wherever_it_stood(table: Path, made: P
     summary = flow.run(cascade(table, "turned", levels=turned, reuse=str(table.parent / "single")))
     assert [level.reused for level in summary.levels] == [32, 0]
     other = {"scorer": {"model": TINY, "max_length": 99}}
-    with pytest.raises(InputError, match=r"another scorer's \(scorer.max_length was None, is 99\)"):
+    with pytest.raises(InputError, match=r"another scorer's \(scorer.max_length was not given, is 99\)"):
         flow.run(config(table, "other", reuse=str(made), **other))
 
 

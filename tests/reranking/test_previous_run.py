@@ -119,7 +119,8 @@ def test_the_first_night_of_another_scorer_scores_every_pair(
     other = {"scorer": {"max_length": 64}}
     assert night(table, 2, **other).reused == 0
     assert "run not taken for its scores" in caplog.text
-    assert "scorer.max_length was None, is 64" in caplog.text
+    assert "scorer.max_length was not given, is 64" in caplog.text
+    assert "leave reuse out" not in caplog.text  # nothing is to be done
     assert "no previous run to take scores from: every pair is scored" in caplog.text
     assert night(table, 3, **other).reused > 0
     # A trial of one night does not cost the next one its scores.
@@ -137,5 +138,8 @@ def test_a_run_of_another_format_is_passed_over_and_a_damaged_one_is_told(table:
     assert reused_of(table, 3) == "2026-11-01"
     for file in (table.parent / "out-2026-11-03/v1/scores").iterdir():
         file.unlink()
-    with pytest.raises(InputError, match=r"2026-11-03/v1/scores.*--check-bytes"):
+    with pytest.raises(InputError, match=r"2026-11-03/v1/scores.*--check-bytes.*leave reuse out") as error:
         night(table, 4)
+    assert "in an output that is new or was removed" in str(error.value)
+    shutil.rmtree(table.parent / "out-2026-11-04", ignore_errors=True)
+    assert flow.run(job(table, 4).model_copy(update={"reuse": None})).reused == 0

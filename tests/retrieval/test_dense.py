@@ -164,7 +164,7 @@ def test_embeddings_are_a_product_and_are_reused(tmp_path: Path) -> None:
         row["passage_id"] for row in rows_of(tmp_path / "fresh", "candidates")
     ]
     other = dense(tmp_path, {"path": str(tmp_path / "other")}, max_length=9)
-    with pytest.raises(InputError, match=r"reuse: .*minilm.dense.scorer.max_length was None, is 9"):
+    with pytest.raises(InputError, match=r"reuse: .*minilm.dense.scorer.max_length was not given, is 9"):
         make(other.model_copy(update={"reuse": str(tmp_path / "out")}))
     with pytest.raises(InputError, match=r"reuse: .*nowhere: no finished first stage"):
         make(other.model_copy(update={"reuse": str(tmp_path / "nowhere")}))

@@ -64,5 +64,5 @@ def test_a_dry_run_asks_no_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     make(job(tmp_path, "previous", "auto"))
     reuse = f"{tmp_path}/previous"
     assert "minilm" in flow.describe(job(tmp_path, "next", "auto", executor="ray_data", reuse=reuse))
-    with pytest.raises(InputError, match=r"scorer\.dtype was 'bfloat16', is 'float32'"):
+    with pytest.raises(InputError, match=r'scorer\.dtype was "bfloat16", is "float32"'):
         flow.describe(job(tmp_path, "next", "float32", reuse=reuse))

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.errors import InputError, RayrankError
+from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
 from pipeline.tables.input.traits import Traits
@@ -30,7 +30,7 @@ _READABLE = {
 
 
 def snapshot(url: str, version: int | None) -> Snapshot:
-    """Raises InputError for what is no Delta table, or one that needs more than this reads."""
+    """Raises NotThereError where there is no Delta table, InputError where it needs more than this reads."""
     deltalake = library("deltalake", TRAITS)
     try:
         table = deltalake.DeltaTable(absolute(url), version, storage_options=object_store_options())
@@ -39,6 +39,8 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         schema = pa.schema(table.schema().to_arrow())
     except RayrankError:
         raise
+    except deltalake.exceptions.TableNotFoundError as error:
+        raise NotThereError(url, f"not a readable Delta table: {_in_one_line(error)}") from error
     except Exception as error:  # its own, and those of the store
         told_as = class_for(error, InputError)
         raise told_as(f"{url}: not a readable Delta table: {_in_one_line(error)}") from error

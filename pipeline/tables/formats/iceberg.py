@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import InputError, RayrankError
+from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
@@ -21,10 +21,12 @@ scan, read = parquet.scan, parquet.read
 CATALOG = "catalog://"
 _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
 """The same credentials as for all other files."""
+_NO_TABLE = {"NoSuchTableError", "NoSuchNamespaceError"}
+"""Errors of pyiceberg, by name: it may not be installed."""
 
 
 def snapshot(url: str, version: int | None) -> Snapshot:
-    """Raises InputError for what is no Iceberg table, or one that needs more than this reads."""
+    """Raises NotThereError where there is no Iceberg table, InputError for one that this can't read."""
     try:
         table = _load(url)
         scan = table.scan(snapshot_id=version)
@@ -33,8 +35,10 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     except RayrankError:
         raise
     except Exception as error:  # each catalog's client has errors of its own
-        told_as = class_for(error, InputError)
-        raise told_as(f"{url}: not a readable Iceberg table: {str(error) or type(error).__name__}") from error
+        what = f"not a readable Iceberg table: {str(error) or type(error).__name__}"
+        if isinstance(error, FileNotFoundError) or type(error).__name__ in _NO_TABLE:
+            raise NotThereError(url, what) from error
+        raise class_for(error, InputError)(f"{url}: {what}") from error
     for task in tasks:
         check_readable(url, task)
     return Snapshot(

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.input.arrow_rows import (
     BATCH_ROWS,
     Runs,
@@ -75,7 +75,10 @@ def _dataset(url: str, version: int | None) -> Any:
     try:
         return lance.dataset(url, version=version, storage_options=object_store_options())
     except (ValueError, OSError) as error:
-        raise class_for(error, InputError)(f"{url}: not a readable Lance table: {error}") from error
+        what = f"not a readable Lance table: {error}"
+        if "was not found" in str(error):  # it has no class for that
+            raise NotThereError(url, what) from error
+        raise class_for(error, InputError)(f"{url}: {what}") from error
 
 
 def _fragment(url: str, identity: str) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.input.compression import ERRORS as COMPRESSION_ERRORS
 from pipeline.tables.input.compression import check_compression, decompressed
 from pipeline.tables.input.limits import Limits
@@ -27,14 +27,14 @@ class SourceFile(NamedTuple):
 def find_file(url: str) -> SourceFile:
     """The one file that `url` names, or that the link there points to.
 
-    Raises InputError where it is not there, or no file.
+    Raises NotThereError where it is not there, InputError where it is no file.
     """
     fs, path = located(url)
     try:
         with store_errors(InputError, f"{url}: can't be read"):
             info = fs.info(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{url}: {what_lacks(fs, path, 'no such file')}") from error
+        raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
     if info["type"] != "file":
         raise InputError(f"{url}: is no file")
     return source_file(place_of(fs, path), info)
@@ -53,7 +53,7 @@ def open_input(url: str, limits: Limits) -> Iterator[IO[bytes]]:
         with store_errors(InputError, f"{url}: can't be read"):
             stream = fs.open(path, "rb")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{url}: {what_lacks(fs, path, 'no such file')}") from error
+        raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
     try:
         with decompressed(stream, path, limits) as content:
             yield content

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline import log
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError, TemporaryError
 from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
@@ -29,6 +29,7 @@ from pipeline.tables.storage import is_web_address, named_by, place_of, store_er
 _MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
 _ENDING = "ends in none of"
 _TEMPORARY = "a temporary file's name"
+_EMPTY = "empty"
 _TEMPORARY_ENDINGS = (".tmp", ".temp", ".partial", ".inprogress", "._copying_", ".crdownload", ".swp", "~")
 _NAMED_IN_LOG = 10
 _LOOKED_AT_BYTES = 1 << 16
@@ -38,9 +39,9 @@ _RECORD, _TABLES = "_manifest/plan.json", ("run", "candidates", "training_rows")
 
 
 class NoFilesError(InputError):
-    """A path without a file to read. `left_out`: one that lies there all the same, where there is any."""
+    """A path where no file is to be read, though files lie there. `left_out`: one of them."""
 
-    def __init__(self, message: str, left_out: str | None) -> None:
+    def __init__(self, message: str, left_out: str) -> None:
         super().__init__(message)
         self.args = (message, left_out)  # what unpickling hands to __init__
         self.left_out = left_out
@@ -51,18 +52,24 @@ Likeness = Callable[[bytes], bool]
 
 
 def find_files(
-    url: str, suffixes: tuple[str, ...], is_like: Likeness
+    url: str, suffixes: tuple[str, ...], is_like: Likeness, success_file: str | None = None
 ) -> tuple[list[SourceFile], dict[str, str]]:
     """The files that `url` means, sorted by path, and those left out with the reason.
 
     A directory, or one that a glob matches, is searched to its depths for files with one of `suffixes`, or
     without any ending, as Hive and Hadoop name them. A single file, or one that a glob matches, is taken as
     it is. Symbolic links are what they point to; a file that they lead to twice is read once. Raises
-    InputError where there is nothing, and for what may hold rows and can't be read: a link that leads nowhere
-    or in a circle, a directory that can't be read, another compression, rows under another ending.
+    NotThereError where there is nothing, NoFilesError where there are other files alone, and InputError for
+    what may hold rows and can't be read: a link that leads nowhere or in a circle, a directory that can't be
+    read, another compression, rows under another ending.
+
+    success_file: what must stand in the directory; TemporaryError is raised where it does not.
     """
     fs, path = located(url)
+    if success_file is not None:  # before the listing, which then has all that was written before it
+        _check_success_file(fs, path, url, success_file)
     searched, taken = _listed(fs, path, url)
+    searched.pop(f"{path.rstrip('/')}/{success_file}", None)
     _refuse_whole_output(url, searched)
     infos = searched | {name: (info, None) for name, info in taken.items()}
     # A store's client would keep what it listed: a gigabyte for a million files.
@@ -78,7 +85,7 @@ def find_files(
         if reason is None and root is not None and info["size"]:
             reason = _reason_by_ending(place, suffixes, is_like)
         if reason is None and info["size"] == 0:
-            reason = "empty"
+            reason = _EMPTY
         if reason is None:
             files.append(source_file(place, info))
         else:
@@ -87,18 +94,39 @@ def find_files(
         files = _once_each(files, skipped)
     _check_parts(skipped, files, suffixes)
     if not files:
-        told = next(iter(_told(skipped)), None)
-        raise NoFilesError(f"{url}: no files here{_explain(skipped)}", told)
+        message = f"no files here{_explain(skipped)}"
+        others = [file for file, reason in skipped.items() if reason not in (_MARKER, _TEMPORARY, _EMPTY)]
+        raise NoFilesError(f"{url}: {message}", others[0]) if others else NotThereError(url, message)
     return files, skipped
 
 
+def but_markers(skipped: dict[str, str]) -> dict[str, str]:
+    """Of the files that are left out those that somebody may miss: a marker never holds rows."""
+    return {file: reason for file, reason in skipped.items() if reason != _MARKER}
+
+
 def log_skipped(skipped: dict[str, str], **fields: str) -> None:
-    """Tell how many files of an input are left out, and by name those that are no markers."""
-    if skipped:
-        log.warning("files left out", **fields, files=len(skipped))
-    unexpected = ((file, reason) for file, reason in skipped.items() if reason != _MARKER)
-    for file, reason in islice(unexpected, _NAMED_IN_LOG):
+    """Tell how many files of an input are left out, and their names. Markers are as they should be."""
+    missed = but_markers(skipped)
+    if missed:
+        log.warning("files left out", **fields, files=len(missed))
+    for file, reason in islice(missed.items(), _NAMED_IN_LOG):
         log.warning("file left out", **fields, file=file, reason=reason)
+
+
+def _check_success_file(fs: Any, path: str, url: str, name: str) -> None:
+    try:
+        with store_errors(InputError, f"{url}: can't be read"):
+            fs.info(f"{path.rstrip('/')}/{name}")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if _is_glob(path) or fs.isfile(path):
+            raise InputError(
+                f"{url}: is no directory, in which {name} could stand; leave input.success_file out"
+            ) from error
+        raise TemporaryError(
+            f"{url}: {name} is not there yet, so that the table is not whole (input.success_file);"
+            " start again when it is there"
+        ) from error
 
 
 def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], dict[str, Info]]:
@@ -109,7 +137,7 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
                 roots, taken = [], {path: fs.info(path)}
             elif fs.isdir(path):
                 roots, taken = [path.rstrip("/")], {}
-            elif any(sign in path for sign in "*?[") and not fs.exists(path):
+            elif _is_glob(path) and not fs.exists(path):
                 taken = fs.glob(path, detail=True)
                 directories = [name for name, info in taken.items() if info["type"] == "directory"]
                 roots = [name.rstrip("/") for name in directories if not is_marker(name)]
@@ -118,8 +146,12 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
                 roots, taken = [], {path: fs.info(path)}
             searched = {name: (info, root) for root in roots for name, info in _files_below(fs, root).items()}
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{url}: {what_lacks(fs, path, 'no such file or directory')}") from error
+        raise NotThereError(url, what_lacks(fs, path, "no such file or directory")) from error
     return searched, taken
+
+
+def _is_glob(path: str) -> bool:
+    return any(sign in path for sign in "*?[")
 
 
 def _refuse_whole_output(url: str, searched: dict[str, tuple[Info, str]]) -> None:
@@ -229,11 +261,5 @@ def _once_each(files: list[SourceFile], skipped: dict[str, str]) -> list[SourceF
 def _explain(skipped: dict[str, str]) -> str:
     if not skipped:
         return ""
-    name = _told(skipped)[0]
-    reason = skipped[name]
+    name, reason = next(iter((but_markers(skipped) or skipped).items()))
     return f" but {len(skipped)} left out, such as {name} ({reason})"
-
-
-def _told(skipped: dict[str, str]) -> list[str]:
-    """The files worth telling of: no markers, where there are others."""
-    return [file for file, reason in skipped.items() if reason != _MARKER] or list(skipped)

@@ -25,7 +25,8 @@ from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.schema import result_schema
 
 _SCORES = "scores"
-WAY_OUT = "start its job again with --check-bytes, which mends it, or leave reuse out to score every pair"
+SCORE_ALL = "to score every pair, leave reuse out, in an output that is new or was removed"
+WAY_OUT = f"start its job again with --check-bytes, which mends it; or, {SCORE_ALL}"
 
 
 def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:

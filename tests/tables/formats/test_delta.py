@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyroaring
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from tests.tables.conftest import Row, check_every_row_once, nested, plan, read_all, rows
@@ -121,7 +121,7 @@ def test_files_that_were_vacuumed_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_delta_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: not a readable Delta table"):
+    with pytest.raises(NotThereError, match=r"nowhere: not a readable Delta table"):
         plan(tmp_path / "nowhere", "delta")
 
 

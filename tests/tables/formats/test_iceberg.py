@@ -9,7 +9,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import LongType, StringType
 from pyiceberg.utils.config import Config
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from pipeline.tables.formats.iceberg import check_readable
@@ -126,8 +126,9 @@ def test_deletes_that_are_not_merged_are_refused(catalog: SqlCatalog) -> None:
 def test_what_is_no_iceberg_table_is_named(
     catalog: SqlCatalog, tmp_path: Path, path: str, message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         plan(path.format(tmp=tmp_path), "iceberg")
+    assert isinstance(error.value, NotThereError) == ("URI" not in message and "metadata file" not in message)
 
 
 def test_on_s3(bucket: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from tests.tables.conftest import Row, check_every_row_once, nested, plan, read_all, rows
@@ -84,7 +84,7 @@ def test_a_scan_reads_no_texts(tmp_path: Path) -> None:
 
 
 def test_what_is_no_lance_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: not a readable Lance table"):
+    with pytest.raises(NotThereError, match=r"nowhere: not a readable Lance table"):
         plan(tmp_path / "nowhere", "lance")
 
 

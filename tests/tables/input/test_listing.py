@@ -5,12 +5,13 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError, TemporaryError
 from pipeline.tables.input.files import find_file, open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
-from pipeline.tables.input.listing import find_files, log_skipped
+from pipeline.tables.input.listing import NoFilesError, but_markers, find_files, log_skipped
 
 MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
 
@@ -146,10 +147,58 @@ def test_compressions_that_are_not_read_are_refused_by_name(tmp_path: Path, endi
 def test_the_log_names_what_is_left_out(caplog: pytest.LogCaptureFixture, table: Path) -> None:
     log_skipped(find_files(str(table), (".parquet",), is_like)[1], of="queries")
     told = "\n".join(record.message for record in caplog.records)
-    assert "files left out of=queries files=5" in told
+    assert "files left out of=queries files=2" in told
     assert f"file={table}/notes.txt reason='ends in none of .parquet'" in told
     assert f"file={table}/empty.parquet reason=empty" in told
     assert "_SUCCESS" not in told
+
+
+def test_markers_alone_are_no_files_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, **{"a.parquet": "x", "_SUCCESS": "", ".a.parquet.crc": "x"})
+    skipped = find_files(str(tmp_path), (".parquet",), is_like)[1]
+    assert sorted(map(os.path.basename, skipped)) == [".a.parquet.crc", "_SUCCESS"]
+    assert but_markers(skipped) == {}
+    log_skipped(skipped)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["_SUCCESS", "a.parquet.tmp", "a.parquet"])
+def test_a_directory_into_which_nothing_is_written_yet_has_nothing_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(NotThereError, match=rf"no files here but 1 left out, such as .*{name}") as caught:
+        find_files(str(tmp_path), (".parquet",), is_like)
+    assert caught.value.place == str(tmp_path)
+    put(tmp_path, **{"b.csv": "query_id"})
+    with pytest.raises(NoFilesError, match=r"but 2 left out, such as .*") as other:
+        find_files(str(tmp_path), (".parquet",), is_like)
+    assert other.value.left_out == f"{tmp_path}/b.csv"
+
+
+def test_a_table_is_whole_when_its_success_file_is_there(tmp_path: Path) -> None:
+    put(tmp_path / "in", **{"a.parquet": "x"})
+    for url in (f"{tmp_path}/in/", f"file://{tmp_path}/in", f"{tmp_path}/nowhere"):
+        with pytest.raises(TemporaryError, match=rf"{url}: DONE is not there yet.*input.success_file"):
+            find_files(url, (".parquet",), is_like, "DONE")
+    put(tmp_path / "in", DONE="PAR1, and no part of the table")
+    files, skipped = find_files(f"{tmp_path}/in/", (".parquet",), is_like, "DONE")
+    assert ([file.url for file in files], skipped) == ([f"{tmp_path}/in/a.parquet"], {})
+    for url in (f"{tmp_path}/in/*.parquet", f"{tmp_path}/in/a.parquet"):
+        with pytest.raises(InputError, match=r"is no directory, in which DONE could stand; leave"):
+            find_files(url, (".parquet",), is_like, "DONE")
+
+
+def test_a_success_file_on_s3(bucket: str) -> None:
+    fs, root = fsspec.core.url_to_fs(f"{bucket}/success_file")
+    fs.pipe_file(f"{root}/a.parquet", b"x")
+    for url in (f"{bucket}/success_file/", f"{bucket}/nowhere"):
+        with pytest.raises(TemporaryError, match=rf"{url}: _SUCCESS is not there yet"):
+            find_files(url, (".parquet",), is_like, "_SUCCESS")
+    fs.pipe_file(f"{root}/b.parquet", b"x")
+    fs.pipe_file(f"{root}/_SUCCESS", b"")
+    files, skipped = find_files(f"{bucket}/success_file/", (".parquet",), is_like, "_SUCCESS")
+    assert ([file.url for file in files], skipped) == ([f"s3://{root}/{name}.parquet" for name in "ab"], {})
+    with pytest.raises(InputError, match=r"is no directory, in which _SUCCESS could stand"):
+        find_files(f"{bucket}/success_file/a.parquet", (".parquet",), is_like, "_SUCCESS")
 
 
 def put(folder: Path, **contents: str) -> Path:
