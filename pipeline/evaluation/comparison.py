@@ -137,7 +137,7 @@ def compare(
         runs=tuple(measured[len(both) - len(systems) :]),
         baseline=None if first is None else measured[0],
         comparisons=tuple(compared),
-        remarks=tuple(_remarks(both, parsed)),
+        remarks=tuple(_remarks(both, judgments, parsed)),
     )
 
 
@@ -201,8 +201,13 @@ def _comparisons(before: Measured, runs: Sequence[Measured]) -> Iterator[Compari
         )
 
 
-def _remarks(systems: Sequence[System], measures: list[Measure]) -> Iterator[str]:
-    """A line each: which runs were cut, and which measures look deeper than runs go."""
+def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: list[Measure]) -> Iterator[str]:
+    """A line each: whether nothing is judged, which runs were cut, which measures look deeper."""
+    judged = {(judgment.query_id, judgment.doc_id) for judgment in judgments}
+    rows = (row for system in systems for of_query in system.ranking.values() for row in of_query)
+    if not any((row.query_id, row.passage_id) in judged for row in rows):
+        names = _listed(list(systems))
+        yield f"No judged passage is in {names}: are these the judgments of this collection?"
     if cut := [system for system in systems if system.is_cut]:
         depth = cut[0].depth
         whose = next(system.name for system in systems if system.top_k == depth)

@@ -108,14 +108,25 @@ def read_shard(
     return _first_stage_best(candidates, config.top_k), rejects
 
 
-def read_ids(shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan) -> pa.Table:
+def read_ids(
+    shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan, rejects: pa.Table | None
+) -> pa.Table:
     """`query_id` and `passage_id` of the candidates that `read_shard` gives, in the same order.
 
-    Of a table of ids alone the files with the texts are not read: a candidate without a text is here, too.
+    rejects: those that it gave, None of none. Of a table of ids alone they tell which candidates have no
+    text: the files with the texts are not read again.
     """
-    textless = config.model_copy(update={"queries": None, "passages": None})
+    textless = config.model_copy(update={"queries": None, "passages": None, "top_k": None})
     candidates, _ = read_shard(shard, textless, kept, plan)
-    return candidates.select(["query_id", "passage_id"])
+    if rejects is not None:
+        refused = set(_places(rejects))
+        candidates = candidates.filter(pa.array([place not in refused for place in _places(candidates)]))
+    return _up_to(candidates, config.top_k).select(["query_id", "passage_id"])
+
+
+def _places(rows: pa.Table) -> Iterator[tuple[str, int, int | None]]:
+    """Where each row stands in the input."""
+    return zip(*(rows[column].to_pylist() for column in ("file", "row", "item")), strict=True)
 
 
 def beyond_top_k(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
@@ -130,6 +141,11 @@ def _first_stage_best(candidates: pa.Table, top_k: int | None) -> pa.Table:
             *(candidates[name] for name in ("query_id", "passage_id", FIRST_STAGE_SCORE))
         )
         candidates = candidates.take(best_first).drop_columns(FIRST_STAGE_SCORE)
+    return _up_to(candidates, top_k)
+
+
+def _up_to(candidates: pa.Table, top_k: int | None) -> pa.Table:
+    """Each query's first top_k."""
     if top_k is None:
         return candidates
     return candidates.filter(pa.array(original_ranks(candidates["query_id"]) <= top_k))
