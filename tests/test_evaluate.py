@@ -183,6 +183,11 @@ def test_it_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "nowhere: no such folder or file; a run is the output.path of a finished job, or a TREC run\n"
         in capsys.readouterr().err
     )
+    (tmp_path / "qrels").mkdir()
+    for name in ("dev.tsv", "test.tsv"):
+        write(tmp_path / "qrels" / name, "")
+    assert entry.main(["--run", RUN, "--qrels", str(tmp_path / "qrels")]) == 2
+    assert "qrels: is a folder; name one file. It holds dev.tsv, test.tsv\n" in capsys.readouterr().err
     assert entry.main(["--run", RUN, "--qrels", QRELS, "--json", str(tmp_path / "no/where")]) == 2
     assert "no/where: can't be written: No such file or directory" in capsys.readouterr().err
 

@@ -17,8 +17,8 @@ from pipeline.tables.format import (
     CandidateFormat,
     FileFormat,
     SnapshotFormat,
+    advised,
     candidate_format,
-    format_advice,
 )
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
@@ -174,7 +174,7 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
             config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
         )
     except NoFilesError as error:
-        raise _advised(error, error.left_out, config) from error
+        raise advised(error, error.left_out, config.format, id_name, "input") from error
     return Snapshot(files, skipped=skipped)
 
 
@@ -216,7 +216,7 @@ def _scans(
         try:
             return table_format.scan(file, layout)
         except InputError as error:
-            raise _advised(error, file.url, config) from error
+            raise advised(error, file.url, config.format, config.columns.query_id, "input") from error
 
     def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
         return [(file, scan_one(file)) for file in group]
@@ -232,19 +232,6 @@ def _scans(
                     skipped[file.url] = "holds no rows"
                 else:
                     yield scan
-
-
-def _advised(error: InputError, file: str | None, config: InputConfig) -> InputError:
-    """The error of a file, with advice where another format is likely.
-
-    Where the store is away, or refuses, the file is not asked for again.
-    """
-    told, advice = str(error), ""
-    if file is not None and isinstance(error.__cause__, pa.ArrowInvalid | None):
-        advice = format_advice(file, config.format, config.columns.query_id)
-    if not advice:
-        return InputError(told)
-    return InputError(f"{told} {advice}" if told.endswith((".", "?")) else f"{told}. {advice}")
 
 
 class _Types:

@@ -128,6 +128,15 @@ def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path)
         make(config(folder, leave_out_self=True, queries={"path": str(folder / "numbers.parquet")}))
 
 
+def test_a_folder_that_holds_the_queries_too_is_refused(folder: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"passages.path=.*/corpus.jsonl; if the queries are passages themselves: leave_out_self",
+    ):
+        make(config(folder, passages={"path": str(folder), "format": "jsonl"}))
+    assert not (folder / "out").exists()
+
+
 @pytest.mark.parametrize("ids", [[3, 1, 2], [b"\xff3", b"\xff1", b"\xff2"]])
 def test_ids_stay_what_they_are(folder: Path, ids: list[Any]) -> None:
     pq.write_table(pa.table({"_id": ids, "text": ["panda"] * 3}), folder / "corpus.parquet")
