@@ -19,7 +19,7 @@ from pipeline.tables.output.tasks import Result, Task, TaskReport, done_before
 
 _GROUP_PASSAGES = 1_000_000
 """What one task searches: enough to be worth its start, little enough to be done again."""
-_LOG_EVERY_S = 60.0
+_LOG_EVERY_S = 30.0
 
 
 class Stages:
@@ -134,6 +134,8 @@ class Stages:
             for kind, its in shards.items()
             for shard in its
         ]
+        numbers = {kind: sum(its.values()) for kind, its in shards.items()}
+        log.info("embedding", source=source, **numbers, shards=len(tasks))
         for step, its_tasks in (("embed_shared", shared), ("embed", tasks)):
             for result in self._do(step, its_tasks).values():
                 self._embedded.update(result)

@@ -1,10 +1,14 @@
 """What a scorer gives: of pairs, of texts, of a list of passages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+Heard = Callable[[float], None]
+"""Called now and then with the share of the tokens that have gone through the model."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pipeline.scoring.quantization import (
     header_of,
     stored_bytes,
 )
-from pipeline.scoring.results import Embedded, RankedPassage, Scored
+from pipeline.scoring.results import Embedded, Heard, RankedPassage, Scored
 from pipeline.scoring.trial import try_model
 from pipeline.scoring.weights import check_adapter
 
@@ -244,8 +244,8 @@ class Scorer:
             )
         return self.embed_windows(texts, role).embeddings
 
-    def embed_windows(self, texts: Sequence[str], role: Role) -> Embedded:
-        """As `embed`, with `long_passages`: one embedding for each window of a passage; a query has one."""
+    def embed_windows(self, texts: Sequence[str], role: Role, heard: Heard | None = None) -> Embedded:
+        """As `embed`, with `long_passages`: an embedding for each window of a passage. heard: told of it."""
         self._check_embeds(role)
         for index, text in enumerate(texts):
             if not is_text(text):
@@ -254,7 +254,7 @@ class Scorer:
             encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
         except ScoringError as error:
             raise ScoringError(error.index, error.reason, "text") from error
-        return embed_once(cast("EmbeddingModel", self.model), encoded, counts)
+        return embed_once(cast("EmbeddingModel", self.model), encoded, counts, heard)
 
     def _check_embeds(self, role: Role) -> None:
         if not self.embeds:

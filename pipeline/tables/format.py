@@ -128,7 +128,11 @@ def with_advice(told: str, advice: str) -> str:
 
 def _advice(url: str, name: str, id_name: str, field: str) -> str:
     known: Mapping[str, Format] = candidate_formats() if field == "input" else whole_formats()
-    others = {each: module for each, module in known.items() if isinstance(module, FileFormat)}
+    others = {
+        each: module
+        for each, module in known.items()
+        if isinstance(module, FileFormat) and (module.TRAITS.holds_texts or field in ("input", "candidates"))
+    }
     own = others.pop(name, None)
     if own is None:
         return ""

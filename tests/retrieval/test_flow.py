@@ -129,12 +129,13 @@ def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path)
 
 
 def test_a_folder_that_holds_the_queries_too_is_refused(folder: Path) -> None:
+    out = f"{folder}-out"
     with pytest.raises(
         InputError,
         match=r"passages.path=.*/corpus.jsonl; if the queries are passages themselves: leave_out_self",
     ):
-        make(config(folder, passages={"path": str(folder), "format": "jsonl"}))
-    assert not (folder / "out").exists()
+        make(config(folder, passages={"path": str(folder), "format": "jsonl"}, output={"path": out}))
+    assert not Path(out).exists()
 
 
 @pytest.mark.parametrize("ids", [[3, 1, 2], [b"\xff3", b"\xff1", b"\xff2"]])

@@ -129,9 +129,10 @@ def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_p
         InputError, match=r"is its format right.*It looks like jsonl: --set passages.format=jsonl$"
     ):
         sources.scan(TextsConfig(path=str(tmp_path / "docs.jsonl")), "passages", ["_id", "text"])
-    with pytest.raises(
-        InputError, match=r"no files here.* It looks like jsonl: --set passages.format=jsonl$"
-    ):
+    told = (
+        r"no files here.* passages.format is parquet; it may be csv, jsonl, tsv: --set passages.format=...$"
+    )
+    with pytest.raises(InputError, match=told):
         sources.scan(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
     with pytest.raises(InputError, match=r"no column 'body'; it has _id, text. Name"):
         sources.scan(
