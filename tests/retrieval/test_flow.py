@@ -69,6 +69,25 @@ def test_several_sources_are_fused(folder: Path) -> None:
     lines = (folder / "out/run.trec").read_text().splitlines()
     assert lines[0].split()[:4] == ["q1", "Q0", rows[0]["passage_id"], "1"]
     assert len(lines) == 9
+    found_by_words = [line.split()[:4] for line in (folder / "out/run.words.trec").read_text().splitlines()]
+    assert found_by_words == [
+        ["q1", "Q0", "p4", "1"], ["q1", "Q0", "p1", "2"], ["q2", "Q0", "p2", "1"], ["q2", "Q0", "p4", "2"]
+    ]  # fmt: skip
+    assert len((folder / "out/run.minilm.trec").read_text().splitlines()) == 9
+
+
+def test_a_sources_own_run_is_that_of_the_source_alone(folder: Path) -> None:
+    words = {"bm25": {}, "top_k": 2}
+    output = {"top_k": 1, "trec_run": True}
+    make(config(folder, sources=BOTH | {"words": words}, shard_passages=2, output=output))
+    alone = {"words": words | {"top_k": None}}
+    make(config(folder, sources=alone, output={"path": f"{folder}/alone", "top_k": 2, "trec_run": True}))
+    run = (folder / "out/run.words.trec").read_bytes()
+    assert run == (folder / "alone/run.trec").read_bytes()
+    assert not list((folder / "alone").glob("run.*.trec"))
+    (folder / "out/run.words.trec").unlink()
+    make(config(folder, sources=BOTH | {"words": words}, shard_passages=2, output=output))
+    assert (folder / "out/run.words.trec").read_bytes() == run
 
 
 def test_ids_alone_and_kept_columns(folder: Path) -> None:
