@@ -93,7 +93,10 @@ def test_judgments_of_another_collection_are_told(
     sample: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     write(tmp_path / "others", "q1 0 elsewhere 1\nq2 0 elsewhere 1\n")
-    told = "No judged passage is in first and a: are these the judgments of this collection?"
+    told = (
+        "0 of 2 queries have a judged passage among the first 10 of a run: are these the judgments of this"
+        " collection?"
+    )
     for qrels, is_told in (("others", True), ("qrels", False)):
         assert entry.main(["--run", "a", "--baseline", "first", "--qrels", qrels, "--measures", "RR"]) == 0
         assert (told in capsys.readouterr().out.splitlines()) == is_told

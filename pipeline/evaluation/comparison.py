@@ -14,6 +14,8 @@ from pipeline.evaluation.systems import System, condensed, judged_share, read_sy
 from pipeline.reporting.judged import BeforeAfter, Change
 
 CONDENSED = "condensed "
+_TOP, _LEAST_HIT = 10, 0.05
+"""Where fewer queries have a judged passage in a run's top, the judgments may be another collection's."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +204,8 @@ def _comparisons(before: Measured, runs: Sequence[Measured]) -> Iterator[Compari
 
 
 def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: list[Measure]) -> Iterator[str]:
-    """A line each: whether nothing is judged, which runs were cut, which measures look deeper."""
-    judged = {(judgment.query_id, judgment.doc_id) for judgment in judgments}
-    rows = (row for system in systems for of_query in system.ranking.values() for row in of_query)
-    if not any((row.query_id, row.passage_id) in judged for row in rows):
-        names = _listed(list(systems))
-        yield f"No judged passage is in {names}: are these the judgments of this collection?"
+    """A line each: whether next to nothing is judged, which runs were cut, which measures look deeper."""
+    yield from _of_another_collection(systems, judgments)
     if cut := [system for system in systems if system.is_cut]:
         depth = cut[0].depth
         whose = next(system.name for system in systems if system.top_k == depth)
@@ -220,6 +218,24 @@ def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: lis
     for (depth, names), of_systems in shallow.items():
         verb = "has" if len(of_systems) == 1 else "have"
         yield f"{_listed(of_systems)} {verb} at most {depth} passages a query: {names} would look deeper"
+
+
+def _of_another_collection(systems: Sequence[System], judgments: Sequence[Qrel]) -> Iterator[str]:
+    """A question where so few queries find a judged passage that equal ids may be chance."""
+    judged = {(judgment.query_id, judgment.doc_id) for judgment in judgments}
+    tops = [
+        (query_id, {row.passage_id for row in rows[:_TOP]})
+        for system in systems
+        for query_id, rows in system.ranking.items()
+    ]
+    measured = {judgment.query_id for judgment in judgments}
+    held = {query_id for query_id, _ in tops} & measured
+    hit = {query_id for query_id, top in tops if any((query_id, each) in judged for each in top)}
+    if len(hit) < _LEAST_HIT * len(held):
+        yield (
+            f"{len(hit)} of {len(held)} queries have a judged passage among the first {_TOP} of a run: are"
+            " these the judgments of this collection?"
+        )
 
 
 def _listed(systems: list[System]) -> str:

@@ -81,7 +81,9 @@ def scan(
         except InputError as error:
             told = advised(error, file.url, config.format, id_name, field)
             others = [each.url for each in files if each is not file]
-            one = others and f"{config.path} is {len(files)} files. To read one: {field}.path={others[0]}"
+            one = (
+                others and f"{config.path} has {len(files)} such files; to read one: {field}.path={others[0]}"
+            )
             raise InputError(with_advice(str(told), one or "")) from error
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:

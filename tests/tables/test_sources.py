@@ -122,7 +122,9 @@ def test_queries_that_lie_among_the_passages_are_refused(tmp_path: Path) -> None
 def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_path: Path) -> None:
     (tmp_path / "INFO.json").write_text('{\n"name": "cranfield"\n}\n')
     (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
-    told = r"INFO.json line 1: not a JSON object. .* is 2 files. To read one: passages.path=.*/docs.jsonl$"
+    told = (
+        r"INFO.json line 1: not a JSON object. .* has 2 such files; to read one: passages.path=.*/docs.jsonl$"
+    )
     with pytest.raises(InputError, match=told):
         texts(tmp_path)
     with pytest.raises(
