@@ -144,7 +144,7 @@ def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
     told = " ".join(shown.texts)
     assert "4 of the 5 queries that <qrels> judges are in the run; the measures are theirs." in told
     assert "Over all 5, the others as 0: nDCG@10 0.4000 -> 0.6000." in told
-    assert "--qrels <qrels> --common-queries --html PAGE.html" in told
+    assert "--qrels <qrels> --common-queries \\ --html PAGE.html" in told
     assert "cut" in shown.texts
     assert "--set qrels=FILE" not in told
     assert "--set qrels=FILE" in " ".join(page([report()]).texts)

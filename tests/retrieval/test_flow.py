@@ -209,8 +209,9 @@ def test_what_changed_is_refused_by_name(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(steps.STEPS, "search", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(config(folder))
-    with pytest.raises(OutputError, match=r"sources.bm25.bm25.k1: was 0.9, is 1.2"):
+    with pytest.raises(OutputError, match=r"sources.bm25.bm25.k1: was 0.9, is 1.2") as refused:
         make(config(folder, sources={"bm25": {"bm25": {"k1": 1.2}}}))
+    assert "reuse" not in str(refused.value)  # there are no embeddings to take
     write_texts(folder, {**PASSAGES, "p5": "new"}, QUERIES)
     with pytest.raises(OutputError, match=r"(?s)earlier state of this one.*corpus.jsonl: was .*Take another"):
         make(config(folder))
