@@ -90,10 +90,11 @@ def add_config(to: argparse._ActionsContainer, *, required: bool = True) -> None
     to.add_argument(
         "--set",
         dest="overrides",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="override one field",
+        help="override fields",
     )
 
 

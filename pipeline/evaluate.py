@@ -69,13 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run",
-        action="append",
+        action="extend",
+        nargs="+",
         help="the output directory of a job, or a TREC run; several are measured side by side",
     )
     parser.add_argument("--qrels", help="judgments, a qrels file of TREC's form or BEIR's")
     parser.add_argument("--baseline", help="a run to compare with, such as the first stage's")
     parser.add_argument(
-        "--measures", default=DEFAULT_MEASURES, help=f"in ir_measures' names; default: {DEFAULT_MEASURES}"
+        "--measures",
+        nargs="+",
+        default=[DEFAULT_MEASURES],
+        metavar="MEASURE",
+        help=f"one or several, in ir_measures' names: nDCG@10 R@100; default: {DEFAULT_MEASURES}",
     )
     parser.add_argument(
         "--common-queries",
@@ -134,7 +139,7 @@ def _evaluate(options: argparse.Namespace) -> Status:
         options.run,
         options.qrels,
         options.baseline,
-        options.measures,
+        " ".join(options.measures),
         common_queries=options.common_queries,
         judge_coverage=options.judge_coverage,
     )

@@ -167,7 +167,8 @@ def check_output(
     if differing:
         shown = "\n".join(f"  {line}" for line in differing[:_SHOWN_DIFFERENCES])
         hidden = len(differing) - _SHOWN_DIFFERENCES
-        may_reuse = same_command and record.command in _REUSING
+        # A first stage without a model has no embeddings that could be taken.
+        may_reuse = same_command and record.command in _REUSING and record.models
         reuse = (
             f" (with `reuse: {output.url}`, once it is finished, for what still holds)" if may_reuse else ""
         )

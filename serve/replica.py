@@ -14,7 +14,7 @@ from pipeline.scoring.batching import IndexArray
 from pipeline.scoring.copies import distinct_pairs
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.lean_imports import lean_imports
-from pipeline.scoring.scorer import sigmoid
+from pipeline.scoring.results import sigmoid
 from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
 from serve.config import is_of_a_hub
 from serve.work import ModelInfo, Refused, Scores, Work

@@ -80,6 +80,28 @@ def test_runs_without_a_baseline_stand_side_by_side(
     ]
 
 
+@pytest.mark.parametrize("measures", [["RR", "R@100"], ["RR R@100"], ["RR,R@100"], ["RR,", "R@100"]])
+def test_several_measures_and_runs_follow_their_option(
+    sample: list[str], capsys: pytest.CaptureFixture[str], measures: list[str]
+) -> None:
+    assert entry.main(["--run", "a", "first", "--qrels", "qrels", "--measures", *measures]) == 0
+    heads = [line.split() for line in capsys.readouterr().out.splitlines() if "mean" in line]
+    assert [head[0] for head in heads] == ["RR", "R@100"]
+
+
+def test_judgments_of_another_collection_are_told(
+    sample: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write(tmp_path / "others", "q1 0 elsewhere 1\nq2 0 elsewhere 1\n")
+    told = (
+        "0 of 2 queries have a judged passage among the first 10 of a run: are these the judgments of this"
+        " collection?"
+    )
+    for qrels, is_told in (("others", True), ("qrels", False)):
+        assert entry.main(["--run", "a", "--baseline", "first", "--qrels", qrels, "--measures", "RR"]) == 0
+        assert (told in capsys.readouterr().out.splitlines()) == is_told
+
+
 def test_it_tells_how_much_is_judged(sample: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["--run", "b", *sample[:2], "--measures", "RR@2", "--judge-coverage"]) == 0
     assert capsys.readouterr().out.splitlines()[3:] == [
@@ -164,6 +186,11 @@ def test_it_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "nowhere: no such folder or file; a run is the output.path of a finished job, or a TREC run\n"
         in capsys.readouterr().err
     )
+    (tmp_path / "qrels").mkdir()
+    for name in ("dev.tsv", "test.tsv"):
+        write(tmp_path / "qrels" / name, "")
+    assert entry.main(["--run", RUN, "--qrels", str(tmp_path / "qrels")]) == 2
+    assert "qrels: is a folder; name one file. It holds dev.tsv, test.tsv\n" in capsys.readouterr().err
     assert entry.main(["--run", RUN, "--qrels", QRELS, "--json", str(tmp_path / "no/where")]) == 2
     assert "no/where: can't be written: No such file or directory" in capsys.readouterr().err
 

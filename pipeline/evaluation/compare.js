@@ -4,7 +4,7 @@ const head = JSON.parse(document.getElementById("head").textContent);
 const details = document.getElementById("details").textContent.split("\n");
 const byId = (id) => document.getElementById(id);
 const [list, rows, detail] = ["list", "rows", "detail"].map(byId);
-const ROW_PX = 60, BEFORE = "Before: ", AFTER = "After: ";
+const ROW_PX = 80, BEFORE = "Before: ", AFTER = "After: ";
 let shown = [], active = -1;
 
 function make(tag, classes, text) {

@@ -1,7 +1,7 @@
 """The page that shows which queries moved and why: one HTML file that holds all it shows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ _TEXT_CHARS, _LEAST_TEXT_CHARS = 2_000, 120
 _ALL_TEXT_CHARS = 24_000_000
 """About the characters of texts that a page holds: a browser opens it within a second or two."""
 _QUERY_CHARS = 400
+_CHANCE = 0.05
+"""A change whose p (Holm) is below this is told as a difference."""
 
 
 def passages_shown(found: Evaluation) -> dict[str, list[str]]:
@@ -49,14 +51,40 @@ def page(found: Evaluation, qrels: str, texts: Texts | None) -> str:
     cut = any(len(text) > chars for text in known.passages.values())
     return template.render(
         found=found,
+        names=(names := short_names([each.system.name for each in found.all_measured])),
+        conclusions=list(conclusions(found, names)),
         qrels=redacted(qrels),
         depth=DEPTH,
         cut_chars=chars if cut else None,
         with_texts=texts is not None,
         reach=_reach(found),
-        head=_json(_head(found, known)),
+        chance=_CHANCE,
+        head=_json(_head(found, known, names)),
         details="\n".join(_details(found, shown, known, chars)),
     )
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """By name, the last two parts of its path, or as many as tell the names apart."""
+    parts = {name: name.rstrip("/").split("/") for name in names}
+    for kept in range(2, max(2, *map(len, parts.values())) + 1):
+        short = {name: "/".join(each[-kept:]) for name, each in parts.items()}
+        if len(set(short.values())) == len(short):
+            return short
+    return {name: name for name in names}
+
+
+def conclusions(found: Evaluation, names: Mapping[str, str]) -> Iterator[str]:
+    """A sentence a run: in which measures it differs from the baseline by more than chance."""
+    for run in found.runs if found.baseline is not None else ():
+        rows = [row for row in found.comparisons if row.run == run.system.name]
+        kinds: dict[str, list[str]] = {"better in": [], "worse in": [], "no difference shown in": []}
+        for row in rows:
+            rose = row.change.mean() > 0
+            kind = "no difference shown in" if row.p_holm >= _CHANCE else "better in" if rose else "worse in"
+            kinds[kind].append(row.measure)
+        told = "; ".join(f"{kind} {', '.join(measures)}" for kind, measures in kinds.items() if measures)
+        yield f"{names[run.system.name]}: {told}."
 
 
 def _text_chars(passages: int) -> int:
@@ -70,11 +98,11 @@ def _reach(found: Evaluation) -> float:
     return max([*ends, 1e-9])
 
 
-def _head(found: Evaluation, texts: Texts) -> dict[str, Any]:
+def _head(found: Evaluation, texts: Texts, names: Mapping[str, str]) -> dict[str, Any]:
     """What the list of queries needs at once; the rest is parsed when a query is looked at."""
     return {
         "depth": DEPTH,
-        "systems": [each.system.name for each in found.all_measured],
+        "systems": [names[each.system.name] for each in found.all_measured],
         "measures": found.measures,
         "ids": found.query_ids,
         "queries": [_cut(texts.queries.get(query_id, ""), _QUERY_CHARS) for query_id in found.query_ids],

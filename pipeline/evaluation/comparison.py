@@ -14,6 +14,8 @@ from pipeline.evaluation.systems import System, condensed, judged_share, read_sy
 from pipeline.reporting.judged import BeforeAfter, Change
 
 CONDENSED = "condensed "
+_TOP, _LEAST_HIT = 10, 0.05
+"""Where fewer queries have a judged passage in a run's top, the judgments may be another collection's."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def compare(
         runs=tuple(measured[len(both) - len(systems) :]),
         baseline=None if first is None else measured[0],
         comparisons=tuple(compared),
-        remarks=tuple(_remarks(both, parsed)),
+        remarks=tuple(_remarks(both, judgments, parsed)),
     )
 
 
@@ -201,8 +203,9 @@ def _comparisons(before: Measured, runs: Sequence[Measured]) -> Iterator[Compari
         )
 
 
-def _remarks(systems: Sequence[System], measures: list[Measure]) -> Iterator[str]:
-    """A line each: which runs were cut, and which measures look deeper than runs go."""
+def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: list[Measure]) -> Iterator[str]:
+    """A line each: whether next to nothing is judged, which runs were cut, which measures look deeper."""
+    yield from _of_another_collection(systems, judgments)
     if cut := [system for system in systems if system.is_cut]:
         depth = cut[0].depth
         whose = next(system.name for system in systems if system.top_k == depth)
@@ -215,6 +218,24 @@ def _remarks(systems: Sequence[System], measures: list[Measure]) -> Iterator[str
     for (depth, names), of_systems in shallow.items():
         verb = "has" if len(of_systems) == 1 else "have"
         yield f"{_listed(of_systems)} {verb} at most {depth} passages a query: {names} would look deeper"
+
+
+def _of_another_collection(systems: Sequence[System], judgments: Sequence[Qrel]) -> Iterator[str]:
+    """A question where so few queries find a judged passage that equal ids may be chance."""
+    judged = {(judgment.query_id, judgment.doc_id) for judgment in judgments}
+    tops = [
+        (query_id, {row.passage_id for row in rows[:_TOP]})
+        for system in systems
+        for query_id, rows in system.ranking.items()
+    ]
+    measured = {judgment.query_id for judgment in judgments}
+    held = {query_id for query_id, _ in tops} & measured
+    hit = {query_id for query_id, top in tops if any((query_id, each) in judged for each in top)}
+    if len(hit) < _LEAST_HIT * len(held):
+        yield (
+            f"{len(hit)} of {len(held)} queries have a judged passage among the first {_TOP} of a run: are"
+            " these the judgments of this collection?"
+        )
 
 
 def _listed(systems: list[System]) -> str:

@@ -1,6 +1,6 @@
 """Judgments by which a job measures its own run, beside the order in which its candidates came."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ir_measures import Qrel
@@ -11,7 +11,7 @@ from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.runs import RunRow
 from pipeline.evaluation.systems import System, at_one_depth
 from pipeline.redaction import redacted
-from pipeline.reporting.judged import Judged
+from pipeline.reporting.judged import Judged, Rankings
 from pipeline.tables.input.files import find_file
 
 
@@ -25,18 +25,23 @@ class QrelsJudge:
     queries: frozenset[str]
 
     def measure(
-        self, before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]], depth: int | None
+        self, before: Rankings, after: Rankings, in_the_table: Collection[str], depth: int | None
     ) -> Judged:
-        """What `evaluate` gives for the run with the first stage as its baseline: both cut at `depth`."""
+        """What `evaluate` gives for the run with the first stage as its baseline, both cut at `depth`, over
+        the queries that both have.
+        """
+        measured = after.keys() & before.keys() & self.queries
         (run,), first = at_one_depth([_system("the run", after, depth)], _system("the input", before, None))
-        found = compare([run], first, self.judgments, self.queries, parse_measures(DEFAULT_MEASURES))
+        parsed = parse_measures(DEFAULT_MEASURES)
+        found = compare([run], first, self.judgments, measured, parsed) if measured else None
         return Judged(
             qrels=self.qrels,
             identity=self.identity,
             queries=len(self.queries),
-            missing_queries=len(found.runs[0].missing),
-            remarks=found.remarks,
-            measures={row.measure: row.told for row in found.comparisons},
+            measured_queries=len(measured),
+            lost_queries=len(self.queries & set(in_the_table) - measured),
+            remarks=found.remarks if found else (),
+            measures={row.measure: row.told for row in found.comparisons} if found else {},
         )
 
 
@@ -51,7 +56,7 @@ def read_judge(url: str) -> QrelsJudge:
     )
 
 
-def _system(name: str, rankings: Mapping[str, Sequence[str]], top_k: int | None) -> System:
+def _system(name: str, rankings: Rankings, top_k: int | None) -> System:
     ranking = {
         query: [RunRow(query, passage, -place) for place, passage in enumerate(passages)]
         for query, passages in rankings.items()

@@ -1,5 +1,6 @@
 """Measures by ir_measures' names, and a run's value of each for each query."""
 
+import re
 from collections.abc import Iterable
 
 import ir_measures
@@ -10,14 +11,19 @@ from pipeline.evaluation.runs import RunRow
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 
+_BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")
+"""Not inside of the parentheses of one that has parameters: `P(rel=2, judged_only=True)@5`."""
+
 Values = dict[str, dict[str, float]]
 """By measure, by query."""
 
 
 def parse_measures(names: str) -> list[Measure]:
-    """Raises ConfigError for one that is not known, or that lacks a parameter."""
+    """names: with blanks or commas between them. Raises ConfigError for one that is not known, or that lacks
+    a parameter.
+    """
     try:
-        parsed = [ir_measures.parse_measure(name) for name in names.split()]
+        parsed = [ir_measures.parse_measure(name) for name in _BETWEEN.split(names) if name]
     except (ValueError, NameError, SyntaxError) as error:
         raise ConfigError(f"measures {names!r}: {error}; write them as in `{DEFAULT_MEASURES}`") from error
     for measure in parsed:

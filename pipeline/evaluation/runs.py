@@ -16,7 +16,7 @@ from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.output.damage import find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import run_files, shard_names
-from pipeline.tables.output.run import MENDED, id_text, read_run_file, write_trec_run
+from pipeline.tables.output.run import MENDED, TREC_RUN, id_text, read_run_file, write_trec_run
 from pipeline.tables.storage import store_errors
 
 
@@ -119,12 +119,22 @@ def _job_rows(output: Directory) -> tuple[list[RunRow], int | None]:
 def _finished_run(output: Directory) -> JobRecord:
     record = read_record(output)
     if record is not None and record.command != "rerank":
-        raise InputError(f"{output.url}: is an output of {record.command}, not a run")
+        raise InputError(
+            f"{output.url}: is an output of {record.command}, not a run{_way_out(output, record)}"
+        )
     if record is None or not is_complete(output):
         raise InputError(f"{output.url}: no finished run (no _SUCCESS in it)")
     for problem in find_problems(output):
         raise InputError(f"{output.url}/{problem}; {'remove it' if problem.strange else MENDED}")
     return record
+
+
+def _way_out(output: Directory, record: JobRecord) -> str:
+    """How to measure the output of another command."""
+    if TREC_RUN in output.names():
+        return f"; its run is {output.url}/{TREC_RUN}"
+    has_one = record.command == "retrieve"
+    return "; with output.trec_run: true it has one, run.trec" if has_one else ""
 
 
 def _depth(record: JobRecord) -> int | None:

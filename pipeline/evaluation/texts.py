@@ -9,7 +9,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config_file import load
-from pipeline.tables.candidates import plan_table, read_shard
+from pipeline.errors import InputError
+from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.run import id_text
 
@@ -39,17 +40,30 @@ def read_texts(source: str, wanted: Mapping[str, Iterable[str]]) -> Texts:
     source: a candidate table in Parquet with our column names, or a job's YAML file, whose `input` tells the
     table. Raises ConfigError or InputError where it can't be read.
     """
-    if source.endswith((".yaml", ".yml")):
-        config = load(_Job, Path(source), []).input
-    else:
-        config = InputConfig(path=source)
-    plan, found = plan_table(config, {}, _SHARD_PAIRS), Texts()
+    config, plan = _planned(source)
+    found = Texts()
     passage_ids = set(chain.from_iterable(wanted.values()))
     for shard in plan.shards:
         candidates, _ = read_shard(shard, config, {}, plan)
         found.queries.update(_known(candidates, "query", wanted.keys()))
         found.passages.update(_known(candidates, "passage", passage_ids))
     return found
+
+
+def _planned(source: str) -> tuple[InputConfig, Plan]:
+    if source.endswith((".yaml", ".yml")):
+        config = load(_Job, Path(source), []).input
+        return config, plan_table(config, {}, _SHARD_PAIRS)
+    config = InputConfig(path=source)
+    try:
+        return config, plan_table(config, {}, _SHARD_PAIRS)
+    except InputError as error:
+        # Its cause, where there is one, is without the advice to set a field of a job's config.
+        cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
+        raise InputError(
+            f"--texts: {cause}. Give a candidate table in Parquet with our column names, or a job's YAML"
+            " file, whose input tells another table's format and columns"
+        ) from error
 
 
 def _known(candidates: pa.Table, column: str, wanted: Collection[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.arrow_types import common_type
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.sources import Source, scan
+from pipeline.tables.sources import Source, check_apart, scan
 
 _PARTITION_BYTES = 128 * 2**20
 """Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""
@@ -138,6 +138,8 @@ def plan(config: PrepareConfig) -> Preparation:
             )
     queries, candidates = _scan_texts(config.queries, "queries", candidates, own.query_id)
     passages, candidates = _scan_texts(config.passages, "passages", candidates, own.passage_id)
+    if passages is not None and queries is not None:
+        check_apart(passages, queries)
     return Preparation(candidates, queries, passages, others, config.max_outage_s)
 
 

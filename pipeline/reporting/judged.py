@@ -1,6 +1,6 @@
 """How good a run is beside what it was before, as values: summary, report and `evaluate` tell the same."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -35,7 +35,7 @@ class Change(_Part):
 
 
 class BeforeAfter(_Part):
-    """One measure, the mean over the judged queries."""
+    """One measure, the mean over the measured queries."""
 
     before: float
     after: float
@@ -50,20 +50,46 @@ class Judged(_Part):
     identity: str
     """Of that file."""
     queries: int
-    """Judged queries, over which the means are."""
-    missing_queries: int
-    """Those that the run lacks: they count as 0, before and after."""
+    """Queries that it judges."""
+    measured_queries: int
+    """Those that the run has, over which the means are, before and after."""
+    lost_queries: int
+    """Those that the table has and the run lacks: none of their candidates was scored. What is neither
+    measured nor lost is not in the table."""
     remarks: tuple[str, ...]
     """What the numbers don't tell by themselves: what was cut, measures that look deeper than the run."""
     measures: dict[str, BeforeAfter]
-    """By name."""
+    """By name; {} where no query is measured."""
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.queries} queries are judged by {self.qrels}"
-        if self.missing_queries:
-            yield f"{self.missing_queries} of them are not in the run and count as 0, before and after"
+        yield from self.queries_told()
         yield from self.remarks
-        yield from before_and_after(self.measures)
+        if self.measures:
+            yield from before_and_after(self.measures)
+
+    def queries_told(self) -> Iterator[str]:
+        """Which queries the numbers are of; where some are missing, the numbers over all of them too."""
+        if self.measured_queries == self.queries:
+            yield f"{self.queries} queries are judged by {self.qrels}"
+            return
+        yield (
+            f"{self.measured_queries} of the {self.queries} queries that {self.qrels} judges are in the run;"
+            " the measures are theirs"
+        )
+        if self.lost_queries:
+            yield (
+                f"{self.lost_queries} are in the input, but none of their candidates was scored (see rejects"
+                " and the shards that were given up)"
+            )
+        if absent := self.queries - self.measured_queries - self.lost_queries:
+            yield f"{absent} are not in the input"
+        if self.measures:
+            share = self.measured_queries / self.queries
+            means = (
+                f"{name} {each.before * share:.4f} -> {each.after * share:.4f}"
+                for name, each in self.measures.items()
+            )
+            yield f"Over all {self.queries}, the others as 0: {', '.join(means)}"
 
 
 class Judge(Protocol):
@@ -81,8 +107,12 @@ class Judge(Protocol):
     def queries(self) -> frozenset[str]:
         """The ids of the judged queries."""
 
-    def measure(self, before: Rankings, after: Rankings, depth: int | None) -> Judged:
-        """depth: of each query how many passages are in the run; None: all."""
+    def measure(
+        self, before: Rankings, after: Rankings, in_the_table: Collection[str], depth: int | None
+    ) -> Judged:
+        """in_the_table: the judged queries that the input has; depth: of each query how many passages are in
+        the run; None: all.
+        """
 
 
 ReadJudge = Callable[[str], Judge]

@@ -67,7 +67,7 @@ class Progress:
         pairs, speed = max(counts.pairs, self._pairs - rejected), counts.pairs / wall_s
         return {
             "shards": f"{self._done}/{self._shards}",
-            "left": _clock_time((pairs - counts.pairs) / speed) if speed else "unknown",
+            "left": clock_time((pairs - counts.pairs) / speed) if speed else "unknown",
             "pairs": f"{counts.pairs}/{pairs}",
             "pairs_per_s": speed,
             "tokens_per_s": round(counts.tokens / wall_s),
@@ -99,6 +99,7 @@ class Progress:
         return "  ".join(parts)
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """`0:03:12`."""
     minutes, second = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

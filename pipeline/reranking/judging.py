@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
+import pyarrow as pa
+
 from pipeline.errors import InputError
 from pipeline.job_record import JobRecord
 from pipeline.reporting.judged import Judge, Judged, ReadJudge
@@ -12,10 +14,9 @@ from pipeline.tables.candidates import Plan, read_ids
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.input.sought import SoughtQueries
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.manifest import in_threads
-from pipeline.tables.output.markers import run_files
-from pipeline.tables.output.run import read_run_file
-from pipeline.tables.output.sealed import Stamp
+from pipeline.tables.output.manifest import Stamps, in_threads
+from pipeline.tables.output.markers import written_files
+from pipeline.tables.output.run import read_rejects_file, read_run_file, rejects_file, run_file
 
 Passages = dict[str, list[str]]
 """Of some queries, the ids of their passages, best first."""
@@ -56,28 +57,32 @@ def judged(
     record: JobRecord,
     written: Sequence[str],
 ) -> Judged:
-    """The run beside the input's order, over the shards that were written.
+    """The run beside the input's order of the candidates that were scored, over the written shards.
 
     Of the table only the shards that hold judged queries are read again.
     """
     sought, after, before = SoughtQueries(judge.queries), Passages(), Passages()
     shards = {shard.name: shard for shard in plan.shards}
-    files = [
-        (name, *file)
-        for name, file in zip(written, run_files(directory, record.identity, written), strict=True)
-    ]
+    files = dict(zip(written, written_files(directory, record.identity, written), strict=True))
     theirs: list[Shard] = []
-    for name, passages in in_threads(partial(_of_the_run, directory, sought), files):
+    for name, passages in in_threads(partial(_of_the_run, directory, sought), list(files.items())):
         after |= passages
         theirs += [shards[name]] if passages else []
     for shard in theirs:
-        before |= sought.passages(read_ids(shard, config.input, config.output.keep_columns, plan))
-    return judge.measure(before, after, config.depth)
+        rejects = _rejects(directory, shard.name, files[shard.name])
+        ids = read_ids(shard, config.input, config.output.keep_columns, plan, rejects)
+        before |= sought.passages(ids)
+    return judge.measure(before, after, plan.found, config.depth)
 
 
 def _of_the_run(
-    directory: Directory, sought: SoughtQueries, part: tuple[str, str, Stamp]
+    directory: Directory, sought: SoughtQueries, shard: tuple[str, Stamps]
 ) -> tuple[str, Passages]:
-    """part: a shard's name, its file and what was written to it. Gives the name again."""
-    name, file, stamp = part
-    return name, sought.passages(read_run_file(directory, file, stamp))
+    """shard: its name, and what it wrote. Gives the name again."""
+    name, files = shard
+    return name, sought.passages(read_run_file(directory, run_file(name), files[run_file(name)]))
+
+
+def _rejects(directory: Directory, shard: str, files: Stamps) -> pa.Table | None:
+    stamp = files.get(rejects_file(shard))
+    return None if stamp is None else read_rejects_file(directory, rejects_file(shard), stamp)

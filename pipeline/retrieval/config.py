@@ -94,7 +94,8 @@ class CandidatesConfig(BaseModel):
     keep_columns: dict[str, str] = {}
     """Columns of the passages to pass through: the table's name on the left, the passages' on the right."""
     trec_run: bool = False
-    """Write run.trec beside the table."""
+    """Write run.trec beside the table, and of several sources run.NAME.trec: what each found alone, up to its
+    own `top_k`."""
 
     @field_validator("keep_columns")
     @classmethod

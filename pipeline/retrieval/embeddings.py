@@ -6,7 +6,8 @@ input. A later job takes from here, by `hash`, what it need not compute: `reuse`
 OUTPUT/_work/SOURCE/shared/passages/NNNNNN.parquet, of the same form: texts that stand in several shards
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline import log
 from pipeline.errors import InputError, ScoringError, fields_under
+from pipeline.reporting.progress import clock_time
 from pipeline.retrieval.config import DenseConfig
 from pipeline.retrieval.plan import ID, TEXT, Job, Kind
 from pipeline.retrieval.shards import WORK, Done, Shard, read_shard
@@ -28,6 +31,7 @@ from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.output.directory import Directory
 
 ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
+_LOG_EVERY_S = 30.0
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -73,7 +77,7 @@ def _embedded(
         scorer = scorer_of(dense.scorer, was_auto=source in job.auto)
     texts = rows[TEXT[kind]].take(pa.array(new)).to_pylist()
     try:
-        made = scorer.embed_windows(texts, ROLE[kind])
+        made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
     except ScoringError as error:
         raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
     ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
@@ -81,6 +85,25 @@ def _embedded(
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
     return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made.tokens
+
+
+class Progress:
+    """Logs every half minute how far the texts of a task are, and the time left at the speed so far."""
+
+    def __init__(
+        self, source: str, kind: Kind, texts: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fields = {"source": source, "of": kind, "texts": texts}
+        self._clock = clock
+        self._start = self._logged = clock()
+
+    def __call__(self, share: float) -> None:
+        """share: of the tokens that are done."""
+        now = self._clock()
+        if share and now - self._logged >= _LOG_EVERY_S:
+            left = clock_time((now - self._start) * (1 - share) / share)
+            log.info("embedding", **self._fields, done=f"{share:.0%}", left=left)
+            self._logged = now
 
 
 @lru_cache(maxsize=1)

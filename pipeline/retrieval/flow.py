@@ -1,14 +1,16 @@
 """The first stage: plan, refuse or resume, read, index, search, merge, finish."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 from pipeline import output
 from pipeline.job_record import recorded_dtypes
 from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
-from pipeline.retrieval.merging import trec_lines
+from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import check_previous
 from pipeline.retrieval.shards import WORK, read_table
@@ -20,14 +22,14 @@ from pipeline.tables.output.attempts import forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.lease import Lease
-from pipeline.tables.output.manifest import Manifest, Stamps, volumes
+from pipeline.tables.output.manifest import Manifest, volumes
+from pipeline.tables.output.run import TREC_RUN
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.tasks import TaskReport
 
 _SHOWN = ("candidates", "unmatched", "rejects")
 _RESULTS = (*_SHOWN, "embeddings", WORK, TaskReport.FOLDER)
 """The subdirectories that hold results; without any another job may have the directory."""
-_TREC_RUN = "run.trec"
 
 
 def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
@@ -48,7 +50,7 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
         stages = Stages(job, held, check_bytes=check_bytes)
         results = stages.run()
         wall_s = round(time.monotonic() - begun, 2)
-        return _finish(job, stages.files, Summary(output=start.output.url, **results, wall_s=wall_s))
+        return _finish(job, stages, Summary(output=start.output.url, **results, wall_s=wall_s))
 
     def done() -> int:
         return sum(name.startswith("merge-") for name in names_done(start.output, TaskReport))
@@ -59,13 +61,12 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
     return summary
 
 
-def _finish(job: Job, stamps: Stamps, summary: Summary) -> Summary:
+def _finish(job: Job, stages: Stages, summary: Summary) -> Summary:
     """Write what stands beside the tasks' files."""
-    directory, files = job.output, dict(stamps)
+    directory, files = job.output, dict(stages.files)
     forget_attempts(directory)  # the next start, of another day or machine, may do better
     if job.config.output.trec_run:
-        parts = sorted(name for name in files if name.startswith("candidates/"))
-        files[_TREC_RUN] = _write_trec_run(directory, parts)
+        files |= _write_trec_runs(job, stages)
     folders = {*_SHOWN, *(name.rpartition("/")[0] for name in files)} - {""}
     manifest = Manifest(folders=volumes(files, sorted(folders)), files=files)
     output.finish(directory, summary, _SHOWN, complete=True, manifest=manifest)
@@ -97,9 +98,20 @@ def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Start[Summar
     return Start(directory, record, _RESULTS, Summary), replace(job, identity=record.identity)
 
 
-def _write_trec_run(directory: Directory, parts: list[str]) -> Stamp:
-    with directory.writing(_TREC_RUN) as stream:
-        for part in parts:
-            for line in trec_lines(read_table(directory, part)):
-                stream.write(line.encode())
+def _write_trec_runs(job: Job, stages: Stages) -> dict[str, Stamp]:
+    """Of the table, and of several sources of each alone."""
+    parts = sorted(name for name in stages.files if name.startswith("candidates/"))
+    of_table = (trec_lines(read_table(job.output, part)) for part in parts)
+    written = {TREC_RUN: _write_lines(job.output, TREC_RUN, of_table)}
+    for source in job.config.sources if len(job.config.sources) > 1 else ():
+        name = f"run.{source}.trec"
+        of_source = (trec_lines_of(job, source, block, stages.groups) for block in stages.blocks)
+        written[name] = _write_lines(job.output, name, of_source)
+    return written
+
+
+def _write_lines(directory: Directory, name: str, parts: Iterable[Iterable[str]]) -> Stamp:
+    with directory.writing(name) as stream:
+        for line in chain.from_iterable(parts):
+            stream.write(line.encode())
     return stream.stamp

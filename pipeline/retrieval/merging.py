@@ -60,13 +60,8 @@ def merge(job: Job, block: str, groups: int) -> Done:
 
 def ranked(job: Job, block: str, groups: int, query_ids: pa.ChunkedArray) -> pa.Table:
     """The candidates of a shard of queries by their places: query, shard, row, passage_id, score, rank."""
-    config, lists = job.config, {}
-    for source in config.sources:
-        parts = [read_table(job.output, hits_file(source, block, group)) for group in range(groups)]
-        depth = config.depth(source)
-        if config.leave_out_self:
-            parts = [_without_self(part, query_ids) for part in parts]
-        lists[source] = merged(parts, depth)
+    config = job.config
+    lists = {source: found_by(job, source, block, groups, query_ids) for source in config.sources}
     if len(lists) == 1:
         return next(iter(lists.values())).filter(
             pc.less_equal(next(iter(lists.values()))["rank"], config.output.top_k)
@@ -76,6 +71,14 @@ def ranked(job: Job, block: str, groups: int, query_ids: pa.ChunkedArray) -> pa.
     query = fused["query"]
     best = rank(fused.append_column("query_id", query), fused["score"].to_numpy(), config.output.top_k)
     return best.drop_columns("query_id")
+
+
+def found_by(job: Job, source: str, block: str, groups: int, query_ids: pa.ChunkedArray) -> pa.Table:
+    """The best of one source for a shard of queries, up to its own depth: the columns of `ranked`."""
+    parts = [read_table(job.output, hits_file(source, block, group)) for group in range(groups)]
+    if job.config.leave_out_self:
+        parts = [_without_self(part, query_ids) for part in parts]
+    return merged(parts, job.config.depth(source))
 
 
 def candidate_schema(job: Job) -> pa.Schema:
@@ -92,6 +95,15 @@ def candidate_schema(job: Job) -> pa.Schema:
         (name, pa.int32() if name.endswith("_rank") else pa.float32()) for name in job.config.source_columns
     ]
     return pa.schema([*fields, *job.kept])
+
+
+def trec_lines_of(job: Job, source: str, block: str, groups: int) -> Iterator[str]:
+    """Of what one source found for a shard of queries, while the work lies there."""
+    query_ids = read_shard(job.output, "queries", Shard.named(block), ["query_id"])["query_id"]
+    found = found_by(job, source, block, groups, query_ids)
+    names = ["query_id", "passage_id", "first_stage_rank", "first_stage_score"]
+    columns = [query_ids.take(found["query"]), *(found[name] for name in ("passage_id", "rank", "score"))]
+    yield from trec_lines(pa.table(columns, names))
 
 
 def trec_lines(part: pa.Table) -> Iterator[str]:

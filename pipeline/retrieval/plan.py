@@ -15,7 +15,7 @@ from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.layout import require_columns
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.sources import Source, scan
+from pipeline.tables.sources import Source, check_apart, scan
 
 Kind = Literal["passages", "queries"]
 KINDS: tuple[Kind, Kind] = ("passages", "queries")
@@ -81,6 +81,8 @@ def plan(config: RetrieveConfig) -> Job:
     require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
     if config.leave_out_self:
         _check_same_ids(passages, queries)
+    else:
+        check_apart(passages, queries, "; if the queries are passages themselves: leave_out_self=true")
     output = config.output.model_copy(update={"path": Directory(config.output.path).url})
     reuse = config.reuse and Directory(config.reuse).url
     sources, models, by_cosine = dict(config.sources), [], []

@@ -19,7 +19,7 @@ from pipeline.tables.output.tasks import Result, Task, TaskReport, done_before
 
 _GROUP_PASSAGES = 1_000_000
 """What one task searches: enough to be worth its start, little enough to be done again."""
-_LOG_EVERY_S = 60.0
+_LOG_EVERY_S = 30.0
 
 
 class Stages:
@@ -35,6 +35,10 @@ class Stages:
         self._rejected: Counter[str] = Counter()
         self._embedded: Counter[str] = Counter()
         self._files: dict[str, Stamp] = {}
+        self.blocks: list[str] = []
+        """The shards of queries, by name, once `run` has read them."""
+        self.groups = 0
+        """In how many groups of passages each of them is searched for."""
 
     @property
     def files(self) -> Stamps:
@@ -47,9 +51,10 @@ class Stages:
         counts = {"passages": self._drop("passages", passages), "queries": self._drop("queries", queries)}
         log.info("read", **counts, shards=len(passages))
         groups = list(_groups(passages))
+        self.blocks, self.groups = list(queries), len(groups)
         for source in self._job.config.sources:
             self._search(source, groups, {"passages": passages, "queries": queries})
-        merged = self._merge(list(queries), len(groups))
+        merged = self._merge(self.blocks, self.groups)
         assert merged.pop("matched") + merged["unmatched"] == counts["queries"]
         embedded = {name: self._embedded[name] for name in ("embedded", "reused", "tokens")}
         return {**counts, **merged, **embedded, "rejected": dict(sorted(self._rejected.items()))}
@@ -134,6 +139,8 @@ class Stages:
             for kind, its in shards.items()
             for shard in its
         ]
+        numbers = {kind: sum(its.values()) for kind, its in shards.items()}
+        log.info("embedding", source=source, **numbers, shards=len(tasks))
         for step, its_tasks in (("embed_shared", shared), ("embed", tasks)):
             for result in self._do(step, its_tasks).values():
                 self._embedded.update(result)

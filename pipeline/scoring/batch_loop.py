@@ -23,6 +23,7 @@ from pipeline.scoring.batching import (
     cut_without_padding,
 )
 from pipeline.scoring.device import Device
+from pipeline.scoring.results import Heard
 
 Lay = Callable[[torch.Tensor, torch.Tensor, IndexArray], dict[str, Any]]
 """(ids, mask, indices) of a batch, the first two (batch, length), padded on the right, longest first, to what
@@ -67,12 +68,14 @@ class BatchLoop:
         pad_id: int,
         forward: Forward,
         lay: Lay = as_it_is,
+        heard: Heard | None = None,
     ) -> tuple[npt.NDArray[np.float32], int, int]:
         """Put every sequence through `lay` and `forward`, no batch holding more than one group's.
 
-        groups: together, every sequence once. The result is (sequences,) or (sequences, width) in the
-        caller's order, with the real and the padded tokens. A batch for which the device's memory ran out is
-        done again once the allocator has given back what it keeps, and then with the budget halved for good.
+        groups: together, every sequence once; heard: told after each batch. The result is (sequences,) or
+        (sequences, width) in the caller's order, with the real and the padded tokens. A batch for which the
+        device's memory ran out is done again once the allocator has given back what it keeps, and then with
+        the budget halved for good.
         Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
         index is that of the sequence.
         """
@@ -80,6 +83,7 @@ class BatchLoop:
         work = _Work(self.device, sequences, pad_id, lay, forward, self._filled)
         batches = Batches(sequences, [*groups], self._cut)
         done, outputs, padded_tokens = list[IndexArray](), list[torch.Tensor](), 0
+        all_tokens, done_tokens = int(sequences.lengths.sum()), 0
         under_way, failed = deque[_Launched](), None
         while (batch := batches.next()) is not None or under_way:
             if batch is not None:
@@ -100,12 +104,15 @@ class BatchLoop:
                     done.append(oldest.batch.members)
                     outputs.append(output)
                     padded_tokens += self._computed(oldest.batch)
+                    done_tokens += oldest.batch.real_tokens
+                    if heard is not None:
+                        heard(done_tokens / max(1, all_tokens))
         if not done:
             return np.zeros(0, np.float32), 0, 0
         fetched = torch.cat(outputs).numpy()
         in_order = np.empty_like(fetched)
         in_order[np.concatenate(done)] = fetched
-        return in_order, int(sequences.lengths.sum()), padded_tokens
+        return in_order, all_tokens, padded_tokens
 
     def _cut(self, lengths: IndexArray, prefix: int) -> IndexArray:
         if self._drops_padding:

@@ -16,6 +16,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray, Role
 from pipeline.scoring.engine import Engine, QuantizingEngine
+from pipeline.scoring.results import Heard
 
 
 class Encoder(Protocol):
@@ -58,7 +59,7 @@ class Model(Protocol):
 class EmbeddingModel(Model, Protocol):
     """The model of a family that embeds."""
 
-    def embed(self, sequences: pa.ListArray) -> Forwarded:
+    def embed(self, sequences: pa.ListArray, heard: Heard | None = None) -> Forwarded:
         """One embedding a sequence, (sequences, width). Raises ScoringError with a sequence's index."""
 
 

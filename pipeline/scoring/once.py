@@ -7,7 +7,7 @@ from pipeline.errors import ScoringError
 from pipeline.scoring.copies import distinct, distinct_sequences
 from pipeline.scoring.encoding import EncodedPairs, IntArray
 from pipeline.scoring.family import EmbeddingModel, Model
-from pipeline.scoring.results import Embedded, Scored
+from pipeline.scoring.results import Embedded, Heard, Scored
 from pipeline.scoring.truncation import best_windows
 
 
@@ -35,7 +35,9 @@ def score_once(model: Model, encoded: EncodedPairs, strategy: str, dtype: str) -
     return Scored(scores[once.first_pairs], windows, tokens, padded_tokens, once.copies)
 
 
-def embed_once(model: EmbeddingModel, encoded: pa.ListArray, counts: IntArray) -> Embedded:
+def embed_once(
+    model: EmbeddingModel, encoded: pa.ListArray, counts: IntArray, heard: Heard | None = None
+) -> Embedded:
     """encoded, counts: what `EmbeddingEncoder.encode_texts` gives.
 
     Raises ScoringError for the first text that fails or has no finite embedding.
@@ -47,7 +49,7 @@ def embed_once(model: EmbeddingModel, encoded: pa.ListArray, counts: IntArray) -
         return ScoringError(int(text), reason, "text")
 
     try:
-        embeddings, tokens, _ = model.embed(sequences)
+        embeddings, tokens, _ = model.embed(sequences, heard)
     except ScoringError as error:
         raise error_of(int(np.flatnonzero(places == error.index)[0]), error.reason) from error
     embeddings = embeddings[places]

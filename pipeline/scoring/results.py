@@ -1,10 +1,15 @@
 """What a scorer gives: of pairs, of texts, of a list of passages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+Heard = Callable[[float], None]
+"""Called now and then with the share of the tokens that have gone through the model."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,9 @@ class Embedded(NamedTuple):
     """(texts,): how many each text has, 1 or more."""
     tokens: int
     """Real tokens that went through the backbone."""
+
+
+def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
+    result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
+    return result

@@ -35,7 +35,7 @@ from pipeline.scoring.quantization import (
     header_of,
     stored_bytes,
 )
-from pipeline.scoring.results import Embedded, RankedPassage, Scored
+from pipeline.scoring.results import Embedded, Heard, RankedPassage, Scored, sigmoid
 from pipeline.scoring.trial import try_model
 from pipeline.scoring.weights import check_adapter
 
@@ -250,15 +250,15 @@ class Scorer:
             )
         return self.embed_windows(texts, role).embeddings
 
-    def embed_windows(self, texts: Iterable[str], role: Role) -> Embedded:
-        """As `embed`, with `long_passages`: one embedding for each window of a passage; a query has one."""
+    def embed_windows(self, texts: Iterable[str], role: Role, heard: Heard | None = None) -> Embedded:
+        """As `embed`, with `long_passages`: an embedding for each window of a passage. heard: told of it."""
         self._check_embeds(role)
         texts = texts_of(texts)
         try:
             encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
         except ScoringError as error:
             raise ScoringError(error.index, error.reason, "text") from error
-        return embed_once(cast("EmbeddingModel", self.model), encoded, counts)
+        return embed_once(cast("EmbeddingModel", self.model), encoded, counts, heard)
 
     def _check_embeds(self, role: Role) -> None:
         if not self.embeds:
@@ -296,9 +296,3 @@ class Scorer:
             )
             for rank, index in enumerate(order, start=1)
         ]
-
-
-def sigmoid(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """In float64, as the reference does: near 1 float32 has too few steps left for the exponential."""
-    result: npt.NDArray[np.float32] = torch.from_numpy(scores).double().sigmoid().float().numpy()
-    return result

@@ -17,8 +17,8 @@ from pipeline.tables.format import (
     CandidateFormat,
     FileFormat,
     SnapshotFormat,
+    advised,
     candidate_format,
-    format_advice,
 )
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
@@ -108,14 +108,25 @@ def read_shard(
     return _first_stage_best(candidates, config.top_k), rejects
 
 
-def read_ids(shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan) -> pa.Table:
+def read_ids(
+    shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan, rejects: pa.Table | None
+) -> pa.Table:
     """`query_id` and `passage_id` of the candidates that `read_shard` gives, in the same order.
 
-    Of a table of ids alone the files with the texts are not read: a candidate without a text is here, too.
+    rejects: those that it gave, None of none. Of a table of ids alone they tell which candidates have no
+    text: the files with the texts are not read again.
     """
-    textless = config.model_copy(update={"queries": None, "passages": None})
+    textless = config.model_copy(update={"queries": None, "passages": None, "top_k": None})
     candidates, _ = read_shard(shard, textless, kept, plan)
-    return candidates.select(["query_id", "passage_id"])
+    if rejects is not None:
+        refused = set(_places(rejects))
+        candidates = candidates.filter(pa.array([place not in refused for place in _places(candidates)]))
+    return _up_to(candidates, config.top_k).select(["query_id", "passage_id"])
+
+
+def _places(rows: pa.Table) -> Iterator[tuple[str, int, int | None]]:
+    """Where each row stands in the input."""
+    return zip(*(rows[column].to_pylist() for column in ("file", "row", "item")), strict=True)
 
 
 def beyond_top_k(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
@@ -130,6 +141,11 @@ def _first_stage_best(candidates: pa.Table, top_k: int | None) -> pa.Table:
             *(candidates[name] for name in ("query_id", "passage_id", FIRST_STAGE_SCORE))
         )
         candidates = candidates.take(best_first).drop_columns(FIRST_STAGE_SCORE)
+    return _up_to(candidates, top_k)
+
+
+def _up_to(candidates: pa.Table, top_k: int | None) -> pa.Table:
+    """Each query's first top_k."""
     if top_k is None:
         return candidates
     return candidates.filter(pa.array(original_ranks(candidates["query_id"]) <= top_k))
@@ -161,7 +177,7 @@ def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
             config.success_file,
         )
     except NoFilesError as error:
-        raise _advised(error, error.left_out, config) from error
+        raise advised(error, error.left_out, config.format, id_name, "input") from error
     return Snapshot(files, skipped=skipped)
 
 
@@ -203,7 +219,7 @@ def _scans(
         try:
             return table_format.scan(file, layout)
         except InputError as error:
-            raise _advised(error, file.url, config) from error
+            raise advised(error, file.url, config.format, config.columns.query_id, "input") from error
 
     def scan_all(group: list[SourceFile]) -> list[tuple[SourceFile, FileScan | None]]:
         return [(file, scan_one(file)) for file in group]
@@ -219,19 +235,6 @@ def _scans(
                     skipped[file.url] = "holds no rows"
                 else:
                     yield scan
-
-
-def _advised(error: InputError, file: str | None, config: InputConfig) -> InputError:
-    """The error of a file, with advice where another format is likely.
-
-    Where the store is away, or refuses, the file is not asked for again.
-    """
-    told, advice = str(error), ""
-    if file is not None and isinstance(error.__cause__, pa.ArrowInvalid | None):
-        advice = format_advice(file, config.format, config.columns.query_id)
-    if not advice:
-        return InputError(told)
-    return InputError(f"{told} {advice}" if told.endswith((".", "?")) else f"{told}. {advice}")
 
 
 class _Types:

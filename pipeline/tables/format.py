@@ -5,7 +5,7 @@ what it has: `scan` and `read` make it one of candidate tables, `scan_table` and
 `prepare` reads; `SUFFIXES` or `snapshot` tell how its files are found, `TRAITS` what sets it apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -109,9 +109,30 @@ def whole_format(name: str) -> WholeFormat:
     return module
 
 
-def format_advice(url: str, name: str, id_name: str) -> str:
-    """What to say of a file that format `name` could not read, where it may be of another; else nothing."""
-    others = {each: module for each, module in candidate_formats().items() if isinstance(module, FileFormat)}
+def advised(error: InputError, file: str | None, name: str, id_name: str, field: str) -> InputError:
+    """The error of a file that format `name` could not read, with advice where another format is likely.
+
+    file: None where there is none; field: the config's, that names the table. Where the store is away, or
+    refuses, the file is not asked for again.
+    """
+    told, advice = str(error), ""
+    if file is not None and isinstance(error.__cause__, pa.ArrowInvalid | None):
+        advice = _advice(file, name, id_name, field)
+    return InputError(with_advice(told, advice))
+
+
+def with_advice(told: str, advice: str) -> str:
+    """One more sentence, where there is one."""
+    return " ".join([told if told.endswith((".", "?")) else f"{told}.", advice]) if advice else told
+
+
+def _advice(url: str, name: str, id_name: str, field: str) -> str:
+    known: Mapping[str, Format] = candidate_formats() if field == "input" else whole_formats()
+    others = {
+        each: module
+        for each, module in known.items()
+        if isinstance(module, FileFormat) and (module.TRAITS.holds_texts or field in ("input", "candidates"))
+    }
     own = others.pop(name, None)
     if own is None:
         return ""
@@ -121,10 +142,10 @@ def format_advice(url: str, name: str, id_name: str) -> str:
     except InputError:
         return ""
     if likely := [each for each, module in others.items() if module.is_like(first, id_name)]:
-        return f"It looks like {' or '.join(likely)}: --set input.format={likely[0]}"
+        return f"It looks like {' or '.join(likely)}: --set {field}.format={likely[0]}"
     if url.lower().endswith(own.SUFFIXES):
         return ""
-    return f"input.format is {name}; it may be {', '.join(others)}: --set input.format=..."
+    return f"{field}.format is {name}; it may be {', '.join(others)}: --set {field}.format=..."
 
 
 def _all() -> dict[str, Format]:

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import repeat
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.config import PairsConfig, TextsConfig
-from pipeline.tables.format import whole_format
+from pipeline.tables.format import advised, whole_format, with_advice
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
-from pipeline.tables.input.listing import find_files
+from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableScan, Types
 from pipeline.tables.schema import is_id, is_text
@@ -68,17 +67,35 @@ def scan(
     """
     table_format = whole_format(config.format)
     id_name = _layout(config, field).ids[0]
-    files, skipped = find_files(
-        config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
-    )
+    try:
+        files, skipped = find_files(
+            config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+        )
+    except NoFilesError as error:
+        raise advised(error, error.left_out, config.format, id_name, field) from error
+    layout = _layout(config, field, kept)
+
+    def scan_one(file: SourceFile) -> TableScan:
+        try:
+            return table_format.scan_table(file, layout)
+        except InputError as error:
+            told = advised(error, file.url, config.format, id_name, field)
+            others = [each.url for each in files if each is not file]
+            one = (
+                others and f"{config.path} has {len(files)} such files; to read one: {field}.path={others[0]}"
+            )
+            raise InputError(with_advice(str(told), one or "")) from error
+
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
-        scans = list(threads.map(table_format.scan_table, files, repeat(_layout(config, field, kept))))
+        scans = list(threads.map(scan_one, files))
     skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
     merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
     types = _told(merge(named), scans, needed)
     for url, present in named:
-        require_columns(url, needed, list(present), f"{field}.columns")
+        # A title is looked for where none may be.
+        held = [name for name, kind in present.items() if name in needed or not pa.types.is_null(kind)]
+        require_columns(url, needed, held, f"{field}.columns")
     file_ranges = tuple(file_range for scanned in scans for file_range in scanned.file_ranges)
     if not (types and file_ranges):
         raise InputError(f"{config.path}: holds no rows")
@@ -94,6 +111,29 @@ def scan(
     )
     _check_types(source, set(needed) - set(source.ids))
     return replace(source, size_bytes=_size_bytes(source, scans))
+
+
+def check_apart(passages: Source, queries: Source, way_out: str = "") -> None:
+    """Raises InputError where one's path means files of the other, whose texts would count as both.
+
+    Columns of their own part queries and passages that stand in one file. way_out: what else may be done.
+    """
+    shared = {file.url for file in passages.files} & {file.url for file in queries.files}
+    if not shared or _id_and_text(passages) != _id_and_text(queries):
+        return
+    folder, named = (passages, queries) if len(passages.files) >= len(queries.files) else (queries, passages)
+    others = [file.url for file in folder.files if file.url not in shared]
+    alone = f"{folder.field}.path={others[0]}" if others else "a file for passages, another for queries"
+    raise InputError(
+        f"{folder.field}.path: {folder.config.path} has {min(shared)}, which {named.field}.path has too: each"
+        f" text there would be a query and a passage. Name the {folder.field} alone: {alone}{way_out}"
+    )
+
+
+def _id_and_text(source: Source) -> tuple[str, str]:
+    columns = source.config.columns
+    assert isinstance(columns, TextColumns)
+    return columns.id, columns.text
 
 
 def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[tuple[pa.Table, pa.Array]]:

@@ -67,6 +67,32 @@ def test_the_data_are_those_of_the_evaluation_and_no_text_ends_the_script(tmp_pa
     ]
 
 
+def test_names_are_as_short_as_they_are_distinct() -> None:
+    assert compare.short_names(["/a/out/demo/", "/a/out/first/run.trec"]) == {
+        "/a/out/demo/": "out/demo",
+        "/a/out/first/run.trec": "first/run.trec",
+    }
+    assert compare.short_names(["/a/x/y/run", "/b/x/y/run"]) == {
+        "/a/x/y/run": "a/x/y/run",
+        "/b/x/y/run": "b/x/y/run",
+    }
+    assert compare.short_names(["run"]) == {"run": "run"}
+    assert compare.short_names(["x/", "x"]) == {"x/": "x/", "x": "x"}
+
+
+def test_a_sentence_says_which_changes_are_more_than_chance(tmp_path: Path) -> None:
+    queries = [f"q{number}" for number in range(12)]
+    qrels = write(tmp_path / "qrels", "".join(f"{query} 0 good 1\n" for query in queries))
+    first = trec(tmp_path / "first", {query: ["bad", "good"] for query in queries})
+    run = trec(tmp_path / "run", {query: ["good", "bad"] for query in queries})
+    names = {first: "first", run: "run", "same": "same"}
+    found = evaluate([run], qrels, first, "RR R@2")
+    assert list(compare.conclusions(found, names)) == ["run: better in RR; no difference shown in R@2."]
+    found = evaluate([first], qrels, run, "RR")
+    assert list(compare.conclusions(found, names)) == ["first: worse in RR."]
+    assert list(compare.conclusions(evaluate([run], qrels, None, "RR"), names)) == []
+
+
 def test_without_texts_ids_are_shown(tmp_path: Path) -> None:
     html = page(sample(tmp_path), "s3://user:pass@bucket/qrels", None)
     assert data(html)[1][2]["passages"] == [["good", None, 1, [[1, "9.5"], [1, "9.5"]]]]

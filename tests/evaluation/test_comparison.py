@@ -79,7 +79,7 @@ def test_all_are_cut_as_the_shallowest_run(tmp_path: Path) -> None:
     )
     found = evaluate([short, long], write(tmp_path / "qrels", "q 0 c 1\n"), None, "RR nDCG@2")
     assert [run.values["RR"].tolist() for run in found.runs] == [[0.0], [0.0]]
-    assert found.remarks == (f"{long} is cut at 2 passages a query, the top_k of {short}",)
+    assert found.remarks[1:] == (f"{long} is cut at 2 passages a query, the top_k of {short}",)
 
 
 def test_a_measure_that_looks_deeper_than_a_run_is_told(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ def test_numbers_are_trec_evals(trec_name: str, name: str) -> None:
     assert round(found.runs[0].values[name].mean(), 4) == published["all"]
 
 
+@pytest.mark.parametrize("names", ["nDCG@10 R@100 AP", "nDCG@10,R@100,AP", " nDCG@10, R@100\tAP,"])
+def test_blanks_and_commas_stand_between_measures(names: str) -> None:
+    assert [str(measure) for measure in parse_measures(names)] == ["nDCG@10", "R@100", "AP"]
+    both = parse_measures("P(rel=2, judged_only=True)@5,AP")
+    assert [measure.NAME for measure in both] == ["P", "AP"]
+    assert both[0].params == {"cutoff": 5, "rel": 2, "judged_only": True}
+
+
 def test_an_unknown_measure_is_named() -> None:
     with pytest.raises(ConfigError, match="measures 'NDGC@10'"):
         parse_measures("NDGC@10")

@@ -40,6 +40,15 @@ def test_a_finished_job_is_read_by_its_ranks(tmp_path: Path) -> None:
     assert read_whole_run(url) == ([RunRow("q", "b", -1, 0.5), RunRow("q", "a", -2, 0.5)], 2)
 
 
+def test_of_a_first_stage_its_trec_run_is_named(tmp_path: Path) -> None:
+    write_record(Directory(str(tmp_path)), RECORD.model_copy(update={"command": "retrieve"}))
+    with pytest.raises(InputError, match="of retrieve, not a run; with output.trec_run: true it has one"):
+        read_whole_run(str(tmp_path))
+    (tmp_path / "run.trec").write_text("q Q0 p 1 1 x\n")
+    with pytest.raises(InputError, match=f"of retrieve, not a run; its run is {tmp_path}/run.trec$"):
+        read_whole_run(str(tmp_path))
+
+
 def test_a_querys_rows_stand_best_first() -> None:
     rows = [RunRow("q", "a", 1.0), RunRow("p", "a", 5.0), RunRow("q", "b", 2.0), RunRow("q", "c", 2.0)]
     ranking = by_query(rows)

@@ -47,3 +47,9 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("output: {path: out}\n")
     with pytest.raises(ConfigError, match="job.yaml: input: .*required"):
         read_texts(str(tmp_path / "job.yaml"), WANTED)
+    (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
+    with pytest.raises(
+        InputError, match="--texts: .*docs.jsonl: not a readable Parquet.*a job's YAML"
+    ) as refused:
+        read_texts(str(tmp_path / "docs.jsonl"), WANTED)
+    assert "--set" not in str(refused.value)

@@ -182,8 +182,11 @@ def test_mistakes_are_named(folder: Path) -> None:
         InputError, match=r"queries.jsonl: no column 'id'; it has _id, text.* queries.columns"
     ):
         flow.run(trec(folder, queries=queries))
-    with pytest.raises(InputError, match=r"corpus.jsonl: not a readable Parquet file"):
+    with pytest.raises(InputError, match=r"corpus.jsonl: not a readable Parquet file.*passages.format=jsonl"):
         flow.run(trec(folder, passages={"path": str(corpus)}))
+    settings = {"output": {"path": f"{folder}-out"}, "passages": {"path": str(folder), "format": "jsonl"}}
+    with pytest.raises(InputError, match=r"queries.jsonl, which queries.path has too"):
+        flow.run(trec(folder, **settings))
     corpus.write_text(corpus.read_text() + '{"_id": "p4", \n')
     with pytest.raises(InputError, match=r"corpus.jsonl line 4: not a JSON object"):
         flow.run(trec(folder))

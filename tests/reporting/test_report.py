@@ -133,7 +133,7 @@ def test_bars_of_a_plot_are_its_reports_through_a_pause() -> None:
 def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
     change = Change(mean=0.25, interval=(0.125, 0.5), p=0.01, p_holm=0.02, better=3, same=1, worse=0)
     judged = Judged(
-        qrels="<qrels>", identity="1 byte", queries=5, missing_queries=1, remarks=("cut",),
+        qrels="<qrels>", identity="1 byte", queries=5, measured_queries=4, lost_queries=1, remarks=("cut",),
         measures={"nDCG@10": BeforeAfter(before=0.5, after=0.75, change=change)},
     )  # fmt: skip
     totals = Totals()
@@ -142,7 +142,9 @@ def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
     row = next(row for row in shown.rows if row[0] == "nDCG@10")
     assert row[1:] == ["0.5000", "0.7500", "+0.2500", "+0.1250 to +0.5000", "0.0200", "3/1/0"]
     told = " ".join(shown.texts)
-    assert "5 queries are judged by <qrels>. 1 of them are not in the run" in told
+    assert "4 of the 5 queries that <qrels> judges are in the run; the measures are theirs." in told
+    assert "Over all 5, the others as 0: nDCG@10 0.4000 -> 0.6000." in told
+    assert "--qrels <qrels> --common-queries \\ --html PAGE.html" in told
     assert "cut" in shown.texts
     assert "--set qrels=FILE" not in told
     assert "--set qrels=FILE" in " ".join(page([report()]).texts)

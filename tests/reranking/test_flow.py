@@ -93,7 +93,7 @@ def test_a_beir_folder_and_a_run_are_all_that_a_job_needs(
     assert set(run["first_stage_rank"].to_pylist()) == {1, 2}
     assert len((tmp_path / "out/run.trec").read_text().splitlines()) == 64
     assert summary.judged is not None
-    assert (summary.judged.queries, summary.judged.missing_queries) == (32, 0)
+    assert (summary.judged.queries, summary.judged.measured_queries) == (32, 32)
 
 
 def test_several_cutoff_layers_are_columns(table: Path) -> None:

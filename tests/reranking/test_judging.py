@@ -51,20 +51,42 @@ def test_the_measures_are_those_of_evaluate_with_the_input_as_its_baseline(
     )
     summary = job(judged_config(table, output={"top_k": top_k}))
     run, qrels = str(table.parent / "out"), str(table.parent / "qrels.txt")
-    expected = evaluate([run], qrels, str(first_stage), DEFAULT_MEASURES)
+    expected = evaluate([run], qrels, str(first_stage), DEFAULT_MEASURES, common_queries=True)
     assert summary.judged is not None
     assert summary.judged.measures == {row.measure: row.told for row in expected.comparisons}
-    assert (summary.judged.queries, summary.judged.missing_queries) == (7, 1)
+    told = summary.judged
+    assert (told.queries, told.measured_queries, told.lost_queries) == (7, 6, 0)
     before = summary.judged.measures["RR@10"].before
     best = [1 / (query % 4 + 1) for query in range(6) if top_k is None or query % 4 < top_k]
-    assert before == pytest.approx(sum(best) / 7)
+    assert before == pytest.approx(sum(best) / 6)
     written = json.loads((table.parent / "out/summary.json").read_text())
     assert written["judged"]["measures"]["RR@10"]["before"] == before
-    assert f"7 queries are judged by {qrels}" in summary.as_text()
-    assert "1 of them are not in the run and count as 0, before and after" in summary.as_text()
+    assert f"6 of the 7 queries that {qrels} judges are in the run" in summary.as_text()
+    assert "1 are not in the input" in summary.as_text()
     report = (table.parent / "out/report.html").read_text()
     assert "How good it is" in report
     assert f"{before:.4f}" in report
+
+
+def test_rejected_candidates_and_queries_are_on_neither_side(tmp_path: Path) -> None:
+    """Of a TREC run whose order can't change: one candidate a query."""
+    for name, texts in (
+        ("queries", {"q1": "why?", "q2": "how?"}),
+        ("corpus", {"p1": "because", "p2": "so", "p3": "thus"}),
+    ):
+        rows = (json.dumps({"_id": key, "text": text}) for key, text in texts.items())
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    lines = ["q1 Q0 gone 1 3 x", "q1 Q0 p1 2 2 x", "q2 Q0 p2 1 3 x", "q2 Q0 p3 2 2 x", "q3 Q0 p3 1 3 x"]
+    (tmp_path / "run.trec").write_text("\n".join(lines) + "\n")
+    (tmp_path / "qrels.txt").write_text("q1 0 p1 1\nq2 0 p2 1\nq3 0 p3 1\n")
+    texts = {"queries": f"{tmp_path}/queries.jsonl", "passages": f"{tmp_path}/corpus.jsonl"}
+    source = {"path": str(tmp_path / "run.trec"), "format": "trec", "top_k": 1, **texts}
+    summary = job(config(tmp_path / "run.trec", input=source, qrels=str(tmp_path / "qrels.txt")))
+    assert summary.rejected == {"null_passage": 1, "null_query": 1}
+    assert summary.judged is not None
+    assert (summary.judged.measured_queries, summary.judged.lost_queries) == (2, 1)
+    for measure in summary.judged.measures.values():
+        assert (measure.before, measure.after, measure.change.same) == (1, 1, 2)
 
 
 def test_a_finished_job_is_judged_without_scoring(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

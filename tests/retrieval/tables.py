@@ -46,5 +46,8 @@ def rows_of(folder: Path, part: str = "out/candidates") -> list[Row]:
 def bytes_of(output: Path) -> dict[str, bytes]:
     """All that a reader sees."""
     parts = ("candidates", "unmatched", "rejects", "embeddings")
-    files = [*(path for part in parts for path in (output / part).rglob("*.parquet")), output / "run.trec"]
+    files = [
+        *(path for part in parts for path in (output / part).rglob("*.parquet")),
+        *output.glob("run*.trec"),
+    ]
     return {str(path.relative_to(output)): path.read_bytes() for path in files if path.exists()}

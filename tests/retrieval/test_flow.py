@@ -69,6 +69,25 @@ def test_several_sources_are_fused(folder: Path) -> None:
     lines = (folder / "out/run.trec").read_text().splitlines()
     assert lines[0].split()[:4] == ["q1", "Q0", rows[0]["passage_id"], "1"]
     assert len(lines) == 9
+    found_by_words = [line.split()[:4] for line in (folder / "out/run.words.trec").read_text().splitlines()]
+    assert found_by_words == [
+        ["q1", "Q0", "p4", "1"], ["q1", "Q0", "p1", "2"], ["q2", "Q0", "p2", "1"], ["q2", "Q0", "p4", "2"]
+    ]  # fmt: skip
+    assert len((folder / "out/run.minilm.trec").read_text().splitlines()) == 9
+
+
+def test_a_sources_own_run_is_that_of_the_source_alone(folder: Path) -> None:
+    words = {"bm25": {}, "top_k": 2}
+    output = {"top_k": 1, "trec_run": True}
+    make(config(folder, sources=BOTH | {"words": words}, shard_passages=2, output=output))
+    alone = {"words": words | {"top_k": None}}
+    make(config(folder, sources=alone, output={"path": f"{folder}/alone", "top_k": 2, "trec_run": True}))
+    run = (folder / "out/run.words.trec").read_bytes()
+    assert run == (folder / "alone/run.trec").read_bytes()
+    assert not list((folder / "alone").glob("run.*.trec"))
+    (folder / "out/run.words.trec").unlink()
+    make(config(folder, sources=BOTH | {"words": words}, shard_passages=2, output=output))
+    assert (folder / "out/run.words.trec").read_bytes() == run
 
 
 def test_ids_alone_and_kept_columns(folder: Path) -> None:
@@ -128,6 +147,16 @@ def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path)
         make(config(folder, leave_out_self=True, queries={"path": str(folder / "numbers.parquet")}))
 
 
+def test_a_folder_that_holds_the_queries_too_is_refused(folder: Path) -> None:
+    out = f"{folder}-out"
+    with pytest.raises(
+        InputError,
+        match=r"passages.path=.*/corpus.jsonl; if the queries are passages themselves: leave_out_self",
+    ):
+        make(config(folder, passages={"path": str(folder), "format": "jsonl"}, output={"path": out}))
+    assert not Path(out).exists()
+
+
 @pytest.mark.parametrize("ids", [[3, 1, 2], [b"\xff3", b"\xff1", b"\xff2"]])
 def test_ids_stay_what_they_are(folder: Path, ids: list[Any]) -> None:
     pq.write_table(pa.table({"_id": ids, "text": ["panda"] * 3}), folder / "corpus.parquet")
@@ -180,8 +209,9 @@ def test_what_changed_is_refused_by_name(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(steps.STEPS, "search", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(config(folder))
-    with pytest.raises(OutputError, match=r"sources.bm25.bm25.k1: was 0.9, is 1.2"):
+    with pytest.raises(OutputError, match=r"sources.bm25.bm25.k1: was 0.9, is 1.2") as refused:
         make(config(folder, sources={"bm25": {"bm25": {"k1": 1.2}}}))
+    assert "reuse" not in str(refused.value)  # there are no embeddings to take
     write_texts(folder, {**PASSAGES, "p5": "new"}, QUERIES)
     with pytest.raises(OutputError, match=r"(?s)earlier state of this one.*corpus.jsonl: was .*Take another"):
         make(config(folder))

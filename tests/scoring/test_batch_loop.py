@@ -83,6 +83,14 @@ def test_the_next_batch_is_launched_before_an_output_is_waited_for() -> None:
     ]  # fmt: skip
 
 
+def test_the_share_that_is_done_is_told_after_each_batch() -> None:
+    heard = list[float]()
+    device = LateDevice(16, {0: torch.OutOfMemoryError("out of memory")})
+    loop = BatchLoop(device, drops_padding=True)
+    loop.run(SEQUENCES, ALL, 0, sums, heard=heard.append)
+    assert heard == [pytest.approx(tokens / 31) for tokens in (8, 16, 21, 28, 31)]
+
+
 def test_memory_that_ran_out_is_told_a_batch_late() -> None:
     seen = list[list[int]]()
 

@@ -88,3 +88,55 @@ def test_a_kept_column_may_begin_late_or_change_its_type(tmp_path: Path) -> None
     types = sources.scan(config, "passages", ["_id", "text"], ["year", "color"]).types
     assert (types["year"], types["color"]) == (pa.string(), pa.string())
     assert sources.scan(config, "passages", ["_id", "text"]).types.keys() == {"_id", "text", "title", "year"}
+
+
+def texts(path: Path, **more: str) -> sources.Source:
+    config = TextsConfig(path=str(path), format="jsonl")
+    return sources.scan(config, more.get("field", "passages"), ["_id", "text"])
+
+
+def test_queries_that_lie_among_the_passages_are_refused(tmp_path: Path) -> None:
+    for name in ("corpus", "queries"):
+        (tmp_path / f"{name}.jsonl").write_text('{"_id": "1", "text": "one"}\n')
+    folder, passages = texts(tmp_path), texts(tmp_path / "corpus.jsonl")
+    queries = texts(tmp_path / "queries.jsonl", field="queries")
+    sources.check_apart(passages, queries)
+    with pytest.raises(
+        InputError,
+        match=r"^passages.path: .* has .*/queries.jsonl, which queries.path has too: .* Name the passages"
+        r" alone: passages.path=.*/corpus.jsonl$",
+    ):
+        sources.check_apart(folder, queries)
+    with pytest.raises(InputError, match=r"^queries.path: .* alone: queries.path=.*/queries.jsonl or so$"):
+        sources.check_apart(passages, texts(tmp_path, field="queries"), " or so")
+    with pytest.raises(InputError, match=r"alone: a file for passages, another for queries$"):
+        sources.check_apart(folder, texts(tmp_path, field="queries"))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "one", "answer": "two"}\n')
+    config = TextsConfig.model_validate(
+        {"path": str(tmp_path / "queries.jsonl"), "format": "jsonl", "columns": {"text": "answer"}}
+    )
+    answers = sources.scan(config, "passages", ["_id", "answer"])
+    sources.check_apart(answers, texts(tmp_path / "queries.jsonl", field="queries"))
+
+
+def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_path: Path) -> None:
+    (tmp_path / "INFO.json").write_text('{\n"name": "cranfield"\n}\n')
+    (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
+    told = (
+        r"INFO.json line 1: not a JSON object. .* has 2 such files; to read one: passages.path=.*/docs.jsonl$"
+    )
+    with pytest.raises(InputError, match=told):
+        texts(tmp_path)
+    with pytest.raises(
+        InputError, match=r"is its format right.*It looks like jsonl: --set passages.format=jsonl$"
+    ):
+        sources.scan(TextsConfig(path=str(tmp_path / "docs.jsonl")), "passages", ["_id", "text"])
+    told = (
+        r"no files here.* passages.format is parquet; it may be csv, jsonl, tsv: --set passages.format=...$"
+    )
+    with pytest.raises(InputError, match=told):
+        sources.scan(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
+    with pytest.raises(InputError, match=r"no column 'body'; it has _id, text. Name"):
+        sources.scan(
+            TextsConfig(path=str(tmp_path / "docs.jsonl"), format="jsonl"), "passages", ["_id", "body"]
+        )

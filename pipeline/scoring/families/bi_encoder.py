@@ -32,6 +32,7 @@ from pipeline.scoring.encoding import (
 )
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.pooling import POOLINGS, SIMILARITIES, Pooling, last_token, mean
+from pipeline.scoring.results import Heard
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.truncation import Truncation, check_room, refuse_longest_first
 from pipeline.scoring.weights import load_weights
@@ -160,9 +161,11 @@ class Embedder:
         return Forwarded(scores, tokens, padded)
 
     @torch.inference_mode()
-    def embed(self, sequences: pa.ListArray) -> Forwarded:
+    def embed(self, sequences: pa.ListArray, heard: Heard | None = None) -> Forwarded:
         texts, everything = Sequences.of(sequences), [Group(np.arange(len(sequences)))]
-        embeddings, tokens, padded = self._loop.run(texts, everything, self._pad_id, self._embed, self._lay)
+        embeddings, tokens, padded = self._loop.run(
+            texts, everything, self._pad_id, self._embed, self._lay, heard
+        )
         return Forwarded(embeddings.reshape(len(sequences), self._width), tokens, padded)
 
     def _lay(self, ids: torch.Tensor, mask: torch.Tensor, _batch: IndexArray) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Typ
     if isinstance(layout.columns, TextColumns):
         types = common_types(sample)
         if title := layout.columns.optional_title:
-            types.setdefault(title, pa.string())  # which later lines may have
+            types.setdefault(title, pa.null())  # which later lines may have
         kept = set(layout.kept).difference(layout.exact)
         if kept:
             every = common_types(chain(sample, others))

@@ -13,6 +13,9 @@ from pipeline.tables.input.links import located, what_lacks
 from pipeline.tables.input.partitions import Partitions, hive_partitions
 from pipeline.tables.storage import locate, place_of, store_errors
 
+_NAMED = 5
+"""Files of a folder that an error tells of."""
+
 
 class SourceFile(NamedTuple):
     """A file of the input. `identity` changes when its content does: size, with etag or time of change."""
@@ -35,6 +38,8 @@ def find_file(url: str) -> SourceFile:
             info = fs.info(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
+    if info["type"] == "directory":
+        raise _is_folder(fs, path, url)
     if info["type"] != "file":
         raise InputError(f"{url}: is no file")
     return source_file(place_of(fs, path), info)
@@ -52,6 +57,10 @@ def open_input(url: str, limits: Limits) -> Iterator[IO[bytes]]:
     try:
         with store_errors(InputError, f"{url}: can't be read"):
             stream = fs.open(path, "rb")
+    except InputError as error:
+        if isinstance(error.__cause__, IsADirectoryError):
+            raise _is_folder(fs, path, url) from error
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
     try:
@@ -69,6 +78,15 @@ def check_unchanged(url: str, identity: str) -> None:
         now = "gone"
     if now != identity:
         raise InputError(f"{url}: changed while the job ran (planned with {identity}, now {now})")
+
+
+def _is_folder(fs: Any, path: str, url: str) -> InputError:
+    """For what names a folder where one file is needed."""
+    with store_errors(InputError, f"{url}: can't be read"):
+        names = sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False))
+    held = f"it holds {', '.join(names[:_NAMED])}" if names else "it is empty"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return InputError(f"{url}: is a folder; name one file. {held[0].upper()}{held[1:]}{more}")
 
 
 def source_file(url: str, info: dict[str, Any]) -> SourceFile:

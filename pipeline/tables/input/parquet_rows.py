@@ -126,6 +126,4 @@ def opened(url: str, limits: Limits) -> Iterator[OpenParquet]:
             refuse_repeated(url, parquet.schema_arrow.names)
             yield OpenParquet(parquet, url, limits, stream)
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{url}: not a readable Parquet file (is input.format right?): {error}"
-            ) from error
+            raise InputError(f"{url}: not a readable Parquet file (is its format right?): {error}") from error

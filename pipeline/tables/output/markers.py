@@ -16,7 +16,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import Marker, names_done, read_marker, whole, with_its_files
-from pipeline.tables.output.manifest import Listing, Problem, in_threads
+from pipeline.tables.output.manifest import Listing, Problem, Stamps, in_threads
 from pipeline.tables.output.run import MENDED, run_file
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
@@ -144,12 +144,18 @@ def markers(output: Directory, job: str, names: Iterable[str]) -> Iterator[Shard
     return in_threads(partial(read_marker, output, ShardReport, job), list(names))
 
 
-def run_files(output: Directory, job: str, names: Iterable[str]) -> Iterator[tuple[str, Stamp]]:
-    """The run's files of these shards. Raises InputError where one has no marker that names it."""
+def written_files(output: Directory, job: str, names: Iterable[str]) -> Iterator[Stamps]:
+    """What each of these shards wrote. Raises InputError where one has no marker that names it."""
     for found in markers(output, job, names):
         if isinstance(found, Problem):
             raise InputError(f"{output.url}/{found}; {MENDED}")
-        yield run_file(found.name), found.files[run_file(found.name)]
+        yield found.files
+
+
+def run_files(output: Directory, job: str, names: Sequence[str]) -> Iterator[tuple[str, Stamp]]:
+    """The run's files of these shards. Raises as `written_files`."""
+    for name, files in zip(names, written_files(output, job, names), strict=True):
+        yield run_file(name), files[run_file(name)]
 
 
 def done_shards(

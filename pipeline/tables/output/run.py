@@ -37,7 +37,7 @@ def write_shard(
     data = parquet_bytes(pa.table([*columns, *kept], schema=schema), "run")
     written = {run_file(name): output.write(run_file(name), data)}
     if rejects.num_rows:
-        file = f"rejects/{name}.parquet"
+        file = rejects_file(name)
         written[file] = output.write(file, parquet_bytes(rejects, "rejects"))
     return written
 
@@ -45,6 +45,11 @@ def write_shard(
 def run_file(name: str) -> str:
     """Of a shard, by its name in the output."""
     return f"run/{name}.parquet"
+
+
+def rejects_file(name: str) -> str:
+    """Likewise. A shard without rejects has none."""
+    return f"rejects/{name}.parquet"
 
 
 def write_trec_run(
@@ -100,6 +105,11 @@ def _check_ids(table: pa.Table, place: Callable[[int], str], way_out: str) -> No
 def read_run_file(output: Directory, file: str, stamp: Stamp) -> pa.Table:
     """A shard's part of the run. Raises InputError where it is not as it was written."""
     return written_table(output.read(file), f"{output.url}/{file}", stamp, "run", MENDED)
+
+
+def read_rejects_file(output: Directory, file: str, stamp: Stamp) -> pa.Table:
+    """A shard's rejects. Raises likewise."""
+    return written_table(output.read(file), f"{output.url}/{file}", stamp, "rejects", MENDED)
 
 
 def written_table(data: bytes | None, place: str, stamp: Stamp, kind: Kind, way_out: str) -> pa.Table:

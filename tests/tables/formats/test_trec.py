@@ -58,9 +58,9 @@ def test_a_beir_folder_holds_the_texts(tmp_path: Path) -> None:
 def test_ids_alone_are_read_without_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = InputConfig(path=str(tmp_path / "run.trec"), format="trec", **collection(tmp_path))
     planned = plan_table(config, {}, 100)
-    whole, _ = read_shard(planned.shards[0], config, {}, planned)
+    whole, rejects = read_shard(planned.shards[0], config, {}, planned)
     monkeypatch.setattr(trec, "json_texts", None)
-    ids = read_ids(planned.shards[0], config, {}, planned)
+    ids = read_ids(planned.shards[0], config, {}, planned, rejects)
     assert ids.equals(whole.select(["query_id", "passage_id"]))
 
 
