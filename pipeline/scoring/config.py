@@ -77,6 +77,8 @@ class ScorerConfig(Config):
         "passage_instruction": "passage_instruction_for_rerank",
         "instruction": "query_instruction_for_rerank",
         "query_instruction_format_for_retrieval": "query_instruction_format",
+        "passage_instruction_for_retrieval": "not supported: put it before each passage, or into the"
+        " checkpoint's config_sentence_transformers.json as the prompt `document`",
         "compress_layer": "compress_layers",
         **dict.fromkeys(("activation_fn", "apply_sigmoid", "normalize_scores"), "normalize"),
         **dict.fromkeys(("lora_path", "adapter_path", "adapter", "lora"), "peft_path"),

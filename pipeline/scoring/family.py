@@ -126,6 +126,14 @@ _COMMON_OPTIONS = frozenset(
 )
 
 
+_INSTEAD = {
+    "query_max_length": "max_length, which cuts queries too",
+    "query_instruction_for_rerank": "query_instruction_for_retrieval",
+    "query_instruction_for_retrieval": "query_instruction_for_rerank",
+}
+"""What a family has that lacks the option."""
+
+
 def all_families() -> dict[str, Family]:
     """Every module of `families/`, by its name."""
     return {name: cast("Family", registry.load(families, name)) for name in registry.names_in(families)}
@@ -159,8 +167,9 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     }
     unused = sorted(changed - _COMMON_OPTIONS - known[name].OPTIONS)
     if unused:
+        way_out = f"; use {_INSTEAD[unused[0]]}" if unused[0] in _INSTEAD else ""
         raise ConfigError(
-            f"{unused[0]}: the family {name} of {checkpoint.name} has no such option; its own are"
+            f"{unused[0]}: the family {name} of {checkpoint.name} has no such option{way_out}; its own are"
             f" {', '.join(sorted(known[name].OPTIONS))}",
             field=unused[0],
         )

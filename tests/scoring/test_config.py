@@ -53,6 +53,11 @@ def test_what_does_not_fit_is_refused(field: str, value: object) -> None:
         ("model_class", "here it is family, read from the checkpoint's own files"),
         ("convert_to_numpy", "here it is not needed: all is numpy's arrays"),
         ("show_progress_bar", "here it is not needed: a job logs how far it is"),
+        (
+            "passage_instruction_for_retrieval",
+            "put it before each passage, or into the checkpoint's config_sentence_transformers.json as the"
+            " prompt `document`",
+        ),
         ("compress_layer", "here it is compress_layers"),
         ("batch_size", "here it is max_batch_tokens, which counts tokens"),
         ("model_name_or_path", "here it is model"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
 from tests.scoring.families.test_bi_encoder import bge_like
@@ -43,6 +43,23 @@ def test_a_checkpoint_of_two_families_names_both(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="those of bi_encoder and of sequence_classification; set family"):
         scorer(path)
     assert scorer(path, family="bi_encoder").family == "bi_encoder"
+
+
+@pytest.mark.parametrize(
+    ("family", "option", "told"),
+    [
+        ("bi_encoder", {"query_max_length": 64}, "use max_length, which cuts queries too"),
+        ("qwen3", {"query_max_length": 64}, "use max_length, which cuts queries too"),
+        ("bi_encoder", {"query_instruction_for_rerank": "q"}, "use query_instruction_for_retrieval"),
+        ("qwen3", {"query_instruction_for_retrieval": "q"}, "use query_instruction_for_rerank"),
+    ],
+)
+def test_an_option_that_a_family_lacks_has_its_name_there(
+    tmp_path: Path, family: str, option: dict[str, Any], told: str
+) -> None:
+    path = make_qwen3(tmp_path) if family == "qwen3" else bge_like(tmp_path / "bi", "cls", normalize=True)
+    with pytest.raises(ConfigError, match=f"family {family} of .* has no such option; {told}; its own are"):
+        scorer(path, **option)
 
 
 def test_an_embedding_model_of_a_decoder_is_none_that_answers_yes(tmp_path: Path) -> None:
