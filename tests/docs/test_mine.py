@@ -20,16 +20,24 @@ TEXT = (ROOT / "docs/mine.md").read_text()
 def test_hn_mines_steps_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    exec(code, {})
+    path = Path("examples/training_rows.jsonl")
+    given = [json.loads(line) for line in path.read_text().splitlines()]
+    own = [{"prompt": f"prompt {number}", "type": "normal"} for number in range(len(given))]
+    given = [row | more | {"pos_scores": [0] * len(row["pos"])} for row, more in zip(given, own, strict=True)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in given))
+    split, join = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    exec(split, {})
     for name, whole in re.findall(r"^```yaml\n# (\w+\.yaml)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
         Path(name).write_text(whole)
     retrieval.run(load(RetrieveConfig, Path("retrieve.yaml"), ["executor=here"]))
     summary = mining.run(load(MineConfig, Path("mine.yaml"), ["executor=here"]))
-    given = [json.loads(line) for line in Path("examples/training_rows.jsonl").read_text().splitlines()]
     assert summary.rows == summary.queries == len(given)
     written = Path("out/hn_mine/mined/training_rows").glob("*.jsonl")
     mined = [json.loads(line) for file in written for line in file.read_text().splitlines()]
     positives = {row["query"]: set(row["pos"]) for row in given}
     assert {row["query"]: set(row["pos"]) for row in mined} == positives
     assert all(len(row["neg"]) == 15 and positives[row["query"]].isdisjoint(row["neg"]) for row in mined)
+    exec(join, {})
+    joined = [json.loads(line) for line in Path("out/hn_mine/rows.jsonl").read_text().splitlines()]
+    prompts = {row["query"]: {"prompt": row["prompt"], "type": row["type"]} for row in given}
+    assert sorted(joined, key=str) == sorted((row | prompts[row["query"]] for row in mined), key=str)
