@@ -137,11 +137,9 @@ def _warn(job: Job) -> None:
     """Of what trains, and not as its giver may think, and of what does not."""
     if job.examples.rejects:
         log.warning("rejected", rows=len(job.examples.rejects), first=job.examples.first_reject)
-    for name in (name for name, is_read in GroupEncoder(job.scorer).prompts_read.items() if not is_read):
+    for name, reason in GroupEncoder(job.scorer).ignored.items():
         if job.examples.prompts[name]:
-            log.warning(
-                "not read, the scorer has no such instruction", field=name, rows=job.examples.prompts[name]
-            )
+            log.warning("ignored", field=name, rows=job.examples.prompts[name], reason=reason)
     if job.examples.held_out:
         log.warning(
             "trained on and held out: nDCG@10 on held-out queries will be too good",

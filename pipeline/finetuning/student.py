@@ -25,6 +25,12 @@ from pipeline.scoring.family import TrainableFamily, all_families
 
 _QUERY_MAX_LEN, _PASSAGE_MAX_LEN = 32, 128
 _PROMPTS_AT_ONCE = 32
+_OPTIONS = {
+    "query_prompt": "query_instruction_for_rerank",
+    "passage_prompt": "passage_instruction_for_rerank",
+    "prompt": "prompt",
+}
+"""What each prompt of a row's own replaces."""
 _LIKE, _PART_TOKENS = 0.75, 1024
 """The share of the longest that a pair has to go with it, and what is enough to keep a device at work."""
 
@@ -78,28 +84,30 @@ class GroupEncoder:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._with = lru_cache(_PROMPTS_AT_ONCE)(self._scorer_with)
-        self.prompts_read = {
-            "query_prompt": scorer.config.query_instruction_for_rerank is not None,
-            "passage_prompt": scorer.config.passage_instruction_for_rerank is not None,
-            "prompt": "prompt" in all_families()[scorer.family].OPTIONS,
-        }
-        """Which prompts of a row's own count. As in FlagEmbedding, one takes the place of the instruction
-        that the config has, and is passed over where it has none."""
+        reasons = {name: self._why_ignored(option) for name, option in _OPTIONS.items()}
+        self.ignored = {name: reason for name, reason in reasons.items() if reason}
+        """Which prompts of a row's own don't count, and why. As in FlagEmbedding, one takes the place of the
+        instruction that the config has, and is ignored where it has none."""
 
     def encode(self, groups: Sequence[Group]) -> EncodedPairs:
         return EncodedPairs.concat([self._of(group) for group in groups])
 
     def _of(self, group: Group) -> EncodedPairs:
-        own = tuple(getattr(group, name) if read else None for name, read in self.prompts_read.items())
+        own = tuple(None if name in self.ignored else getattr(group, name) for name in _OPTIONS)
         return self._with(*own).encode([(group.query, passage) for passage in group.passages])
 
-    def _scorer_with(self, query: str | None, passage: str | None, prompt: str | None) -> Scorer:
-        given = {
-            "query_instruction_for_rerank": query,
-            "passage_instruction_for_rerank": passage,
-            "prompt": prompt,
-        }
-        own = {name: value for name, value in given.items() if value is not None}
+    def _why_ignored(self, option: str) -> str | None:
+        family = self._scorer.family
+        if option not in all_families()[family].OPTIONS:
+            return f"the family {family} has no {option}"
+        # A decoder has a prompt of its own, which a row's replaces.
+        is_there = option == "prompt" or getattr(self._scorer.config, option) is not None
+        return None if is_there else f"scorer.{option} is not set"
+
+    def _scorer_with(self, *prompts: str | None) -> Scorer:
+        """prompts: in the order of `_OPTIONS`."""
+        given = zip(_OPTIONS.values(), prompts, strict=True)
+        own = {option: value for option, value in given if value is not None}
         return Scorer(self._scorer.config.model_copy(update=own)) if own else self._scorer
 
 

@@ -233,7 +233,10 @@ def test_a_rows_own_prompts_count_where_the_scorer_has_an_instruction() -> None:
     assert without.encode([own]).sequences == without.encode([plain]).sequences
     found = Group("find: q", ("a", "b"))
     assert having.encode([own]).sequences == without.encode([found]).sequences
-    assert having.prompts_read == {"query_prompt": True, "passage_prompt": False, "prompt": False}
+    assert having.ignored == {
+        "passage_prompt": "scorer.passage_instruction_for_rerank is not set",
+        "prompt": "the family sequence_classification has no prompt",
+    }
 
 
 def test_a_family_that_scores_no_pair_by_a_head_is_refused() -> None:
