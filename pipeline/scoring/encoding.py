@@ -173,7 +173,8 @@ def listed(given: Iterable[Any], what: str) -> list[Any]:
 
 def pairs_of(given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """`listed`, for (query, passage) pairs. Raises ScoringError for the first that is no pair of texts."""
-    pairs = listed(given, "pairs")
+    # A list of the rows of a numpy array has arrays in it.
+    pairs = [pair.tolist() if hasattr(pair, "tolist") else pair for pair in listed(given, "pairs")]
     for index, pair in enumerate(pairs):
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_text, pair))):
             way_out = "; one pair alone is written [(query, passage)]" if isinstance(pair, str) else ""

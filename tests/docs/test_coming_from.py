@@ -62,15 +62,16 @@ def test_flag_embeddings_own_options_are_the_copied_classs(copied: Any) -> None:
     assert normalizing.compute_score(PAIRS, normalize=True) == sigmoids
     assert normalizing.compute_score(PAIRS, normalize=False) == pytest.approx(raw.tolist(), abs=1e-6)
     assert copied(TINY, dtype="auto").config.dtype == "auto"
+    assert copied(TINY, devices="cpu").config.device == copied(TINY, devices=["cpu"]).config.device == "cpu"
     with pytest.raises(ConfigError, match="devices: there is no such field; here it is device"):
-        copied(TINY, devices="cpu")
+        copied(TINY, devices=["cpu", "cpu"])
 
 
 def test_the_copied_class_takes_what_has_an_order(copied: Any) -> None:
     reranker = copied(TINY)
     scores = pytest.approx(Scorer(ScorerConfig(model=TINY)).score(PAIRS).tolist(), abs=1e-6)
     assert reranker.compute_score(zip(*zip(*PAIRS, strict=True), strict=True)) == scores
-    assert reranker.compute_score(np.array(PAIRS).tolist()) == scores
+    assert reranker.compute_score(np.array(PAIRS)) == scores
     assert reranker.compute_score([]) == []
     assert json.loads(json.dumps(reranker.compute_score(PAIRS[0]))) == pytest.approx(scores.expected[:1])
 

@@ -94,6 +94,7 @@ GIVEN = [("what is panda?", "hi"), ("what is panda?", "a bear")]
         map(list, GIVEN),
         tuple(GIVEN),
         np.array(GIVEN),
+        list(np.array(GIVEN)),
         pd.Series(GIVEN, index=[7, 3]),
         pd.DataFrame(GIVEN, columns=["query", "passage"]),
         pl.DataFrame(GIVEN, schema=["query", "passage"], orient="row"),
