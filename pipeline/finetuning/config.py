@@ -190,13 +190,13 @@ class FinetuneConfig(_Section):
         **dict.fromkeys(("config_name", "tokenizer_name"), "not needed: scorer.model has them"),
         "use_flash_attn": "not needed: attention is computed as the device does it best",
         "train_data": "data.path",
-        "max_example_num_per_dataset": "not there: give data.path fewer rows",
+        "max_example_num_per_dataset": "not supported: give data.path fewer rows",
         "cache_path": "the environment's TMPDIR",
         "cache_dir": "the environment's HF_HUB_CACHE",
         "token": "the environment's HF_TOKEN",
         "pad_to_multiple_of": "not needed: batches are laid out for the device",
         "sep_token": "not needed: it is built in, as in scoring",
-        "shuffle_ratio": "not there: texts are read as they stand",
+        "shuffle_ratio": "not supported: texts are read as they stand",
         "output_dir": "output.path",
         "overwrite_output_dir": "not needed: the same command goes on; else take another output.path",
         "resume_from_checkpoint": "not needed: the same command goes on from the last checkpoint",
@@ -204,8 +204,8 @@ class FinetuneConfig(_Section):
         "steps": "training.max_steps",
         "batch_size": "training.per_device_train_batch_size",
         "warmup_steps": "training.warmup_ratio, a share of the steps",
-        "lr_scheduler_type": "not there: the rate falls to 0 in a line",
-        "optim": "not there: AdamW trains",
+        "lr_scheduler_type": "not supported: the rate falls linearly to 0",
+        "optim": "not supported: AdamW trains",
         **dict.fromkeys(("bf16", "use_bf16"), "training.dtype: bfloat16"),
         **dict.fromkeys(("fp16", "use_fp16"), "training.dtype: float16"),
         **dict.fromkeys(
@@ -224,7 +224,9 @@ class FinetuneConfig(_Section):
         "early_stopping_patience": "held_out.patience",
         **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), "held_out, by nDCG@10"),
         "save_merged_lora_model": "not needed: OUTPUT/model has the factors merged in",
-        **dict.fromkeys(("from_peft", "raw_peft"), "not there: merge the adapter into scorer.model first"),
+        **dict.fromkeys(
+            ("from_peft", "raw_peft"), "not supported: merge the adapter into scorer.model first"
+        ),
         "modules_to_save": "not needed: heads are trained with use_lora, too",
         **dict.fromkeys(
             ("start_layer", "head_multi", "head_type"), "not needed: the checkpoint has its heads"

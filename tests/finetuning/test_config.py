@@ -22,6 +22,7 @@ WRONG = {
     "data.model_name_or_path=x": "data.model_name_or_path: there is no such field; here it is scorer.model",
     "training.deepspeed=x": "training.deepspeed: there is no such field; here it is actors; each",
     "logging_steps=1": "logging_steps: there is no such field; here it is not needed: OUTPUT/",
+    "training.lr_scheduler_type=x": "here it is not supported: the rate falls linearly to 0",
     "learning_rate=1": "learning_rate: there is no such field; there is training.learning_rate",
     "training.learning_rate=6e-5": "valid number, not '6e-5'; YAML needs a point and a sign: 6.0e-5",
     "training.learning_rate=1.5e3": "valid number, not '1.5e3'; YAML needs a point and a sign: 1.5e+3",
