@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline import yaml_text
-from pipeline.config_problems import field_of, reason_of
+from pipeline.config_problems import field_of, problems_of, reason_of
 from pipeline.errors import ConfigError
 from pipeline.yaml_text import YamlError
 
@@ -35,7 +35,7 @@ def load(model: type[_Config], path: Path, overrides: list[str]) -> _Config:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        problems = "\n".join(_describe(model, path, problem, lines) for problem in error.errors())
+        problems = "\n".join(_describe(model, path, problem, lines) for problem in problems_of(error))
         raise ConfigError(problems) from error
 
 

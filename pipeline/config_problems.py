@@ -21,8 +21,20 @@ _SHOWN_CHARS = 200
 _PLACES_TOLD = 3
 
 
+def problems_of(error: ValidationError) -> list[Any]:
+    """Its errors(), without what only follows: to pydantic a list lacks its values that don't fit."""
+    problems: list[Any] = error.errors()
+    places = [each["loc"] for each in problems]
+    return [
+        each
+        for each in problems
+        if each["type"] != "too_short"
+        or not any(place != each["loc"] and place[: len(each["loc"])] == each["loc"] for place in places)
+    ]
+
+
 def reason_of(model: type[BaseModel], problem: Any, under: str = "") -> str:
-    """One entry of ValidationError.errors(), without the field: what is wrong with it, and the way out.
+    """One entry of `problems_of`, without the field: what is wrong with it, and the way out.
 
     under: what stands before the model's fields where users write them, such as `args.`
     """
@@ -100,7 +112,7 @@ class Config(BaseModel):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                problems = [(field_of(problem), reason_of(model, problem)) for problem in error.errors()]
+                problems = [(field_of(problem), reason_of(model, problem)) for problem in problems_of(error)]
                 lines = [f"{field}: {reason}" if field else reason for field, reason in problems]
                 raise ConfigError("\n".join(lines), field=problems[0][0] or None) from None
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config_problems import field_of, reason_of
+from pipeline.config_problems import field_of, problems_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
 from serve.config import ApiConfig, ModelConfig, ServeConfig
 from serve.keys import Keyring
@@ -39,7 +39,7 @@ def read_arguments(arguments: dict[str, Any]) -> Arguments:
     try:
         config = ServeConfig.model_validate(arguments)
     except ValidationError as error:
-        problems = error.errors()
+        problems = problems_of(error)
     else:
         return Arguments(config, config.api, config.models, [])
     right = _without_mistakes(arguments, problems)

@@ -88,6 +88,21 @@ def test_each_mistake_has_a_line() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([0], "cutoff_layers.0: Input should be greater than 0, not 0"),
+        ([4, "x"], "cutoff_layers.1: Input should be a valid integer"),
+        ([], "cutoff_layers: needs one value or more, not []"),
+    ],
+)
+def test_a_value_that_does_not_fit_a_list_is_no_second_mistake(value: list[Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        mistaken(model="m", cutoff_layers=value)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(told)
+
+
 def test_a_value_without_a_name_is_told_its_name() -> None:
     with pytest.raises(ConfigError, match=r"name the fields: ScorerConfig\(model='org/name'\)"):
         mistaken("org/name")
