@@ -152,6 +152,13 @@ def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
     assert "--set qrels=FILE" in " ".join(page([report()]).texts)
 
 
+def test_the_summary_tells_what_cuts_pairs() -> None:
+    (line,) = [line for line in reports.summary(truncated=2).lines() if "were cut" in line]
+    assert line.startswith("2 pairs were cut to fit the scorer's lengths; query_cut and passage_cut")
+    assert "A larger scorer.max_length (or query_max_length, passage_max_length, where set)" in line
+    assert not [line for line in reports.summary(truncated=0).lines() if "were cut" in line]
+
+
 def test_texts_are_escaped() -> None:
     shown = page([report(rejected={"null_query": 2})], [quarantined()], output='<script>"&')
     assert "script" not in shown.tags
