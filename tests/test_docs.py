@@ -81,6 +81,13 @@ def test_a_jobs_yaml_is_one(tmp_path: Path, page: str, kind: Any) -> None:
     load(kind, tmp_path / "job.yaml", [])
 
 
+def test_the_tutorials_yaml_files_are_what_their_commands_take(tmp_path: Path) -> None:
+    kinds: list[Any] = [RerankConfig, RetrieveConfig, RerankConfig]  # cascade.yaml, first.yaml, job.yaml
+    for kind, whole in zip(kinds, blocks("docs/tutorial.md", "yaml"), strict=True):
+        (tmp_path / "job.yaml").write_text(whole)
+        load(kind, tmp_path / "job.yaml", [])
+
+
 def test_the_endpoints_yaml_is_its_args() -> None:
     whole = next(block for block in blocks("docs/serving.md", "yaml") if "api:" in block)
     ServeConfig.model_validate(yaml.safe_load(whole))

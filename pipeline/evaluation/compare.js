@@ -152,7 +152,7 @@ function moveOf(place, there, role, relevance) {
   if (!there) return [tone(isBefore ? -helps : helps), isBefore ? "gone" : "new"];
   const by = isBefore ? place[0] - there[0] : there[0] - place[0];
   if (by === 0) return ["kept", "="];
-  return [tone(by * helps), `${by > 0 ? "▲" : "▼"} ${Math.abs(by)} ${isBefore ? "to" : "from"} ${there[0]}`];
+  return [tone(by * helps), `${by > 0 ? "▲ up" : "▼ down"} ${Math.abs(by)}, ${isBefore ? "to" : "from"} ${there[0]}`];
 }
 
 function judgmentOf(relevance) {

@@ -138,8 +138,7 @@ def plan(config: PrepareConfig) -> Preparation:
             )
     queries, candidates = _scan_texts(config.queries, "queries", candidates, own.query_id)
     passages, candidates = _scan_texts(config.passages, "passages", candidates, own.passage_id)
-    if passages is not None and queries is not None:
-        check_apart(passages, queries)
+    check_apart(passages, queries)
     return Preparation(candidates, queries, passages, others, config.max_outage_s)
 
 

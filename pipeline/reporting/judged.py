@@ -66,9 +66,10 @@ class Judged(_Part):
         yield from self.remarks
         if self.measures:
             yield from before_and_after(self.measures)
+            yield from self.notes()
 
     def queries_told(self) -> Iterator[str]:
-        """Which queries the numbers are of; where some are missing, the numbers over all of them too."""
+        """Which queries the numbers are of, and why others are missing."""
         if self.measured_queries == self.queries:
             yield f"{self.queries} queries are judged by {self.qrels}"
             return
@@ -83,13 +84,22 @@ class Judged(_Part):
             )
         if absent := self.queries - self.measured_queries - self.lost_queries:
             yield f"{absent} are not in the input"
-        if self.measures:
-            share = self.measured_queries / self.queries
+
+    def notes(self) -> Iterator[str]:
+        """What stands below the numbers: what they are beside, and with the queries that the job lost."""
+        yield (
+            "Before is the order of the input (of a table by pipeline.retrieve: the fused ranking)."
+            " pipeline.evaluate orders equal scores of a TREC run as trec_eval does, so its numbers may"
+            " differ a little"
+        )
+        if self.lost_queries:  # queries that the input lacks are no fault of the job
+            queries = self.measured_queries + self.lost_queries
+            share = self.measured_queries / queries
             means = (
                 f"{name} {each.before * share:.4f} -> {each.after * share:.4f}"
                 for name, each in self.measures.items()
             )
-            yield f"Over all {self.queries}, the others as 0: {', '.join(means)}"
+            yield f"With the {self.lost_queries} lost queries as 0, over {queries}: {', '.join(means)}"
 
 
 class Judge(Protocol):

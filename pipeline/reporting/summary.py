@@ -175,7 +175,8 @@ class Summary(Counts, JobSummary):
             of_a_cascade = ", counted at the last level that read them" if self.levels else ""
             yield (
                 f"{self.truncated} pairs were cut to fit the scorer's lengths{of_a_cascade}; query_cut and"
-                " passage_cut in the run tell by how many tokens"
+                " passage_cut in the run tell by how many tokens. A larger scorer.max_length (or"
+                " query_max_length, passage_max_length, where set) cuts fewer, up to what the model reads"
             )
 
     def _quarantine_lines(self) -> Iterator[str]:

@@ -4,6 +4,7 @@ A scan reads what tells a table's types and size, as its format can; a read take
 scan gave.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from pipeline.tables.input.whole_table import TableScan, Types
 from pipeline.tables.schema import is_id, is_text
 
 _SCAN_THREADS = 8
+_NAMES = {"passages": ("corpus", "passages", "docs", "documents"), "queries": ("queries",)}
+"""As collections name their files."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,17 @@ def scan(
         try:
             return table_format.scan_table(file, layout)
         except InputError as error:
-            told = advised(error, file.url, config.format, id_name, field)
+            told = str(advised(error, file.url, config.format, id_name, field))
             others = [each.url for each in files if each is not file]
-            one = (
-                others and f"{config.path} has {len(files)} such files; to read one: {field}.path={others[0]}"
-            )
-            raise InputError(with_advice(str(told), one or "")) from error
+            if not others:
+                raise InputError(told) from error
+            one = min(_named_for(field, [*others, file.url]) - {file.url}, default=others[0])
+            raise InputError(
+                with_advice(
+                    f"{config.path} means {len(files)} files, of which one can't be read as {field}: {told}",
+                    f"To read one file alone: {field}.path={one}",
+                )
+            ) from error
 
     with ThreadPoolExecutor(_SCAN_THREADS) as threads:
         scans = list(threads.map(scan_one, files))
@@ -113,21 +121,51 @@ def scan(
     return replace(source, size_bytes=_size_bytes(source, scans))
 
 
-def check_apart(passages: Source, queries: Source, way_out: str = "") -> None:
-    """Raises InputError where one's path means files of the other, whose texts would count as both.
+def check_apart(passages: Source | None, queries: Source | None, way_out: str = "") -> None:
+    """Raises InputError where one's path means files of the other, whose texts would count as both: the same
+    file, or one whose name says it, beside files of other names.
 
     Columns of their own part queries and passages that stand in one file. way_out: what else may be done.
     """
-    shared = {file.url for file in passages.files} & {file.url for file in queries.files}
-    if not shared or _id_and_text(passages) != _id_and_text(queries):
-        return
-    folder, named = (passages, queries) if len(passages.files) >= len(queries.files) else (queries, passages)
-    others = [file.url for file in folder.files if file.url not in shared]
+    if passages is not None and queries is not None:
+        if _id_and_text(passages) != _id_and_text(queries):
+            return
+        shared = {file.url for file in passages.files} & {file.url for file in queries.files}
+        if shared:
+            passages_more = len(passages.files) >= len(queries.files)
+            folder, named = (passages, queries) if passages_more else (queries, passages)
+            why = f"which {named.field}.path has too: each text there would be a query and a passage"
+            raise _mixed(folder, shared, why, way_out)
+    for source, other in ((passages, "queries"), (queries, "passages")):
+        if source is not None:
+            foreign = _named_for(other, [file.url for file in source.files])
+            if foreign and len(foreign) < len(source.files):
+                why = f"which is named for {other}: each text there would be one of the {source.field}"
+                raise _mixed(source, foreign, why, f"; if it holds {source.field}, rename it{way_out}")
+
+
+def _mixed(folder: Source, foreign: set[str], why: str, way_out: str) -> InputError:
+    others = [file.url for file in folder.files if file.url not in foreign]
     alone = f"{folder.field}.path={others[0]}" if others else "a file for passages, another for queries"
-    raise InputError(
-        f"{folder.field}.path: {folder.config.path} has {min(shared)}, which {named.field}.path has too: each"
-        f" text there would be a query and a passage. Name the {folder.field} alone: {alone}{way_out}"
+    if len(others) > 1:  # one of them would not be the whole table
+        alone = f"{folder.field}.path as a glob or a folder of these {len(others)} files"
+    return InputError(
+        f"{folder.field}.path: {folder.config.path} has {min(foreign)}, {why}. Name the {folder.field} alone:"
+        f" {alone}{way_out}"
     )
+
+
+def _named_for(field: str, urls: Sequence[str]) -> set[str]:
+    """Those whose name, or that of a folder which not all of them are in, says that they hold this table:
+    queries.jsonl, queries.dev.tsv, queries/part-0.parquet.
+    """
+    parts = {url: set(url.split("/")) for url in urls}
+    common = set.intersection(*parts.values())
+    return {
+        url
+        for url, each in parts.items()
+        if any(re.split(r"[.\-_]", part.lower())[0] in _NAMES[field] for part in each - common)
+    }
 
 
 def _id_and_text(source: Source) -> tuple[str, str]:

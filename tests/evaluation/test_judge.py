@@ -25,14 +25,23 @@ def test_both_sides_are_of_the_queries_that_the_run_has(tmp_path: Path) -> None:
     assert (reciprocal_rank.before, reciprocal_rank.after) == (1 / 2, 1)
     change = reciprocal_rank.change
     assert (change.better, change.same, change.worse) == (1, 0, 0)
-    assert list(found.lines())[:4] == [
+    told = list(found.lines())
+    assert told[:3] == [
         f"1 of the 4 queries that {tmp_path}/qrels judges are in the run; the measures are theirs",
         "1 are in the input, but none of their candidates was scored (see rejects and the shards that were"
         " given up)",
         "2 are not in the input",
-        "Over all 4, the others as 0: nDCG@10 0.1577 -> 0.2500, RR@10 0.1250 -> 0.2500, AP 0.1250 -> 0.2500,"
-        " R@10 0.2500 -> 0.2500",
     ]
+    assert told[-1] == (
+        "With the 1 lost queries as 0, over 2: nDCG@10 0.3155 -> 0.5000, RR@10 0.2500 -> 0.5000,"
+        " AP 0.2500 -> 0.5000, R@10 0.5000 -> 0.5000"
+    )
+    # Queries that the input lacks are no part of the job: their number is told, and nothing counts as 0.
+    found = judge.measure(before, {"q": ["good", "bad"]}, {"q"}, None)
+    told = list(found.lines())
+    assert told[1] == "3 are not in the input"
+    assert told[-1].startswith("Before is the order of the input")
+    assert "as 0" not in "\n".join(told)
 
 
 def test_where_no_query_is_left_nothing_is_measured(tmp_path: Path) -> None:

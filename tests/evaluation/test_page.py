@@ -62,13 +62,13 @@ def test_columns_show_ranks_moves_judgments_scores_and_texts(page: Page) -> None
         for column in (1, 2)
     )
     assert [entry[:60] for entry in before] == [
-        f"1 ▼ 1 to 2 not relevant score 9.5 bad {'汉' * 22}",
+        f"1 ▼ down 1, to 2 not relevant score 9.5 bad {'汉' * 16}",
         "2 gone unjudged score 8.5 old Pandas",
-        f"3 ▲ 2 to 1 relevant (2) score 7.5 good {TRAP[:21]}",
+        f"3 ▲ up 2, to 1 relevant (2) score 7.5 good {TRAP}"[:60],
     ]
     assert [entry[:45] for entry in after] == [
-        f"1 ▲ 2 from 3 relevant (2) score 9.5 good {TRAP[:4]}"[:45],
-        "2 ▼ 1 from 1 not relevant score 8.5 bad 汉汉汉汉汉",
+        f"1 ▲ up 2, from 3 relevant (2) score 9.5 good {TRAP[:4]}"[:45],
+        "2 ▼ down 1, from 1 not relevant score 8.5 bad",
         f"3 new unjudged score 7.5 new {'x' * 16}",
     ]
     expect(page.locator(".values")).to_contain_text("RR 0.3333 → 1.0000 +0.6667")
@@ -98,6 +98,8 @@ def test_the_list_is_ordered_and_filtered(page: Page) -> None:
     page.get_by_label("Before", exact=True).select_option("1")
     page.get_by_label("After", exact=True).select_option("0")
     expect(page.locator(".row .by").first).to_have_text("−0.5000")
+    means = page.get_by_role("region", name="Means")  # the table stays as it was
+    expect(means).to_contain_text("first, whatever is chosen below.")
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:

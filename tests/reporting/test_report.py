@@ -143,11 +143,20 @@ def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
     assert row[1:] == ["0.5000", "0.7500", "+0.2500", "+0.1250 to +0.5000", "0.0200", "3/1/0"]
     told = " ".join(shown.texts)
     assert "4 of the 5 queries that <qrels> judges are in the run; the measures are theirs." in told
-    assert "Over all 5, the others as 0: nDCG@10 0.4000 -> 0.6000." in told
+    numbers = told.index("+0.1250 to +0.5000")
+    assert told.index("With the 1 lost queries as 0, over 5: nDCG@10 0.4000 -> 0.6000.") > numbers
+    assert "Before is the order of the input (" in told
     assert "--qrels <qrels> --common-queries \\ --html PAGE.html" in told
     assert "cut" in shown.texts
     assert "--set qrels=FILE" not in told
     assert "--set qrels=FILE" in " ".join(page([report()]).texts)
+
+
+def test_the_summary_tells_what_cuts_pairs() -> None:
+    (line,) = [line for line in reports.summary(truncated=2).lines() if "were cut" in line]
+    assert line.startswith("2 pairs were cut to fit the scorer's lengths; query_cut and passage_cut")
+    assert "A larger scorer.max_length (or query_max_length, passage_max_length, where set)" in line
+    assert not [line for line in reports.summary(truncated=0).lines() if "were cut" in line]
 
 
 def test_texts_are_escaped() -> None:

@@ -119,14 +119,48 @@ def test_queries_that_lie_among_the_passages_are_refused(tmp_path: Path) -> None
     sources.check_apart(answers, texts(tmp_path / "queries.jsonl", field="queries"))
 
 
+def test_queries_are_known_by_their_name_where_the_queries_are_a_file_elsewhere(tmp_path: Path) -> None:
+    row, folder = '{"_id": "1", "text": "one"}\n', tmp_path / "queries"
+    for name in ("scifact/corpus.jsonl", "scifact/queries.jsonl", "some.jsonl"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(row)
+    some = texts(folder / "some.jsonl", field="queries")
+    told = (
+        r"^passages.path: .* has .*/queries.jsonl, which is named for queries: .* Name the passages alone:"
+        r" passages.path=.*/corpus.jsonl; if it holds passages, rename it or so$"
+    )
+    for path in (folder / "scifact", folder / "scifact" / "*.jsonl"):
+        with pytest.raises(InputError, match=told):
+            sources.check_apart(texts(path), some, " or so")
+    sources.check_apart(texts(folder / "scifact" / "corpus.jsonl"), some)
+    with pytest.raises(
+        InputError, match=r"has .*/corpus.jsonl, which is named for passages: .*/queries.jsonl;"
+    ):
+        sources.check_apart(None, texts(folder / "scifact", field="queries"))
+    # A folder for each, as the hub has BEIR; then one of the parts alone is not the whole table.
+    for name in ("hub/corpus/part-0.jsonl", "hub/corpus/part-1.jsonl", "hub/queries/part-0.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(row)
+    with pytest.raises(InputError, match=r"queries/part-0.jsonl, .* a glob or a folder of these 2 files"):
+        sources.check_apart(texts(tmp_path / "hub"), some)
+    sources.check_apart(
+        texts(tmp_path / "hub" / "corpus"), texts(tmp_path / "hub" / "queries", field="queries")
+    )
+
+
 def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_path: Path) -> None:
     (tmp_path / "INFO.json").write_text('{\n"name": "cranfield"\n}\n')
     (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
     told = (
-        r"INFO.json line 1: not a JSON object. .* has 2 such files; to read one: passages.path=.*/docs.jsonl$"
+        r"^.* means 2 files, of which one can't be read as passages: .*/INFO.json line 1: not a JSON object."
+        r" To read one file alone: passages.path=.*/docs.jsonl$"
     )
     with pytest.raises(InputError, match=told):
         texts(tmp_path)
+    (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "one"}\n')
+    with pytest.raises(InputError, match=r"alone: queries.path=.*/queries.jsonl$"):
+        texts(tmp_path, field="queries")
+    (tmp_path / "queries.jsonl").unlink()
     with pytest.raises(
         InputError, match=r"is its format right.*It looks like jsonl: --set passages.format=jsonl$"
     ):
