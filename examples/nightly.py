@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
         client = JobSubmissionClient(given.address)
         return run(client, job_name(given.run_date), job_command(given.config, given.run_date))
     except AuthenticationError as error:
-        print(f"error: {given.address}: {error}", file=sys.stderr)
+        print(f"error: {given.address}: {error}; set RAY_AUTH_MODE=token", file=sys.stderr)
         return MISTAKE
     except (ConnectionError, RuntimeError) as error:
         print(f"error: {given.address}: {error}", file=sys.stderr)

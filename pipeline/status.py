@@ -73,6 +73,8 @@ class Status(BaseModel):
     last_heard: datetime | None = None
     pairs_per_s: float | None = None
     """Of this start; null until a shard is done."""
+    actor_pairs_per_s: float | None = None
+    """Of an actor at work, over all starts of a rerank that has ended; null where its summary tells none."""
 
     def lines(self) -> list[str]:
         share = self.shards_done / max(1, self.shards)
@@ -90,6 +92,10 @@ class Status(BaseModel):
             left_min = (1 - share) * self.pairs / self.pairs_per_s / 60
             left = f", about {left_min:.0f} minutes left" if self.shards_done < self.shards else ""
             lines.append(f"speed    {self.pairs_per_s:.1f} pairs/s in this start{left}")
+        if self.actor_pairs_per_s:
+            lines.append(
+                f"speed    {self.actor_pairs_per_s:.1f} pairs/s of an actor at work, over all starts"
+            )
         lines += [f"damaged  {problem}" for problem in self.damaged[:_SHOWN]]
         if len(self.damaged) > _SHOWN:
             lines.append(f"damaged  and {len(self.damaged) - _SHOWN} more files; --json lists all")
@@ -112,6 +118,7 @@ class _Ended(BaseModel):
 
     rejected: dict[str, int]
     quarantined: list[Quarantined] = []
+    actor_pairs_per_s: float | None = None
 
 
 def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Status:
@@ -143,6 +150,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         if summary is None
         else [shard.name for shard in summary.quarantined if shard.name not in done],
         dtypes=dtypes_of(record),
+        actor_pairs_per_s=summary.actor_pairs_per_s if has_ended and summary is not None else None,
         **({} if heartbeat is None else _told(heartbeat, now)),
     )
 

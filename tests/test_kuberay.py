@@ -61,10 +61,13 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
 
 def test_alerts_are_on_metrics_that_there_are() -> None:
     [rule] = documents("alerts.yaml")
-    alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    alerts = [each for each in rules if "alert" in each]
     assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning"}
-    texts = [alert["expr"] for alert in alerts]
-    assert len(texts) == 8
+    assert len(alerts) == 8
+    texts = [each["expr"] for each in rules]
+    recorded = {name for text in texts for name in re.findall(r"\brerank:[\w:]+", text)}
+    assert recorded == {each["record"] for each in rules if "record" in each}
     named = {name for text in texts for name in re.findall(r"ray_(rayrank_\w+)", text)}
     assert {metrics.REJECTED, "rayrank_shards_quarantined", "rayrank_requests_total"} < named
     assert named <= {metrics.REJECTED, *metrics.GAUGES, *serve_metrics.COUNTERS}
@@ -73,6 +76,19 @@ def test_alerts_are_on_metrics_that_there_are() -> None:
     [nightly] = [each for each in documents("rerank-nightly.yaml") if each["kind"] == "CronJob"]
     crons = {name for text in texts for name in re.findall(r'cronjob="([^"]+)"', text)}
     assert crons == {nightly["metadata"]["name"]}
+
+
+def test_a_late_night_is_told_by_the_date_in_its_jobs_name() -> None:
+    """Not by the time at which any job ended: nights and backfills overlap."""
+    [rule] = documents("alerts.yaml")
+    [group] = rule["spec"]["groups"]
+    [late] = [each["expr"] for each in group["rules"] if each.get("alert") == "RerankNightLate"]
+    [(replacement, pattern)] = re.findall(r'"date", "([^"]+)", "job_name", "([^"]+)"', late)
+    match = re.fullmatch(pattern, rayjob()["metadata"]["name"])  # Prometheus anchors it at both ends
+    assert match is not None
+    assert match.expand(re.sub(r"\$(\d)", r"\\\1", replacement)) == "20261120"
+    assert 'count_values("date", year(' in late  # the same number, from the scheduled time
+    assert re.findall(r"(\w+)\(rerank:last_night:time\)", late) == ["year", "month", "day_of_month"]
 
 
 def test_the_job_is_of_its_date() -> None:

@@ -73,7 +73,12 @@ def test_programs_read_it_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert told["pairs_per_s"] == 2.0
     url = finish_run(f"{tmp_path}/finished", pa.table({"query_id": ["q"]}))
     assert status.main(["--output", url, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["complete"] is True
+    told = json.loads(capsys.readouterr().out)
+    assert (told["complete"], told["actor_pairs_per_s"]) == (True, 12.5)
+    assert (
+        "speed    12.5 pairs/s of an actor at work, over all starts"
+        in status.read(Directory(url), NOW).lines()
+    )
 
 
 def test_rejected_rows_and_shards_given_up_are_told(

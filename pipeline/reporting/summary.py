@@ -71,9 +71,13 @@ class Summary(Counts, JobSummary):
     """Of this start: its pairs over its wall time, starting Ray and loading the model included."""
     actor_hours: float = 0
     """In which actors had work, start-up and waiting left out. Of the whole run."""
+    actor_pairs_per_s: float | None = None
+    """Of an actor while it had work, over all starts: pairs that went through the model, by `actor_hours`.
+    None where none did, and of a cascade, whose levels differ."""
     cost: float | None = None
     """Of these hours, where `actors.price_per_hour` tells."""
     cost_per_million_pairs: float | None = None
+    """Of all pairs of the run, those with the previous run's score and copies too."""
     versions: dict[str, str]
     scores: dict[str, float]
     """Least, largest and quantiles (to within a bin of the distribution) of all scores; {} of none. Of a
@@ -141,12 +145,14 @@ class Summary(Counts, JobSummary):
             return
         hours = self.actor_hours
         time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
-        yield f"The actors had work for {time_told}, all starts together"
+        speed = "" if self.actor_pairs_per_s is None else f": {self.actor_pairs_per_s:,.1f} pairs/s an actor"
+        yield f"The actors had work for {time_told}, all starts together{speed}"
         if self.cost is not None and self.cost_per_million_pairs is not None:
             factors = f"actors.price_per_hour x {hours:,.4g} hours"
             if self.levels:
                 factors = "each level's actors.price_per_hour x its hours"
-            per_million = f"{self.cost_per_million_pairs:,.4g} per million pairs"
+            per_million = f"{self.cost_per_million_pairs:,.4g} per million pairs of the run"
+            per_million += ", reused ones too" if self._reuses else ""
             yield f"This cost {self.cost:,.4g} ({factors}), {per_million}"
 
     def _training_lines(self) -> Iterator[str]:

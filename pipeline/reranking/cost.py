@@ -49,8 +49,11 @@ def paid(levels: Sequence[Level], counts: Counts) -> dict[str, Any]:
         return {}
     hours = [worked_s(level, each) / 3600 for level, each in zip(levels, of_each, strict=True)]
     cost = price(levels, hours)
+    through_model = counts.pairs - counts.reused - counts.copies
+    has_speed = len(levels) == 1 and through_model > 0 and sum(hours) > 0
     return {
         "actor_hours": float(f"{sum(hours):.6g}"),
+        "actor_pairs_per_s": float(f"{through_model / sum(hours) / 3600:.6g}") if has_speed else None,
         "cost": cost and float(f"{cost:.6g}"),
         "cost_per_million_pairs": per_million(cost, counts.pairs) if cost and counts.pairs else None,
     }

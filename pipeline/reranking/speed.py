@@ -24,6 +24,10 @@ MEASURE = "measure"
 _MEASURED_S = 3.0
 """A pass that takes so long tells the speed."""
 _FIRST_PAIRS = 64
+_FEW_PAIRS = 1000
+"""Fewer in a former run, as in one that reused nearly all, tell little: the time in which an actor warms up
+weighs too much.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def told(
     try:
         pairs_per_s = float(how)
     except ValueError:
-        return _former(how, levels, scorers), f"of the run in {how}"
+        return _former(how, levels, scorers)
     if not 0 < pairs_per_s < math.inf:
         raise ConfigError(f"--speed {how}: needs pairs/s above 0")
     if len(levels) > 1:
@@ -75,7 +79,7 @@ def of_counts(levels: Sequence[Level], counts: Counts) -> list[Speed] | None:
     return speeds
 
 
-def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> list[Speed]:
+def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> tuple[list[Speed], str]:
     output = Directory(url)
     record, summary = read_record(output), read_summary(output, Summary)
     if record is None or record.command != "rerank" or summary is None:
@@ -87,7 +91,9 @@ def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> lis
     speeds = of_counts(levels, summary)
     if speeds is None:
         raise InputError(f"--speed {url}: that run scored nothing itself; name another, or measure")
-    return speeds
+    scored = min(each.pairs - each.reused - each.copies for each in of_levels(summary))
+    few = f", which scored only {scored} pairs itself: measure" if scored < _FEW_PAIRS else ""
+    return speeds, f"of the run in {url}{few}"
 
 
 def _difference(record: JobRecord, levels: Sequence[Level], scorers: Sequence[Scorer]) -> str | None:

@@ -48,5 +48,6 @@ def summary(**changes: Any) -> Summary:
         "output": "out/run", "model": "<m>", "model_fingerprint": "sha256:1", "config_fingerprint": "c",
         "shards": 1, "shards_done_before": 0, "top_k": 10, "files_skipped": 0, "wall_s": 60.0,
         "pairs_per_s": 5.0, "versions": {"ray": "2.60.0"}, "quarantined": [],
+        "actor_pairs_per_s": 12.5,
     }  # fmt: skip
     return Summary.model_validate(totalled(totals) | fields | changes)

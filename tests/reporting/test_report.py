@@ -102,6 +102,8 @@ def test_its_numbers_are_the_reports() -> None:
     slow = next(row for row in shown.rows if row[0].startswith("shard-"))
     assert slow == ["shard-000029in/shard-000029.parquet from row 1", "4 s", "20", "500"]
     assert "finished, every row scored" in shown.texts
+    assert "12.5" in shown.texts
+    assert "of an actor at work, over all starts; the last start took 1 min" in " ".join(shown.texts)
 
 
 def test_its_plots_are_well_formed_and_inside_their_frames() -> None:

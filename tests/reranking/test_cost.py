@@ -97,12 +97,14 @@ def test_the_summary_tells_what_was_paid(table: Path) -> None:
     summary = flow.run(config(table, **PRICED))
     worked_s = summary.score_s + summary.encode_s  # on CPUs the actors encode for themselves
     assert summary.actor_hours == pytest.approx(worked_s / 3600, rel=1e-4)
+    assert summary.actor_pairs_per_s == pytest.approx((32 - summary.copies) / worked_s, rel=1e-4)
     assert summary.cost == pytest.approx(worked_s / 1000, rel=1e-4)
     assert summary.cost_per_million_pairs == pytest.approx(worked_s / 1000 / 32 * 1e6, rel=1e-4)
     told = re.search(
-        r"had work for \S+ s, all starts together\nThis cost (\S+) \(actors.price_per_hour x (\S+) hours\),"
-        r" (\S+) per million pairs",
+        r"had work for \S+ s, all starts together: \S+ pairs/s an actor\nThis cost (\S+)"
+        r" \(actors.price_per_hour x (\S+) hours\), (\S+) per million pairs of the run$",
         summary.as_text(),
+        re.MULTILINE,
     )
     assert told is not None
     cost, hours, per_million = (float(number.replace(",", "")) for number in told.groups())
@@ -118,7 +120,11 @@ def test_the_speed_of_a_former_run(table: Path) -> None:
     former = str(table.parent / "former")
     told = dry_run.describe(config(table), former)
     tokens_per_s = summary.tokens / (summary.score_s + summary.encode_s)
-    assert f" pairs/s and {tokens_per_s:,.0f} tokens/s an actor (of the run in {former})" in told
+    assert (
+        f" pairs/s and {tokens_per_s:,.0f} tokens/s an actor (of the run in {former}, which scored only"
+        in told
+    )
+    assert f" {32 - summary.copies} pairs itself: measure)" in told
     others: list[tuple[dict[str, Any], str]] = [
         ({"dtype": "bfloat16"}, "scorer.dtype is float32, not bfloat16"),
         ({"model": f"{TINY}-v2-gemma"}, "scorer has other weights"),

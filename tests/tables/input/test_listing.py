@@ -132,9 +132,12 @@ def test_a_directory_into_which_nothing_is_written_yet_has_nothing_there(tmp_pat
 
 def test_a_table_is_whole_when_its_success_file_is_there(tmp_path: Path) -> None:
     put(tmp_path / "in", **{"a.parquet": "x"})
-    for url in (f"{tmp_path}/in/", f"file://{tmp_path}/in", f"{tmp_path}/nowhere"):
+    for url in (f"{tmp_path}/in/", f"file://{tmp_path}/in"):
         with pytest.raises(TemporaryError, match=rf"{url}: DONE is not there yet.*input.success_file"):
             find_files(url, (".parquet",), is_like, "DONE")
+    nowhere = f"{tmp_path}/nowhere"
+    with pytest.raises(TemporaryError, match=rf"{nowhere}: the folder is not there \(yet\).*or correct"):
+        find_files(nowhere, (".parquet",), is_like, "DONE")
     put(tmp_path / "in", DONE="PAR1, and no part of the table")
     files, skipped = find_files(f"{tmp_path}/in/", (".parquet",), is_like, "DONE")
     assert ([file.url for file in files], skipped) == ([f"{tmp_path}/in/a.parquet"], {})
@@ -146,9 +149,12 @@ def test_a_table_is_whole_when_its_success_file_is_there(tmp_path: Path) -> None
 def test_a_success_file_on_s3(bucket: str) -> None:
     fs, root = fsspec.core.url_to_fs(f"{bucket}/success_file")
     fs.pipe_file(f"{root}/a.parquet", b"x")
-    for url in (f"{bucket}/success_file/", f"{bucket}/nowhere"):
-        with pytest.raises(TemporaryError, match=rf"{url}: _SUCCESS is not there yet"):
-            find_files(url, (".parquet",), is_like, "_SUCCESS")
+    for folder, what in (
+        ("success_file/", "_SUCCESS is not there yet"),
+        ("nowhere", "the folder is not there"),
+    ):
+        with pytest.raises(TemporaryError, match=f"{bucket}/{folder}: {what}"):
+            find_files(f"{bucket}/{folder}", (".parquet",), is_like, "_SUCCESS")
     fs.pipe_file(f"{root}/b.parquet", b"x")
     fs.pipe_file(f"{root}/_SUCCESS", b"")
     files, skipped = find_files(f"{bucket}/success_file/", (".parquet",), is_like, "_SUCCESS")
