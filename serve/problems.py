@@ -12,6 +12,7 @@ Kind = Literal[
     "header",
     "empty",
     "too_many",
+    "text_size",
     "body_size",
     "late_body",
     "no_key",
@@ -36,6 +37,7 @@ STATUS: dict[Kind, int] = {
     "header": 422,
     "empty": 422,
     "too_many": 413,
+    "text_size": 413,
     "body_size": 413,
     "late_body": 408,
     "no_key": 401,
@@ -61,6 +63,7 @@ MEANING: dict[Kind, str] = {
     "header": "`X-Request-Timeout-Seconds` that is no positive number",
     "empty": "no passages, or an empty text where one is needed",
     "too_many": "too many passages",
+    "text_size": "a query or passage of too many characters",
     "body_size": "a body that is too large",
     "late_body": "a body that stopped arriving",
     "no_key": "no API key",
@@ -96,16 +99,14 @@ class Problem(HTTPException):
 class TooManyPassages(Problem):
     """More passages than the server takes in one request."""
 
-    def __init__(self, passages: int, limit: int) -> None:
+    def __init__(self, passages: int, limit: int, noun: str) -> None:
+        """noun: what the dialect calls passages."""
         self.passages = passages
         self.limit = limit
-        super().__init__("too_many", self.told("documents"))
-
-    def told(self, noun: str) -> str:
-        """noun: what the dialect calls passages."""
-        return (
-            f"{self.passages} {noun} are more than the {self.limit} allowed (api.max_passages of the"
-            " server's config): send fewer at a time"
+        super().__init__(
+            "too_many",
+            f"{passages} {noun} are more than the {limit} allowed (api.max_passages of the server's config):"
+            " send fewer at a time",
         )
 
 

@@ -32,6 +32,7 @@ _STATUS: dict[Kind, int] = {
     "header": 400,
     "empty": 400,
     "too_many": 400,
+    "text_size": 400,
     "too_long": 400,
     "unscorable": 422,
     "timeout": 504,
@@ -143,7 +144,7 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
             message = "no api key supplied: send `Authorization: Bearer KEY`"
         case "unauthorized":
             message = "invalid api token: send `Authorization: Bearer KEY` with a key of this server"
-        case "invalid" | "header" | "too_many":
+        case "invalid" | "header" | "too_many" | "text_size":
             message = f"invalid request: {message}"
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}
 
