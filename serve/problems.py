@@ -1,6 +1,6 @@
 """What can be wrong with a request, before a dialect puts it into its own words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
@@ -118,17 +118,26 @@ class UnknownModel(Problem):
         super().__init__("unknown_model", f"Model {model!r} not found. {self.available}", model)
 
 
-def unrouted(error: HTTPException) -> Problem | None:
-    """What the routing says, as a Problem: no such path, no such method. None for what else it may say."""
+def unrouted(error: HTTPException, path: str, paths: Iterable[str]) -> Problem | None:
+    """What the routing says, as a Problem: no such path, no such method. None for what else it may say.
+
+    paths: those that there are.
+    """
     if error.status_code == STATUS["unknown_path"]:
-        return Problem(
-            "unknown_path",
-            "there is no such path: this server reranks, and gives no embeddings; GET /docs tells all paths",
-        )
+        why = "this server reranks"
+        if "embed" in path:
+            why = "this server reranks, and gives no embeddings"
+        elif meant := max(filter(path.endswith, paths), key=len, default=None):
+            why = f"{meant} is one, so the client's base URL may have a part too many"
+        return Problem("unknown_path", f"there is no such path: {why}; GET /docs tells all paths")
     if error.status_code == STATUS["method"]:
         allowed = (error.headers or {}).get("Allow", "")
         return Problem("method", f"this path takes {allowed}; GET /docs tells what each path takes")
     return None
+
+
+_OUR_WORDS = {"too_short": "Needs at least 1 item", "extra_forbidden": "There is no such field"}
+"""For what pydantic says in words of its own."""
 
 
 def invalid(errors: Sequence[Any]) -> Problem:
@@ -136,6 +145,6 @@ def invalid(errors: Sequence[Any]) -> Problem:
     mistakes = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part != "body"]
-        mistakes.append((".".join(place), str(error["msg"])))
+        mistakes.append((".".join(place), _OUR_WORDS.get(error["type"], str(error["msg"]))))
     message = "; ".join(f"{field}: {text}" if field else text for field, text in mistakes[:10])
     return Problem("invalid", message, mistakes[0][0] if mistakes else None)

@@ -6,7 +6,8 @@ Source: cohere-openapi.yaml and errors.mdx of cohere-ai/cohere-developer-experie
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
@@ -39,7 +40,13 @@ _STATUS: dict[Kind, int] = {
 }
 
 
-_Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+def _checked(value: object) -> object:
+    if isinstance(value, dict):
+        raise PydanticCustomError("document", "Input should be a string; objects are for /v1/rerank")
+    return value
+
+
+_Document = Annotated[str, BeforeValidator(_checked), Field(json_schema_extra={"minLength": 1})]
 
 
 class RerankRequest(RequestBody):

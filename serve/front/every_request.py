@@ -85,6 +85,8 @@ class Front:
         if scope["method"] == "HEAD":
             # As GET, where FastAPI would answer 405: load balancers ask so. uvicorn leaves the body out.
             scope = {**scope, "method": "GET"}
+        # A slash too many. FastAPI would redirect, which few clients follow with POST.
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         begin = time.perf_counter()
         headers = Headers(scope=scope)
         path = scope["path"]
