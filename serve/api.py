@@ -63,6 +63,7 @@ def build(
         description=_DESCRIPTION + ", ".join(map(_paths_of, routes.dialects)) + ".",
         version=version("rayrank"),
         redoc_url=None,
+        redirect_slashes=False,
         license_info={"name": "Apache-2.0"},
         openapi_tags=tags(routes.dialects),
     )
@@ -198,7 +199,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return problem_response(request.scope, error)
-    if (problem := unrouted(error)) is not None:
+    if (problem := unrouted(error, request.url.path, request.app.openapi()["paths"])) is not None:
         response = problem_response(request.scope, problem)
         response.headers.update(error.headers or {})
         return response

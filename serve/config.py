@@ -167,6 +167,9 @@ class ApiConfig(_Strict):
     """CPUs that each of these processes takes of the cluster. 0: it takes none."""
     max_passages: PositiveInt = 1000
     """Passages of one request. One with more is refused."""
+    max_text_characters: PositiveInt = 500_000
+    """Characters of one query or passage. A request with a longer one is refused: a text is tokenized in one
+    go, and others wait meanwhile."""
     max_body_bytes: PositiveInt = 8_000_000
     """Bytes of one request's body. A larger one is refused."""
     max_requests: PositiveInt = 2000

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from serve.problems import Problem
 
@@ -12,15 +13,26 @@ _MARGIN = 0.1
 _MAX_MARGIN_S = 0.25
 
 
-def deadline_s(headers: Mapping[str, str], longest_s: float) -> float:
-    """Seconds from now. Raises Problem for a header that is no positive number."""
+class TimeAllowed(NamedTuple):
+    """How long the work may take."""
+
+    seconds: float
+    told: str
+    """To the client, who asked for more: the answer needs some of it."""
+
+
+def time_allowed(headers: Mapping[str, str], longest_s: float) -> TimeAllowed:
+    """From now. Raises Problem for a header that is no positive number."""
     text = headers.get(HEADER)
     if text is None:
-        return longest_s
+        return TimeAllowed(longest_s, f"{longest_s:g} s")
     try:
         wanted_s = float(text)
     except ValueError:
         wanted_s = math.nan
     if not (wanted_s > 0 and math.isfinite(wanted_s)):
         raise Problem("header", "X-Request-Timeout-Seconds: needs a positive number of seconds")
-    return min(longest_s, wanted_s - min(_MARGIN * wanted_s, _MAX_MARGIN_S))
+    margin_s = min(_MARGIN * wanted_s, _MAX_MARGIN_S)
+    if wanted_s - margin_s >= longest_s:
+        return TimeAllowed(longest_s, f"{longest_s:g} s")
+    return TimeAllowed(wanted_s - margin_s, f"{wanted_s:g} s, less {margin_s:g} s for the answer")

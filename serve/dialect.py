@@ -64,6 +64,8 @@ class Call:
     model: str | None
     """Null or `default`: the first that is served."""
     work: Work
+    noun: str = "documents"
+    """What the dialect calls passages."""
 
 
 @dataclass(frozen=True)

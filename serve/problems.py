@@ -1,6 +1,6 @@
 """What can be wrong with a request, before a dialect puts it into its own words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
@@ -12,6 +12,7 @@ Kind = Literal[
     "header",
     "empty",
     "too_many",
+    "text_size",
     "body_size",
     "late_body",
     "no_key",
@@ -36,6 +37,7 @@ STATUS: dict[Kind, int] = {
     "header": 422,
     "empty": 422,
     "too_many": 413,
+    "text_size": 413,
     "body_size": 413,
     "late_body": 408,
     "no_key": 401,
@@ -61,6 +63,7 @@ MEANING: dict[Kind, str] = {
     "header": "`X-Request-Timeout-Seconds` that is no positive number",
     "empty": "no passages, or an empty text where one is needed",
     "too_many": "too many passages",
+    "text_size": "a query or passage of too many characters",
     "body_size": "a body that is too large",
     "late_body": "a body that stopped arriving",
     "no_key": "no API key",
@@ -96,16 +99,14 @@ class Problem(HTTPException):
 class TooManyPassages(Problem):
     """More passages than the server takes in one request."""
 
-    def __init__(self, passages: int, limit: int) -> None:
+    def __init__(self, passages: int, limit: int, noun: str) -> None:
+        """noun: what the dialect calls passages."""
         self.passages = passages
         self.limit = limit
-        super().__init__("too_many", self.told("documents"))
-
-    def told(self, noun: str) -> str:
-        """noun: what the dialect calls passages."""
-        return (
-            f"{self.passages} {noun} are more than the {self.limit} allowed (api.max_passages of the"
-            " server's config): send fewer at a time"
+        super().__init__(
+            "too_many",
+            f"{passages} {noun} are more than the {limit} allowed (api.max_passages of the server's config):"
+            " send fewer at a time",
         )
 
 
@@ -117,17 +118,26 @@ class UnknownModel(Problem):
         super().__init__("unknown_model", f"Model {model!r} not found. {self.available}", model)
 
 
-def unrouted(error: HTTPException) -> Problem | None:
-    """What the routing says, as a Problem: no such path, no such method. None for what else it may say."""
+def unrouted(error: HTTPException, path: str, paths: Iterable[str]) -> Problem | None:
+    """What the routing says, as a Problem: no such path, no such method. None for what else it may say.
+
+    paths: those that there are.
+    """
     if error.status_code == STATUS["unknown_path"]:
-        return Problem(
-            "unknown_path",
-            "there is no such path: this server reranks, and gives no embeddings; GET /docs tells all paths",
-        )
+        why = "this server reranks"
+        if "embed" in path:
+            why = "this server reranks, and gives no embeddings"
+        elif meant := max(filter(path.endswith, paths), key=len, default=None):
+            why = f"{meant} is one, so the client's base URL may have a part too many"
+        return Problem("unknown_path", f"there is no such path: {why}; GET /docs tells all paths")
     if error.status_code == STATUS["method"]:
         allowed = (error.headers or {}).get("Allow", "")
         return Problem("method", f"this path takes {allowed}; GET /docs tells what each path takes")
     return None
+
+
+_OUR_WORDS = {"too_short": "Needs at least 1 item", "extra_forbidden": "There is no such field"}
+"""For what pydantic says in words of its own."""
 
 
 def invalid(errors: Sequence[Any]) -> Problem:
@@ -135,6 +145,6 @@ def invalid(errors: Sequence[Any]) -> Problem:
     mistakes = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part != "body"]
-        mistakes.append((".".join(place), str(error["msg"])))
+        mistakes.append((".".join(place), _OUR_WORDS.get(error["type"], str(error["msg"]))))
     message = "; ".join(f"{field}: {text}" if field else text for field, text in mistakes[:10])
     return Problem("invalid", message, mistakes[0][0] if mistakes else None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -81,9 +81,17 @@ class Replica:
             _ = self._scorer.encoder, self._scorer.model
 
     async def score(self, work: Work) -> Scores | Refused:
-        """Of one pair or more. Cancelled, what was not scored yet is dropped."""
+        """Of one pair or more. Cancelled or past its deadline, what is not begun is dropped."""
         if work.timeout_s is not None and self._batcher.wait_s > work.timeout_s:
             return Refused("timeout", "the queue is longer than the request may wait")
+        try:
+            # The API cancels what is late. But it may have died, or what it says may be late itself.
+            async with asyncio.timeout(work.timeout_s):
+                return await self._in_time(work)
+        except TimeoutError:
+            return Refused("timeout", "not done within the time that it may take")
+
+    async def _in_time(self, work: Work) -> Scores | Refused:
         characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
         try:
             with self._batcher.announce(characters // _CHARACTERS_A_TOKEN, work.accepted):
@@ -136,8 +144,7 @@ class Replica:
         """In turns with the requests beside it: one thread tokenizes."""
         loop = asyncio.get_running_loop()
         turns = [
-            await loop.run_in_executor(self._encoding, self._encode, work, turn)
-            for turn in _turns(work.passages)
+            await loop.run_in_executor(self._encoding, self._encode, work, turn) for turn in _turns(work)
         ]
         return await loop.run_in_executor(self._encoding, _joined, turns)
 
@@ -171,15 +178,18 @@ class Replica:
         )
 
 
-def _turns(passages: Sequence[str]) -> Iterator[slice]:
-    """Consecutive ones of _TURN_CHARACTERS together, or of one passage that has more."""
+def _turns(work: Work) -> Iterator[slice]:
+    """Consecutive pairs of _TURN_CHARACTERS together, or one that has more. A turn counts a query once."""
     first = characters = 0
-    for at, passage in enumerate(passages):
-        if at > first and characters + len(passage) > _TURN_CHARACTERS:
+    queries = set[str]()
+    for at, (query, passage) in enumerate(zip(work.queries, work.passages, strict=True)):
+        more = len(passage) + (0 if query in queries else len(query))
+        if at > first and characters + more > _TURN_CHARACTERS:
             yield slice(first, at)
-            first, characters = at, 0
-        characters += len(passage)
-    yield slice(first, len(passages))
+            first, characters, more, queries = at, 0, len(query) + len(passage), set()
+        characters += more
+        queries.add(query)
+    yield slice(first, len(work.passages))
 
 
 def _joined(turns: list[tuple[EncodedPairs, list[tuple[int, int]] | None]]) -> _Encoded:

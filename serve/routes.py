@@ -62,6 +62,7 @@ class Routes:
         A client whose base URL has a part too many asks for a path that ends as one of its API does. Another
         path below /v1 or /v2 is taken for a misspelt one of the API that is there.
         """
+        path = path.rstrip("/")
         if (scoring := self._ending(path)) is not None:
             return scoring.recognised(headers).dialect
         if path in self.reading:

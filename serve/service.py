@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Protocol
 
 from fastapi import Request
@@ -43,7 +44,8 @@ class Service:
         name = self._name_of(call.model)
         pairs = len(call.work.passages)
         if pairs > self.config.api.max_passages:
-            raise TooManyPassages(pairs, self.config.api.max_passages)
+            raise TooManyPassages(pairs, self.config.api.max_passages, call.noun)
+        _check_lengths(call, self.config.api.max_text_characters)
         self._check_cutoff(name, call.work.cutoff_layer)
         state = request.state
         state.report.model, state.report.pairs = name, pairs
@@ -96,6 +98,22 @@ class Service:
                 f"cutoff layers {', '.join(map(str, layers))}" if layers else "one score, no cutoff layers"
             )
             raise Problem("invalid", f"cutoff_layer: the model {name} is served with {known}", "cutoff_layer")
+
+
+def _check_lengths(call: Call, limit: int) -> None:
+    """Raises Problem for a text of more characters."""
+    queries = call.work.queries
+    several = len(set(queries)) > 1
+    places = ((f"queries.{index}" if several else "query", text) for index, text in enumerate(queries))
+    passages = ((f"{call.noun}.{index}", text) for index, text in enumerate(call.work.passages))
+    for place, text in chain(places, passages):
+        if len(text) > limit:
+            raise Problem(
+                "text_size",
+                f"{place}: {len(text)} characters are more than the {limit} allowed (api.max_text_characters"
+                " of the server's config): cut the text before you send it",
+                place,
+            )
 
 
 def _went_well(task: "asyncio.Task[None]") -> bool:

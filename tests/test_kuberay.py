@@ -1,7 +1,7 @@
 """The manifests of configs/kuberay against Kubernetes' schemas, Ray's autoscaler and this project's own code.
 
-KubeRay's own schemas come in no Python package: where KUBERAY_CRDS names a directory that holds its
-ray.io_*.yaml (helm-chart/kuberay-operator/crds of its repository), they are held against them as well.
+KubeRay's own schemas come in no package. KUBERAY_CRDS may name a directory with its ray.io_*.yaml
+(helm-chart/kuberay-operator/crds of its repository).
 """
 
 import os
@@ -37,9 +37,8 @@ def documents(file: str) -> list[dict[str, Any]]:
 
 
 def rayjob() -> dict[str, Any]:
-    [document] = yaml.safe_load_all(
-        (MANIFESTS / "rerank-job.yaml").read_text().replace("RUN_DATE", "2026-11-20")
-    )
+    text = (MANIFESTS / "rerank-job.yaml").read_text()
+    [document] = yaml.safe_load_all(text.replace("RUN_DATE", "2026-11-20"))
     assert isinstance(document, dict)
     return document
 

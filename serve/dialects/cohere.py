@@ -6,7 +6,8 @@ Source: cohere-openapi.yaml and errors.mdx of cohere-ai/cohere-developer-experie
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
 from pipeline.scoring import Limits
@@ -32,13 +33,20 @@ _STATUS: dict[Kind, int] = {
     "header": 400,
     "empty": 400,
     "too_many": 400,
+    "text_size": 400,
     "too_long": 400,
     "unscorable": 422,
     "timeout": 504,
 }
 
 
-_Document = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+def _checked(value: object) -> object:
+    if isinstance(value, dict):
+        raise PydanticCustomError("document", "Input should be a string; objects are for /v1/rerank")
+    return value
+
+
+_Document = Annotated[str, BeforeValidator(_checked), Field(json_schema_extra={"minLength": 1})]
 
 
 class RerankRequest(RequestBody):
@@ -143,7 +151,7 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
             message = "no api key supplied: send `Authorization: Bearer KEY`"
         case "unauthorized":
             message = "invalid api token: send `Authorization: Bearer KEY` with a key of this server"
-        case "invalid" | "header" | "too_many":
+        case "invalid" | "header" | "too_many" | "text_size":
             message = f"invalid request: {message}"
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}
 

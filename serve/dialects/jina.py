@@ -36,6 +36,7 @@ _CODES: dict[Kind, str] = {
     "unavailable": "SERVICE_UNAVAILABLE",
     "internal": "INTERNAL_ERROR",
     "too_many": "INPUT_TOO_MANY_DOCUMENTS",
+    "text_size": "INPUT_TOO_LARGE",
     "body_size": "INPUT_TOO_LARGE",
 }
 _STATUS: dict[Kind, int] = {"unknown_model": 400, "json": 422, "empty": 422, "timeout": 504}

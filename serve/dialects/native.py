@@ -19,7 +19,7 @@ from serve.dialect import (
     ScoringEndpoint,
     Served,
 )
-from serve.problems import STATUS, Problem, TooManyPassages
+from serve.problems import STATUS, Problem
 from serve.work import LevelScores, Work
 
 NAME = "rayrank"
@@ -150,7 +150,7 @@ class ErrorBody(ResponseBody):
 def call(body: RankRequest) -> Call:
     queries = [body.query] * len(body.passages)
     work = Work(queries, body.passages, normalize=body.normalize, cutoff_layer=body.cutoff_layer, spans=True)
-    return Call(body.model, work)
+    return Call(body.model, work, noun="passages")
 
 
 def response(body: RankRequest, answer: Answer) -> RankResponse:
@@ -221,7 +221,7 @@ async def models(served: Served) -> ModelList:
 
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:
     body = {
-        "error": problem.told("passages") if isinstance(problem, TooManyPassages) else problem.message,
+        "error": problem.message,
         "kind": problem.kind,
         "field": "model" if problem.kind == "unknown_model" else problem.field,
         "request_id": request_id,

@@ -32,6 +32,7 @@ _STATUS: dict[Kind, int] = {"empty": 400, "unscorable": 424, "internal": 424}
 _ERROR_TYPES: dict[Kind, str] = {
     "empty": "Empty",
     "too_many": "Validation",
+    "text_size": "Validation",
     "too_long": "Validation",
     "header": "Validation",
     "invalid": "Validation",
@@ -141,7 +142,8 @@ def call(body: RerankRequest) -> Call:
         truncation_side=sides.get(body.truncation_direction),
     )
     queries = [body.query] * len(body.texts)
-    return Call(body.model, Work(queries, body.texts, limits, normalize=not body.raw_scores))
+    work = Work(queries, body.texts, limits, normalize=not body.raw_scores)
+    return Call(body.model, work, noun="texts")
 
 
 def response(body: RerankRequest, answer: Answer) -> list[Rank]:

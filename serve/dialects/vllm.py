@@ -37,6 +37,7 @@ _STATUS: dict[Kind, int] = {
     "timeout": 408,
     "late_body": 408,
     "too_many": 413,
+    "text_size": 413,
     "body_size": 413,
     "overloaded": 429,
     "rate_limit": 429,

@@ -15,7 +15,7 @@ from serve.problems import Kind, Problem
 _RAYS_ANSWERS: dict[int, tuple[Kind, str]] = {
     408: ("timeout", "not done within the time that it may take"),
     429: ("overloaded", "too many requests at once"),
-    503: ("unavailable", "no process of the API is there to answer"),
+    503: ("unavailable", "no process of the API answered: one died with this request, or none is there"),
     404: ("unknown_path", "no application of this Ray Serve has this path; GET /-/routes tells theirs"),
 }
 """The proxy's, in plain text. No dialect answers these so."""
@@ -55,6 +55,8 @@ class Edge:
             problem = Problem(kind, message, retry_after_s=retry_after_s)
             response = response_to(problem, dialect, headers.get("x-request-id", ""))
             response.headers["connection"] = "close"
+            if "x-request-id" in headers:  # the proxy makes one; of its own refusals the API logs nothing
+                response.headers["x-request-id"] = headers["x-request-id"]
             await response(scope, receive, send)
 
     async def _has_applications(self, scope: Scope, receive: Receive) -> bool:

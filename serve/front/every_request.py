@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import log
 from serve.config import ApiConfig
-from serve.deadline import deadline_s
+from serve.deadline import time_allowed
 from serve.dialect import Dialect
 from serve.json_request import Room
 from serve.keys import Gate
@@ -85,6 +85,8 @@ class Front:
         if scope["method"] == "HEAD":
             # As GET, where FastAPI would answer 405: load balancers ask so. uvicorn leaves the body out.
             scope = {**scope, "method": "GET"}
+        # A slash too many. FastAPI would redirect, which few clients follow with POST.
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         begin = time.perf_counter()
         headers = Headers(scope=scope)
         path = scope["path"]
@@ -133,7 +135,7 @@ class Front:
 
     async def _in_time(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
         """The deadline holds for all of it: the rest of the body, the queue, the device. Raises Problem."""
-        timeout_s = deadline_s(headers, self._timeout_s)
+        timeout_s, told = time_allowed(headers, self._timeout_s)
         scope["state"]["deadline"] = asyncio.get_running_loop().time() + timeout_s
         try:
             async with asyncio.timeout(timeout_s) as limit:
@@ -142,9 +144,9 @@ class Front:
             if not limit.expired() or scope["state"]["report"].status:
                 raise
             if not await rest.is_here(0):
-                message = f"the body was not here within the {timeout_s:.3g} s that the request may take"
+                message = f"the body was not here within the time that the request may take: {told}"
                 raise Problem("late_body", message) from error
-            raise Problem("timeout", f"not done within the {timeout_s:.3g} s that it may take") from error
+            raise Problem("timeout", f"not done within the time that it may take: {told}") from error
 
     def _note(self, report: RequestReport, state: MutableMapping[str, Any]) -> None:
         """A client that left has status 499, as nginx logs it."""

@@ -16,30 +16,42 @@ def test_every_dialect_gives_the_scores_of_the_scorer(client: httpx2.Client) -> 
 def test_an_unknown_path_leads_to_the_docs_in_the_words_of_the_api_that_was_meant(
     client: httpx2.Client,
 ) -> None:
-    told = "there is no such path: this server reranks, and gives no embeddings; GET /docs tells all paths"
-    for path, where in {
-        "/nowhere": ("error",),
-        "/v1/v2/rerank": ("message",),
-        "/v1/v1/rerank": ("detail",),
-        "/v1/rank": ("error",),
-        "/v1/rerankk": ("detail",),
-        "/v2/reranks": ("message",),
-        "/v2/": ("message",),
-        "/v2": ("error",),
-        "/v3/nothing": ("error",),
-        "/embed": ("error",),
-        "/v1/embeddings": ("detail",),
-        "/v2/embed": ("message",),
-        "/api/rerank": ("error",),
-        "/api/score": ("error", "message"),
-        "/static-offline-docs/nothing.js": ("error",),
+    reranks = "this server reranks"
+    no_embeddings = "this server reranks, and gives no embeddings"
+    too_many = "{} is one, so the client's base URL may have a part too many"
+    for path, (*where, why) in {
+        "/nowhere": ("error", reranks),
+        "/v1/v2/rerank": ("message", too_many.format("/v2/rerank")),
+        "/v1/v1/rerank": ("detail", too_many.format("/v1/rerank")),
+        "/v1/rank": ("error", too_many.format("/rank")),
+        "/v1/rerankk": ("detail", reranks),
+        "/v2/reranks": ("message", reranks),
+        "/v1/chat/completions": ("detail", reranks),
+        "/v2/": ("error", reranks),
+        "/v2": ("error", reranks),
+        "/v3/nothing": ("error", reranks),
+        "/embed": ("error", no_embeddings),
+        "/v1/embeddings": ("detail", no_embeddings),
+        "/v2/embed": ("message", no_embeddings),
+        "/api/rerank": ("error", too_many.format("/rerank")),
+        "/api/score": ("error", "message", too_many.format("/score")),
+        "/static-offline-docs/nothing.js": ("error", reranks),
     }.items():
         answer = client.post(path, json={"query": QUERY}) if "static" not in path else client.get(path)
         body = answer.json()
         for name in where:
             body = body[name]
+        told = f"there is no such path: {why}; GET /docs tells all paths"
         assert (path, answer.status_code, body) == (path, 404, told)
     assert client.get("/docs").status_code == 200
+
+
+def test_a_slash_at_the_end_changes_nothing(client: httpx2.Client) -> None:
+    for path, noun in {"/rank": "passages", "/rerank": "texts", "/v2/rerank": "documents"}.items():
+        answer = client.post(f"{path}/", json={"query": QUERY, noun: ["hi"]})
+        assert (path, answer.status_code) == (path, 200)
+    assert client.post("/v2/rerank/", json={"query": QUERY}).json()["message"].startswith("invalid request:")
+    assert client.get("/ready/").json() == client.get("/ready").json()
 
 
 def test_head_is_answered_where_get_is(client: httpx2.Client) -> None:

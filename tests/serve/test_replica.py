@@ -1,6 +1,7 @@
 """One model that serves requests, without HTTP and without Ray."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.scoring import Limits, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from serve.batcher import BatchReport
-from serve.replica import Replica
+from serve.replica import _TURN_CHARACTERS, Replica, _turns
 from serve.work import Refused, Scores, Work
 from tests.conftest import MINILM, TINY, GoldenCase
 
@@ -122,6 +123,50 @@ def test_a_request_of_many_texts_lets_others_have_their_turn(
         assert outcome.message.startswith("pair 80: ")
 
     run(model, too_long, truncation="error")
+
+
+def test_a_turn_counts_each_of_its_queries_once() -> None:
+    half = "x" * (_TURN_CHARACTERS // 2 - 1)
+    assert len(list(_turns(work_of([(half, "passage")] * 9)))) == 1
+    assert len(list(_turns(work_of([(f"{at}{half}", "p") for at in range(9)])))) == 9
+    assert len(list(_turns(work_of([(half, half)] * 3)))) == 3
+
+
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "past its deadline"])
+def test_what_nobody_waits_for_is_not_tokenized(monkeypatch: pytest.MonkeyPatch, cancelled: bool) -> None:
+    """Of a request in turns the next ones, and one that waits for its first turn."""
+    monkeypatch.setattr("serve.replica._TURN_CHARACTERS", 10)
+    turns, go_on = list[str](), threading.Event()
+
+    async def test(replica: Replica) -> None:
+        encode = replica._scorer.encode
+
+        def held(some: list[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
+            turns.extend(passage for _, passage in some)
+            go_on.wait()
+            return encode(some, limits)
+
+        monkeypatch.setattr(replica._scorer, "encode", held)
+        timeout_s = None if cancelled else 0.05
+        large = work_of([("q", f"passage {at}") for at in range(9)], timeout_s=timeout_s)
+        begun = asyncio.create_task(replica.score(large))
+        while not turns:
+            await asyncio.sleep(0)
+        waits = asyncio.create_task(replica.score(work_of([("q", "late")], timeout_s=timeout_s)))
+        await asyncio.sleep(0)
+        if cancelled:
+            begun.cancel()
+            waits.cancel()
+        for outcome in await asyncio.gather(begun, waits, return_exceptions=True):
+            if cancelled:
+                assert isinstance(outcome, asyncio.CancelledError)
+            else:
+                assert outcome == Refused("timeout", "not done within the time that it may take")
+        go_on.set()
+        assert len((await scored(replica, work_of([("q", "next")]))).scores) == 1
+        assert turns == ["passage 0", "next"]
+
+    run(TINY, test)
 
 
 def test_a_pair_that_cant_be_scored_is_told_by_its_place_in_the_request() -> None:

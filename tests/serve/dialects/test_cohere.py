@@ -126,6 +126,14 @@ def test_v2_takes_less(client: httpx2.Client, fields: dict[str, Any]) -> None:
     assert error_of(post(client, V2, **fields))[0] == 400
 
 
+def test_v2_says_which_path_takes_objects(client: httpx2.Client) -> None:
+    told = error_of(post(client, V2, documents=[{"text": "hi"}]))
+    assert told == (
+        400,
+        "invalid request: documents.0: Input should be a string; objects are for /v1/rerank",
+    )
+
+
 @pytest.mark.parametrize("path", [V1, V2])
 @pytest.mark.parametrize("missing", ["query", "documents"])
 def test_a_missing_field(client: httpx2.Client, path: str, missing: str) -> None:

@@ -93,3 +93,16 @@ def test_a_request_that_can_not_be_met(
     assert list(body) == ["error", "kind", "field", "request_id"]
     assert (response.status_code, body["kind"], body["field"]) == (status, kind, field)
     assert kind != "too_many" or body["error"].startswith("5 passages are more than the 4 allowed (api.max_")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"passages": []}, "passages: Needs at least 1 item"),
+        ({"topk": 1}, "topk: There is no such field"),
+    ],
+)
+def test_a_mistake_is_told_in_plain_words(
+    strict: httpx2.Client, fields: dict[str, Any], message: str
+) -> None:
+    assert post(strict, **({"passages": ["hi"]} | fields)).json()["error"] == message

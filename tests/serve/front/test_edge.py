@@ -66,6 +66,7 @@ def test_where_it_refuses_or_has_no_answer_the_dialect_has(
     answer = asked(Proxy(what), headers={"x-request-id": "mine"})
     assert (answer.status_code, answer.json()["error_type"]) == (status, kind)
     assert answer.headers["connection"] == "close"
+    assert answer.headers["x-request-id"] == "mine"
     assert asked(Proxy(what), "/rank", {"x-request-id": "mine"}).json()["request_id"] == "mine"
 
 
