@@ -247,13 +247,15 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
 
 
 def test_a_deadline_is_kept_in_the_dialects_words_and_its_work_dropped(one_replica: httpx2.Client) -> None:
-    whole_s = one_replica.post("/rerank", json=LARGE).elapsed.total_seconds()
-    deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 5}"}
-    late = one_replica.post("/rerank", json=LARGE, headers=deadline)
+    # So long that the tenth of it kept for the answer is enough on a busy machine: else Ray's proxy answers.
+    work = LARGE | {"texts": [*LARGE["texts"], *(f"b {text}" for text in LARGE["texts"])]}
+    whole_s = one_replica.post("/rerank", json=work).elapsed.total_seconds()
+    deadline = {"X-Request-Timeout-Seconds": f"{whole_s / 3}"}
+    late = one_replica.post("/rerank", json=work, headers=deadline)
     assert late.status_code == 408
     assert late.json()["error_type"] == "Backend"
     assert late.elapsed.total_seconds() < whole_s / 2
-    assert seconds_until_idle() < whole_s / 2  # four fifths of the work were left
+    assert seconds_until_idle() < whole_s / 2  # two thirds of the work were left
     assert one_replica.post("/rerank", json=BODY).status_code == 200
 
 
