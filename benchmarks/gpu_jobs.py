@@ -44,7 +44,7 @@ def jobs(run: Run) -> Lines:
 
 
 def first_stage(run: Run) -> Lines:
-    """On Ray. What it finds must be the nearest of the embeddings that it keeps."""
+    """On Ray where there is a GPU. What it finds must be the nearest of the embeddings that it keeps."""
     model = make_encoder(run.folder, "base", run.device, tiny=run.tiny, embeds=True)
     pairs = random_pairs(40 if run.tiny else 20_000)
     texts = {"passages": [text for _, text in pairs], "queries": [query for query, _ in pairs[::SHARDS]]}
@@ -59,6 +59,7 @@ def first_stage(run: Run) -> Lines:
         "sources": {"dense": {"dense": {"scorer": scorer}}},
         "actors": {"min": 1, "max": 1, "num_cpus": 1, "num_gpus": int(run.on_cuda)},
         "output": {"top_k": TOP_K},
+        "executor": "ray_data" if run.on_cuda else "here",
     }
     out = run.folder / "first-stage"
     yield from table("texts embedded", "seconds, start and all", "candidates", "")

@@ -130,7 +130,7 @@ def running(request: pytest.FixtureRequest, both: dict[str, Running]) -> Running
     return both[str(request.param)]
 
 
-def eventually(attempt: Any, seconds: float = 180) -> Any:
+def eventually(attempt: Any, seconds: float = 300) -> Any:
     end = time.monotonic() + seconds
     while True:
         try:
