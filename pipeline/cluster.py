@@ -36,7 +36,8 @@ _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTIN
 own; the type stands behind the three bytes of a frame's length."""
 _IS_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """What a head answers to whoever has its token, if it asks for one."""
-_TOKEN_PLACES = "RAY_AUTH_TOKEN or ~/.ray/auth_token, as on the machine of its head"  # noqa: S105  (no token)
+_WHERE_RAY_LOOKS = "RAY_AUTH_TOKEN or ~/.ray/auth_token, as on the machine of its head"
+"""For a token."""
 
 
 def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
@@ -101,9 +102,8 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
 
 
 def _this_machine() -> Node:
-    """At most what a Ray started here would have: what it lacks, that lacks, too."""
-    # Here and not above: commands that score nothing need no torch.
-    from torch.cuda import device_count  # noqa: PLC0415  (see above)
+    """A Ray that is started here has no more than this."""
+    from torch.cuda import device_count  # noqa: PLC0415  (commands that score nothing need no torch)
 
     return Node(os.cpu_count() or 1, device_count(), {})
 
@@ -151,12 +151,12 @@ def _join_or_start() -> None:
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         except AuthenticationError as error:
             raise ConfigError(
-                f"RAY_AUTH_MODE=token: no token is here; put the cluster's into {_TOKEN_PLACES}"
+                f"RAY_AUTH_MODE=token: no token is here; put the cluster's into {_WHERE_RAY_LOOKS}"
             ) from error
         except ConnectionError as error:
             raise TemporaryError(
                 f"{address.source} {address.value}: can't be joined ({error}). If InvalidAuthToken stands"
-                f" above, the token here is not the cluster's: put that into {_TOKEN_PLACES}"
+                f" above, the token here is not the cluster's: put that into {_WHERE_RAY_LOOKS}"
             ) from error
         return
     try:
@@ -201,7 +201,7 @@ def _check_that_it_answers(address: _Address) -> None:
     if not sends_one and not _uses_tls() and _asks_for_a_token(place):
         raise ConfigError(
             f"{address.source} {address.value}: that cluster asks for a token; set RAY_AUTH_MODE=token, and"
-            f" have its token in {_TOKEN_PLACES}"
+            f" have its token in {_WHERE_RAY_LOOKS}"
         )
 
 

@@ -106,8 +106,8 @@ def mistakes_in_keys(api: ApiConfig | None, environment: Mapping[str, str]) -> I
 
 def mistakes_in_models(models: Mapping[str, ModelConfig]) -> Iterator[str]:
     """The first of each model and level, as far as it shows without weights, with its field."""
-    # Here and not above: it brings torch, which the proxies and the API's processes, too, would import then.
-    from serve.replica import check  # noqa: PLC0415
+    # It brings torch, which the proxies and the API's processes would import, too.
+    from serve.replica import check  # noqa: PLC0415  (see above)
 
     for name, model in models.items():
         for number, single in enumerate(model.singles(name).values()):

@@ -147,10 +147,11 @@ def test_what_is_no_list_is_refused(given: Any, told: str) -> None:
 
 
 def test_one_pair_alone_is_told_how_to_be_written() -> None:
+    pair: Any = ("q", "p")
     with pytest.raises(
         ScoringError, match=r"^pair 0: .* 'q'; one pair alone is written \[\(query, passage\)\]$"
     ):
-        scorer().score(("q", "p"))  # type: ignore[arg-type]  # a mistake that types tell, too
+        scorer().score(pair)
 
 
 def test_a_score_that_is_not_finite_is_named() -> None:

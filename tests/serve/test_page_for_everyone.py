@@ -141,7 +141,11 @@ def test_a_right_key_and_a_click_on_rank_ranks(browser: Browser, monkeypatch: py
 
 def test_an_answer_that_comes_during_a_click_moves_nothing_under_it(page: Page) -> None:
     held: list[Route] = []
-    page.route("**/rank", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks it)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/rank", hold)
     page.get_by_label("Query", exact=True).press("Control+Enter")
     expect(page.locator("#status")).to_have_text("Ranking …")
     button = page.get_by_role("button", name="Chinese")
