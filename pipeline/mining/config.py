@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from pipeline.config_file import flatten
+from pipeline.run_date import RunDate, check_filled_in, filled_in
 from pipeline.tables.config import InputConfig
 from pipeline.tables.positives import PositivesConfig
 
@@ -13,7 +14,10 @@ PLACES: dict[str, Any] = {
     "positives": {"qrels"},
 }
 """Fields of JudgedRunConfig that say where things lie: the files found there are compared themselves."""
-_NOT_COMPARED: dict[str, Any] = {**PLACES, "output": True, "executor": True, "max_outage_s": True}
+_NOT_COMPARED: dict[str, Any] = PLACES | dict.fromkeys(
+    ("output", "executor", "max_outage_s", "run_date"), True
+)
+_DATED = {"input.path", "input.queries", "input.passages", "positives.qrels", "output.path"}
 
 
 class NegativesConfig(BaseModel):
@@ -118,7 +122,23 @@ class MineConfig(JudgedRunConfig):
     after another. Both write the same bytes."""
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
+    run_date: RunDate = None
+    """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_the_places(cls, tree: Any) -> Any:
+        return filled_in(tree, _is_place)
+
+    @model_validator(mode="after")
+    def _places_are_filled_in(self) -> Self:
+        check_filled_in(self.model_dump(), _is_place)
+        return self
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""
         return flatten(self.model_dump(mode="json", exclude=_NOT_COMPARED))
+
+
+def _is_place(name: str) -> bool:
+    return name in _DATED

@@ -14,6 +14,7 @@ from pipeline.mining.judged_run import plan_run
 from pipeline.mining.shard import Job, task_of
 from pipeline.mining.summary import Counts, Summary
 from pipeline.output import Start
+from pipeline.run_date import late_tables
 from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -78,8 +79,9 @@ def describe(config: MineConfig) -> str:
 def _plan(config: MineConfig) -> tuple[Start[Summary], Job]:
     wait_out(config.max_outage_s)
     table = directory_of(config.input)
-    directory = output.open_directory(config.output.path, [] if table is None else [table])
-    plan = plan_run(config, config.shard_pairs)
+    with late_tables(config.run_date):
+        directory = output.open_directory(config.output.path, [] if table is None else [table])
+        plan = plan_run(config, config.shard_pairs)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="mine",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.mining.config import JudgedRunConfig
 from pipeline.mining.negatives import NO_POSITIVE, NO_SCORE, Candidate, Choice, choose
 from pipeline.ranking import query_numbers, ranks
@@ -30,6 +30,8 @@ def plan_run(config: JudgedRunConfig, shard_pairs: int) -> Plan:
     """
     try:
         plan = plan_table(config.input, config.kept, shard_pairs)
+    except NotThereError:
+        raise
     except InputError as error:  # of a column that is not there: readers know the field that `rerank` has
         told = error.message.replace("output.keep_columns", "score, rank or positives.label")
         raise InputError(told, field=error.field) from error

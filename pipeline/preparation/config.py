@@ -1,10 +1,13 @@
 """What `prepare` reads, and where the table that it makes goes."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.run_date import RunDate, check_filled_in, filled_in
 from pipeline.tables.config import PairsConfig, TextsConfig
+
+_PLACES = {"candidates.path", "queries.path", "passages.path", "output.path"}
 
 
 class PreparedConfig(BaseModel):
@@ -32,10 +35,26 @@ class PrepareConfig(BaseModel):
     all rows in memory and starts at once."""
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
+    run_date: RunDate = None
+    """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_the_places(cls, tree: Any) -> Any:
+        return filled_in(tree, _is_place)
+
+    @model_validator(mode="after")
+    def _places_are_filled_in(self) -> Self:
+        check_filled_in(self.model_dump(), _is_place)
+        return self
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
-        path = {"path", "limits"}
+        path = {"path", "success_file", "limits"}
         exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
-        exclude |= {"output": True, "executor": True, "max_outage_s": True}
+        exclude |= {"output": True, "executor": True, "max_outage_s": True, "run_date": True}
         return self.model_dump(mode="json", exclude=exclude)
+
+
+def _is_place(name: str) -> bool:
+    return name in _PLACES

@@ -13,6 +13,7 @@ from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
 from pipeline.preparation.summary import Summary
 from pipeline.preparation.tasks import PartReport, rows_read
+from pipeline.run_date import late_tables
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
@@ -73,8 +74,9 @@ def _plan(config: PrepareConfig) -> tuple[Start[Summary], Preparation]:
     """An unfinished output, of any input, is free to be made afresh: nothing of it would be used."""
     wait_out(config.max_outage_s)
     sources = (config.candidates, config.queries, config.passages)
-    directory = output.open_directory(config.output.path, [source.path for source in sources if source])
-    preparation = plan(config)
+    with late_tables(config.run_date):
+        directory = output.open_directory(config.output.path, [source.path for source in sources if source])
+        preparation = plan(config)
     record = record_of(config, preparation)
     return Start(directory, record, _RESULTS, Summary, resumes=False), preparation
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,13 +12,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
 from pipeline.config_file import flatten, load
 from pipeline.levels import check_levels
 from pipeline.reranking.cascade import JobActors, Level, LevelConfig
+from pipeline.run_date import RunDate, check_filled_in, filled_in
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
@@ -56,9 +55,6 @@ _NOT_COMPARED: dict[str, Any] = {
     "input": {"success_file", "limits"},
 }
 _LEVEL = re.compile(r"^levels\.\d+\.")
-_DATE = "{run_date}"
-PREVIOUS_DATE = "{previous_run_date}"
-_PLACEHOLDER = re.compile(r"\{\w*\}")
 
 
 class RerankConfig(BaseModel):
@@ -89,39 +85,17 @@ class RerankConfig(BaseModel):
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request. Ray Data ends a job that gets
     nowhere for 30 minutes."""
-    run_date: date | None = None
+    run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
     @model_validator(mode="before")
     @classmethod
     def _date_the_places(cls, tree: Any) -> Any:
-        date_given = tree.get("run_date") if isinstance(tree, dict) else None
-        if date_given is None:
-            return tree
-        # In a job that was read back the date stands there already.
-        if not any(_DATE in place or str(date_given) in place for place in _places(tree).values()):
-            raise ValueError(f"run_date: no path uses it; write {_DATE} in output.path, or leave it out")
-        return _fill_in(tree, str(date_given))
-
-    @field_validator("run_date", mode="before")
-    @classmethod
-    def _is_a_date(cls, value: Any) -> Any:
-        """YAML reads 2026-11-20 as a date; quoted, and in JSON, it is a text."""
-        if value is None or type(value) is date:
-            return value
-        if not (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)):
-            raise ValueError("needs a date such as 2026-11-20")
-        return date.fromisoformat(value)
+        return filled_in(tree, _is_place)
 
     @model_validator(mode="after")
     def _places_are_filled_in(self) -> Self:
-        for name, place in _places(self.model_dump()).items():
-            for placeholder in _PLACEHOLDER.findall(place):
-                dates = (_DATE, PREVIOUS_DATE) if name == "reuse" else (_DATE,)
-                if placeholder not in dates:
-                    raise ValueError(f"{name} {place}: there is no {placeholder}; write {' or '.join(dates)}")
-                if self.run_date is None:
-                    raise ValueError(f"{name} {place} needs the date: --set run_date=2026-11-20")
+        check_filled_in(self.model_dump(), _is_place)
         return self
 
     @model_validator(mode="after")
@@ -197,7 +171,7 @@ class RerankConfig(BaseModel):
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of the fields that decide what the output holds."""
         tree = self.model_dump(mode="json", exclude=_NOT_COMPARED)
-        levels = _numbered(tree.pop("levels"))
+        levels = {str(number): level for number, level in enumerate(tree.pop("levels") or ())}
         for level in levels.values():
             del level["actors"]
         # Of scorer and levels the one that is not given is no field.
@@ -232,29 +206,3 @@ def _is_compared_by_content(name: str) -> bool:
 
 def _is_place(name: str) -> bool:
     return _LEVEL.sub("", name) in _PLACES
-
-
-def _numbered(levels: Any) -> dict[str, Any]:
-    """A list's entries by their numbers, as dotted names have them; nobody has checked the config yet."""
-    return {str(at): level for at, level in enumerate(levels)} if isinstance(levels, list | tuple) else {}
-
-
-def _places(tree: dict[str, Any]) -> dict[str, str]:
-    """Dotted field to text, of the fields that say where things lie."""
-    fields = flatten(tree) | flatten(_numbered(tree.get("levels")), "levels.")
-    return {name: value for name, value in fields.items() if _is_place(name) and isinstance(value, str)}
-
-
-def _fill_in(tree: dict[str, Any], run_date: str, prefix: str = "") -> dict[str, Any]:
-    """The tree with the date in its places."""
-    filled = dict(tree)
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            filled[key] = _fill_in(value, run_date, f"{name}.")
-        elif name == "levels" and isinstance(value, list):
-            numbered = _fill_in(_numbered(value), run_date, f"{name}.")
-            filled[key] = list(numbered.values())
-        elif _is_place(name) and isinstance(value, str):
-            filled[key] = value.replace(_DATE, run_date)
-    return filled

@@ -23,11 +23,10 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
-from pipeline.reranking.lateness import not_there_yet
 from pipeline.reranking.movers import moved_queries
-from pipeline.reranking.previous_run import with_previous, with_previous_date
-from pipeline.reranking.reuse import check_previous
+from pipeline.reranking.reuse import check_previous, with_previous, with_previous_date
 from pipeline.reranking.shard import Job
+from pipeline.run_date import late_tables
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.candidates import Plan, directory_of, plan_table
@@ -158,7 +157,7 @@ def plan_job(
     calibrates: make the calibrated models that are not there yet.
     """
     wait_out(config.max_outage_s)
-    with not_there_yet(config):
+    with late_tables(config.run_date):
         directory = _open(config)
         # Models and tables first: no machine is waited for where these are wrong.
         scorers = [_scorer(level, level.scorer) for level in config.cascade]

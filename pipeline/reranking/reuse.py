@@ -1,12 +1,16 @@
 """Whether the scores of a previous run may be taken for this job's pairs, level by level."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from pipeline.errors import InputError
 from pipeline.job_record import JobRecord, read_record, shown
 from pipeline.output import read_summary
+from pipeline.previous_run import NotReusableError, Told, latest, recorded
 from pipeline.reporting.summary import Summary
+from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.shard import Job
+from pipeline.run_date import PREVIOUS_DATE
 from pipeline.tables.output.damage import SUMMARY
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import shard_names
@@ -17,15 +21,45 @@ _SAME_SCORES = {"device", "max_batch_tokens"}
 """Options that move a score by no more than rounding does."""
 _NOT_SETTLED = ("dtype", "auto")
 """In a dry run, which asks no actor: it may become the previous run's."""
+_TOLD = Told(
+    taken="scores of a previous run are taken",
+    not_taken="run not taken for its scores",
+    none="no previous run to take scores from: every pair is scored",
+)
 
 
-class NotReusableError(InputError):
-    """A run whose scores can't be taken. `why`: without the way out, which is for whoever named that run."""
+def with_previous_date(config: RerankConfig, record: JobRecord, begun: JobRecord | None) -> RerankConfig:
+    """The config with a finished run's place as `reuse`, or with none; itself without {previous_run_date}.
 
-    def __init__(self, why: str, way_out: str) -> None:
-        super().__init__(f"reuse: {why}; {way_out}")
-        self.args = (why, way_out)  # what unpickling hands to __init__
-        self.why = why
+    It is the latest run there of a date before the job's own which is finished and has a scorer of the job's.
+
+    begun: the job whose results lie in the output. It keeps the run that its first start found, or none:
+    meanwhile an earlier date may have been finished.
+    """
+    if config.reuse is None or PREVIOUS_DATE not in config.reuse:
+        return config
+    assert config.run_date is not None  # as the config checks
+    was = None if begun is None else begun.config.get("reuse")
+    if begun is not None and was is None:
+        found = None
+    else:
+        found = recorded(config.reuse, was or "") or latest(
+            config.reuse,
+            config.run_date,
+            config.output.path,
+            lambda place: check_previous(place, record),
+            _TOLD,
+        )
+    return config.model_copy(update={"reuse": found})
+
+
+def with_previous(job: Job, record: JobRecord) -> Job:
+    """The job with the scores that it reuses, where it reuses any."""
+    if job.config.reuse is None:
+        return job
+    previous = _previous_scores(job.config.reuse, record)
+    prefixes = _prefixes(_finished(job.config.reuse)[0], record)
+    return replace(job, previous=lambda: previous, previous_prefixes=prefixes)
 
 
 def check_previous(url: str, now: JobRecord) -> None:
@@ -37,16 +71,10 @@ def check_previous(url: str, now: JobRecord) -> None:
     raise NotReusableError(f"{Directory(url).url}: its scores are another scorer's ({difference})", SCORE_ALL)
 
 
-def previous_prefixes(url: str, now: JobRecord) -> list[str | None]:
-    """Of each level of `now`, the columns in the score table of the run at `url` that are the same scorer's.
-
-    None where no scorer of that run is the same: the level scores every pair.
-    """
-    before, _ = _finished(url)
-    return _prefixes(before, now)
-
-
 def _prefixes(before: JobRecord, now: JobRecord) -> list[str | None]:
+    """Of each level of `now`, the columns in the score table of `before` that are the same scorer's; None
+    where no scorer is the same: the level scores every pair.
+    """
     found = []
     for name in now.models:
         same = (old for old in before.models if next(_differences(before, now, old, name), None) is None)
@@ -76,7 +104,7 @@ def _options(record: JobRecord, scorer: str) -> dict[str, Any]:
     }
 
 
-def previous_scores(url: str, now: JobRecord) -> PreviousScores:
+def _previous_scores(url: str, now: JobRecord) -> PreviousScores:
     """Of the run at `url`. Raises InputError as `check_previous` does, and where some scores are missing."""
     check_previous(url, now)
     record, summary = _finished(url)

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.job_record import JobRecord
 from pipeline.reranking.cascade import Level, seen
 from pipeline.reranking.config import RerankConfig
-from pipeline.reranking.previous_run import with_previous
+from pipeline.reranking.reuse import with_previous
 from pipeline.reranking.shard import EncodedShard, Job, OpenShard, encode
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batching import Sequences

@@ -16,6 +16,7 @@ from pipeline.config_file import flatten
 from pipeline.placement import ActorsConfig
 from pipeline.retrieval.fusion import FusionConfig
 from pipeline.retrieval.tokens import TokensConfig
+from pipeline.run_date import RunDate, check_filled_in, filled_in
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import TextsConfig
 
@@ -30,6 +31,8 @@ _COMPARED_BY_CONTENT = (
     "quantization.fingerprint",
 )
 """Where weights lie: what is found there is compared itself."""
+_PLACES = {"passages.path", "queries.path", "output.path", "reuse"}
+"""Fields that say where things lie, beside those of weights."""
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -132,7 +135,21 @@ class RetrieveConfig(BaseModel):
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
     reuse: str | None = Field(default=None, min_length=1)
-    """The output directory of a finished first stage, whose embeddings are taken for equal texts."""
+    """The output directory of a finished first stage, whose embeddings are taken for equal texts. With
+    {previous_run_date} in it: the latest one there of a date before `run_date` that is finished and has this
+    one's models; where there is none, every text is embedded."""
+    run_date: RunDate = None
+    """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_the_places(cls, tree: Any) -> Any:
+        return filled_in(tree, _is_place)
+
+    @model_validator(mode="after")
+    def _places_are_filled_in(self) -> Self:
+        check_filled_in(self.model_dump(), _is_place)
+        return self
 
     @model_validator(mode="after")
     def _sources_name_columns(self) -> Self:
@@ -177,9 +194,9 @@ class RetrieveConfig(BaseModel):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""
-        place = {"path", "limits"}
+        place = {"path", "success_file", "limits"}
         exclude: dict[str, Any] = {"passages": place, "queries": place, "output": {"path"}}
-        exclude |= dict.fromkeys(("actors", "executor", "max_outage_s", "reuse"), True)
+        exclude |= dict.fromkeys(("actors", "executor", "max_outage_s", "reuse", "run_date"), True)
         fields = flatten(self.model_dump(mode="json", exclude=exclude))
         for name, source in self.sources.items():
             if source.dense is not None:
@@ -192,3 +209,7 @@ class RetrieveConfig(BaseModel):
         # Columns have an order, a mapping compares without one.
         fields |= {"order of sources": list(self.sources)}
         return fields | {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
+
+
+def _is_place(name: str) -> bool:
+    return name in _PLACES or name.partition(".dense.scorer.")[2] in _COMPARED_BY_CONTENT

@@ -12,10 +12,11 @@ from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
 from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
-from pipeline.retrieval.reuse import check_previous
+from pipeline.retrieval.reuse import with_previous
 from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.summary import Summary
+from pipeline.run_date import late_tables
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
@@ -81,6 +82,8 @@ def describe(config: RetrieveConfig) -> str:
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
     lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
+    if config.reuse and not done:
+        lines.append(f"{'reuse':<10} {job.config.reuse or f'none: nothing to take lies at {config.reuse}'}")
     for source in (job.passages, job.queries):
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
@@ -89,12 +92,14 @@ def describe(config: RetrieveConfig) -> str:
 def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Start[Summary], Job]:
     """may_ask: as in `dtypes.settled`."""
     wait_out(config.max_outage_s)
-    directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
-    job = settled(plan(config), recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
+    with late_tables(config.run_date):
+        directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
+        job = plan(config)
+    job = settled(job, recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
     record = record_of(job)
     output.check_output(directory, record, _RESULTS, resumes=True)
     if config.reuse and not output.is_complete(directory):
-        check_previous(config.reuse, record)
+        job = with_previous(job, record)
     return Start(directory, record, _RESULTS, Summary), replace(job, identity=record.identity)
 
 

@@ -104,6 +104,8 @@ class WholeTableConfig(BaseModel):
     format: str = "parquet"
     """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, or without
     them and with tabs where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
+    success_file: str | None = Field(default=None, pattern=r"^[^/]+$")
+    """As of rerank's `input`: a file that the table's writer puts into its directory last."""
     header: tuple[str, ...] | None = Field(default=None, strict=False)
     """tsv only: the columns' names, for files that have no line with them."""
     limits: Limits = Limits()
@@ -115,7 +117,9 @@ class WholeTableConfig(BaseModel):
         return _one_of(whole_formats(), value)
 
     @model_validator(mode="after")
-    def _header_names_what_has_no_names(self) -> Self:
+    def _fields_go_with_the_format(self) -> Self:
+        if self.success_file is not None and isinstance(whole_format(self.format), SnapshotFormat):
+            raise ValueError(f"success_file goes with files; a version of {self.format} is always whole")
         if self.header is not None and whole_format(self.format).TRAITS.names_columns:
             nameless = [name for name, module in whole_formats().items() if not module.TRAITS.names_columns]
             raise ValueError(

@@ -72,7 +72,10 @@ def scan(
     id_name = _layout(config, field).ids[0]
     try:
         files, skipped = find_files(
-            config.path, table_format.SUFFIXES, lambda first: table_format.is_like(first, id_name)
+            config.path,
+            table_format.SUFFIXES,
+            lambda first: table_format.is_like(first, id_name),
+            config.success_file,
         )
     except NoFilesError as error:
         raise advised(error, error.left_out, config.format, id_name, field) from error

@@ -121,17 +121,17 @@ def _check_success_file(fs: Any, path: str, url: str, name: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         if _is_glob(path) or fs.isfile(path):
             raise InputError(
-                f"{url}: is no directory, in which {name} could stand; leave input.success_file out"
+                f"{url}: is no directory, in which {name} could stand; leave success_file out"
             ) from error
         with store_errors(InputError, f"{url}: can't be read"):
             is_folder_there = fs.exists(path.rstrip("/"))
         if not is_folder_there:
             raise TemporaryError(
-                f"{url}: the folder is not there (yet), nor {name} in it (input.success_file); start again"
+                f"{url}: the folder is not there (yet), nor {name} in it (success_file); start again"
                 " when it is written, or correct the path"
             ) from error
         raise TemporaryError(
-            f"{url}: {name} is not there yet, so that the table is not whole (input.success_file);"
+            f"{url}: {name} is not there yet, so that the table is not whole (success_file);"
             " start again when it is there"
         ) from error
 

@@ -133,7 +133,7 @@ def test_a_directory_into_which_nothing_is_written_yet_has_nothing_there(tmp_pat
 def test_a_table_is_whole_when_its_success_file_is_there(tmp_path: Path) -> None:
     put(tmp_path / "in", **{"a.parquet": "x"})
     for url in (f"{tmp_path}/in/", f"file://{tmp_path}/in"):
-        with pytest.raises(TemporaryError, match=rf"{url}: DONE is not there yet.*input.success_file"):
+        with pytest.raises(TemporaryError, match=rf"{url}: DONE is not there yet.*success_file"):
             find_files(url, (".parquet",), is_like, "DONE")
     nowhere = f"{tmp_path}/nowhere"
     with pytest.raises(TemporaryError, match=rf"{nowhere}: the folder is not there \(yet\).*or correct"):

@@ -1,10 +1,17 @@
 """{run_date} and {previous_run_date} in a config."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.errors import TemporaryError
+from pipeline.mining import flow as mining
+from pipeline.preparation import flow as preparation
 from pipeline.reranking.config import RerankConfig
+from pipeline.retrieval.config import RetrieveConfig
+from tests.mining import runs
+from tests.preparation import tables
 from tests.reranking.test_config import GOOD, load, refuse
 
 DATED = GOOD.replace("in/", "in/{run_date}/").replace("out/", "s3://b/{run_date}/v1/{run_date}")
@@ -79,3 +86,47 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
 )
 def test_wrong_dates_are_named(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
     assert message in refuse(tmp_path, text, *overrides)
+
+
+def test_a_first_stage_has_places_too() -> None:
+    scorer = {"model": "models/{run_date}", "peft_path": "lora/{run_date}", "max_length": 64}
+    tree: dict[str, Any] = {
+        "passages": {"path": "in/{run_date}/", "success_file": "{not a place}"},
+        "queries": {"path": "queries/{run_date}.parquet"},
+        "sources": {"words": {"bm25": {}}, "bge": {"dense": {"scorer": scorer}}},
+        "output": {"path": "out/{run_date}/"},
+        "reuse": "out/{previous_run_date}/",
+        "run_date": "2026-11-20",
+    }
+    config = RetrieveConfig.model_validate(tree)
+    dense = config.sources["bge"].dense
+    assert dense is not None
+    found = (config.passages.path, config.queries.path, config.output.path, dense.scorer.model)
+    assert found == ("in/2026-11-20/", "queries/2026-11-20.parquet", "out/2026-11-20/", "models/2026-11-20")
+    assert (dense.scorer.peft_path, config.reuse) == ("lora/2026-11-20", "out/{previous_run_date}/")
+    other = RetrieveConfig.model_validate(tree | {"run_date": "2026-11-21"})
+    assert config.determining_fields() == other.determining_fields()
+    with pytest.raises(ValueError, match=r"sources.bge.dense.scorer.model models/{run_date} needs the date"):
+        undated = {key: {"path": "a"} for key in ("passages", "queries", "output")}
+        RetrieveConfig.model_validate(tree | undated | {"run_date": None, "reuse": None})
+
+
+def test_tables_to_prepare_or_to_mine_may_be_late(tmp_path: Path) -> None:
+    dated = f"{tmp_path}/{{run_date}}"
+    given: dict[str, Any] = {"output": {"path": f"{dated}/out"}, "run_date": "2026-11-20"}
+    (tmp_path / "2026-11-20").mkdir()
+    for name in ("queries", "corpus"):
+        tables.write_jsonl(tmp_path / f"{name}.jsonl", [{"_id": "1", "text": "one"}])
+    late = r"2026-11-20/run.*: no such file.* It is not there yet, since its path has the date"
+    to_prepare = tables.config(tmp_path, {"path": f"{dated}/run.trec", "format": "trec"}, **given)
+    with pytest.raises(TemporaryError, match=late):
+        preparation.run(to_prepare)
+    mined = {"output": {"path": f"{tmp_path}/mined"}}
+    to_mine = runs.config(tmp_path / "in", input={"path": f"{dated}/run"}, **(given | mined))
+    with pytest.raises(TemporaryError, match=late):
+        mining.run(to_mine)
+    (tmp_path / "2026-11-20/run.trec").write_text("1 Q0 1 1 2.0 bm25\n")
+    assert preparation.run(to_prepare).written == 1
+    assert preparation.run(to_prepare.model_copy(update={"run_date": None})).finished_before
+    runs.write(tmp_path / "2026-11-20/run", runs.rows())
+    assert mining.run(to_mine).rows == 6
