@@ -106,8 +106,8 @@ def test_a_first_stage_has_places_too() -> None:
     assert (dense.scorer.peft_path, config.reuse) == ("lora/2026-11-20", "out/{previous_run_date}/")
     other = RetrieveConfig.model_validate(tree | {"run_date": "2026-11-21"})
     assert config.determining_fields() == other.determining_fields()
+    undated = {key: {"path": "a"} for key in ("passages", "queries", "output")}
     with pytest.raises(ValueError, match=r"sources.bge.dense.scorer.model models/{run_date} needs the date"):
-        undated = {key: {"path": "a"} for key in ("passages", "queries", "output")}
         RetrieveConfig.model_validate(tree | undated | {"run_date": None, "reuse": None})
 
 
