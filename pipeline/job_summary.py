@@ -32,5 +32,6 @@ class JobSummary(BaseModel):
 def rejected_lines(output: str, rejected: Mapping[str, int]) -> Iterator[str]:
     """How many rows could not be used, for which reason each; nothing of none."""
     if rejected:
-        yield f"{sum(rejected.values())} rows rejected, see {output}/rejects:"
+        total = sum(rejected.values())
+        yield f"{total} {'row' if total == 1 else 'rows'} rejected, see {output}/rejects:"
         yield from (f"  {count} {reason}: {REASONS[reason]}" for reason, count in rejected.items())

@@ -61,8 +61,10 @@ def _verify(options: argparse.Namespace) -> Status:
             "--qrels: this config computes on torch in float32, with which others are compared; leave it out"
         )
     config = with_calibration(config)
-    print(f"{scorer.model} in {_precision(scorer)}: largest difference from scores made here")
-    for check in verify(config, options.service):
+    title = f"{scorer.model} in {_precision(scorer)}: largest difference from scores made here"
+    for number, check in enumerate(verify(config, options.service)):
+        if number == 0:  # a model that is not there has no title
+            print(title)
         print(redacted(_line(check)))
         status = status if check.agrees else Status.DIFFERS
     here = config.with_scorers([settled(single_scorer(config))])
@@ -100,7 +102,7 @@ def _line(check: Check) -> str:
     if check.difference is None:
         return f"{check.name:10} not compared: {check.note}"
     verdict = "agrees" if check.agrees else "DIFFERS"
-    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} pairs"
+    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} {'pair' if check.pairs == 1 else 'pairs'}"
     return f"{check.name:10} {verdict}: {numbers} {check.note}".rstrip()
 
 

@@ -167,7 +167,7 @@ def test_rejected_rows_end_with_status_3_also_the_second_time(
         options = ["--set", "shard_pairs=64", "--set", "executor=here"]
         assert main(["--config", str(job / "job.yaml"), *options]) == 3
         told = capsys.readouterr().out
-        assert "1 rows rejected" in told
+        assert "1 row rejected" in told
         assert "1 null_passage: passage is null or missing" in told
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ _SMALL = {".json", ".txt", ".model", ".codes", ".jinja", ".py"}
 _DESCRIBES_WEIGHTS = ".index.json"
 
 
-def export(network: Any, start: Checkpoint, folder: Path) -> None:
+def export(network: Any, start: Checkpoint, folder: Path, says: Mapping[str, str]) -> None:
     """Write `network`, which grew out of the checkpoint `start`, so that whatever loads that loads this.
 
     All but the weights stays as it was: transformers would write a config.json that its older versions, on
     which FlagEmbedding runs, misread (rope_parameters), and for a family of ours one of its backbone.
+
+    says: what config.json says besides, as the family asks of what was trained.
     """
     network.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     copy_small_files(start.path, folder)
-    described = dict(start.config.fields)
+    described = {**start.config.fields, **says}
     # transformers loads in the dtype that stands here; the weights are float32.
     described |= {name: "float32" for name in ("dtype", "torch_dtype") if name in described}
     (folder / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")

@@ -136,7 +136,8 @@ def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | N
 def _warn(job: Job) -> None:
     """Of what trains, and not as its giver may think, and of what does not."""
     if job.examples.rejects:
-        log.warning("rejected", rows=len(job.examples.rejects), first=job.examples.first_reject)
+        rows = len(job.examples.rejects)
+        log.warning("rejected", rows=rows, first=job.examples.first_reject, left=len(job.examples))
     for name, reason in GroupEncoder(job.scorer).ignored.items():
         if job.examples.prompts[name]:
             log.warning("ignored", field=name, rows=job.examples.prompts[name], reason=reason)

@@ -159,7 +159,7 @@ class Loop:
 
     def _write_model(self, folder: Path) -> None:
         """The model as it is now, in the published layout."""
-        export(self.student.merged(), self.start.checkpoint, folder)
+        export(self.student.merged(), self.start.checkpoint, folder, self.student.says)
 
     def _fetch_best(self, folder: Path) -> None:
         """The kept model; the one at hand where nothing was measured."""

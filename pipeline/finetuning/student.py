@@ -118,6 +118,8 @@ class Student:
         family = all_families()[scorer.family]
         assert isinstance(family, TrainableFamily)
         self.module = cast("Any", scorer.load_network())
+        self.says = family.TRAINED
+        """What config.json says of it besides."""
         self._scores = family.batch_scores(self.module, scorer.checkpoint, scorer.config)
         self._pad_id = getattr(self.module.config, "pad_token_id", None) or 0
         self._lora = Lora(self.module, training) if training.use_lora else None

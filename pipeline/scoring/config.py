@@ -80,7 +80,9 @@ class ScorerConfig(Config):
         "passage_instruction_for_retrieval": "not supported: put it before each passage, or into the"
         " checkpoint's config_sentence_transformers.json as the prompt `document`",
         "compress_layer": "compress_layers",
-        **dict.fromkeys(("activation_fn", "apply_sigmoid", "normalize_scores"), "normalize"),
+        **dict.fromkeys(
+            ("activation_fn", "default_activation_function", "apply_sigmoid", "normalize_scores"), "normalize"
+        ),
         **dict.fromkeys(("lora_path", "adapter_path", "adapter", "lora"), "peft_path"),
         **dict.fromkeys(("cache_dir", "cache_folder"), "the environment's HF_HUB_CACHE"),
         **dict.fromkeys(("token", "use_auth_token"), "the environment's HF_TOKEN"),
@@ -97,7 +99,7 @@ class ScorerConfig(Config):
         **dict.fromkeys(("convert_to_numpy", "convert_to_tensor"), "not needed: all is numpy's arrays"),
         **dict.fromkeys(("show_progress_bar", "verbose"), "not needed: a job logs how far it is"),
         **dict.fromkeys(
-            ("attn_implementation", "use_flash_attention", "use_dataloader"),
+            ("attn_implementation", "use_flash_attention", "use_flash_attn", "use_dataloader"),
             "not needed: the fastest way on the device is taken",
         ),
         **dict.fromkeys(
@@ -166,9 +168,10 @@ class ScorerConfig(Config):
     """Layers before which gemma2_lightweight compresses the passage, where compress_ratio is above 1."""
     compress_ratio: Literal[1, 2, 4, 8] = 1
     """Passage tokens that become one."""
-    head_index: Literal["position", "layer"] = "position"
+    head_index: Literal["position", "layer"] | None = None
     """gemma2_lightweight: which head a cutoff uses. Its `position` among the cutoffs asked for is what the
-    published scores were made with; `layer` takes the head that was trained for the layer."""
+    published scores were made with; `layer` takes the head that was trained for the layer. Null: what the
+    checkpoint's config.json says, as one that `pipeline.finetune` trained does, else `position`."""
 
     query_instruction_for_rerank: str | None = None
     """What goes before the query. Null: nothing, or what the decoder rerankers were trained with."""

@@ -165,7 +165,8 @@ def listed(given: Iterable[Any], what: str) -> list[Any]:
     if isinstance(given, list):
         return given
     if isinstance(given, str):
-        raise ConfigError(f"{what}: one text, {given!r:.80}; write [text]")
+        written = "[(query, passage)]" if what == "pairs" else "[text]"
+        raise ConfigError(f"{what}: one text, {given!r:.80}; write {written}")
     if isinstance(given, bytes | Mapping | Set) or not isinstance(given, Iterable):
         raise ConfigError(f"{what}: a {type(given).__name__}; give a list")
     return list(given)
@@ -178,6 +179,7 @@ def pairs_of(given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for index, pair in enumerate(pairs):
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(map(_is_text, pair))):
             way_out = "; one pair alone is written [(query, passage)]" if isinstance(pair, str) else ""
+            way_out += ", and texts are embedded by embed(texts, role)" if way_out else ""
             raise ScoringError(index, f"not a (query, passage) pair of texts: {pair!r:.80}{way_out}")
     return pairs
 

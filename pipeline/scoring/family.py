@@ -3,7 +3,7 @@
 A family is one module in `families/`. Its file is all that it takes: nothing else lists it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
@@ -66,6 +66,9 @@ class EmbeddingModel(Model, Protocol):
 @runtime_checkable
 class TrainableFamily(Protocol):
     """What a family has beside the rest where its network can be trained."""
+
+    TRAINED: Mapping[str, str]
+    """What config.json of a trained checkpoint says besides."""
 
     def batch_scores(self, network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
         """Of what `load_network` gave, of all its heads, the last one last. The network stays where it is."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
-from typing import cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,13 @@ from pipeline.scoring.results import Embedded, Heard, RankedPassage, Scored, sig
 from pipeline.scoring.trial import try_model
 from pipeline.scoring.weights import check_adapter
 
+_METHODS_ELSEWHERE = {
+    **dict.fromkeys(("compute_score", "predict"), "score(pairs)"),
+    **dict.fromkeys(("encode_queries", "encode_query"), 'embed(queries, "query")'),
+    **dict.fromkeys(("encode_corpus", "encode_document"), 'embed(passages, "passage")'),
+}
+"""What FlagEmbedding and sentence-transformers call a method, and what it is here."""
+
 
 class Scorer:
     """Scores pairs with one checkpoint.
@@ -61,6 +68,13 @@ class Scorer:
         if self.adapter is not None:
             check_adapter(self.adapter)
         self._limited = lru_cache(maxsize=128)(self._encoder)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for a method
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _METHODS_ELSEWHERE:
+                raise AttributeError(f"a Scorer has no {name}; write {_METHODS_ELSEWHERE[name]}")
+            return object.__getattribute__(self, name)  # its own error, and that of a property
 
     @property
     def fingerprint(self) -> str:

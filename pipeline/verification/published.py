@@ -10,6 +10,14 @@ CAPITALS = [
     ("What is the population of China?", "The population of China is over 1.4 billion people."),
 ]
 BARE = [("query", "passage")]
+PANDA = [
+    ("what is panda?", "hi"),
+    (
+        "what is panda?",
+        "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear"
+        " species endemic to China.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ _LIGHTWEIGHT = {"cutoff_layers": (28,), "compress_ratio": 2, "compress_layers": 
 PUBLISHED = {
     "bge-reranker-base": Published(BARE, [0.4474879801273346], {}),
     "bge-reranker-large": Published(CAPITALS, [7.984375, -6.84375, -7.15234375, 5.44921875], {}),
-    "bge-reranker-v2-m3": Published(BARE, [-5.65234375], {}),
+    "bge-reranker-v2-m3": Published([*BARE, *PANDA], [-5.65234375, -8.1875, 5.26171875], {}),
     "bge-reranker-v2-gemma": Published(
         [*CAPITALS, *BARE], [9.171875, -4.49609375, -5.5234375, 10.2109375, 1.974609375], {}
     ),

@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
+from pipeline import rerank
 from pipeline.errors import ConfigError
 from pipeline.scoring import Scorer, ScorerConfig
-from tests.conftest import ROOT, TINY
+from tests.conftest import MINILM, ROOT, TINY
 from tests.serve.local import LocalServer, serving
 
 TEXT = (ROOT / "docs/coming-from.md").read_text()
@@ -90,6 +92,25 @@ def test_options_of_a_call_are_of_that_call(copied: Any) -> None:
     assert reranker.compute_score(PAIRS) == scores()
     layerwise = copied(TINY + "-v2-minicpm-layerwise", cutoff_layers=[2])
     assert [len(layer) for layer in layerwise.compute_score(PAIRS, cutoff_layers=[2, 3])] == [2, 2]
+
+
+def test_a_list_of_pairs_goes_through_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pairs = names_after(code_with("by_query"))["pairs"]
+    (config,) = re.findall(r"^```yaml\n(# pairs.yaml.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    tiny = config.replace("BAAI/bge-reranker-v2-m3", TINY).replace("float16", "float32")
+    Path("pairs.yaml").write_text(f"{tiny.replace('num_gpus: 1', 'num_gpus: 0')}executor: here\n")
+    assert rerank.main(["--config", "pairs.yaml"]) == 0
+    expected = Scorer(ScorerConfig(model=TINY)).score(pairs)
+    assert names_after(code_with("sort_by"))["scores"] == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_flag_models_calls_give_the_embeddings() -> None:
+    names = names_after(code_with("encode_queries").replace("BAAI/bge-small-en-v1.5", MINILM))
+    (query, bear) = PAIRS[1]
+    expected = Scorer(ScorerConfig(model=MINILM)).score([(query, bear)])
+    assert names["similarity"].tolist() == [pytest.approx(expected.tolist(), abs=1e-5)]
+    assert names["model"].encode(bear).shape == (384,)
 
 
 def test_the_model_cards_code_gives_our_scores() -> None:

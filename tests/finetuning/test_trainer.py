@@ -113,8 +113,10 @@ def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
     student.module.eval()
     encoded = GroupEncoder(scorer).encode(GROUPS)
     trained = student.scores(encoded)[:, -1].detach().numpy()
-    export(student.merged(), scorer.checkpoint, tmp_path / "made")
-    made = Scorer(scorer.config.model_copy(update={"model": str(tmp_path / "made")}))
+    export(student.merged(), scorer.checkpoint, tmp_path / "made", student.says)
+    # It says itself which head is a layer's.
+    update = {"model": str(tmp_path / "made"), "head_index": None}
+    made = Scorer(scorer.config.model_copy(update=update))
     np.testing.assert_allclose(made.forward(encoded).scores, trained, atol=1e-4)
     assert np.abs(trained - scorer.forward(encoded).scores).max() > 1e-3, "the factors change nothing"
 

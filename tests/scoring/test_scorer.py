@@ -140,18 +140,29 @@ def test_passages_may_come_in_anything_with_an_order(given: Any) -> None:
 def test_what_is_no_list_is_refused(given: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=f"^{told}$"):
         scorer().rank("what is panda?", given)
-    with pytest.raises(ConfigError, match=told.replace("passages", "pairs")):
+    of_pairs = told.replace("passages", "pairs").replace("[text", r"[\(query, passage\)")
+    with pytest.raises(ConfigError, match=of_pairs):
         scorer().score(given)
-    with pytest.raises(ConfigError, match=told.replace("passages", "pairs")):
+    with pytest.raises(ConfigError, match=of_pairs):
         scorer().encode(given)
 
 
 def test_one_pair_alone_is_told_how_to_be_written() -> None:
     pair: Any = ("q", "p")
-    with pytest.raises(
-        ScoringError, match=r"^pair 0: .* 'q'; one pair alone is written \[\(query, passage\)\]$"
-    ):
+    with pytest.raises(ScoringError, match=r"^pair 0: .* 'q'; one pair alone .*, and texts .* by embed\("):
         scorer().score(pair)
+    one: Any = "q"
+    with pytest.raises(ConfigError, match=r"^pairs: one text, 'q'; write \[\(query, passage\)\]$"):
+        scorer().score(one)
+
+
+def test_a_method_of_another_library_is_told_what_it_is_here() -> None:
+    for name, here in (("compute_score", "score"), ("predict", "score"), ("encode_queries", "embed")):
+        with pytest.raises(AttributeError, match=rf"^a Scorer has no {name}; write {here}\("):
+            getattr(scorer(), name)
+    unknown = "scoer"
+    with pytest.raises(AttributeError, match="'Scorer' object has no attribute 'scoer'"):
+        getattr(scorer(), unknown)
 
 
 def test_a_score_that_is_not_finite_is_named() -> None:

@@ -18,6 +18,7 @@ HANDLES = "GemmaForCausalLM trained to answer Yes (bge-reranker-v2-gemma)"
 OPTIONS = PROMPT_OPTIONS
 ENGINES = LAYERWISE_ENGINES
 EMBEDS = False
+TRAINED: dict[str, str] = {}
 
 
 def handles(checkpoint: Checkpoint) -> bool:

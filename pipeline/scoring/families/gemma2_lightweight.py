@@ -33,6 +33,7 @@ HANDLES = "CostWiseGemmaForCausalLM (bge-reranker-v2.5-gemma2-lightweight)"
 OPTIONS = PROMPT_OPTIONS | {"cutoff_layers", "compress_layers", "compress_ratio", "head_index"}
 ENGINES = LAYERWISE_ENGINES
 EMBEDS = False
+TRAINED = {"head_index": "layer"}
 PROMPT = "Predict whether passage B contains an answer to query A."
 
 _SAME = (
@@ -56,6 +57,8 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         )
     if published.required_number("final_logit_softcapping") <= 0:
         raise published.wrong("final_logit_softcapping", "needs a number above 0")
+    if published.fields.get("head_index") not in (None, "position", "layer"):
+        raise published.wrong("head_index", "needs position or layer")
     if published.flag("layer_wise") is False:
         raise published.wrong("layer_wise", "false is not run here, true is")
     _gemma2_config(checkpoint, layers=1)
@@ -100,5 +103,6 @@ def _gemma2_config(checkpoint: Checkpoint, layers: int) -> Any:
 
 def _head_numbers(cutoffs: list[int], checkpoint: Checkpoint, config: ScorerConfig) -> list[int]:
     # The reference visits the cutoffs in ascending order, each once.
-    numbered = layers_with_heads(checkpoint) if config.head_index == "layer" else sorted(set(cutoffs))
+    index = config.head_index or checkpoint.config.fields.get("head_index")
+    numbered = layers_with_heads(checkpoint) if index == "layer" else sorted(set(cutoffs))
     return [numbered.index(cutoff) for cutoff in cutoffs]

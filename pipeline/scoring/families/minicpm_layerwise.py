@@ -32,6 +32,7 @@ HANDLES = "LayerWiseMiniCPMForCausalLM (bge-reranker-v2-minicpm-layerwise)"
 OPTIONS = PROMPT_OPTIONS | {"cutoff_layers"}
 ENGINES = LAYERWISE_ENGINES
 EMBEDS = False
+TRAINED: dict[str, str] = {}
 
 _SAME = (
     "vocab_size hidden_size intermediate_size num_attention_heads num_key_value_heads hidden_act"

@@ -30,6 +30,7 @@ HANDLES = "Qwen3ForCausalLM trained to answer yes or no (Qwen3-Reranker)"
 OPTIONS = frozenset({"truncation", "normalize", "query_instruction_for_rerank"})
 ENGINES = LAYERWISE_ENGINES
 EMBEDS = False
+TRAINED: dict[str, str] = {}
 
 _SYSTEM = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"

@@ -47,6 +47,7 @@ OPTIONS = frozenset(
 )
 ENGINES = None
 EMBEDS = False
+TRAINED: dict[str, str] = {}
 
 _HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """The last layer of most architectures, where a second label is seen without loading."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA
 from tests.scoring.checkpoints import copied, edit
@@ -51,6 +51,18 @@ def test_the_published_head_is_the_one_at_the_cutoffs_position() -> None:
     # After its first layer with a head, position and layer mean the same head.
     first = scores(GEMMA2, cutoff_layers=(3,), head_index="layer")
     np.testing.assert_allclose(first, scores(GEMMA2, cutoff_layers=(3,)), atol=AGREES, rtol=0)
+
+
+def test_a_checkpoint_says_itself_which_head_is_a_layers(tmp_path: Path) -> None:
+    trained = copied(Path(GEMMA2), tmp_path)
+    edit(trained / "config.json", head_index="layer")
+    by_layer = scores(GEMMA2, cutoff_layers=(8,), head_index="layer")
+    np.testing.assert_array_equal(scores(str(trained), cutoff_layers=(8,)), by_layer)
+    as_published = scores(str(trained), cutoff_layers=(8,), head_index="position")
+    np.testing.assert_array_equal(as_published, scores(GEMMA2, cutoff_layers=(8,)))
+    edit(trained / "config.json", head_index="first")
+    with pytest.raises(ModelError, match=r"config.json: head_index: needs position or layer"):
+        scorer(str(trained))
 
 
 def test_a_published_head_does_not_depend_on_the_order_asked_for() -> None:
