@@ -102,7 +102,8 @@ def _line(check: Check) -> str:
     if check.difference is None:
         return f"{check.name:10} not compared: {check.note}"
     verdict = "agrees" if check.agrees else "DIFFERS"
-    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} {'pair' if check.pairs == 1 else 'pairs'}"
+    noun = "pair" if check.pairs == 1 else "pairs"
+    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} {noun}"
     return f"{check.name:10} {verdict}: {numbers} {check.note}".rstrip()
 
 
