@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -55,8 +56,21 @@ def tell_loading(after_s: float = _SILENT_S) -> Timer:
     return timer
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of what takes long, torch first of all: up to 20 s from a cold disk.
+
+    A command imports it once its config is read: a mistake there is told at once.
+    """
+    timer = tell_loading()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 _started = getattr(sys.modules["__main__"], "__spec__", None)
-# A command imports this module first, and then the slow ones, torch among them: up to 20 s from a cold disk.
+# A command imports this module first, and then all that a config needs: some seconds from a cold disk.
 _loading = tell_loading() if _started is not None and _started.name.startswith("pipeline.") else None
 
 

@@ -1,5 +1,9 @@
 """What the commands share."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from pipeline.command import LOADING, Status, run, tell_loading
@@ -30,3 +34,25 @@ def test_an_error_is_one_message_and_tells_whether_to_try_again(
 
     assert run(work) == status
     assert capsys.readouterr().err == "error: what is wrong\n"
+
+
+_IN_ONE_PROCESS = """
+import sys
+from importlib import import_module
+
+for command in sys.argv[2:]:
+    arguments = ["--mteb", "Task"] if command == "evaluate" else []
+    status = import_module(f"pipeline.{command}").main([*arguments, "--config", sys.argv[1]])
+    print(command, status.name, "torch" in sys.modules)
+"""
+
+
+def test_a_mistake_in_the_config_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    """It takes up to 20 s."""
+    config = tmp_path / "job.yaml"
+    config.write_text("a_field_of_no_command: 1\n")
+    commands = ("retrieve", "rerank", "prepare", "mine", "finetune", "verify", "evaluate")
+    call = [sys.executable, "-c", _IN_ONE_PROCESS, str(config), *commands]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{command} MISTAKE False" for command in commands]
+    assert done.stderr.count("a_field_of_no_command: there is no such field") == len(commands)
