@@ -103,7 +103,8 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts",
         metavar="TABLE",
-        help="where --html finds the texts: a candidate table in Parquet, or a job's YAML, for its input",
+        help="where --html finds the texts: OUTPUT/candidates/ of retrieve or prepare, or a job's YAML, for"
+        " its input",
     )
 
 

@@ -76,7 +76,8 @@ def test_tools_that_sort_by_score_read_the_ranks(made: Path) -> None:
 
 def test_summary_report_and_dry_run_tell_each_level(table: Path) -> None:
     plan = dry_run.describe(cascade(table))
-    assert "level 0  about 32 pairs and 4,220 tokens (132 tokens each), keeps 3 a query: " in plan
+    each = "132 tokens each, since equal texts are read once"
+    assert f"level 0  about 32 pairs and 4,220 tokens ({each}), keeps 3 a query: " in plan
     assert "level 1  about 24 pairs and " in plan
     summary = flow.run(cascade(table))
     assert [level.pairs for level in summary.levels] == [32, 24]
