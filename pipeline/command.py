@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from pipeline.redaction import redacted
 
 LOADING = "libraries are loading; a machine's first start takes longest"
 _SILENT_S = 5.0
+_told = Event()
 
 Config_contra = TypeVar("Config_contra", bound=BaseModel, contravariant=True)
 
@@ -44,9 +45,12 @@ class Status(IntEnum):
 
 
 def tell_loading(after_s: float = _SILENT_S) -> Timer:
-    """Log that libraries load, unless the timer that is given is cancelled before."""
+    """Log that libraries load, once a process, unless the timer that is given is cancelled before."""
 
     def tell() -> None:
+        if _told.is_set():
+            return
+        _told.set()
         log.configure()
         log.info(LOADING)
 

@@ -80,9 +80,12 @@ class Summary(JobSummary):
             )
         for source, counts in self.dense.items():
             yield from counts.lines(source)
-        for texts, number in (("passages", self.empty_passages), ("queries", self.empty_queries)):
+        for texts, number, used in (
+            ("passages", self.empty_passages, self.passages),
+            ("queries", self.empty_queries, self.queries),
+        ):
             if number:
-                yield f"{number} {texts} have an empty text: they are used, but BM25 finds no word in them"
+                yield f"{number} of {used} {texts} have an empty text: BM25 finds none, embeddings use it"
         if self.unmatched:
             yield f"{self.unmatched} queries match no passage, see {self.output}/unmatched"
         yield from rejected_lines(self.output, self.rejected)
