@@ -249,7 +249,7 @@ def main() -> None:
         scorer, device = Scorer(config), Device(config, model)
         if embedder:
             pairs = list(dict.fromkeys(passage for _, passage in pairs))
-            encoded, _ = cast("EmbeddingEncoder", scorer.encoder).encode_texts(pairs, "passage")
+            encoded, *_ = cast("EmbeddingEncoder", scorer.encoder).encode_texts(pairs, "passage")
         else:
             encoded = scorer.encode(pairs).sequences
         sequences = Sequences.of(encoded)

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ from pipeline.redaction import redacted
 
 LOADING = "libraries are loading; a machine's first start takes longest"
 _SILENT_S = 5.0
+_told = Event()
 
 Config_contra = TypeVar("Config_contra", bound=BaseModel, contravariant=True)
 
@@ -43,9 +45,12 @@ class Status(IntEnum):
 
 
 def tell_loading(after_s: float = _SILENT_S) -> Timer:
-    """Log that libraries load, unless the timer that is given is cancelled before."""
+    """Log that libraries load, once a process, unless the timer that is given is cancelled before."""
 
     def tell() -> None:
+        if _told.is_set():
+            return
+        _told.set()
         log.configure()
         log.info(LOADING)
 
@@ -55,8 +60,21 @@ def tell_loading(after_s: float = _SILENT_S) -> Timer:
     return timer
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of what takes long, torch first of all: up to 20 s from a cold disk.
+
+    A command imports it once its config is read: a mistake there is told at once.
+    """
+    timer = tell_loading()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 _started = getattr(sys.modules["__main__"], "__spec__", None)
-# A command imports this module first, and then the slow ones, torch among them: up to 20 s from a cold disk.
+# A command imports this module first, and then all that a config needs: some seconds from a cold disk.
 _loading = tell_loading() if _started is not None and _started.name.startswith("pipeline.") else None
 
 

@@ -42,6 +42,8 @@ def reason_of(model: type[BaseModel], problem: Any, under: str = "") -> str:
         *parents, name = problem["loc"]
         hint = _hint(model, parents, str(name))
         places = _places(model, parents, str(name), under)
+        if not hint and not places:
+            return f"there is no such field{_fields_at(model, parents)}"
         there = f" There {places}" if hint.endswith("?") else f"; there {places}"
         return f"there is no such field{hint}{there if places else ''}"
     if problem["type"] == "missing":
@@ -165,6 +167,12 @@ def _fields_named(
             yield from _fields_named(name, member, f"{at}{key}.", further, above)
         else:
             yield from _fields_named(name, member, at, beside, above)
+
+
+def _fields_at(whole: type[BaseModel], parents: list[Any]) -> str:
+    """The fields that are there, for a name that is near to none of them."""
+    model = _model_at(whole, parents)
+    return "" if model is None else f"; the fields here are {', '.join(model.model_fields)}"
 
 
 def _hint(whole: type[BaseModel], parents: list[Any], name: str) -> str:

@@ -26,7 +26,6 @@ from pipeline.evaluation.runs import export_trec
 from pipeline.evaluation.texts import read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
-from pipeline.scoring.dtype import settled
 
 _STDOUT = Path("-")
 _OF_RUNS = (
@@ -104,7 +103,8 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts",
         metavar="TABLE",
-        help="where --html finds the texts: a candidate table in Parquet, or a job's YAML, for its input",
+        help="where --html finds the texts: OUTPUT/candidates/ of retrieve or prepare, or a job's YAML, for"
+        " its input",
     )
 
 
@@ -154,10 +154,11 @@ def _evaluate(options: argparse.Namespace) -> Status:
 
 
 def _measure_tasks(options: argparse.Namespace) -> Status:
-    # Loads torch, for which those who measure runs need not wait.
-    from pipeline.evaluation import mteb  # noqa: PLC0415  (it loads torch, which measuring runs does without)
-
-    scorer, found = _scorer(options), []
+    config = _scorer(options)
+    with command.loading():  # torch: measuring runs does without, and a mistake in the config waits for none
+        from pipeline.evaluation import mteb  # noqa: PLC0415  (see above)
+        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (see above)
+    scorer, found = settled(config), []
     for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):
         found.append(scores)
         if options.json != _STDOUT:
@@ -170,14 +171,14 @@ def _measure_tasks(options: argparse.Namespace) -> Status:
 
 
 def _scorer(options: argparse.Namespace) -> ScorerConfig:
-    """The job's only one, on the device that its actors hold, in the dtype that `auto` is here."""
+    """The job's only one, on the device that its actors hold."""
     config = load_config(options.config, options.overrides)
     if config.levels is not None:
         raise ConfigError(
             "levels: MTEB's tasks are scored by one scorer; give a config whose scorer is that of one level",
             field="levels",
         )
-    return settled(config.cascade[0].scorer)
+    return config.cascade[0].scorer
 
 
 def _page(found: Evaluation, options: argparse.Namespace) -> str:

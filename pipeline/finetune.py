@@ -13,7 +13,6 @@ import sys
 from pipeline import command
 from pipeline.command import Status
 from pipeline.config_file import load
-from pipeline.finetuning import flow
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.redaction import redacted
 
@@ -24,7 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _finetune(options: argparse.Namespace) -> Status:
-    summary = flow.run(load(FinetuneConfig, options.config, options.overrides))
+    config = load(FinetuneConfig, options.config, options.overrides)
+    with command.loading():
+        from pipeline.finetuning import flow  # noqa: PLC0415  (torch: a mistake in the config waits for none)
+    summary = flow.run(config)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 

@@ -12,9 +12,7 @@ import sys
 from pipeline import command
 from pipeline.command import Status
 from pipeline.errors import ConfigError
-from pipeline.evaluation.judge import read_judge
 from pipeline.redaction import redacted
-from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import load_config
 
 
@@ -42,11 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _rerank(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
+    if not options.dry_run and (options.speed is not None or options.by is not None):
+        raise ConfigError("--speed and --by are of a plan: add --dry-run")
+    with command.loading():  # torch: a mistake in the config waits for none
+        from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (see above)
+        from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (see above)
     if options.dry_run:
         print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED
-    if options.speed is not None or options.by is not None:
-        raise ConfigError("--speed and --by are of a plan: add --dry-run")
     summary = flow.run(config, check_bytes=options.check_bytes, read_judge=read_judge)
     print(redacted(summary.as_text()))
     if summary.quarantined:

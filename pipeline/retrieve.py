@@ -12,7 +12,6 @@ import sys
 from pipeline import command
 from pipeline.command import Status
 from pipeline.config_file import load
-from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig
 
 
@@ -24,7 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _retrieve(options: argparse.Namespace) -> Status:
-    return command.do_job(load(RetrieveConfig, options.config, options.overrides), flow, options)
+    config = load(RetrieveConfig, options.config, options.overrides)
+    with command.loading():
+        from pipeline.retrieval import flow  # noqa: PLC0415  (torch: a mistake in the config waits for none)
+    return command.do_job(config, flow, options)
 
 
 if __name__ == "__main__":

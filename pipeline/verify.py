@@ -16,6 +16,7 @@ configuration or the model; 75 what it needs (the server, a store) is not there 
 import argparse
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipeline import command
 from pipeline.command import Status
@@ -23,9 +24,10 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
-from pipeline.scoring.dtype import settled
-from pipeline.verification.checks import Check, single_scorer, verify
-from pipeline.verification.cost import Cost, cost_of, is_exact, with_calibration
+
+if TYPE_CHECKING:  # they load torch
+    from pipeline.verification.checks import Check
+    from pipeline.verification.cost import Cost
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,8 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> Status:
-    status = Status.FINISHED
     config = load_config(options.config, options.overrides)
+    with command.loading():  # torch: a mistake in the config waits for none
+        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (see above)
+        from pipeline.verification.checks import single_scorer, verify  # noqa: PLC0415  (see above)
+        from pipeline.verification.cost import cost_of, is_exact, with_calibration  # noqa: PLC0415  (see above)
+    status = Status.FINISHED
     scorer = settled(single_scorer(config))
     if options.qrels is not None and is_exact(scorer):
         raise ConfigError(
@@ -81,7 +87,7 @@ def _verify(options: argparse.Namespace) -> Status:
     return status
 
 
-def _cost_lines(cost: Cost, max_loss: float) -> Iterator[str]:
+def _cost_lines(cost: "Cost", max_loss: float) -> Iterator[str]:
     yield f"cost       beside torch in float32, {cost.pairs} pairs of {cost.queries} queries:"
     yield f"           scores differ by {cost.largest:.2g} at most, by {cost.mean:.2g} on average"
     yield f"           Kendall's tau of a query {cost.tau:.4f} on average, {cost.worst_tau:.4f} at worst"
@@ -98,7 +104,7 @@ def _precision(scorer: ScorerConfig) -> str:
     return precision if scorer.engine == "torch" else f"{precision} on {scorer.engine}"
 
 
-def _line(check: Check) -> str:
+def _line(check: "Check") -> str:
     if check.difference is None:
         return f"{check.name:10} not compared: {check.note}"
     verdict = "agrees" if check.agrees else "DIFFERS"

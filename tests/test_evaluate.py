@@ -74,9 +74,10 @@ def test_runs_without_a_baseline_stand_side_by_side(
     sample: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert entry.main(["--run", "first", "--run", "a", "--qrels", "qrels", "--measures", "RR"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert capsys.readouterr().out.splitlines()[-3:] == [
         "  first  0.7500  0.5000 to 1.0000",
         "  a      1.0000  1.0000 to 1.0000",
+        "--baseline RUN adds a test of each change",
     ]
 
 

@@ -4,7 +4,7 @@ const head = JSON.parse(document.getElementById("head").textContent);
 const details = document.getElementById("details").textContent.split("\n");
 const byId = (id) => document.getElementById(id);
 const [list, rows, detail] = ["list", "rows", "detail"].map(byId);
-const ROW_PX = 80, BEFORE = "Before: ", AFTER = "After: ";
+const ROW_PX = 80, [BEFORE, AFTER] = head.roles.map((role) => `${role}: `);
 let shown = [], active = -1;
 
 function make(tag, classes, text) {
@@ -165,7 +165,7 @@ function passageOf({ each: [id, text, relevance, places], number, place }, other
   const [moved, move] = moveOf(place, places[other], role, relevance);
   const entry = make("li", `passage ${kind}`), line = make("div", "facts-line");
   entry.dataset.number = number;
-  const name = make("span", "id", id);
+  const name = make("span", "id", `id ${id}`);
   name.dir = "auto";
   line.append(make("b", "", place[0]), make("span", moved, move), make("span", `judged ${colour}`, judgment),
     make("span", "", `score ${place[1]}`), name);

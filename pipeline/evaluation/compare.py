@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import reporting
-from pipeline.evaluation.comparison import Evaluation
+from pipeline.evaluation.comparison import CONDENSED, Evaluation
+from pipeline.evaluation.measures import meaning_of
 from pipeline.evaluation.runs import RunRow
 from pipeline.evaluation.texts import Texts
 from pipeline.redaction import redacted
@@ -57,6 +58,8 @@ def page(found: Evaluation, qrels: str, texts: Texts | None) -> str:
         depth=DEPTH,
         cut_chars=chars if cut else None,
         with_texts=texts is not None,
+        meanings={measure: meaning_of(measure.removeprefix(CONDENSED)) for measure in found.measures},
+        roles=_roles(found),
         reach=_reach(found),
         chance=_CHANCE,
         head=_json(_head(found, known, names)),
@@ -87,6 +90,11 @@ def conclusions(found: Evaluation, names: Mapping[str, str]) -> Iterator[str]:
         yield f"{names[run.system.name]}: {told}."
 
 
+def _roles(found: Evaluation) -> tuple[str, str]:
+    """What the two runs are that stand beside each other."""
+    return ("Before", "After") if len(found.runs) == 1 else ("Baseline", "Run")
+
+
 def _text_chars(passages: int) -> int:
     """How much of each text there is room for."""
     return min(_TEXT_CHARS, max(_LEAST_TEXT_CHARS, _ALL_TEXT_CHARS // max(1, passages)))
@@ -102,6 +110,7 @@ def _head(found: Evaluation, texts: Texts, names: Mapping[str, str]) -> dict[str
     """What the list of queries needs at once; the rest is parsed when a query is looked at."""
     return {
         "depth": DEPTH,
+        "roles": _roles(found),
         "systems": [names[each.system.name] for each in found.all_measured],
         "measures": found.measures,
         "ids": found.query_ids,

@@ -11,6 +11,14 @@ from pipeline.evaluation.runs import RunRow
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 
+_MEANINGS = {
+    "nDCG": "Normalized discounted cumulative gain: how near the order is to the best one, which has 1",
+    "RR": "Reciprocal rank: 1 divided by the rank of the first relevant passage",
+    "AP": "Average precision: the share of relevant passages down to each relevant one, on average",
+    "R": "Recall: the share of the relevant passages that the run has",
+    "P": "Precision: the share of the passages that are relevant",
+    "Success": "Success: 1 where there is a relevant passage, else 0",
+}
 _BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")
 """Not inside of the parentheses of one that has parameters: `P(rel=2, judged_only=True)@5`."""
 
@@ -39,6 +47,13 @@ def cutoff_of(measure: Measure) -> int | None:
     """How many passages a query it looks at; None where it looks at all."""
     cutoff = measure.params.get("cutoff")
     return cutoff if isinstance(cutoff, int) else None
+
+
+def meaning_of(name: str) -> str:
+    """What a measure tells, for people who don't know it; empty for the rarer ones."""
+    base, _, depth = name.partition("@")
+    told = _MEANINGS.get(base, "")
+    return f"{told}. Of the first {depth} passages" if told and depth else told
 
 
 def values_of(measures: list[Measure], judgments: list[Qrel], rows: Iterable[RunRow]) -> Values:

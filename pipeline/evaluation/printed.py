@@ -73,6 +73,8 @@ def _side_by_side(found: Evaluation) -> Iterator[str]:
             change = changes.get((run.system.name, measure))
             more = f" {compared(change)}" if change else f"  {span(run.intervals[measure], '.4f'):^16}"
             yield f"  {run.system.name:{width - 2}} {run.values[measure].mean():7.4f}{more}".rstrip()
+    if found.baseline is None:
+        yield "--baseline RUN adds a test of each change"
 
 
 def _width(measures: Iterable[str]) -> int:

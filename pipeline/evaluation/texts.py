@@ -37,8 +37,8 @@ class _Job(BaseModel):
 def read_texts(source: str, wanted: Mapping[str, Iterable[str]]) -> Texts:
     """The texts of these queries and their passages.
 
-    source: a candidate table in Parquet with our column names, or a job's YAML file, whose `input` tells the
-    table. Raises ConfigError or InputError where it can't be read.
+    source: a candidate table in Parquet with our column names, such as OUTPUT/candidates/, or a job's YAML
+    file, whose `input` tells the table. Raises ConfigError or InputError where it can't be read.
     """
     config, plan = _planned(source)
     found = Texts()
@@ -61,8 +61,8 @@ def _planned(source: str) -> tuple[InputConfig, Plan]:
         # Its cause, where there is one, is without the advice to set a field of a job's config.
         cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
         raise InputError(
-            f"--texts: {cause}. Give a candidate table in Parquet with our column names, or a job's YAML"
-            " file, whose input tells another table's format and columns"
+            f"--texts: {cause}. Give the folder candidates/ that retrieve or prepare wrote, or a job's YAML"
+            " file, whose input tells another table's path, format and columns"
         ) from error
 
 

@@ -3,16 +3,20 @@
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
 from pipeline.job_summary import JobSummary, rejected_lines
 from pipeline.reporting.judged import Judged
 from pipeline.reporting.totals import Totals
+from pipeline.scoring.truncation import Lengths
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Quarantined
 from pipeline.tables.output.markers import Counts, LevelCounts, is_empty
 from pipeline.tables.output.statistics import Distribution, RankChanges
+
+if TYPE_CHECKING:  # it loads torch
+    from pipeline.scoring import Scorer
 
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
 
@@ -26,16 +30,17 @@ class LevelSummary(LevelCounts):
     """How many candidates of each query went on, or stayed in the run; None: all."""
     scores: dict[str, float]
     """As in the Summary."""
+    lengths: Lengths | None = Field(default=None, exclude_if=is_empty)
+    """Likewise."""
 
     @classmethod
-    def of(
-        cls, model: str, fingerprint: str, keep: int | None, counts: LevelCounts, scores: Distribution
-    ) -> Self:
+    def of(cls, scorer: "Scorer", keep: int | None, counts: LevelCounts, scores: Distribution) -> Self:
         return cls(
             **counts.model_dump(),
-            model=model,
-            model_fingerprint=fingerprint,
+            model=scorer.config.model,
+            model_fingerprint=scorer.fingerprint,
             keep=keep,
+            lengths=scorer.lengths if counts.truncated else None,
             scores=_quantiles(scores),
         )
 
@@ -51,6 +56,10 @@ class Summary(Counts, JobSummary):
     dtype: str = Field(default="", exclude_if=is_empty)
     """In which they scored, likewise; what `auto` became. Empty in summaries of before."""
     model_fingerprint: str
+    lengths: Lengths | None = Field(default=None, exclude_if=is_empty)
+    """To which pairs were cut; None where none was, and of a cascade, whose levels have their own."""
+    embeds: bool = Field(default=False, exclude_if=is_empty)
+    """Whether the scorer is an embedding model, which reads equal texts of a shard once; not of a cascade."""
     config_fingerprint: str
     shards: int
     shards_done_before: int
@@ -178,12 +187,20 @@ class Summary(Counts, JobSummary):
         if self.files_skipped:
             yield f"{self.files_skipped} files of the input were left out; --dry-run lists them"
         if self.truncated:
-            of_a_cascade = ", counted at the last level that read them" if self.levels else ""
-            yield (
-                f"{self.truncated} pairs were cut to fit the scorer's lengths{of_a_cascade}; query_cut and"
-                " passage_cut in the run tell by how many tokens. A larger scorer.max_length (or"
-                " query_max_length, passage_max_length, where set) cuts fewer, up to what the model reads"
+            to = (
+                "to fit the scorer's lengths" if self.lengths is None else f"at {self.lengths.with_positions}"
             )
+            to = "to fit the levels' lengths, counted at the last level that read them" if self.levels else to
+            yield (
+                f"{self.truncated} pairs were cut {to}; query_cut and passage_cut in the run tell by how many"
+                f" tokens{_way_out(self.lengths)}"
+            )
+            for number, level in enumerate(self.levels):
+                if level.lengths is not None:
+                    yield (
+                        f"  levels.{number}: {level.truncated} cut at {level.lengths.with_positions}"
+                        f"{_way_out(level.lengths)}"
+                    )
 
     def _quarantine_lines(self) -> Iterator[str]:
         if self.quarantined:
@@ -206,6 +223,14 @@ def totalled(totals: Totals) -> dict[str, Any]:
         "best_scores": _quantiles(totals.best_scores),
         "rank_changes": _shares(totals.rank_changes),
     }
+
+
+def _way_out(lengths: Lengths | None) -> str:
+    """How less is cut, where that is known."""
+    if lengths is None:
+        return ""
+    larger = " or a larger length" if lengths.may_grow else ""
+    return f"; scorer.long_passages{larger} reads more"
 
 
 def _level_line(level: LevelSummary) -> str:

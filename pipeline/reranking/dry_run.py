@@ -73,23 +73,28 @@ def _of_scorers(
         told = "dtype auto, for the actors' machines to say" if dtype == "auto" else dtype
         model = f"{level.scorer.model} in {scorer.checkpoint.path}, {told}"
         if not level.under:
-            of = f"estimated from {found.candidates} pairs: {_a_pair(found)}"
+            of = f"estimated from {found.candidates} pairs: {_a_pair(found, scorer)}"
             yield f"tokens   about {tokens * pairs:,.0f} in all, {of}"
             yield f"model    {model}"
         else:
             keeps = "all" if level.keep is None else f"{level.keep} a query"
             yield (
                 f"level {level.number}  about {share * pairs:,.0f} pairs and {tokens * pairs:,.0f} tokens"
-                f" ({_a_pair(found)}), keeps {keeps}: {model}"
+                f" ({_a_pair(found, scorer)}), keeps {keeps}: {model}"
             )
         if config.reuse is not None:
             known = found.reused / max(1, found.candidates)
             yield f"reuse    {known:.1%} of {level.under and 'its '}pairs have their score in {config.reuse}"
 
 
-def _a_pair(found: Sample) -> str:
-    """How many tokens a pair has that a model reads, and which pairs none has to read."""
+def _a_pair(found: Sample, scorer: Scorer) -> str:
+    """How many tokens a pair has that a model reads, which pairs are cut, and which none has to read."""
     each = f"{found.tokens / max(1, found.read):.0f} tokens each"
+    each += ", since equal texts are read once" if scorer.embeds else ""
+    if found.cut:
+        each += (
+            f", {found.cut / (found.candidates - found.reused):.1%} cut at {scorer.lengths.with_positions}"
+        )
     if found.read == found.candidates:
         return each
     known = "the previous run or an equal pair" if found.reused else "an equal pair"

@@ -129,6 +129,8 @@ def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Su
         model=" > ".join(level.scorer.model for level in config.cascade),
         dtype=" > ".join(level.scorer.dtype for level in config.cascade),
         model_fingerprint=" > ".join(scorer.fingerprint for scorer in scorers),
+        lengths=scorers[0].lengths if config.levels is None and totals.counts.truncated else None,
+        embeds=config.levels is None and scorers[0].embeds,
         config_fingerprint=config.fingerprint,
         shards=len(plan.shards),
         top_k=config.depth,
@@ -291,6 +293,6 @@ def _level_summaries(
     counts = totals.counts.levels or [LevelCounts()] * len(scorers)
     scores = totals.level_scores or [Distribution()] * len(scorers)
     return tuple(
-        LevelSummary.of(level.scorer.model, scorer.fingerprint, level.keep, count, score)
+        LevelSummary.of(scorer, level.keep, count, score)
         for level, scorer, count, score in zip(config.levels, scorers, counts, scores, strict=True)
     )

@@ -34,6 +34,8 @@ class Sample:
     """Of `candidates`, those that go through the model: neither reused nor equal to one before."""
     tokens: int = 0
     """Of these."""
+    cut: int = 0
+    """Of `candidates` that are not reused, those that are longer than the scorer's lengths."""
     largest: EncodedShard | None = None
     """The one shard of them with the most pairs to score."""
 
@@ -43,6 +45,8 @@ class Sample:
         self.reused += encoded.results.num_rows - len(encoded.pairs)
         self.read += len(encoded.pairs) - once.copies
         self.tokens += _tokens_read(once, config)
+        cuts = (encoded.pairs.pairs[name].to_numpy() for name in ("query_cut", "passage_cut"))
+        self.cut += int(np.count_nonzero(sum(cuts)))
         if self.largest is None or len(encoded.pairs) > len(self.largest.pairs):
             self.largest = encoded
 

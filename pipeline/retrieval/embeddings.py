@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,10 @@ from pipeline.retrieval.vectors import read_hashes, read_vectors, write_vectors
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.dtype import check_native
 from pipeline.scoring.encoding import Role
+from pipeline.scoring.family import EmbeddingEncoder
 from pipeline.scoring.lean_imports import lean_imports
+from pipeline.scoring.results import Embedded
+from pipeline.scoring.truncation import Lengths
 from pipeline.tables.output.directory import Directory
 
 ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
@@ -41,25 +44,29 @@ def directory_of(source: str, kind: Kind) -> str:
 
 def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
     """Embed a shard, but for texts whose embeddings `reuse` has, and those that other shards share. Gives
-    how many texts, and tokens.
+    how many texts, how many of these were cut, and tokens.
     """
     rows = read_shard(job.output, kind, Shard.named(shard))
     hashes = rows["hash"].combine_chunks()
     reused = _reused(job, source, kind, hashes)
     shared = _known(job.output.url, _shared_directory(source, kind), job.identity, hashes)
-    table, tokens = _embedded(job, source, kind, rows, reused | shared)
+    table, made = _embedded(job, source, kind, rows, reused | shared)
     files = write_vectors(job.output, f"{directory_of(source, kind)}/{shard}.parquet", table)
-    again = sum(digest in reused for digest in hashes.to_pylist())
-    return Done({"embedded": rows.num_rows - again, "reused": again, "tokens": tokens}, files)
+    digests = hashes.to_pylist()
+    again = sum(digest in reused for digest in digests)
+    elsewhere = [at for at, digest in enumerate(digests) if digest in shared and digest not in reused]
+    cut = _number_cut(made.cuts) + _cut(job, source, kind, rows.take(pa.array(elsewhere, pa.int64())))
+    counts = {"embedded": rows.num_rows - again, "cut": cut, "reused": again, "tokens": made.tokens}
+    return Done(counts, files)
 
 
 def embed_shared(job: Job, source: str, kind: Kind, number: int) -> Done:
     """Embed texts that several shards share. Gives the tokens; `embed` counts the texts."""
     rows = read_shared(job, kind, number)
     reused = _reused(job, source, kind, rows["hash"].combine_chunks())
-    table, tokens = _embedded(job, source, kind, rows, reused)
+    table, made = _embedded(job, source, kind, rows, reused)
     files = write_vectors(job.output, f"{_shared_directory(source, kind)}/{number:06d}.parquet", table)
-    return Done({"embedded": 0, "reused": 0, "tokens": tokens}, files)
+    return Done({"embedded": 0, "cut": 0, "reused": 0, "tokens": made.tokens}, files)
 
 
 def _shared_directory(source: str, kind: Kind) -> str:
@@ -68,7 +75,7 @@ def _shared_directory(source: str, kind: Kind) -> str:
 
 def _embedded(
     job: Job, source: str, kind: Kind, rows: pa.Table, known: dict[bytes, npt.NDArray[Any]]
-) -> tuple[pa.Table, int]:
+) -> tuple[pa.Table, Embedded]:
     """The rows' embeddings, and the tokens that those not `known` took."""
     dense = dense_of(job, source)
     hashes = rows["hash"].combine_chunks()
@@ -84,7 +91,21 @@ def _embedded(
     vectors = made.embeddings.astype(dense.dtype)
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
-    return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made.tokens
+    return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made
+
+
+def _cut(job: Job, source: str, kind: Kind, rows: pa.Table) -> int:
+    """How many texts are longer than the model reads."""
+    if not rows.num_rows:
+        return 0
+    scorer = scorer_of(dense_of(job, source).scorer, was_auto=source in job.auto)
+    encoder = cast("EmbeddingEncoder", scorer.encoder)
+    _, _, cuts = encoder.encode_texts(rows[TEXT[kind]].to_pylist(), ROLE[kind])
+    return _number_cut(cuts)
+
+
+def _number_cut(cuts: npt.NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(cuts))
 
 
 class Progress:
@@ -115,6 +136,12 @@ def scorer_of(config: ScorerConfig, *, was_auto: bool) -> Scorer:
         scorer = Scorer(config)
         _ = scorer.model
     return scorer
+
+
+def lengths_of(job: Job, source: str) -> Lengths:
+    """To how many tokens a source cuts. Loads the tokenizer, no weights."""
+    with lean_imports():
+        return Scorer(dense_of(job, source).scorer).lengths
 
 
 def dense_of(job: Job, source: str) -> DenseConfig:

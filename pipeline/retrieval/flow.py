@@ -10,6 +10,7 @@ from pipeline.job_record import recorded_dtypes
 from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
+from pipeline.retrieval.embeddings import lengths_of
 from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import with_previous
@@ -50,6 +51,9 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
     def work(held: Lease, _finished: Summary | None) -> Summary:
         stages = Stages(job, held, check_bytes=check_bytes)
         results = stages.run()
+        for source, counts in results["dense"].items():
+            if counts["passages_cut"] or counts["queries_cut"]:
+                counts["lengths"] = lengths_of(job, source)
         wall_s = round(time.monotonic() - begun, 2)
         return _finish(job, stages, Summary(output=start.output.url, **results, wall_s=wall_s))
 

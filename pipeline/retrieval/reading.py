@@ -35,19 +35,23 @@ _Place = tuple[int, ...]
 
 
 def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Done:
-    """Write the shards of one file range. Gives their names with their rows, and reason to rejects."""
+    """Write the shards of one file range. Gives their names with their rows, how many texts are empty, and
+    reason to rejects.
+    """
     at, shards, rejected = _FILE_RANGE.validate_json(file_range), dict[str, int](), Counter[str]()
     rejects: list[pa.Table] = []
     files: Files = {}
+    empty = 0
     for block, rows in enumerate(stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
         shard = Shard(number, block)
         files |= write_shard(job.output, kind, shard, _sorted(rows, kind))
         shards[shard.name] = rows.num_rows
+        empty += pc.sum(pc.equal(pc.utf8_trim_whitespace(rows[TEXT[kind]]), "")).as_py() or 0
     if rejects:
         refused = pa.concat_tables(rejects)
         files |= _write_rejects(job, f"{kind}-{number:06d}", refused)
         rejected.update(refused["reason"].to_pylist())
-    return Done({"shards": shards, "rejected": dict(rejected)}, files)
+    return Done({"shards": shards, "empty": empty, "rejected": dict(rejected)}, files)
 
 
 def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Done:

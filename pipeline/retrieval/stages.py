@@ -33,7 +33,9 @@ class Stages:
         self._executor = cast("Executor", registry.load(executors, job.config.executor))
         self._executor.connect(job)
         self._rejected: Counter[str] = Counter()
-        self._embedded: Counter[str] = Counter()
+        self._empty: Counter[Kind] = Counter()
+        self._embedded: dict[str, dict[Kind, Counter[str]]] = {}
+        """By dense source."""
         self._files: dict[str, Stamp] = {}
         self.blocks: list[str] = []
         """The shards of queries, by name, once `run` has read them."""
@@ -56,8 +58,20 @@ class Stages:
             self._search(source, groups, {"passages": passages, "queries": queries})
         merged = self._merge(self.blocks, self.groups)
         assert merged.pop("matched") + merged["unmatched"] == counts["queries"]
-        embedded = {name: self._embedded[name] for name in ("embedded", "reused", "tokens")}
-        return {**counts, **merged, **embedded, "rejected": dict(sorted(self._rejected.items()))}
+        empty = {f"empty_{kind}": self._empty[kind] for kind in KINDS}
+        rejected = dict(sorted(self._rejected.items()))
+        return {**counts, **empty, **merged, **self._of_embedding(), "rejected": rejected}
+
+    def _of_embedding(self) -> Result:
+        every = [count for by_kind in self._embedded.values() for count in by_kind.values()]
+        totals = {name: sum(each[name] for each in every) for name in ("embedded", "reused", "tokens")}
+        dense = {
+            source: {
+                f"{kind}_{name}": each[name] for kind, each in by_kind.items() for name in ("embedded", "cut")
+            }
+            for source, by_kind in self._embedded.items()
+        }
+        return {**totals, "dense": dense}
 
     def _read(self, kind: Kind) -> dict[str, int]:
         """The shards by name, each with its rows."""
@@ -72,6 +86,7 @@ class Stages:
         shards: dict[str, int] = {}
         for result in self._do("read", tasks).values():
             shards |= result["shards"]
+            self._empty[kind] += result["empty"]
             self._rejected.update(result["rejected"])
         return shards
 
@@ -141,9 +156,11 @@ class Stages:
         ]
         numbers = {kind: sum(its.values()) for kind, its in shards.items()}
         log.info("embedding", source=source, **numbers, shards=len(tasks))
+        counts = self._embedded[source] = {kind: Counter[str]() for kind in KINDS}
         for step, its_tasks in (("embed_shared", shared), ("embed", tasks)):
-            for result in self._do(step, its_tasks).values():
-                self._embedded.update(result)
+            results = self._do(step, its_tasks)
+            for task in its_tasks:
+                counts[task.arguments["kind"]].update(results[task.name])
 
     def _do(self, step: str, tasks: list[Task]) -> dict[str, Result]:
         """What each task gave, by name, in the order of the tasks."""

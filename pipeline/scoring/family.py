@@ -35,8 +35,9 @@ class Encoder(Protocol):
 class EmbeddingEncoder(Encoder, Protocol):
     """The encoder of a family that embeds."""
 
-    def encode_texts(self, texts: Sequence[str], role: Role) -> tuple[pa.ListArray, IntArray]:
-        """Token ids, one sequence a window of each text, as the texts of pairs get; and each text's windows.
+    def encode_texts(self, texts: Sequence[str], role: Role) -> tuple[pa.ListArray, IntArray, IntArray]:
+        """Token ids, one sequence a window of each text, as the texts of pairs get; each text's windows; and
+        how many of its tokens no window reads.
 
         A query has one window. Raises ScoringError as `encode` does.
         """

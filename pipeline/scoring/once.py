@@ -36,9 +36,13 @@ def score_once(model: Model, encoded: EncodedPairs, strategy: str, dtype: str) -
 
 
 def embed_once(
-    model: EmbeddingModel, encoded: pa.ListArray, counts: IntArray, heard: Heard | None = None
+    model: EmbeddingModel,
+    encoded: pa.ListArray,
+    counts: IntArray,
+    cuts: IntArray,
+    heard: Heard | None = None,
 ) -> Embedded:
-    """encoded, counts: what `EmbeddingEncoder.encode_texts` gives.
+    """encoded, counts, cuts: what `EmbeddingEncoder.encode_texts` gives.
 
     Raises ScoringError for the first text that fails or has no finite embedding.
     """
@@ -56,4 +60,4 @@ def embed_once(
     broken = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if broken.size:
         raise error_of(int(broken[0]), "its embedding is not finite")
-    return Embedded(embeddings, counts, tokens)
+    return Embedded(embeddings, counts, cuts, tokens)

@@ -55,6 +55,8 @@ class Embedded(NamedTuple):
     """(windows, width), all finite, the windows of a text together."""
     windows: npt.NDArray[np.int32]
     """(texts,): how many each text has, 1 or more."""
+    cuts: npt.NDArray[np.int32]
+    """(texts,): tokens of each text that no window reads."""
     tokens: int
     """Real tokens that went through the backbone."""
 

@@ -37,6 +37,7 @@ from pipeline.scoring.quantization import (
 )
 from pipeline.scoring.results import Embedded, Heard, RankedPassage, Scored, sigmoid
 from pipeline.scoring.trial import try_model
+from pipeline.scoring.truncation import Lengths
 from pipeline.scoring.weights import check_adapter
 
 _METHODS_ELSEWHERE = {
@@ -124,6 +125,11 @@ class Scorer:
     def normalizes(self) -> bool:
         """Whether the scores are logits, which a sigmoid puts between 0 and 1."""
         return "normalize" in self._family.OPTIONS
+
+    @property
+    def lengths(self) -> Lengths:
+        """To how many tokens it cuts. The tokenizer loads."""
+        return Lengths.of(self.config, self.encoder.max_length, self.checkpoint.max_positions)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -252,10 +258,8 @@ class Scorer:
 
         texts: a list, or what can be iterated once. role: `query` or `passage`. A text gets the instruction
         and prompt that it has in a pair. The score of a pair is the similarity, as the checkpoint names it,
-        of its two embeddings.
-
-        Raises ConfigError where the family does not embed and for one text alone, ScoringError for what is
-        not text, does not fit, or has no finite embedding.
+        of its two embeddings. Raises ConfigError where the family does not embed and for one text alone,
+        ScoringError for what is not text, does not fit, or has no finite embedding.
         """
         if self.config.long_passages is not None:
             raise ConfigError(
@@ -266,21 +270,18 @@ class Scorer:
 
     def embed_windows(self, texts: Iterable[str], role: Role, heard: Heard | None = None) -> Embedded:
         """As `embed`, with `long_passages`: an embedding for each window of a passage. heard: told of it."""
-        self._check_embeds(role)
-        texts = texts_of(texts)
-        try:
-            encoded, counts = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
-        except ScoringError as error:
-            raise ScoringError(error.index, error.reason, "text") from error
-        return embed_once(cast("EmbeddingModel", self.model), encoded, counts, heard)
-
-    def _check_embeds(self, role: Role) -> None:
         if not self.embeds:
             raise ConfigError(
                 f"{self.checkpoint.name}: the family {self.family} scores pairs, it embeds no texts"
             )
         if role not in get_args(Role):
             raise ConfigError(f"role {role!r}: a text is a {' or a '.join(get_args(Role))}")
+        texts = texts_of(texts)
+        try:
+            encoded = cast("EmbeddingEncoder", self.encoder).encode_texts(texts, role)
+        except ScoringError as error:
+            raise ScoringError(error.index, error.reason, "text") from error
+        return embed_once(cast("EmbeddingModel", self.model), *encoded, heard)
 
     def rank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[RankedPassage]:
         """The passages, best first by their raw scores; equal ones keep the order they came in.

@@ -1,13 +1,53 @@
 """Pure: how a pair is made to fit the model, counted in tokens, and how a long passage becomes windows."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import ConfigError, ScoringError
 from pipeline.scoring.config import ScorerConfig
+
+
+class Lengths(BaseModel):
+    """To how many tokens a scorer cuts."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    max_length: int
+    """As the option counts them, which is null where the checkpoint decided."""
+    query_max_length: int | None = None
+    """The option; null where it is not set."""
+    passage_max_length: int | None = None
+    """Likewise."""
+    positions: int | None = None
+    """Tokens that the model has positions for; null where nothing bounds them."""
+
+    @classmethod
+    def of(cls, config: ScorerConfig, max_length: int, positions: int | None) -> Self:
+        return cls(
+            max_length=max_length,
+            query_max_length=config.query_max_length,
+            passage_max_length=config.passage_max_length,
+            positions=positions,
+        )
+
+    def __str__(self) -> str:
+        set_too = {"query_max_length": self.query_max_length, "passage_max_length": self.passage_max_length}
+        told = [f"{name} {value}" for name, value in set_too.items() if value is not None]
+        return " or ".join([*told, f"max_length {self.max_length}"])
+
+    @property
+    def with_positions(self) -> str:
+        return str(self) if self.positions is None else f"{self}, of the model's {self.positions} positions"
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether an option can be set higher, so that less is cut."""
+        own = (self.query_max_length, self.passage_max_length)
+        return own != (None, None) or self.positions is None or self.max_length < self.positions
 
 
 class Fit(NamedTuple):

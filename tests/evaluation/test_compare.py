@@ -117,3 +117,27 @@ def test_the_texts_of_many_queries_are_cut_to_what_a_browser_opens_fast(
     html = page(sample(tmp_path), "qrels", TEXTS)
     assert data(html)[1][0]["passages"][3][1] == f"{'x' * 300}…"
     assert "Texts are cut at 300 characters." in html
+
+
+def test_what_stands_beside_each_other_has_a_fitting_name(tmp_path: Path) -> None:
+    """A run is after its baseline; of several runs none is."""
+    one = sample(tmp_path)
+    several = evaluate(
+        [str(tmp_path / "run"), str(tmp_path / "first")],
+        str(tmp_path / "qrels"),
+        str(tmp_path / "first"),
+        "RR",
+    )
+    for found, roles in ((one, ["Before", "After"]), (several, ["Baseline", "Run"])):
+        html = page(found, "qrels", TEXTS)
+        head, _ = data(html)
+        assert head["roles"] == roles
+        for role in roles:
+            assert f'<th scope="col" class="n">{role.lower()}</th>' in html
+
+
+def test_a_measure_and_what_unjudged_counts_as_are_explained(tmp_path: Path) -> None:
+    html = page(sample(tmp_path), "qrels", TEXTS)
+    assert 'title="Reciprocal rank: 1 divided by the rank of the first relevant passage">RR</th>' in html
+    assert 'best one, which has 1. Of the first 10 passages">nDCG@10</th>' in html
+    assert "it counts as not relevant. --judge-coverage tells" in html

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.comparison import evaluate
-from pipeline.evaluation.measures import cutoff_of, parse_measures
+from pipeline.evaluation.measures import DEFAULT_MEASURES, cutoff_of, meaning_of, parse_measures
 from tests.conftest import DATA
 
 TREC = DATA / "trec_eval"
@@ -55,3 +55,11 @@ def test_a_measure_that_lacks_a_parameter_is_named(name: str, lacks: str) -> Non
 
 def test_a_measure_looks_at_the_top_or_at_all() -> None:
     assert [cutoff_of(measure) for measure in parse_measures("nDCG@10 AP RR@5 AP")] == [10, None, 5]
+
+
+def test_the_default_measures_are_explained() -> None:
+    assert all(meaning_of(name) for name in DEFAULT_MEASURES.split())
+    assert meaning_of("R@10") == (
+        "Recall: the share of the relevant passages that the run has. Of the first 10 passages"
+    )
+    assert meaning_of("Bpref") == ""

@@ -62,14 +62,14 @@ def test_columns_show_ranks_moves_judgments_scores_and_texts(page: Page) -> None
         for column in (1, 2)
     )
     assert [entry[:60] for entry in before] == [
-        f"1 ▼ down 1, to 2 not relevant score 9.5 bad {'汉' * 16}",
-        "2 gone unjudged score 8.5 old Pandas",
-        f"3 ▲ up 2, to 1 relevant (2) score 7.5 good {TRAP}"[:60],
+        f"1 ▼ down 1, to 2 not relevant score 9.5 id bad {'汉' * 13}",
+        "2 gone unjudged score 8.5 id old Pandas",
+        f"3 ▲ up 2, to 1 relevant (2) score 7.5 id good {TRAP}"[:60],
     ]
-    assert [entry[:45] for entry in after] == [
-        f"1 ▲ up 2, from 3 relevant (2) score 9.5 good {TRAP[:4]}"[:45],
-        "2 ▼ down 1, from 1 not relevant score 8.5 bad",
-        f"3 new unjudged score 7.5 new {'x' * 16}",
+    assert [entry[:48] for entry in after] == [
+        f"1 ▲ up 2, from 3 relevant (2) score 9.5 id good {TRAP[:4]}"[:48],
+        "2 ▼ down 1, from 1 not relevant score 8.5 id bad",
+        f"3 new unjudged score 7.5 id new {'x' * 16}",
     ]
     expect(page.locator(".values")).to_contain_text("RR 0.3333 → 1.0000 +0.6667")
 

@@ -57,7 +57,19 @@ def test_beir_qrels_are_known_by_their_header(tmp_path: Path, mark: str) -> None
             "query-id\tcorpus-id\tscore\nq\td\t1\nq\td\t0\n",
             "qrels line 3: judges passage 'd' of query 'q' a second time, after line 2",
         ),
-        ("query-id\tcorpus-id\tscore\nq\td\t1.0\n", "qrels line 2: not `query, tab, passage"),
+        ("q1 d 1\n", "at the end; BEIR's form begins with the line `query-id, tab, corpus-id, tab, score`$"),
+        (
+            '{"_id": "q1", "text": "a"}\n',
+            "at the end; these are JSON lines. .* in qrels/, such as qrels/test.tsv$",
+        ),
+        (
+            "q1 0 d 1\n{}\n",
+            "qrels line 2: not `query iteration passage relevance`, with an integer at the end$",
+        ),
+        (
+            "query-id\tcorpus-id\tscore\nq\td\t1.0\n",
+            "qrels line 2: not `query, tab, passage, tab, score`, with an integer at the end$",
+        ),
         ("query-id\tcorpus-id\tscore\nq\t\t1\n", "qrels line 2: not `query, tab, passage"),
     ],
 )

@@ -49,7 +49,8 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
         read_texts(str(tmp_path / "job.yaml"), WANTED)
     (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
     with pytest.raises(
-        InputError, match="--texts: .*docs.jsonl: not a readable Parquet.*a job's YAML"
+        InputError,
+        match=r"--texts: .*docs.jsonl: not a readable Parquet.*file\. Give the folder candidates/ that",
     ) as refused:
         read_texts(str(tmp_path / "docs.jsonl"), WANTED)
     assert "--set" not in str(refused.value)

@@ -155,10 +155,57 @@ def test_it_tells_how_good_the_run_is_where_judgments_do() -> None:
 
 
 def test_the_summary_tells_what_cuts_pairs() -> None:
-    (line,) = [line for line in reports.summary(truncated=2).lines() if "were cut" in line]
-    assert line.startswith("2 pairs were cut to fit the scorer's lengths; query_cut and passage_cut")
-    assert "A larger scorer.max_length (or query_max_length, passage_max_length, where set)" in line
-    assert not [line for line in reports.summary(truncated=0).lines() if "were cut" in line]
+    def told(**changes: Any) -> list[str]:
+        return [line for line in reports.summary(**changes).lines() if " cut " in line]
+
+    of_the_run = "; query_cut and passage_cut in the run tell by how many tokens"
+    assert told(truncated=0) == []
+    assert told(truncated=2) == [f"2 pairs were cut to fit the scorer's lengths{of_the_run}"]
+    assert told(truncated=2, lengths={"max_length": 256, "positions": 512}) == [
+        f"2 pairs were cut at max_length 256, of the model's 512 positions{of_the_run};"
+        " scorer.long_passages or a larger length reads more"
+    ]
+    assert told(truncated=2, lengths={"max_length": 512, "positions": 512}) == [
+        f"2 pairs were cut at max_length 512, of the model's 512 positions{of_the_run}; scorer.long_passages"
+        " reads more"
+    ]
+
+
+def test_the_summary_of_a_cascade_tells_which_level_cuts() -> None:
+    level = {"model": "m", "model_fingerprint": "f", "keep": 5, "scores": {}, "pairs": 20}
+    lengths = {"max_length": 512, "passage_max_length": 16}
+    levels = [level | {"truncated": 7, "lengths": lengths}, level]
+    lines = [
+        line
+        for line in reports.summary(truncated=3, levels=levels).lines()
+        if " cut at " in line or "were cut" in line
+    ]
+    assert lines[0].startswith("3 pairs were cut to fit the levels' lengths, counted at the last level that")
+    assert lines[1:] == [
+        "  levels.0: 7 cut at passage_max_length 16 or max_length 512;"
+        " scorer.long_passages or a larger length reads more"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lengths": {"max_length": 256}}, "50% longer than max_length 256"),
+        ({}, "50% longer than the scorer's lengths"),
+    ],
+)
+def test_the_tile_of_cut_pairs_names_the_length(changes: dict[str, Any], told: str) -> None:
+    totals = Totals()
+    totals.add(report())
+    shown = Page(render({}, reports.summary(truncated=10, **changes), totals, {}, []))
+    assert told in " ".join(shown.texts)
+
+
+def test_the_tile_of_tokens_says_that_an_embedding_model_reads_a_text_once() -> None:
+    totals = Totals()
+    totals.add(report())
+    shown = Page(render({}, reports.summary(embeds=True), totals, {}, []))
+    assert "100 a pair, since equal texts are read once, 20% padding" in " ".join(shown.texts)
 
 
 def test_texts_are_escaped() -> None:

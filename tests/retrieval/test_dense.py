@@ -186,6 +186,28 @@ def test_windows_and_float16(tmp_path: Path) -> None:
     assert second["first_stage_score"] == pytest.approx(cut["short"], abs=1e-3)
 
 
+def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    """Also those that several shards share, each as often as it stands there."""
+    long = dict.fromkeys(("a", "k", "z"), "word " * 60) | {"own": "another " * 60}
+    write_texts(tmp_path, {**long, "b": "rain", "m": "", "n": " "}, {"q1": "rain " * 60, "q2": "rain"})
+    summary = make(dense(tmp_path, max_length=22).model_copy(update={"shard_passages": 2}))
+    assert (summary.empty_passages, summary.empty_queries, summary.embedded) == (2, 0, 9)
+    (counts,) = summary.dense.values()
+    assert (counts.passages_embedded, counts.passages_cut, counts.queries_embedded, counts.queries_cut) == (
+        7, 4, 2, 1,
+    )  # fmt: skip
+    told = summary.as_text()
+    assert (
+        "4 of 7 embedded passages and 1 of 2 embedded queries were cut at max_length 22, of the model's 512"
+        " positions (source minilm); scorer.long_passages or a larger length reads more"
+    ) in told
+    assert "2 of 7 passages have an empty text: BM25 finds none, embeddings use it" in told
+    whole = make(dense(tmp_path, {"path": str(tmp_path / "whole")}))
+    assert whole.dense["minilm"].lengths is None
+    assert "were cut" not in whole.as_text()
+    assert make(dense(tmp_path, {"path": str(tmp_path / "whole")})).dense == whole.dense
+
+
 def test_equal_texts_have_one_embedding_whatever_their_shards(tmp_path: Path) -> None:
     same = {"a": "rain", "k": "rain", "z": "rain", "m": "", "n": "", "y": ""}
     others = {f"b{number}": f"the bridge over river {number} " * (1 + number % 7) for number in range(40)}

@@ -247,7 +247,10 @@ def test_the_command(
         ("sources: {a: {}}", "sources.a: needs either bm25 or dense"),
         ("sources: {}", "sources: "),
         ("sources: {A-b: {bm25: {}}}", "sources.A-b: a name is made of a-z"),
-        ("sources: {a: {bm25: {k2: 1}}}", "sources.a.bm25.k2: there is no such field"),
+        (
+            "sources: {a: {bm25: {stemer: x}}}",
+            "sources.a.bm25.stemer: there is no such field; the fields here are stop_words, stemming, k1, b$",
+        ),
         ("sources: {a: {bm25: {stemming: x}}}", "sources.a.bm25.stemming: needs one of arabic"),
     ],
 )

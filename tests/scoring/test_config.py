@@ -72,9 +72,12 @@ def test_names_that_people_bring_get_a_hint(name: str, here: str) -> None:
     assert str(caught.value).endswith(here)
 
 
-def test_a_field_like_no_other_gets_none() -> None:
-    with pytest.raises(ConfigError, match="zzz: there is no such field$"):
-        mistaken(model="m", zzz=1)
+def test_for_a_name_like_no_other_the_fields_are_listed() -> None:
+    with pytest.raises(
+        ConfigError,
+        match="long_passages.zzz: there is no such field; the fields here are strategy, window, stride$",
+    ):
+        mistaken(model="m", long_passages={"strategy": "max", "zzz": 1})
 
 
 def test_each_mistake_has_a_line() -> None:

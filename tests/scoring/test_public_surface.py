@@ -23,7 +23,7 @@ def test_the_scorer() -> None:
     public = {name for name in dir(scorer) if not name.startswith("_")}
     assert public == {
         "adapter", "calibrate", "check_calibration", "checkpoint", "config", "embed", "embed_windows",
-        "embeds", "encode", "encoder", "family", "fingerprint", "forward", "load_network", "model",
+        "embeds", "encode", "encoder", "family", "fingerprint", "forward", "lengths", "load_network", "model",
         "normalizes", "pinned_config", "rank", "score", "settle", "shown", "spans_read",
     }  # fmt: skip
 

@@ -89,16 +89,18 @@ class TextEncoder:
             fits, sequences, {"query_sequence": query_places, "passage_sequence": passage_places}
         )
 
-    def encode_texts(self, texts: Sequence[str], role: Role) -> tuple[pa.ListArray, IntArray]:
+    def encode_texts(self, texts: Sequence[str], role: Role) -> tuple[pa.ListArray, IntArray, IntArray]:
         texts = self._as_read(texts, role)
-        ids, room, sequences, counts = token_ids(self._tokenizer, texts), self._room, [], []
+        ids, room, sequences = token_ids(self._tokenizer, texts), self._room, []
+        counts, cuts = [], []
         for index, text in enumerate(texts):
             lengths = (len(ids[text]), 0) if role == "query" else (0, len(ids[text]))
             fit = self._truncation.fit_apart(index, *lengths, room, room)
             windows = [fit.query] if role == "query" else fit.windows
             sequences += [self._sequence(ids[text][start:stop]) for start, stop in windows]
             counts.append(len(windows))
-        return sequences_of(sequences), np.array(counts, np.int32)
+            cuts.append(fit.query_cut + fit.passage_cut)
+        return sequences_of(sequences), np.array(counts, np.int32), np.array(cuts, np.int32)
 
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
         (text,) = self._as_read([passage], "passage")

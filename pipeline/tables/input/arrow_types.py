@@ -94,7 +94,7 @@ def as_type(column: pa.Array, data_type: pa.DataType, place: str) -> pa.Array:
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{place} is {column.type} here and {data_type} in the table as a whole, which can't hold it:"
-            f" {error}. Write the column in one type"
+            f" {str(error).rstrip('.')}. Write the column in one type"
         ) from error
 
 

@@ -126,4 +126,5 @@ def opened(url: str, limits: Limits) -> Iterator[OpenParquet]:
             refuse_repeated(url, parquet.schema_arrow.names)
             yield OpenParquet(parquet, url, limits, stream)
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{url}: not a readable Parquet file (is its format right?): {error}") from error
+            why = str(error).rstrip(".")
+            raise InputError(f"{url}: not a readable Parquet file (is its format right?): {why}") from error

@@ -28,7 +28,8 @@ def read_judgments(url: str) -> list[Judgment]:
                 continue
             judgment = parse(line)
             if judgment is None:
-                raise InputError(f"{url} line {number}: not `{form}`, with an integer at the end")
+                way_out = _way_out(line) if form == QRELS_FORM and not judgments else ""
+                raise InputError(f"{url} line {number}: not `{form}`, with an integer at the end{way_out}")
             query_id, passage_id, relevance = judgment.query_id, judgment.passage_id, judgment.relevance
             if not _LEAST <= relevance <= _LARGEST:
                 raise InputError(
@@ -45,6 +46,13 @@ def read_judgments(url: str) -> list[Judgment]:
     if not judgments:
         raise InputError(f"{url}: no judgments in it")
     return judgments
+
+
+def _way_out(line: bytes) -> str:
+    """Of a file that may be no qrels at all."""
+    if line.lstrip().startswith(b"{"):
+        return "; these are JSON lines. A BEIR folder has its judgments in qrels/, such as qrels/test.tsv"
+    return "; BEIR's form begins with the line `query-id, tab, corpus-id, tab, score`"
 
 
 def _beir_line(line: bytes) -> Judgment | None:

@@ -124,7 +124,7 @@ def written_table(data: bytes | None, place: str, stamp: Stamp, kind: Kind, way_
     try:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{place}: is damaged: {error}; {way_out}") from error
+        raise InputError(f"{place}: is damaged: {str(error).rstrip('.')}; {way_out}") from error
     check_version(table.schema, place, kind, f"{way_out[0].upper()}{way_out[1:]}", needed=True)
     return table
 
