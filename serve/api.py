@@ -23,7 +23,7 @@ from serve.json_request import JsonRoute
 from serve.keys import Gate
 from serve.openapi import STATE, TIMEOUT, WITHOUT_BODY, correct, errors, tags, union, unparsed
 from serve.page import PAGE
-from serve.problems import Problem, invalid, unrouted
+from serve.problems import Problem, invalid, listed_names, unrouted
 from serve.routes import Routes, ScoringPath
 from serve.service import Model, Service
 
@@ -110,7 +110,8 @@ def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None
     async def answer(body: body_type, request: Request) -> Any:  # type: ignore[valid-type]
         dialect, endpoint = path.recognised(request.headers, body)
         request.state.dialect = dialect
-        parsed = _parsed(endpoint.request, body)
+        request.state.report.ignored = ignored = _ignored(endpoint.request, body)
+        parsed = _parsed(endpoint.request, body, ignored)
         return endpoint.respond(parsed, await service.answer(request, endpoint.call(parsed)))
 
     names: list[str | Enum] = list(dict.fromkeys(tag for endpoint in endpoints for tag in endpoint.tags))
@@ -152,12 +153,19 @@ def _description(*endpoints: Endpoint) -> str:
     return f"{described}." if described else ""
 
 
-def _parsed(model: type[BaseModel], body: Any) -> Any:
+def _ignored(model: type[BaseModel], body: Any) -> str:
+    """The names of the fields that are passed over. A dialect that takes none refuses them by itself."""
+    if not isinstance(body, dict) or model.model_config.get("extra") == "forbid":
+        return ""
+    return listed_names(name for name in body if name not in model.model_fields)
+
+
+def _parsed(model: type[BaseModel], body: Any, ignored: str) -> Any:
     """Raises Problem."""
     try:
         return model.model_validate(body, from_attributes=True)
     except ValidationError as error:
-        raise invalid(error.errors()) from error
+        raise invalid(error.errors(), ignored) from error
 
 
 def _state(service: Service, gate: Gate, rollout: Callable[[], Awaitable[str]]) -> APIRouter:

@@ -65,7 +65,7 @@ def guard() -> list[Middleware]:
     log.configure()
     share_no_port()
     guard_connections()
-    return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of)]
+    return [Middleware(Edge, dialect_of=Routes(elsewhere=native).dialect_of, failed=Rollout().told)]
 
 
 class ScoringReplica:
@@ -178,7 +178,8 @@ class HttpApi:
     async def __serve_build_asgi_app__(self) -> FastAPI:
         await until_readable(self._config.api.keys)
         self._announced = asyncio.create_task(announce(self._config.models))
-        return build(self._config, self._models, ApiMetrics(), Rollout().told)
+        rollout = Rollout(ray_serve.get_replica_context().app_name)
+        return build(self._config, self._models, ApiMetrics(), rollout.told)
 
 
 def build_app(arguments: dict[str, Any]) -> Application:

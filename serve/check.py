@@ -3,11 +3,13 @@
 Takes what `serve deploy` takes, or a RayService manifest of KubeRay. It makes the checks that the cluster
 makes at a deploy, so a model that is a folder must be here too. It says what it can't know: API keys that lie
 on the cluster alone, models of a hub, which the replicas check that load them, and whether the cluster has
-room for GPUs. Exit status: 0; 2 for a mistake.
+room for GPUs. It also says if something listens on the port here. Exit status: 0; 2 for a mistake.
 """
 
 import argparse
+import errno
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +28,8 @@ from serve.room import asked
 
 _KEYS_THERE = "the cluster needs it, with lines of name:key, a key of at least 16 characters"
 _LARGEST_PORT = 65_535
+_LONGER_S = 5
+"""By so much Serve's limit is longer than the API's in what this project ships."""
 _SECRET = {"runtime_env", "ssl_keyfile_password"}
 """Fields of Serve whose values are told nowhere."""
 _OF_A_JOB = {"input", "output", "scorer"}
@@ -38,6 +42,17 @@ class _Application(NamedTuple):
     name: str
     args: dict[str, Any]
     runtime_env: dict[str, Any]
+
+
+class _Config(NamedTuple):
+    """What the file says, as far as it can be read."""
+
+    applications: list[_Application]
+    """Those of this project."""
+    http: HTTPOptionsSchema | None
+    """None: there are mistakes in Serve's own fields."""
+    is_manifest: bool
+    """Of KubeRay: the endpoint won't be on this machine."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,9 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _checked(file: Path) -> str:
     """What is told of a file without a mistake. Raises ConfigError, with a line a mistake."""
-    applications, mistakes = _applications(file)
+    config, mistakes = _read(file)
     lines = []
-    for application in applications:
+    for application in config.applications:
         given = read_arguments(application.args)
         variables = application.runtime_env.get("env_vars") or {}
         if not _are_texts(variables):  # Ray would refuse them
@@ -69,11 +84,39 @@ def _checked(file: Path) -> str:
             variables = {}
         in_keys, not_known = _keys_checked(given.api, os.environ | variables)
         mistakes += [*given.mistakes, *mistakes_in_models(given.models), *in_keys]
+        mistakes += _mistakes_in_timeouts(config.http, given.api)
         lines.append(f"{application.name}: no mistake found; models {', '.join(given.models)}")
         lines += [f"not checked: {what}" for what in [*not_known, *_not_known(given.models)]]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    if config.http is not None and not config.is_manifest and _is_taken(config.http):
+        lines.append(
+            f"http_options.port: something listens on {config.http.host}:{config.http.port} here. If it is"
+            " not the endpoint that this config changes, stop it, or set another port"
+        )
     return "\n".join(lines)
+
+
+def _mistakes_in_timeouts(http: HTTPOptionsSchema | None, api: ApiConfig | None) -> Iterator[str]:
+    """Null, Serve's default, is no limit."""
+    limit_s = http.request_timeout_s if http is not None else None
+    if api is not None and limit_s is not None and limit_s <= api.timeout_s:
+        yield (
+            f"http_options.request_timeout_s: {limit_s:g} ends requests before api.timeout_s does,"
+            f" {api.timeout_s:g}: set {api.timeout_s + _LONGER_S:g}, or a lower api.timeout_s"
+        )
+
+
+def _is_taken(http: HTTPOptionsSchema) -> bool:
+    """Whether a socket of this machine has the port. Not known of an address that it does not have."""
+    try:
+        family, kind, *_, address = socket.getaddrinfo(http.host, http.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the endpoint does
+            free.bind(address)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _are_texts(variables: Any) -> bool:
@@ -105,10 +148,10 @@ def _not_known(models: Mapping[str, ModelConfig]) -> Iterator[str]:
         yield f"whether the cluster has room for {size}"
 
 
-def _applications(file: Path) -> tuple[list[_Application], list[str]]:
-    """Those of this project, and what is wrong around them. Raises ConfigError for what is no config."""
+def _read(file: Path) -> tuple[_Config, list[str]]:
+    """The config, and what is wrong around its applications. Raises ConfigError for what is no config."""
     tree = _parsed(file)
-    if tree.get("kind") == "RayService":
+    if is_manifest := tree.get("kind") == "RayService":
         tree = _mapping((tree.get("spec") or {}).get("serveConfigV2") or "", "spec.serveConfigV2")
     if "applications" not in tree and not _OF_A_JOB.isdisjoint(tree):
         raise ConfigError(
@@ -116,22 +159,27 @@ def _applications(file: Path) -> tuple[list[_Application], list[str]]:
             " endpoint's has `applications`: see configs/serve/rerank.yaml"
         )
     mistakes = list(_unknown_names(tree))
+    http = None
     try:
-        port = ServeDeploySchema.model_validate(tree).http_options.port
+        http = ServeDeploySchema.model_validate(tree).http_options
     except ValidationError as error:
         mistakes += [f"{field_of(each)}: {_reason(each)}" for each in error.errors()]
     else:
-        if not 1 <= port <= _LARGEST_PORT:
-            mistakes.append(f"http_options.port: needs 1 to {_LARGEST_PORT}, not {port}")
-    applications = tree.get("applications")
-    listed = applications if isinstance(applications, list) else []
-    ours = [one for one in listed if isinstance(one, dict) and one.get("import_path") == _BUILT_BY]
-    if isinstance(applications, list) and not ours:
+        if not 1 <= http.port <= _LARGEST_PORT:
+            mistakes.append(f"http_options.port: needs 1 to {_LARGEST_PORT}, not {http.port}")
+    listed = tree.get("applications")
+    ours = [
+        one
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and one.get("import_path") == _BUILT_BY
+    ]
+    if isinstance(listed, list) and not ours:
         mistakes.append(f"applications: none has import_path: {_BUILT_BY}")
-    return [_read(one) for one in ours if isinstance(one.get("args", {}), dict)], mistakes
+    applications = [_application(one) for one in ours if isinstance(one.get("args", {}), dict)]
+    return _Config(applications, http, is_manifest), mistakes
 
 
-def _read(fields: dict[str, Any]) -> _Application:
+def _application(fields: dict[str, Any]) -> _Application:
     runtime_env = fields.get("runtime_env")
     return _Application(
         str(fields.get("name", "default")),

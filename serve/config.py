@@ -69,7 +69,8 @@ class ModelConfig(_Strict):
     """Other names that requests may give: `[rerank-v3.5]`, so that an application changes its URL alone."""
     replicas: ReplicasConfig = ReplicasConfig()
     max_wait_s: PositiveFloat = 2
-    """Seconds that a request may wait for the device. One that would wait longer is refused with 429."""
+    """Seconds that a request may wait for the device, by an estimate when it comes. One that would wait
+    longer is refused with 429. The answer takes longer: the device scores it in turns with others."""
 
     @model_validator(mode="after")
     def _has_one_way_to_score(self) -> Self:

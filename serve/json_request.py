@@ -81,10 +81,12 @@ class JsonRequest(Request):
         return self._body
 
     async def json(self) -> Any:
+        body = await self.body()
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            return from_json(body, allow_inf_nan=False)
         except ValueError as error:
-            raise Problem("json", str(error)) from error
+            encoded = "" if _is_utf8(body) else ": the body must be UTF-8"
+            raise Problem("json", f"{error}{encoded}") from error
 
     async def _read(self, body: Body) -> bytes:
         body.expect(self.headers.get("content-length", ""))
@@ -108,6 +110,14 @@ class JsonRoute(APIRoute):
             return await handle(JsonRequest(request.scope, request.receive))
 
         return with_json
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_media_type(value: str | None) -> None:

@@ -199,7 +199,11 @@ class Gate:
         scheme, _, key = authorization.partition(" ")
         name = self._keyring.name_of(key.strip()) if scheme.lower() == "bearer" else None
         if name is None:
-            raise Problem("unauthorized", "needs a valid API key: `Authorization: Bearer KEY`")
+            raise Problem(
+                "unauthorized",
+                "needs a valid API key: `Authorization: Bearer KEY`, with the part after the colon of the"
+                " server's `name:key`",
+            )
         return name
 
     def count(self, name: str, pairs: int) -> None:

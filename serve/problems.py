@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 
@@ -140,11 +141,25 @@ _OUR_WORDS = {"too_short": "Needs at least 1 item", "extra_forbidden": "There is
 """For what pydantic says in words of its own."""
 
 
-def invalid(errors: Sequence[Any]) -> Problem:
-    """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out."""
+_NAMES_TOLD, _NAME_LENGTH = 10, 40
+"""Of fields that a request should not have."""
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """Names of fields that are not known, for a header or a message: some, none long, all in ASCII."""
+    return ", ".join(quote(name[:_NAME_LENGTH]) for name in [*names][:_NAMES_TOLD])
+
+
+def invalid(errors: Sequence[Any], unknown: str = "") -> Problem:
+    """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out.
+
+    unknown: names of fields that were passed over, of which one may be meant.
+    """
     mistakes = []
     for error in errors:
         place = [str(part) for part in error["loc"] if part != "body"]
         mistakes.append((".".join(place), _OUR_WORDS.get(error["type"], str(error["msg"]))))
     message = "; ".join(f"{field}: {text}" if field else text for field, text in mistakes[:10])
+    if unknown:
+        message += f"; not known here: {unknown}"
     return Problem("invalid", message, mistakes[0][0] if mistakes else None)

@@ -10,7 +10,7 @@ import httpx2
 from ray import serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
-from ray.serve.schema import ApplicationStatus, ProxyStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ProxyStatus
 
 from pipeline import log
 from serve.config import API_DEPLOYMENT, ModelConfig
@@ -28,8 +28,9 @@ _OUR_ERROR = re.compile(r"^pipeline\.errors\.\w+: (.+?)\s*?(?:\n\n|\Z)", re.MULT
 class Rollout:
     """Whether the config that was deployed last is what serves."""
 
-    def __init__(self) -> None:
-        self._application = ray_serve.get_replica_context().app_name
+    def __init__(self, application: str | None = None) -> None:
+        """application: by its name. None: of all that Serve has, those whose deploy failed."""
+        self._application = application
         self._told = ""
         self._asked: asyncio.Task[None] | None = None
         self._asked_at = 0.0
@@ -50,11 +51,17 @@ class Rollout:
             log.warning("Serve's controller does not answer", error=type(error).__name__)
 
     def _status(self) -> str:
-        application = ray_serve.status().applications.get(self._application)
-        if application is None:
-            return ""
-        messages = [application.message, *(one.message for one in application.deployments.values())]
-        return rollout_told(application.status, messages)
+        applications = ray_serve.status().applications
+        if self._application is None:
+            failed = (_told(one) for one in applications.values() if one.status in _FAILED)
+            return "; ".join(failed)
+        application = applications.get(self._application)
+        return "" if application is None else _told(application)
+
+
+def _told(application: ApplicationStatusOverview) -> str:
+    messages = [application.message, *(one.message for one in application.deployments.values())]
+    return rollout_told(application.status, messages)
 
 
 def rollout_told(status: ApplicationStatus, messages: Iterable[str]) -> str:

@@ -150,7 +150,7 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
         case "no_key":
             message = "no api key supplied: send `Authorization: Bearer KEY`"
         case "unauthorized":
-            message = "invalid api token: send `Authorization: Bearer KEY` with a key of this server"
+            message = f"invalid api token: {message}"
         case "invalid" | "header" | "too_many" | "text_size":
             message = f"invalid request: {message}"
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}

@@ -3,6 +3,7 @@
 The page at / speaks it, and the server does where a path is no dialect's.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,6 +122,10 @@ class ModelCard(ResponseBody):
     """The name that requests give as `model`."""
     object: str = "model"
     """`model`."""
+    created: int
+    """Now, in seconds since 1970, as vLLM has it."""
+    owned_by: str = NAME
+    """`rayrank`."""
     aliases: list[str]
     """Other names that requests may give. Each stands in the list, too."""
     alias_of: str | None = Field(default=None, exclude_if=_is_none)
@@ -209,6 +214,7 @@ async def models(served: Served) -> ModelList:
         data=[
             ModelCard(
                 id=each,
+                created=int(time.time()),
                 aliases=list(model.aliases) if each == name else [],
                 alias_of=None if each == name else name,
                 cutoff_layers=list(model.cutoff_layers),

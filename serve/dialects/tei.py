@@ -105,9 +105,10 @@ class Info(ResponseBody):
     model_type: dict[str, Any]
     """A reranker of one label."""
     max_concurrent_requests: int
-    """Passages of one request, since each counts as one there."""
+    """`api.max_requests`: of all clients together."""
     max_input_length: int
-    """Tokens of a pair; what is longer is cut, or refused."""
+    """Tokens that the model reads at once: of a pair, or of each text if it embeds query and passage apart.
+    What is longer is cut, or refused."""
     max_batch_tokens: int
     """Tokens that go to the device at once."""
     max_batch_requests: int | None
@@ -159,7 +160,7 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
     as_text = {
         "media_type": "Expected request with `Content-Type: application/json`",
         "json": f"Failed to parse the request body as JSON: {problem.message}",
-        "body_size": "Failed to buffer the request body: length limit exceeded",
+        "body_size": f"Failed to buffer the request body: length limit exceeded: {problem.message}",
         "invalid": f"Failed to deserialize the JSON body into the target type: {problem.message}",
     }
     if problem.kind in as_text:
@@ -174,7 +175,7 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
 
 async def info(served: Served) -> Info:
     model = await served.info(served.default)
-    max_passages = served.config.api.max_passages
+    api = served.config.api
     label = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     return Info(
         model_id=model.model,
@@ -182,11 +183,11 @@ async def info(served: Served) -> Info:
         model_dtype=model.dtype,
         served_model_name=served.default,
         model_type={"reranker": label},
-        max_concurrent_requests=max_passages,
+        max_concurrent_requests=api.max_requests,
         max_input_length=model.max_length,
         max_batch_tokens=model.max_batch_tokens,
         max_batch_requests=None,
-        max_client_batch_size=max_passages,
+        max_client_batch_size=api.max_passages,
         auto_truncate=model.truncates,
         tokenization_workers=1,
         version=version("rayrank"),

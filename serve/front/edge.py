@@ -1,6 +1,6 @@
 """Around Ray Serve's proxy: what it stumbles over is kept from it, and its refusals are put in words."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from string import printable
 from urllib.parse import quote_from_bytes
 
@@ -19,10 +19,7 @@ _RAYS_ANSWERS: dict[int, tuple[Kind, str]] = {
     404: ("unknown_path", "no application of this Ray Serve has this path; GET /-/routes tells theirs"),
 }
 """The proxy's, in plain text. No dialect answers these so."""
-_NONE_YET: tuple[Kind, str] = (
-    "unavailable",
-    "no application serves here: the endpoint is starting or has ended, or its deploy failed",
-)
+_NONE_YET = "no application serves here"
 _RAYS_PATHS = "/-/"
 _ROUTES = f"{_RAYS_PATHS}routes"
 
@@ -30,9 +27,16 @@ _ROUTES = f"{_RAYS_PATHS}routes"
 class Edge:
     """ASGI middleware of the processes that hold the connections. It knows no config: that is the API's."""
 
-    def __init__(self, app: ASGIApp, dialect_of: Callable[[str, Headers], Dialect]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        dialect_of: Callable[[str, Headers], Dialect],
+        failed: Callable[[], Awaitable[str]],
+    ) -> None:
+        """failed: why the deploy failed of what should serve; empty where none did."""
         self._app = app
         self._dialect_of = dialect_of
+        self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_RAYS_PATHS):
@@ -48,7 +52,8 @@ class Edge:
         if not answer.begun:
             kind, message = answer.rays or _RAYS_ANSWERS[503]
             if kind == "unknown_path" and not await self._has_applications(scope, receive):
-                kind, message = _NONE_YET
+                why = await self._failed() or "the endpoint is starting or has ended"
+                kind, message = "unavailable", f"{_NONE_YET}: {why}"
             headers = Headers(scope=scope)
             dialect = self._dialect_of(scope["path"], headers)
             retry_after_s = 1.0 if kind in ("overloaded", "unavailable") else None

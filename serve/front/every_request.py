@@ -47,6 +47,8 @@ class RequestReport:
     scores: Scores | None = None
     problem: str = ""
     """Its kind, where there is one."""
+    ignored: str = ""
+    """Names of fields that the request has and its dialect has not."""
     texts: dict[str, Any] | None = None
     """Only where the config asks for them in the log."""
 
@@ -104,6 +106,8 @@ class Front:
                 report.status = message["status"]
                 report.total_s = time.perf_counter() - begin
                 _add_timings(MutableHeaders(scope=message), report)
+                if report.ignored:
+                    MutableHeaders(scope=message)["x-ignored-fields"] = report.ignored
                 if not await rest.is_here(0 if report.problem in _TOO_LATE else _LINGER_S):
                     MutableHeaders(scope=message)["connection"] = "close"
             await send(message)

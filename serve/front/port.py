@@ -1,8 +1,11 @@
 """Ray Serve's proxies share a port with whatever else listens there; ours don't."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
+from ray._private.services import get_webui_url_from_internal_kv
+from ray.experimental import internal_kv
 from ray.serve._private import http_util
 from ray.serve._private.constants import RAY_SERVE_FALLBACK_PROXY_HTTP_PORT
 
@@ -28,11 +31,26 @@ class _Alone(socket.socket):
         except OSError as error:
             self.close()
             host, port, *_ = address
-            field = _BEHIND_HAPROXY if port == RAY_SERVE_FALLBACK_PROXY_HTTP_PORT else "http_options.port"
+            field, again = "http_options.port", _before_another_start()
+            if port == RAY_SERVE_FALLBACK_PROXY_HTTP_PORT:
+                field, again = _BEHIND_HAPROXY, ""
             raise ConfigError(
                 f"{field}: {host}:{port}: {error.strerror}. Another endpoint or program may listen there:"
-                f" stop it, or set another {field}"
+                f" stop it, or set another {field}{again}"
             ) from error
+
+
+def _before_another_start() -> str:
+    """Serve reads its http_options once. Where Ray goes on, it would try this port again, whatever a next
+    `serve run -a` says.
+    """
+    has_ray: Callable[[], bool] = internal_kv._internal_kv_initialized  # Ray 2.60 gives these no types
+    told: Callable[[], str | None] = get_webui_url_from_internal_kv
+    dashboard = (told() if has_ray() else None) or "DASHBOARD"
+    return (
+        ". If Ray goes on, as after `serve run -a`, its Serve keeps this port: run `serve shutdown -y -a"
+        f" http://{dashboard}` before you start it again"
+    )
 
 
 def share_no_port() -> None:

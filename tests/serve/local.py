@@ -79,7 +79,7 @@ class LocalServer:
         app = build(config, assembled(config, self.models), self.reports, self._rollout)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Edge(app, Routes(elsewhere=native).dialect_of),
+                Edge(app, Routes(elsewhere=native).dialect_of, self._rollout),
                 http=Connection,
                 host="127.0.0.1",
                 port=0,

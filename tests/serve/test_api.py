@@ -1,6 +1,7 @@
 """What holds for every dialect, over real HTTP."""
 
 import httpx2
+import pytest
 
 from tests.serve.dialects.reference import scores
 
@@ -68,3 +69,26 @@ def test_a_path_tells_which_method_it_takes(client: httpx2.Client) -> None:
         answer = client.get(path)
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST"), path
         assert "this path takes POST; GET /docs tells what each path takes" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/score"])
+def test_fields_that_are_passed_over_are_named(client: httpx2.Client, path: str) -> None:
+    queries = "queries" if path == "/score" else "query"
+    body = {queries: QUERY, "documents": ["hi"]}
+    plain = client.post(path, json=body)
+    assert (plain.status_code, "x-ignored-fields" in plain.headers) == (200, False)
+    answer = client.post(path, json=body | {"top_k": 1, "naïve\r\nx: y, z": 2, "x" * 1000: 3})
+    assert answer.status_code == 200
+    assert answer.headers["x-ignored-fields"] == f"top_k, na%C3%AFve%0D%0Ax%3A%20y%2C%20z, {'x' * 40}"
+    many = client.post(path, json=body | {f"field{number}": 0 for number in range(1000)})
+    assert len(many.headers["x-ignored-fields"].split(", ")) == 10
+    wrong = client.post(path, json={queries: QUERY, "docs": ["hi"]})
+    assert wrong.status_code in (400, 422)
+    assert wrong.headers["x-ignored-fields"] == "docs"
+    assert path == "/score" or "; not known here: docs" in wrong.text
+
+
+def test_a_field_that_is_refused_is_not_said_to_be_passed_over(client: httpx2.Client) -> None:
+    answer = client.post("/rank", json={"query": QUERY, "docs": ["hi"]})
+    assert answer.json()["error"] == "passages: Field required; docs: There is no such field"
+    assert "x-ignored-fields" not in answer.headers

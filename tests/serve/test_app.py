@@ -1,4 +1,4 @@
-"""The application on Ray Serve: replicas that come, go and die, while requests run."""
+"""The application on Ray Serve: replicas that come, go and die; test_app_without_ray.py has more mistakes."""
 
 import asyncio
 import os
@@ -19,6 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 from pipeline.scoring.dtype import fastest_dtype
 from serve.app import ScoringReplica, build_app
 from serve.config import ModelConfig, ReplicasConfig
+from serve.rollout import Rollout
 from tests.own_ray import descendants, free_port, own_ray
 from tests.serve.test_app_without_ray import arguments
 
@@ -271,11 +272,10 @@ def test_a_client_that_leaves_is_dropped_from_the_queue(one_replica: httpx2.Clie
 def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_request(
     url: str, declared: dict[str, Any]
 ) -> None:
-    """test_app_without_ray.py has what else is a mistake."""
     with httpx2.Client(base_url=url, timeout=180) as client:
 
         def told(text: str) -> bool:
-            return text in client.get("/ready").json()["rollout"]
+            return text in client.get("/ready").json()["rollout"] and text in asyncio.run(Rollout().told())
 
         async def rollouts() -> list[tuple[int, str]]:
             async with load(url, BODY, KEY, pause_s=0.5) as answers:

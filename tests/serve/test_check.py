@@ -1,6 +1,7 @@
 """`python -m serve.check`: what is wrong with a config, before it is deployed."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from serve.check import main
 from tests.conftest import ROOT, TINY
+from tests.own_ray import free_port
 
 SERVE = ROOT / "configs/serve/rerank.yaml"
 
@@ -20,7 +22,8 @@ def written(tmp_path: Path, text: str) -> str:
 
 def test_what_this_project_ships_has_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(SERVE)]) == 0
-    assert capsys.readouterr().out == "rerank: no mistake found; models minilm\n"
+    found, *_port = capsys.readouterr().out.splitlines()  # an endpoint may run here
+    assert found == "rerank: no mistake found; models minilm"
     assert main([str(ROOT / "configs/kuberay/rerank-service.yaml")]) == 0
     found, keys, weights, room = capsys.readouterr().out.splitlines()
     assert found == "rerank: no mistake found; models bge-reranker-v2-m3"
@@ -35,7 +38,7 @@ def test_the_recipe_of_the_docs_has_no_mistake(tmp_path: Path, capsys: pytest.Ca
     recipe = re.search(r"<<END\n(.*?)^END$", (ROOT / "docs/serving.md").read_text(), re.MULTILINE | re.DOTALL)
     assert recipe is not None
     assert main([written(tmp_path, recipe[1].replace("$PWD", str(tmp_path)))]) == 0
-    found, keys = capsys.readouterr().out.splitlines()
+    found, keys, *_port = capsys.readouterr().out.splitlines()
     assert found == "rerank: no mistake found; models minilm"
     assert keys.startswith(f"not checked: args.api.keys.file: {tmp_path}/out/keys is not here; ")
 
@@ -43,6 +46,7 @@ def test_the_recipe_of_the_docs_has_no_mistake(tmp_path: Path, capsys: pytest.Ca
 def with_keys(tmp_path: Path, keys: dict[str, str], **application: Any) -> str:
     """A config of a model that is here."""
     config = yaml.safe_load(SERVE.read_text())
+    config["http_options"]["port"] = free_port()
     config["applications"][0] |= application
     config["applications"][0]["args"]["models"]["minilm"]["scorer"] = {"model": TINY}
     config["applications"][0]["args"]["api"]["keys"] = keys
@@ -75,6 +79,34 @@ def test_keys_that_are_here_are_read(
     there = {"env_vars": {"MY_KEYS": "search:a-key-of-16-characters"}}
     assert main([with_keys(tmp_path, {"env": "MY_KEYS"}, runtime_env=there)]) == 0
     assert capsys.readouterr().out == "rerank: no mistake found; models minilm\n"
+
+
+def test_a_port_on_which_something_listens_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        text = SERVE.read_text().replace("port: 8000", f"port: {port}")
+        assert main([written(tmp_path, text)]) == 0
+        told = capsys.readouterr().out.splitlines()[-1]
+        assert told.startswith(f"http_options.port: something listens on 127.0.0.1:{port} here. ")
+        manifest = (ROOT / "configs/kuberay/rerank-service.yaml").read_text()
+        assert main([written(tmp_path, manifest.replace("port: 8000", f"port: {port}"))]) == 0
+        assert "something listens" not in capsys.readouterr().out  # its pods have ports of their own
+    elsewhere = SERVE.read_text().replace("host: 127.0.0.1", "host: 192.0.2.77")
+    assert main([written(tmp_path, elsewhere)]) == 0
+    assert "something listens" not in capsys.readouterr().out
+
+
+def test_serves_limit_is_longer_than_the_apis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SERVE.read_text()
+    assert main([written(tmp_path, text.replace("api:\n", "api:\n      timeout_s: 90\n"))]) == 2
+    told = "http_options.request_timeout_s: 65 ends requests before api.timeout_s does, 90: set 95, or"
+    assert told in capsys.readouterr().err
+    assert main([written(tmp_path, text.replace("request_timeout_s: 65", "request_timeout_s: 60"))]) == 2
+    assert main([written(tmp_path, text.replace("request_timeout_s: 65", "request_timeout_s: null"))]) == 0
 
 
 def test_all_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

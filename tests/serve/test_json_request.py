@@ -1,5 +1,6 @@
-"""Room for the requests of all clients together."""
+"""Bodies: room for those of all clients together, and what is no JSON."""
 
+import httpx2
 import pytest
 
 from serve.config import ApiConfig
@@ -32,3 +33,13 @@ def test_requests_are_bounded_in_number() -> None:
         pass
     with room.request():
         pass
+
+
+def test_a_body_in_another_encoding_is_told_as_such(client: httpx2.Client) -> None:
+    body = '{"query": "Käse", "passages": ["a"]}'
+    sent = {"Content-Type": "application/json"}
+    told = client.post("/rank", content=body.encode("latin-1"), headers=sent)
+    assert (told.status_code, told.json()["kind"]) == (400, "json")
+    assert told.json()["error"].endswith(": the body must be UTF-8")
+    told = client.post("/rank", content=body.encode() + b"}", headers=sent)
+    assert (told.status_code, "UTF-8" in told.text) == (400, False)

@@ -134,26 +134,31 @@ def test_the_best_n_with_a_sigmoid(page: Page, client: httpx2.Client) -> None:
     expect(page.locator("#status")).to_contain_text("Best 2 of 4 passages")
 
 
-def test_where_a_sigmoid_changes_nothing_it_is_not_offered(browser: Browser) -> None:
+def test_where_a_sigmoid_changes_nothing_it_is_said(browser: Browser) -> None:
     """The server tells with an answer: the API's process holds no model."""
     with (
         serving({"cosines": {"model": MINILM}, "tiny": {"model": TINY}}) as server,
         opened(browser, server.url) as page,
     ):
-        box = page.get_by_label("sigmoid")
-        box.check()
+        page.get_by_label("sigmoid").check()
         fill(page, "panda", "\n".join(PASSAGES))
-        rank(page)
-        expect(box).to_be_hidden()
-        expect(page.locator(".facts")).to_contain_text("Scores" + "raw")
         page.get_by_label("Beside it").select_option("tiny")
-        expect(box).to_be_visible()
         rank(page)
-        expect(page.locator(".facts").nth(1)).to_contain_text("Scores" + "sigmoid")
-        page.get_by_label("Beside it").select_option("")
-        expect(box).to_be_hidden()
-        page.get_by_label("Model").select_option("tiny")
-        expect(box).to_be_checked()
+        facts = page.locator(".facts")
+        expect(facts.nth(0)).to_contain_text("Scores" + "raw, since this model gives no logits")
+        expect(facts.nth(1)).to_contain_text("Scores" + "sigmoid")
+
+
+def test_the_menu_has_the_models_with_their_aliases(browser: Browser) -> None:
+    models = {
+        "tiny": {"scorer": {"model": TINY}, "aliases": ["rerank-v3.5", "other"]},
+        "plain": {"model": TINY},
+    }
+    with serving(models) as server, opened(browser, server.url) as page:
+        options = page.get_by_label("Model").locator("option")
+        expect(options).to_have_text(["tiny (rerank-v3.5, other)", "plain"])
+        fill(page, "panda", "\n".join(PASSAGES))
+        assert len(rank(page)) == len(PASSAGES)
 
 
 def test_bars_start_at_zero(page: Page) -> None:

@@ -180,7 +180,7 @@ def test_a_second_endpoint_on_a_port_is_refused(both: dict[str, Running]) -> Non
         second.process.wait(timeout=180)
         told = (second.folder / "output").read_text(errors="replace")
     message = r"http_options\.port: 127\.0\.0\.1:\d+: Address already in use\. .* stop it, or set another"
-    assert re.search(message, told)
+    assert re.search(rf"{message} .*`serve shutdown -y -a http://[\d.]+:\d+` before", told)
     assert httpx2.post(f"{first.url}/rerank", json=BODY, timeout=60).status_code == 200
 
 

@@ -22,6 +22,8 @@ def test_an_alias_is_a_name_of_its_model() -> None:
         card, *others = client.get("/v1/models").json()["data"]
         assert (card["id"], card["aliases"]) == ("tiny", model["aliases"])
         assert "alias_of" not in card
+        assert card["owned_by"] == "rayrank"
+        assert card["created"] > 1_700_000_000  # which OpenAI's client needs
         # For clients that look for the name that they give.
         assert [(other["id"], other["alias_of"]) for other in others] == [
             (alias, "tiny") for alias in model["aliases"]

@@ -9,7 +9,7 @@ from serve.api import build
 from serve.config import ServeConfig
 
 _ABOUT = """The endpoint has the same as `/openapi.json`, and a page to try it at `/docs`.
-[Serving](../serving.md) tells of dialects, keys and limits, and has
+[Serving](../serving.md) tells of dialects and limits, and has
 [the status of each mistake in each dialect](../serving.md#what-a-status-means)."""
 
 

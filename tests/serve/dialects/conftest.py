@@ -13,6 +13,10 @@ from tests.conftest import TINY
 from tests.serve.local import LocalServer, serving
 
 KEY = "a-key-of-16-characters"
+WRONG_KEY = (
+    "needs a valid API key: `Authorization: Bearer KEY`, with the part after the colon of the server's"
+    " `name:key`"
+)
 MAX_PASSAGES = 4
 MAX_BODY_BYTES = 5000
 TOO_MANY = (

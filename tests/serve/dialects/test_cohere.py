@@ -8,7 +8,7 @@ import pytest
 
 from serve.dialects import cohere
 from serve.problems import Kind, Problem
-from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, TOO_MANY
+from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, TOO_MANY, WRONG_KEY
 from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, QUERY, scores
 from tests.serve.local import LocalServer, post_at_once
 
@@ -193,8 +193,9 @@ def test_another_media_type(client: httpx2.Client, path: str) -> None:
     ("authorization", "message"),
     [
         (None, "no api key supplied: send `Authorization: Bearer KEY`"),
-        ("Bearer no", "invalid api token: send `Authorization: Bearer KEY` with a key of this server"),
-        (f"Basic {KEY}", "invalid api token: send `Authorization: Bearer KEY` with a key of this server"),
+        ("Bearer no", f"invalid api token: {WRONG_KEY}"),
+        (f"Basic {KEY}", f"invalid api token: {WRONG_KEY}"),
+        (f"Bearer team:{KEY}", f"invalid api token: {WRONG_KEY}"),
     ],
 )
 def test_without_the_key(guarded: LocalServer, path: str, authorization: str | None, message: str) -> None:

@@ -32,10 +32,13 @@ class Proxy:
             await self.what(scope, receive, send)
 
 
-def asked(proxy: Proxy, path: str = "/rerank", headers: Any = None) -> httpx2.Response:
+def asked(proxy: Proxy, path: str = "/rerank", headers: Any = None, failed: str = "") -> httpx2.Response:
+
+    async def told() -> str:
+        return failed
 
     async def ask() -> httpx2.Response:
-        transport = httpx2.ASGITransport(Edge(proxy, Routes(elsewhere=native).dialect_of))
+        transport = httpx2.ASGITransport(Edge(proxy, Routes(elsewhere=native).dialect_of, told))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post(path, headers=headers, json={"query": "q", "texts": ["a"]})
 
@@ -81,6 +84,14 @@ def test_before_the_first_application_no_path_is_said_to_be_wrong(routes: Respon
         answer = asked(Proxy(NOT_FOUND, routes), path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert "the endpoint is starting" in answer.text
+
+
+def test_before_the_first_application_it_is_told_why_a_deploy_failed() -> None:
+    answer = asked(Proxy(NOT_FOUND, JSONResponse({})), failed="DEPLOY_FAILED: args.api.keys.file k: no such")
+    assert answer.status_code == 503
+    assert answer.json()["error"] == (
+        "no application serves here: DEPLOY_FAILED: args.api.keys.file k: no such"
+    )
 
 
 def test_a_path_of_no_application_is_a_404_in_the_dialects_words() -> None:

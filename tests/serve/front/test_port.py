@@ -65,6 +65,7 @@ def test_a_port_on_which_something_listens_is_refused(options: tuple[int, ...]) 
     taken = free_port()
     message = (
         rf"http_options\.port: 127\.0\.0\.1:{taken}: Address already in use\. .* stop it, or set another"
+        r" http_options\.port\. If Ray goes on, .* `serve shutdown -y -a http://"
     )
     with listener(taken, *options), pytest.raises(ConfigError, match=message):
         asyncio.run(started(taken))
