@@ -100,9 +100,7 @@ def _line(check: Check) -> str:
     if check.difference is None:
         return f"{check.name:10} not compared: {check.note}"
     verdict = "agrees" if check.agrees else "DIFFERS"
-    numbers = (
-        f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} pair{'s' * (check.pairs != 1)}"
-    )
+    numbers = f"{check.difference:.1e} of {check.tolerance:g} allowed, {check.pairs} pairs"
     return f"{check.name:10} {verdict}: {numbers} {check.note}".rstrip()
 
 
