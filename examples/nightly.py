@@ -49,7 +49,7 @@ def job_command(config: str, run_date: str) -> str:
 
 
 def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5) -> int:
-    """Run a command as the cluster's job NAME-1, print what it says, and return its exit status.
+    """Run a command as the cluster's job NAME-1, print its log as it grows, and return its exit status.
 
     Where NAME-1 runs already, it is waited for; where it has ended, NAME-2 is started: Ray refuses an id
     twice, and one that was deleted stays half taken for a moment. Raises RuntimeError where the job was
@@ -61,9 +61,15 @@ def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5)
         number += 1
         client.submit_job(entrypoint=command, submission_id=f"{name}-{number}")
     job_id = f"{name}-{number}"
-    while not (job := client.get_job_info(job_id)).status.is_terminal():
+    printed = 0
+    while True:
+        job = client.get_job_info(job_id)  # first: what a job says before its end is in the log by then
+        log = client.get_job_logs(job_id)
+        print(log[printed:], end="", flush=True)
+        printed = len(log)
+        if job.status.is_terminal():
+            break
         time.sleep(poll_s)
-    print(client.get_job_logs(job_id))
     if job.driver_exit_code is None:
         raise RuntimeError(f"{job_id}: {job.status}: {job.message}")
     return job.driver_exit_code
@@ -88,7 +94,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description="Rerank one date as a job of a Ray cluster, and wait for it."
     )
-    parser.add_argument("--address", required=True, help="of the cluster's jobs, such as http://HEAD:8265")
+    parser.add_argument(
+        "--address", required=True, type=_address, help="of the cluster's jobs, such as http://HEAD:8265"
+    )
     parser.add_argument("--config", required=True, help="a YAML file, by its path on the cluster")
     parser.add_argument("--run-date", required=True, type=_date, help="such as 2026-11-20")
     given = parser.parse_args(arguments)
@@ -103,8 +111,17 @@ def main(arguments: list[str]) -> int:
         return TRY_AGAIN
 
 
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text}: needs http:// or https:// before it")
+    return text
+
+
 def _date(text: str) -> str:
-    return date.fromisoformat(text).isoformat()
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: needs a date such as 2026-11-20") from error
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ _SUCCESS = "_SUCCESS"
 _FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
 """Whose files readers of an output take for parts of it."""
 _SHOWN_DIFFERENCES = 10
+_LOOKED_INTO = 20
 _REUSING = ("rerank", "retrieve")
 """Commands that take what still holds from a former output, their config's `reuse`."""
 
@@ -76,6 +77,15 @@ def _output_around(url: str) -> Directory | None:
                 outer = Directory("/".join(parts[:at]) or "/")
                 if outer.read(RECORD) is not None:
                     return outer
+    return None
+
+
+def _output_inside(output: Directory, names: Iterable[str]) -> str | None:
+    """One of these names below which lies an output. It looks into some, since there may be very many."""
+    for name in sorted(names)[-_LOOKED_INTO:]:
+        with suppress(OutputError):  # of a file, or of a folder that is closed to this job
+            if Directory(f"{output.url}/{name}").read(RECORD) is not None:
+                return name
     return None
 
 
@@ -153,6 +163,11 @@ def check_output(
     if before is None:
         # A start that was killed before its record was written leaves an empty manifest.
         if strange := sorted(output.names() - {"_manifest"}):
+            if (inner := _output_inside(output, strange)) is not None:
+                raise OutputError(
+                    f"{output.url}: holds other outputs, such as {inner}; take another output.path, such as a"
+                    " new folder in it. Is {run_date} missing from the path?"
+                )
             raise OutputError(
                 f"{output.url}: not empty, and no output of this program (holds {strange[0]}, and no"
                 f" {RECORD}); take another output.path, or remove the directory"

@@ -41,30 +41,35 @@ def recorded(template: str, record: str) -> str | None:
 def latest(template: str, before: date, output: str, check: Callable[[str], None], told: Told) -> str | None:
     """The place of the latest date before `before` that `check` lets pass; None where there is none.
 
-    The log names it, and why later ones were not taken. What can't be read is no reason to go on without: it
-    raises OutputError, or TemporaryError.
+    The log names it, and why the latest of those that were passed over was not taken. What can't be read is
+    no reason to go on without: it raises OutputError, or TemporaryError.
 
     template: with {previous_run_date}. output: where the job writes. check: raises NotReusableError for a
     place to pass over.
     """
-    dates = sorted(_dates(template, before), reverse=True)
-    for found in dates:
+    passed_over: list[str] = []
+    taken = None
+    for found in sorted(_dates(template, before), reverse=True):
         place = template.replace(PREVIOUS_DATE, found)
         try:
             check(place)
         except NotReusableError as error:
-            log.info(told.not_taken, why=error.why)
-            continue
+            passed_over.append(error.why)
         except OtherFormatError as error:
-            log.info(told.not_taken, why=error)
-            continue
-        log.info(told.taken, run=Directory(place).url)
-        return place
+            passed_over.append(str(error))
+        else:
+            taken = place
+            break
+    if passed_over:  # one line: there may be a year of nights with another scorer
+        log.info(told.not_taken, why=passed_over[0], older_ones=len(passed_over) - 1)
+    if taken is not None:
+        log.info(told.taken, run=Directory(taken).url)
+        return taken
     # The first night of a job that reuses its own output is as it should be. Else it may be a mistake, which
     # costs a night's work.
     own = Directory(template.replace(PREVIOUS_DATE, str(before))).url == Directory(output).url
-    if dates:
-        log.warning(told.none, reuse=template)
+    if passed_over:
+        log.warning(told.none, reuse=template, there=f"{len(passed_over)}, none that can be taken")
     elif own:
         log.info(told.none, reuse=template)
     else:

@@ -67,7 +67,8 @@ def late_tables(run_date: date | None) -> Iterator[None]:
         if run_date is None or str(run_date) not in error.place:
             raise
         raise TemporaryError(
-            f"{error}. It is not there yet, since its path has the date: start again when it is written"
+            f"{error}. It is not there yet, since its path has the date: start again when it is written."
+            " If it was removed, no retry helps without it"
         ) from error
 
 

@@ -17,6 +17,7 @@ from pipeline import command
 from pipeline.errors import OutputError
 from pipeline.job_record import JobRecord, dtypes_of, read_record
 from pipeline.output import is_complete
+from pipeline.reporting.summary import caveat
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.damage import SUMMARY, find_problems, missing_data
 from pipeline.tables.output.directory import Directory
@@ -75,6 +76,8 @@ class Status(BaseModel):
     """Of this start; null until a shard is done."""
     actor_pairs_per_s: float | None = None
     """Of an actor at work, over all starts of a rerank that has ended; null where its summary tells none."""
+    actor_pairs_per_s_note: str = ""
+    """Why that tells little: nearly all pairs were reused."""
 
     def lines(self) -> list[str]:
         share = self.shards_done / max(1, self.shards)
@@ -95,6 +98,7 @@ class Status(BaseModel):
         if self.actor_pairs_per_s:
             lines.append(
                 f"speed    {self.actor_pairs_per_s:.1f} pairs/s of an actor at work, over all starts"
+                f"{self.actor_pairs_per_s_note}"
             )
         lines += [f"damaged  {problem}" for problem in self.damaged[:_SHOWN]]
         if len(self.damaged) > _SHOWN:
@@ -119,6 +123,9 @@ class _Ended(BaseModel):
     rejected: dict[str, int]
     quarantined: list[Quarantined] = []
     actor_pairs_per_s: float | None = None
+    pairs: int = 0
+    reused: int = 0
+    copies: int = 0
 
 
 def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Status:
@@ -150,9 +157,14 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         if summary is None
         else [shard.name for shard in summary.quarantined if shard.name not in done],
         dtypes=dtypes_of(record),
-        actor_pairs_per_s=summary.actor_pairs_per_s if has_ended and summary is not None else None,
+        **(_speed(summary) if has_ended and summary is not None else {}),
         **({} if heartbeat is None else _told(heartbeat, now)),
     )
+
+
+def _speed(summary: _Ended) -> dict[str, Any]:
+    note = caveat(summary.pairs, summary.reused, summary.copies)
+    return {"actor_pairs_per_s": summary.actor_pairs_per_s, "actor_pairs_per_s_note": note}
 
 
 def _summary(output: Directory) -> _Ended | None:

@@ -4,10 +4,9 @@ KubeRay's own schemas come in no package. KUBERAY_CRDS may name a directory with
 (helm-chart/kuberay-operator/crds of its repository).
 """
 
+import argparse
 import os
-import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ import yaml
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.serve.schema import ServeDeploySchema
 
-from pipeline.reporting import metrics
 from pipeline.rerank import parse
 from pipeline.reranking.config import RerankConfig, load_config
-from serve import metrics as serve_metrics
 from serve.app import build_app
 from serve.config import ServeConfig
 
@@ -49,45 +46,18 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
     """
     bash, option, script = shlex.split(job["spec"]["entrypoint"])
     command, accepted = script.split(" || ")
-    python, m, module, *arguments = shlex.split(command)
     assert (bash, option, accepted) == ("bash", "-c", "test $? -eq 3")
-    assert (python, m, module) == ("python", "-m", "pipeline.rerank")
-    options = parse(arguments)
+    options = options_of(shlex.split(command))
     assert not options.dry_run
-    assert str(options.config) == "/config/job.yaml"
     return load_config(ROOT / "configs/rerank/corpus.yaml", options.overrides)
 
 
-def test_alerts_are_on_metrics_that_there_are() -> None:
-    [rule] = documents("alerts.yaml")
-    rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
-    alerts = [each for each in rules if "alert" in each]
-    assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning"}
-    assert len(alerts) == 8
-    texts = [each["expr"] for each in rules]
-    recorded = {name for text in texts for name in re.findall(r"\brerank:[\w:]+", text)}
-    assert recorded == {each["record"] for each in rules if "record" in each}
-    named = {name for text in texts for name in re.findall(r"ray_(rayrank_\w+)", text)}
-    assert {metrics.REJECTED, "rayrank_shards_quarantined", "rayrank_requests_total"} < named
-    assert named <= {metrics.REJECTED, *metrics.GAUGES, *serve_metrics.COUNTERS}
-    for text in texts:
-        assert text.count("(") == text.count(")")
-    [nightly] = [each for each in documents("rerank-nightly.yaml") if each["kind"] == "CronJob"]
-    crons = {name for text in texts for name in re.findall(r'cronjob="([^"]+)"', text)}
-    assert crons == {nightly["metadata"]["name"]}
-
-
-def test_a_late_night_is_told_by_the_date_in_its_jobs_name() -> None:
-    """Not by the time at which any job ended: nights and backfills overlap."""
-    [rule] = documents("alerts.yaml")
-    [group] = rule["spec"]["groups"]
-    [late] = [each["expr"] for each in group["rules"] if each.get("alert") == "RerankNightLate"]
-    [(replacement, pattern)] = re.findall(r'"date", "([^"]+)", "job_name", "([^"]+)"', late)
-    match = re.fullmatch(pattern, rayjob()["metadata"]["name"])  # Prometheus anchors it at both ends
-    assert match is not None
-    assert match.expand(re.sub(r"\$(\d)", r"\\\1", replacement)) == "20261120"
-    assert 'count_values("date", year(' in late  # the same number, from the scheduled time
-    assert re.findall(r"(\w+)\(rerank:last_night:time\)", late) == ["year", "month", "day_of_month"]
+def options_of(command: list[str]) -> argparse.Namespace:
+    python, m, module, *arguments = command
+    assert (python, m, module) == ("python", "-m", "pipeline.rerank")
+    options = parse(arguments)
+    assert str(options.config) == "/config/job.yaml"
+    return options
 
 
 def test_the_job_is_of_its_date() -> None:
@@ -101,7 +71,13 @@ def test_the_job_is_of_its_date() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [*documents("shared.yaml"), *documents("rerank-nightly.yaml"), *documents("network-policy.yaml")],
+    [
+        *documents("shared.yaml"),
+        *documents("rerank-nightly.yaml"),
+        *documents("network-policy.yaml"),
+        *documents("measure.yaml"),
+        *documents("shell.yaml"),
+    ],
     ids=lambda document: document["kind"],
 )
 def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
@@ -147,6 +123,46 @@ def test_what_a_pod_asks_for_is_made_by_shared_yaml(group: dict[str, Any]) -> No
     assert {"name": "HF_HOME", "value": mounts["weights"]} in container["env"]
     assert ("config" in volumes) == (group["template"] == rayjob_head()["template"])
     assert pod["securityContext"]["fsGroup"] == IMAGE_GROUP
+
+
+def test_the_pod_that_submits_is_where_the_head_is_and_takes_its_image() -> None:
+    """KubeRay's default would be any machine, a spot one too; it fills in a command where there is none."""
+    head, submitter = rayjob_head()["template"]["spec"], rayjob()["spec"]["submitterPodTemplate"]
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "PodTemplate", "template": submitter}, KUBERNETES, strict=True
+    )
+    pod = submitter["spec"]
+    for field in ("nodeSelector", "serviceAccountName"):
+        assert pod[field] == head[field]
+    [container] = pod["containers"]
+    assert container["image"] == head["containers"][0]["image"]
+    assert pod["restartPolicy"] == "Never"
+    assert "command" not in container
+
+
+def test_the_speed_is_measured_where_an_actor_would_be() -> None:
+    [measure], [shell] = documents("measure.yaml"), documents("shell.yaml")
+    [worker] = [
+        group["template"]["spec"]
+        for group in rayjob()["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        if group["groupName"] == "gpu"
+    ]
+    pod = measure["spec"]
+    for field in ("nodeSelector", "tolerations", "serviceAccountName", "securityContext"):
+        assert pod[field] == worker[field]
+    [of_worker], [container] = worker["containers"], pod["containers"]
+    for field in ("image", "env", "envFrom", "resources"):
+        assert container[field] == of_worker[field]
+    config_volume = rayjob_head()["template"]["spec"]["volumes"][-1]
+    assert pod["volumes"] == [*worker["volumes"], config_volume]
+    options = options_of([*container["command"], *container["args"]])
+    assert (options.dry_run, options.speed) == (True, "measure")
+    config = load_config(ROOT / "configs/rerank/corpus.yaml", options.overrides)
+    assert (config.input.path, config.input.success_file, config.reuse) == ("INPUT", None, None)
+    [by_hand] = shell["spec"]["containers"]
+    assert (by_hand["image"], by_hand["envFrom"]) == (of_worker["image"], of_worker["envFrom"])
+    assert shell["spec"]["volumes"] == worker["volumes"]
+    assert shell["spec"]["securityContext"]["fsGroup"] == IMAGE_GROUP
 
 
 def test_what_watches_and_guards_the_pods_finds_them_by_kuberays_labels() -> None:
@@ -211,66 +227,6 @@ def test_the_service_is_one_that_serve_takes_and_the_cluster_holds(tmp_path: Pat
     assert gpu["max_workers"] * gpu["resources"]["GPU"] >= model.replicas.max * model.replicas.num_gpus
     assert gpu["resources"]["CPU"] >= model.replicas.num_cpus
     assert config.api.keys != "none"
-
-
-def nightly_script(
-    path: Path, annotation: str, rayjobs: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    """The CronJob's script, with a kubectl that tells the annotation and the RayJobs, and keeps what is
-    applied and deleted.
-    """
-    (path / "rayjobs").write_text("".join(f"{line}\n" for line in rayjobs))
-    (path / "kubectl").write_text(
-        f"""#!/bin/sh
-case "$1 $2" in
-    "get job") echo "{annotation}";;
-    "get rayjobs") cat {path}/rayjobs;;
-    "apply -f") cat > {path}/applied;;
-    *) echo "$@" > {path}/deleted;;
-esac
-"""
-    )
-    (path / "kubectl").chmod(0o755)
-    [cronjob, *_] = documents("rerank-nightly.yaml")
-    [container] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    script = container["args"][0].replace("/manifests", str(MANIFESTS))
-    environment = {"PATH": f"{path}:{os.environ['PATH']}", "JOB": "rerank-nightly-29391300"}
-    return subprocess.run(
-        [*container["command"], script], env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_nightly_job_applies_the_date_that_was_scheduled(tmp_path: Path) -> None:
-    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z")
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load((tmp_path / "applied").read_text()) == rayjob()
-
-
-def test_the_rayjobs_that_ended_long_ago_are_deleted(tmp_path: Path) -> None:
-    ended = [f"2026-11-{day:02}T05:00:00Z   rerank-2026-11-{day:02}" for day in range(1, 18)]
-    late = "2026-11-18T02:00:00Z   rerank-2026-01-01"  # an old date, done lately
-    running = "<none>                 rerank-2025-12-31"
-    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z", (running, *ended, late))
-    assert done.returncode == 0, done.stderr
-    deleted = (tmp_path / "deleted").read_text().split()
-    assert deleted == [
-        *("delete", "rayjobs", "--wait=false"),
-        *(f"rerank-2026-11-{day:02}" for day in (4, 3, 2, 1)),
-    ]
-    (tmp_path / "deleted").unlink()
-    done = nightly_script(tmp_path, "2026-11-20T03:00:00Z", (running, *ended[:14]))
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "deleted").exists()
-
-
-def test_a_job_that_no_schedule_made_is_refused(tmp_path: Path) -> None:
-    done = nightly_script(tmp_path, "")
-    [cronjob, *_] = documents("rerank-nightly.yaml")
-    [rule] = cronjob["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [done.returncode])
-    assert done.returncode == 2
-    assert "no schedule behind this job" in done.stderr
-    assert not (tmp_path / "applied").exists()
 
 
 def strict(schema: Any) -> Any:

@@ -55,9 +55,43 @@ def test_the_command_ends_with_the_status_of_its_job(
         assert main(["--address", head["RAY_API_SERVER_ADDRESS"], *of_job]) == status
     assert main(["--address", f"http://127.0.0.1:{free_port()}", *of_job]) == TRY_AGAIN
     assert "Failed to connect to Ray at address" in capsys.readouterr().err
-    for wrong in (["2026-11-29"], [*of_job, "--address", "http://head:8265", "--run-date", "29.11.2026"]):
+    at = [*of_job, "--address", "http://head:8265"]
+    for wrong, told in (
+        (["2026-11-29"], "the following arguments are required"),
+        ([*at, "--run-date", "yesterday"], "argument --run-date: yesterday: needs a date such as 2026-11-20"),
+        (
+            [*at, "--address", "head:8265"],
+            "argument --address: head:8265: needs http:// or https:// before it",
+        ),
+    ):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
+        assert told in capsys.readouterr().err
+
+
+def test_the_log_is_printed_as_it_grows(
+    tmp_path: Path, client: JobSubmissionClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waits = f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
+    ended: list[int] = []
+    asker = Thread(
+        target=lambda: ended.append(
+            run(client, "grows", f"echo first' 'line; {waits}; echo second' 'line", 0.1)
+        )
+    )
+    asker.start()
+    out = ""
+    deadline = time.monotonic() + 60
+    while "first line" not in out:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        out += capfd.readouterr().out
+    assert not ended
+    (tmp_path / "go").touch()
+    asker.join(timeout=60)
+    out += capfd.readouterr().out
+    assert ended == [0]
+    assert (out.count("first line"), out.count("second line")) == (1, 1)
 
 
 def test_what_may_pass_is_no_mistake(client: JobSubmissionClient, monkeypatch: pytest.MonkeyPatch) -> None:

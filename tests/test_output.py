@@ -96,6 +96,17 @@ def test_files_of_unknown_origin_are_left_alone(output: Directory) -> None:
         begin(output)
 
 
+def test_the_folder_of_all_outputs_is_not_to_be_removed(output: Directory) -> None:
+    """As of a job whose output.path lacks {run_date}."""
+    begin(Directory(f"{output.url}/2026-11-19"))
+    output.write("2026-11-20/notes.txt", b"")
+    output.write("zzz.txt", b"")
+    with pytest.raises(OutputError, match="holds other outputs, such as 2026-11-19; take another") as caught:
+        begin(output)
+    assert "Is {run_date} missing from the path?" in str(caught.value)
+    assert "remove" not in str(caught.value)
+
+
 def test_a_start_that_was_killed_before_its_record_can_be_repeated(tmp_path: Path) -> None:
     (tmp_path / "_manifest").mkdir()
     begin(Directory(str(tmp_path)))

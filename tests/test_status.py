@@ -81,6 +81,16 @@ def test_programs_read_it_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
+def test_the_speed_of_a_run_that_reused_nearly_all_has_its_caveat(tmp_path: Path) -> None:
+    directory = output(tmp_path, state="finished")
+    directory.write("summary.json", summary(reused=15).model_dump_json().encode())
+    [*_, line] = status.read(directory, NOW).lines()
+    assert line == (
+        "speed    12.5 pairs/s of an actor at work, over all starts (by only 5 pairs, the others reused: too"
+        " few to tell)"
+    )
+
+
 def test_rejected_rows_and_shards_given_up_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,18 @@ from pipeline.tables.output.statistics import Distribution, RankChanges
 if TYPE_CHECKING:  # it loads torch
     from pipeline.scoring import Scorer
 
+FEW_PAIRS = 1000
+"""What scored fewer, as a run that reused nearly all, tells little of an actor's speed: the time in which it
+warms up weighs too much.
+"""
 _PACKAGES = ("rayrank", "ray", "torch", "transformers", "tokenizers", "pyarrow")
+
+
+def caveat(pairs: int, reused: int, copies: int) -> str:
+    """What to say behind the speed of an actor that scored what was not reused, where that is little."""
+    scored = pairs - reused - copies
+    few = reused and scored < FEW_PAIRS
+    return f" (by only {scored} pairs, the others reused: too few to tell)" if few else ""
 
 
 class LevelSummary(LevelCounts):
@@ -124,6 +135,11 @@ class Summary(Counts, JobSummary):
             yield from self.judged.lines()
 
     @property
+    def few_scored(self) -> str:
+        """The caveat of `actor_pairs_per_s`, where a run reused nearly all; else nothing."""
+        return caveat(self.pairs, self.reused, self.copies)
+
+    @property
     def _reuses(self) -> bool:
         return bool(self.reused or any(level.reused for level in self.levels))
 
@@ -154,7 +170,9 @@ class Summary(Counts, JobSummary):
             return
         hours = self.actor_hours
         time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
-        speed = "" if self.actor_pairs_per_s is None else f": {self.actor_pairs_per_s:,.1f} pairs/s an actor"
+        speed = ""
+        if self.actor_pairs_per_s is not None:
+            speed = f": {self.actor_pairs_per_s:,.1f} pairs/s an actor{self.few_scored}"
         yield f"The actors had work for {time_told}, all starts together{speed}"
         if self.cost is not None and self.cost_per_million_pairs is not None:
             factors = f"actors.price_per_hour x {hours:,.4g} hours"
@@ -174,7 +192,8 @@ class Summary(Counts, JobSummary):
     def _score_lines(self) -> Iterator[str]:
         """Which pairs were not scored each by itself, whole, or at all."""
         if self.reuse is not None and self.previous_run is None:
-            yield f"reuse: none, since no run to take scores from lies at {self.reuse}; every pair was scored"
+            none = "reuse: none, since no finished run of this scorer lies at"
+            yield f"{none} {self.reuse}; every pair was scored"
         elif self.previous_run is not None and not self._reuses:
             yield f"reuse: none, since no pair has its score in {self.previous_run}; every pair was scored"
         if self.reused and not self.levels:

@@ -60,7 +60,7 @@ def _in_the_table(judge: Judge, plan: Plan) -> str:
 
 
 def _nothing_reused(reuse: str) -> str:
-    return f"reuse    none, since no run to take scores from lies at {reuse}: every pair is scored"
+    return f"reuse    none, since no finished run of this scorer lies at {reuse}: every pair is scored"
 
 
 def _of_scorers(

@@ -28,7 +28,9 @@ def estimate(
     elif (of_done := speed.of_counts(levels, counts) if done else None) is not None:
         speeds, source = of_done, f"of the {len(done)} shards that are done"
     elif by is not None:
-        raise ConfigError(f"--by {by}: how fast is an actor? Add --speed measure, N or OUTPUT")
+        raise ConfigError(
+            f"--by {by}: how fast is an actor? Add --speed measure, --speed N (pairs/s) or --speed OUTPUT"
+        )
     else:
         return
     yield from _speed_lines(levels, samples, speeds, source)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from pipeline import log
 from pipeline.job_record import JobRecord, read_record, shown
 from pipeline.output import read_summary
 from pipeline.previous_run import NotReusableError, Told, latest, recorded
@@ -19,6 +20,8 @@ from pipeline.tables.schema import level_prefix
 
 _SAME_SCORES = {"device", "max_batch_tokens"}
 """Options that move a score by no more than rounding does."""
+_FEW = 0.5
+"""A previous run with less than this share of the job's pairs is told: it may be of a test table."""
 _NOT_SETTLED = ("dtype", "auto")
 """In a dry run, which asks no actor: it may become the previous run's."""
 _TOLD = Told(
@@ -39,18 +42,34 @@ def with_previous_date(config: RerankConfig, record: JobRecord, begun: JobRecord
     if config.reuse is None or PREVIOUS_DATE not in config.reuse:
         return config
     assert config.run_date is not None  # as the config checks
-    was = None if begun is None else begun.config.get("reuse")
-    if begun is not None and was is None:
-        found = None
-    else:
-        found = recorded(config.reuse, was or "") or latest(
-            config.reuse,
-            config.run_date,
-            config.output.path,
-            lambda place: check_previous(place, record),
-            _TOLD,
-        )
+    if begun is not None:
+        was = begun.config.get("reuse")
+        found = None if was is None else recorded(config.reuse, was)
+        if was is None or found is not None:
+            return config.model_copy(update={"reuse": found})
+    found = latest(
+        config.reuse,
+        config.run_date,
+        config.output.path,
+        lambda place: check_previous(place, record),
+        _TOLD,
+    )
+    if found is not None:
+        _warn_of_few(found, record)
     return config.model_copy(update={"reuse": found})
+
+
+def _warn_of_few(found: str, now: JobRecord) -> None:
+    """An odd night would cost the next one nearly all scores, which an older run may have."""
+    before, _ = _finished(found)
+    if before.pairs < _FEW * now.pairs:
+        log.warning(
+            "the previous run has few pairs: most of this job's may have to be scored; --set reuse=OUTPUT"
+            " names an older run",
+            run=Directory(found).url,
+            its_pairs=before.pairs,
+            pairs=now.pairs,
+        )
 
 
 def with_previous(job: Job, record: JobRecord) -> Job:

@@ -11,11 +11,12 @@ import torch
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.job_record import JobRecord, dtypes_of, read_record
 from pipeline.output import read_summary
-from pipeline.reporting.summary import Summary
+from pipeline.reporting.summary import FEW_PAIRS, Summary
 from pipeline.reranking.cascade import Level, named
 from pipeline.reranking.cost import of_levels, worked_s
 from pipeline.reranking.sample import Sample
 from pipeline.reranking.shard import EncodedShard
+from pipeline.run_date import PREVIOUS_DATE
 from pipeline.scoring import Scorer
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import Counts
@@ -24,10 +25,6 @@ MEASURE = "measure"
 _MEASURED_S = 3.0
 """A pass that takes so long tells the speed."""
 _FIRST_PAIRS = 64
-_FEW_PAIRS = 1000
-"""Fewer in a former run, as in one that reused nearly all, tell little: the time in which an actor warms up
-weighs too much.
-"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,10 @@ def of_counts(levels: Sequence[Level], counts: Counts) -> list[Speed] | None:
 
 
 def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> tuple[list[Speed], str]:
+    if PREVIOUS_DATE in url:
+        raise ConfigError(
+            f"--speed {url}: name the run of one date, such as the first, which scored every pair itself"
+        )
     output = Directory(url)
     record, summary = read_record(output), read_summary(output, Summary)
     if record is None or record.command != "rerank" or summary is None:
@@ -92,7 +93,11 @@ def _former(url: str, levels: Sequence[Level], scorers: Sequence[Scorer]) -> tup
     if speeds is None:
         raise InputError(f"--speed {url}: that run scored nothing itself; name another, or measure")
     scored = min(each.pairs - each.reused - each.copies for each in of_levels(summary))
-    few = f", which scored only {scored} pairs itself: measure" if scored < _FEW_PAIRS else ""
+    few = (
+        f", which scored only {scored} pairs itself, too few to tell: use --speed {MEASURE}"
+        if scored < FEW_PAIRS
+        else ""
+    )
     return speeds, f"of the run in {url}{few}"
 
 

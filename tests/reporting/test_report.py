@@ -208,6 +208,27 @@ def test_the_tile_of_tokens_says_that_an_embedding_model_reads_a_text_once() -> 
     assert "100 a pair, since equal texts are read once, 20% padding" in " ".join(shown.texts)
 
 
+def test_the_cost_is_told_where_the_actors_have_a_price() -> None:
+    totals = Totals()
+    totals.add(report())
+    priced = reports.summary(cost=12.5, actor_hours=5.0, cost_per_million_pairs=625_000)
+    shown = Page(render({}, priced, totals, {}, []))
+    at = shown.texts.index("cost")
+    assert shown.texts[at + 1 : at + 3] == [
+        "12.5",
+        "5 actor-hours by actors.price_per_hour; 625k a million pairs of the run",
+    ]
+    assert "cost" not in page([report()]).texts
+
+
+def test_the_speed_of_a_run_that_reused_nearly_all_has_its_caveat() -> None:
+    few = "(by only 5 pairs, the others reused: too few to tell)"
+    shown = page([report(reused=15)])
+    assert f"of an actor at work, over all starts {few}; the last start" in " ".join(shown.texts)
+    assert few not in " ".join(page([report()]).texts)
+    assert f"12.5 pairs/s an actor {few}" in reports.summary(reused=15, actor_hours=1.0).as_text()
+
+
 def test_texts_are_escaped() -> None:
     shown = page([report(rejected={"null_query": 2})], [quarantined()], output='<script>"&')
     assert "script" not in shown.tags

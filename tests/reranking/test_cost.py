@@ -85,6 +85,7 @@ def test_a_billion_pairs_by_six(table: Path, capsys: pytest.CaptureFixture[str])
         ("0", None, "--speed 0: needs pairs/s above 0"),
         ("nan", None, "--speed nan: needs pairs/s above 0"),
         (None, "6h", "--by 6h: how fast is an actor?"),
+        ("out/{previous_run_date}/", None, "name the run of one date"),
         ("nowhere", None, "--speed nowhere: no finished run of rerank lies there, nor is it `measure` or a"),
     ],
 )
@@ -124,7 +125,7 @@ def test_the_speed_of_a_former_run(table: Path) -> None:
         f" pairs/s and {tokens_per_s:,.0f} tokens/s an actor (of the run in {former}, which scored only"
         in told
     )
-    assert f" {32 - summary.copies} pairs itself: measure)" in told
+    assert f" {32 - summary.copies} pairs itself, too few to tell: use --speed measure)" in told
     others: list[tuple[dict[str, Any], str]] = [
         ({"dtype": "bfloat16"}, "scorer.dtype is float32, not bfloat16"),
         ({"model": f"{TINY}-v2-gemma"}, "scorer has other weights"),

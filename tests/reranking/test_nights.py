@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, OutputError
@@ -76,7 +77,7 @@ def test_a_reuse_that_leads_elsewhere_is_a_warning_and_told_in_plan_and_summary(
 ) -> None:
     elsewhere = f"{table.parent}/ouT-{{previous_run_date}}/v1"
     wrong = config(table, "out-{run_date}/v1", reuse=elsewhere, run_date="2026-11-02")
-    none = f"none, since no run to take scores from lies at {elsewhere}"
+    none = f"none, since no finished run of this scorer lies at {elsewhere}"
     assert f"reuse    {none}: every pair is scored" in dry_run.describe(wrong)
     told = [
         record for record in caplog.records if "no previous run to take scores from" in record.getMessage()
@@ -128,6 +129,43 @@ def test_the_first_night_of_another_scorer_scores_every_pair(
     assert reused_of(table, 4) == "2026-11-01"
 
 
+def test_many_runs_that_are_passed_over_are_one_line(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for day in (1, 2, 3):
+        night(table, day)
+        if day > 1:
+            unfinish(table, day)
+    caplog.set_level("INFO")
+    caplog.clear()
+    dry_run.describe(job(table, 4))
+    told = [record.getMessage() for record in caplog.records if "run not taken" in record.getMessage()]
+    assert len(told) == 1
+    assert "2026-11-03/v1: no finished run" in told[0]
+    assert told[0].endswith("older_ones=1")
+    caplog.clear()
+    dry_run.describe(job(table, 4, scorer={"max_length": 64}))
+    assert "every pair is scored" in caplog.text
+    assert "there='3, none that can be taken'" in caplog.text
+
+
+def test_a_previous_run_of_few_pairs_is_a_warning_before_the_work(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a night on a test table, from which the next one would score nearly all again."""
+    told = "the previous run has few pairs"
+    night(table, 1)
+    (table.parent / "trial").mkdir()
+    pq.write_table(pq.read_table(table / "part-0.parquet").slice(0, 12), table.parent / "trial/all.parquet")
+    night(table, 2, input={"path": str(table.parent / "trial")})
+    assert told not in caplog.text  # the run before it has more
+    plan = dry_run.describe(job(table, 3))
+    assert f"have their score in {table.parent}/out-2026-11-02/v1" in plan
+    assert told in caplog.text
+    assert "its_pairs=12 pairs=32" in caplog.text
+    caplog.clear()
+    older = f"{table.parent}/out-2026-11-01/v1"
+    assert night(table, 3).reused < flow.run(job(table, 4).model_copy(update={"reuse": older})).reused
+
+
 def test_a_run_of_another_format_is_passed_over_and_a_damaged_one_is_told(table: Path) -> None:
     night(table, 1)
     night(table, 2)
@@ -140,6 +178,8 @@ def test_a_run_of_another_format_is_passed_over_and_a_damaged_one_is_told(table:
         file.unlink()
     with pytest.raises(InputError, match=r"2026-11-03/v1/scores.*--check-bytes.*leave reuse out") as error:
         night(table, 4)
-    assert "in an output that is new or was removed" in str(error.value)
+    assert "new or was removed, name an older run (--set reuse=OUTPUT), or leave reuse" in str(error.value)
     shutil.rmtree(table.parent / "out-2026-11-04", ignore_errors=True)
-    assert flow.run(job(table, 4).model_copy(update={"reuse": None})).reused == 0
+    older = job(table, 4).model_copy(update={"reuse": f"{table.parent}/out-2026-11-01/v1"})
+    assert flow.run(older).reused > 0
+    assert flow.run(job(table, 5).model_copy(update={"reuse": None})).reused == 0

@@ -26,7 +26,10 @@ from pipeline.tables.schema import result_schema
 
 _SCORES = "scores"
 SCORE_ALL = "to score every pair, leave reuse out, in an output that is new or was removed"
-WAY_OUT = f"start its job again with --check-bytes, which mends it; or, {SCORE_ALL}"
+WAY_OUT = (
+    "start its job again with --check-bytes, which mends it while its table is there; or, in an output that"
+    " is new or was removed, name an older run (--set reuse=OUTPUT), or leave reuse out to score every pair"
+)
 
 
 def hash_pairs(queries: Iterable[str], passages: Iterable[str]) -> pa.Table:
