@@ -10,6 +10,7 @@ from pipeline.job_record import recorded_dtypes
 from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
+from pipeline.retrieval.estimate import estimate
 from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import check_previous
@@ -74,12 +75,17 @@ def _finish(job: Job, stages: Stages, summary: Summary) -> Summary:
     return summary
 
 
-def describe(config: RetrieveConfig) -> str:
-    """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
+def describe(config: RetrieveConfig, how_fast: str | None = None) -> str:
+    """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse.
+
+    how_fast: as `estimate` takes it.
+    """
     start, job = _plan(config, may_ask=config.executor == "here")
     done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
+    if not done:
+        lines += estimate(job, how_fast)
     lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     for source in (job.passages, job.queries):
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
