@@ -3,8 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
@@ -62,20 +61,21 @@ _started = getattr(sys.modules["__main__"], "__spec__", None)
 _loading = tell_loading() if _started is not None and _started.name.startswith("pipeline.") else None
 
 
-@contextmanager
-def loading() -> Iterator[None]:
-    """For imports that a command leaves for later: libraries that take long are told, as at its beginning."""
-    timer = tell_loading()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def parser(command: str, description: str | None, *, config: bool = True) -> argparse.ArgumentParser:
-    """Of `python -m pipeline.COMMAND`. config: with --config and --set, as `config_file.load` takes them."""
+def loaded() -> None:
+    """All libraries are there."""
     if _loading is not None:
         _loading.cancel()
+
+
+def parser(
+    command: str, description: str | None, *, config: bool = True, loads_later: bool = False
+) -> argparse.ArgumentParser:
+    """Of `python -m pipeline.COMMAND`.
+
+    config: with --config and --set, as `config_file.load` takes them. loads_later: `loaded` is still to come.
+    """
+    if not loads_later:
+        loaded()
     made = argparse.ArgumentParser(
         prog=f"python -m pipeline.{command}",
         description=description,

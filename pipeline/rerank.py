@@ -16,7 +16,7 @@ from pipeline.reranking.config import load_config
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = command.parser("rerank", __doc__)
+    parser = command.parser("rerank", __doc__, loads_later=True)
     command.add_job_options(parser)
     parser.add_argument(
         "--speed",
@@ -46,9 +46,11 @@ def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
         raise ConfigError("--speed and --by are of a plan: add --dry-run")
     if starts_early and not options.dry_run and config.executor == "ray_data":
         command.start_ray_early(config.output.path, config.max_outage_s)
-    with command.loading():  # torch: Ray starts meanwhile
-        from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (see above)
-        from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (see above)
+    # torch comes with these: Ray starts meanwhile.
+    from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (see above)
+    from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (see above)
+
+    command.loaded()
     if options.dry_run:
         print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED

@@ -17,7 +17,7 @@ from pipeline.retrieval.config import RetrieveConfig
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = command.parser("retrieve", __doc__)
+    parser = command.parser("retrieve", __doc__, loads_later=True)
     command.add_job_options(parser)
     parser.add_argument(
         "--speed",
@@ -40,8 +40,10 @@ def _retrieve(options: argparse.Namespace, starts_early: bool) -> Status:
         raise ConfigError("--speed is of a plan: add --dry-run")
     if starts_early and not options.dry_run and config.executor == "ray_data":
         command.start_ray_early(config.output.path, config.max_outage_s)
-    with command.loading():  # torch: Ray starts meanwhile
-        from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
+    # torch comes with these: Ray starts meanwhile.
+    from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
+
+    command.loaded()
     if options.dry_run:
         print(redacted(flow.describe(config, options.speed)))
         return Status.FINISHED
