@@ -7,6 +7,8 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     reranking | preparation | retrieval | mining | evaluation   the rooms, which don't know each other
     reporting | output | cluster                   what a job tells; an output's life; joining Ray
     config_file | job_record | job_summary         YAML; whose an output is; what all summaries say
+    actor_hours                                    what is left of a job, in time and money
+    own_ray                                        a Ray that the process starts itself
     placement                                      where processes with a model run
     scoring | tables                               models; files
     levels                                         what cascades share, offline and online

@@ -17,6 +17,7 @@ from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import AuthenticationError, RayError
 
+from pipeline import own_ray
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.interruption import raise_on_sigterm
@@ -26,8 +27,6 @@ from pipeline.scoring.config import Dtype, ScorerConfig
 _HERE = ("", "local")
 """Values of RAY_ADDRESS with which Ray works on this machine."""
 _HTTP = ("http", "https")
-_SILENT = "fatal"
-"""RAY_BACKEND_LOG_LEVEL."""
 _PATIENCE_S = 15.0
 """For a head that has just been started."""
 _HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
@@ -85,7 +84,7 @@ def _fastest_dtype(device: str) -> Dtype:
 def describe(pools: Sequence[ActorsConfig]) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
     try:
-        if not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto":
+        if _starts_one():
             lack = fit(
                 [_this_machine()], *(pool.model_copy(update={"label_selector": {}}) for pool in pools)
             ).lack
@@ -99,6 +98,16 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
     if lack := fit(found, *pools).lack:
         return lack
     return f"{described(found)}, enough for actors.min"
+
+
+def start_early() -> None:
+    """Where `join` would start a Ray, begin to: as `own_ray.start_early`."""
+    if _starts_one():
+        own_ray.start_early()
+
+
+def _starts_one() -> bool:
+    return not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto"
 
 
 def _this_machine() -> Node:
@@ -118,7 +127,7 @@ def join(no_progress_s: int) -> None:
     # What Ray would log of a failure is raised here as well, and told once.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if not ray.is_initialized():
+    if own_ray.is_starting() or not ray.is_initialized():
         _join_or_start()
     raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
 
@@ -144,7 +153,7 @@ def _address() -> _Address | None:
 
 def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
-    if (address := _address()) is not None:
+    if not own_ray.is_starting() and (address := _address()) is not None:
         _check_that_it_answers(address)
         try:
             # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
@@ -160,9 +169,7 @@ def _join_or_start() -> None:
             ) from error
         return
     try:
-        with _quiet_backend():
-            # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+        own_ray.start()
     except ConnectionError as error:
         if os.environ.get("RAY_ADDRESS") != "auto":
             raise
@@ -240,27 +247,6 @@ def _host_and_port(address: _Address) -> tuple[str, int]:
     raise ConfigError(
         f"{address.source} {address.value!r}: is no address of a cluster, such as head:6379{of_jobs}"
     )
-
-
-@contextmanager
-def _quiet_backend() -> Iterator[None]:
-    """Silence Ray's C++ parts, unless RAY_BACKEND_LOG_LEVEL asks for them.
-
-    They would print an error at each start of an actor (ray issue 53727), and at this level just say that
-    they are at this level.
-    """
-    # It stays in the environment: a process that this one starts, or its own next job, finds it there.
-    if os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", _SILENT) != _SILENT:
-        yield
-        return
-    terminal = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What the commands share: their arguments, exit statuses, the one `error: ...`, and interrupts."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,11 +9,11 @@ from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Timer
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from pipeline import log
+from pipeline import log, own_ray
 from pipeline.errors import RayrankError, TemporaryError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
@@ -139,6 +140,31 @@ def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.N
     summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
+
+
+def start_ray_early(output_path: str, max_outage_s: float) -> None:
+    """Begin to start the Ray of a job, where that is its own, while libraries load and the job is planned.
+
+    output_path, max_outage_s: the job's. Raises RayrankError where the output can't be read. Only for a
+    process that ends with `leave`.
+    """
+    # Who starts no Ray doesn't wait for these.
+    from pipeline import cluster, output  # noqa: PLC0415  (see above)
+    from pipeline.tables.outage import wait_out  # noqa: PLC0415  (see above)
+    from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (see above)
+
+    wait_out(max_outage_s)
+    if not output.is_complete(Directory(output_path)):  # a finished job needs none
+        cluster.start_early()
+
+
+def leave(status: int) -> NoReturn:
+    """End this process. A Ray that still starts ends with it, at once: nobody has a use for it any more."""
+    if own_ray.is_starting():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.redaction import redacted
 
@@ -22,6 +22,13 @@ def configure() -> None:
         _LOGGER.addHandler(handler)
         _LOGGER.setLevel(logging.INFO)
         _LOGGER.propagate = False
+
+
+def write_to(stream: TextIO) -> None:
+    """Write the log that `configure` began to another stream from now on."""
+    for handler in _LOGGER.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(stream)
 
 
 def info(event: str, **fields: Any) -> None:

@@ -80,3 +80,11 @@ class ActorsConfig(Placement):
     """Actors to begin with, and to keep."""
     wait_s: float = Field(default=900, ge=0)
     """How long a cluster at RAY_ADDRESS may take to grow until it can hold one actor."""
+
+
+class JobActors(ActorsConfig):
+    """A pool of actors that score or embed."""
+
+    price_per_hour: float | None = Field(default=None, gt=0)
+    """What one actor costs an hour, in any currency: its share of a machine. --dry-run takes it, and so
+    does the summary of a reranking."""

@@ -7,7 +7,6 @@ interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse
-import sys
 
 from pipeline import command
 from pipeline.command import Status
@@ -33,16 +32,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, *, starts_early: bool = False) -> int:
+    """starts_early: as `command.start_ray_early`, with its condition."""
     options = parse(arguments)
-    return command.run(lambda: _rerank(options), "the same command goes on from the shards that are done")
+    return command.run(
+        lambda: _rerank(options, starts_early), "the same command goes on from the shards that are done"
+    )
 
 
-def _rerank(options: argparse.Namespace) -> Status:
+def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
     config = load_config(options.config, options.overrides)
     if not options.dry_run and (options.speed is not None or options.by is not None):
         raise ConfigError("--speed and --by are of a plan: add --dry-run")
-    with command.loading():  # torch: a mistake in the config waits for none
+    if starts_early and not options.dry_run and config.executor == "ray_data":
+        command.start_ray_early(config.output.path, config.max_outage_s)
+    with command.loading():  # torch: Ray starts meanwhile, and a mistake in the config waits for none
         from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (see above)
         from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (see above)
     if options.dry_run:
@@ -56,4 +60,4 @@ def _rerank(options: argparse.Namespace) -> Status:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main(starts_early=True))

@@ -7,27 +7,46 @@ else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse
-import sys
 
 from pipeline import command
 from pipeline.command import Status
 from pipeline.config_file import load
+from pipeline.errors import ConfigError
+from pipeline.redaction import redacted
 from pipeline.retrieval.config import RetrieveConfig
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command.parser("retrieve", __doc__)
     command.add_job_options(parser)
-    options = parser.parse_args(arguments)
-    return command.run(lambda: _retrieve(options), "the same command goes on where it stopped")
+    parser.add_argument(
+        "--speed",
+        metavar="SPEED",
+        help="with --dry-run: how long embedding takes and what it costs, at so many texts/s an actor; or as"
+        " `measure` finds here in some seconds",
+    )
+    return parser.parse_args(arguments)
 
 
-def _retrieve(options: argparse.Namespace) -> Status:
+def main(arguments: list[str] | None = None, *, starts_early: bool = False) -> int:
+    """starts_early: as `command.start_ray_early`, with its condition."""
+    options = parse(arguments)
+    return command.run(lambda: _retrieve(options, starts_early), "the same command goes on where it stopped")
+
+
+def _retrieve(options: argparse.Namespace, starts_early: bool) -> Status:
     config = load(RetrieveConfig, options.config, options.overrides)
-    with command.loading():
-        from pipeline.retrieval import flow  # noqa: PLC0415  (torch: a mistake in the config waits for none)
+    if not options.dry_run and options.speed is not None:
+        raise ConfigError("--speed is of a plan: add --dry-run")
+    if starts_early and not options.dry_run and config.executor == "ray_data":
+        command.start_ray_early(config.output.path, config.max_outage_s)
+    with command.loading():  # torch: Ray starts meanwhile, and a mistake in the config waits for none
+        from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
+    if options.dry_run:
+        print(redacted(flow.describe(config, options.speed)))
+        return Status.FINISHED
     return command.do_job(config, flow, options)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main(starts_early=True))

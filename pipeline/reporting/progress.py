@@ -1,7 +1,6 @@
 """How far the job is: a line that renews itself on a terminal, a log line a minute elsewhere."""
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -25,7 +24,7 @@ class Progress:
         shards: int,
         pairs: int,
         actors: int,
-        stream: TextIO = sys.stderr,
+        stream: TextIO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shards, self._pairs, self._actors = shards, pairs, actors

@@ -13,24 +13,16 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from pipeline.errors import RayrankError, fields_under
 from pipeline.levels import FuseConfig, fuse
-from pipeline.placement import ActorsConfig
+from pipeline.placement import JobActors
 from pipeline.ranking import ranks
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.schema import FUSED, RAW_SCORE, level_prefix, result_schema, score_columns
 
 _OF_THE_LAST = ("query_cut", "passage_cut", "window")
-
-
-class JobActors(ActorsConfig):
-    """A pool of actors that score."""
-
-    price_per_hour: float | None = Field(default=None, gt=0)
-    """What one actor costs an hour, in any currency: its share of a machine. --dry-run and the summary take
-    it."""
 
 
 class LevelConfig(BaseModel):

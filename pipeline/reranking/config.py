@@ -17,7 +17,8 @@ from pydantic import (
 
 from pipeline.config_file import flatten, load
 from pipeline.levels import check_levels
-from pipeline.reranking.cascade import JobActors, Level, LevelConfig
+from pipeline.placement import JobActors
+from pipeline.reranking.cascade import Level, LevelConfig
 from pipeline.run_date import RunDate, check_filled_in, filled_in
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig

@@ -3,6 +3,7 @@
 A shard's data is written first, its marker last; a start takes only the shards that have no marker.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -226,7 +227,7 @@ def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     if not shards:
         return []
     job = with_previous(Job(for_workers(config, scorers), plan, record.identity, auto), record)
-    progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors)
+    progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors, sys.stderr)
     quarantined = []
     try:
         for outcome in executor.work(job, shards):

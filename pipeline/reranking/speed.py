@@ -1,13 +1,13 @@
 """How fast one actor works: from what it did before, or measured now."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from pipeline.actor_hours import MEASURE, timed, told_rate
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.job_record import JobRecord, dtypes_of, read_record
 from pipeline.output import read_summary
@@ -20,11 +20,6 @@ from pipeline.run_date import PREVIOUS_DATE
 from pipeline.scoring import Scorer
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import Counts
-
-MEASURE = "measure"
-_MEASURED_S = 3.0
-"""A pass that takes so long tells the speed."""
-_FIRST_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -51,12 +46,9 @@ def told(
     """
     if how == MEASURE:
         return _measured(levels, samples), "measured here"
-    try:
-        pairs_per_s = float(how)
-    except ValueError:
+    pairs_per_s = told_rate(how, "pairs/s")
+    if pairs_per_s is None:
         return _former(how, levels, scorers)
-    if not 0 < pairs_per_s < math.inf:
-        raise ConfigError(f"--speed {how}: needs pairs/s above 0")
     if len(levels) > 1:
         raise ConfigError(
             f"--speed {how}: each level has a speed of its own; measure, or name a former output"
@@ -135,17 +127,13 @@ def _measured(levels: Sequence[Level], samples: Sequence[Sample]) -> list[Speed]
 
 
 def _measure(level: Level, encoded: EncodedShard) -> Speed:
-    """By more and more pairs of a shard, until a pass takes long enough to tell."""
     torch.set_num_threads(max(1, int(level.actors.num_cpus)))  # as an actor has
     scorer = Scorer(level.scorer)
     _ = scorer.model
     encode_s = 0.0 if level.actors.num_gpus else encoded.encode_s / len(encoded.pairs)
-    pairs = _FIRST_PAIRS
-    while True:
-        some = encoded.pairs.take(np.arange(min(pairs, len(encoded.pairs))))
-        begin = time.perf_counter()
-        tokens = scorer.forward(some).tokens
-        passed_s = time.perf_counter() - begin
-        if passed_s >= _MEASURED_S or pairs >= len(encoded.pairs):
-            return Speed(tokens_per_s=tokens / (passed_s + encode_s * len(some)))
-        pairs *= 4
+
+    def score(pairs: int) -> int:
+        return scorer.forward(encoded.pairs.take(np.arange(pairs))).tokens
+
+    found = timed(score, len(encoded.pairs))
+    return Speed(tokens_per_s=found.tokens / (found.seconds + encode_s * found.number))

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from pipeline.config_file import flatten
-from pipeline.placement import ActorsConfig
+from pipeline.placement import JobActors
 from pipeline.retrieval.fusion import FusionConfig
 from pipeline.retrieval.tokens import TokensConfig
 from pipeline.run_date import RunDate, check_filled_in, filled_in
@@ -127,7 +127,7 @@ class RetrieveConfig(BaseModel):
     output: CandidatesConfig
     shard_passages: PositiveInt = 50_000
     """Passages a shard: the unit that is lost and done again when something dies."""
-    actors: ActorsConfig = ActorsConfig()
+    actors: JobActors = JobActors()
     """What embeds and what searches embeddings takes."""
     executor: Literal["ray_data", "here"] = "ray_data"
     """Where the work is done: on a Ray cluster (started here where there is none), or in this process, one

@@ -11,6 +11,7 @@ from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
 from pipeline.retrieval.embeddings import lengths_of
+from pipeline.retrieval.estimate import estimate
 from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import with_previous
@@ -79,12 +80,17 @@ def _finish(job: Job, stages: Stages, summary: Summary) -> Summary:
     return summary
 
 
-def describe(config: RetrieveConfig) -> str:
-    """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse."""
+def describe(config: RetrieveConfig, how_fast: str | None = None) -> str:
+    """What `run` would do, as text; starts no Ray. Raises RayrankError for what it would refuse.
+
+    how_fast: as `estimate` takes it.
+    """
     start, job = _plan(config, may_ask=config.executor == "here")
     done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
+    if not done:
+        lines += estimate(job, how_fast)
     lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     if config.reuse and not done:
         lines.append(f"{'reuse':<10} {job.config.reuse or f'none: nothing to take lies at {config.reuse}'}")

@@ -42,7 +42,7 @@ def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Done:
     rejects: list[pa.Table] = []
     files: Files = {}
     empty = 0
-    for block, rows in enumerate(stretches(_cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
+    for block, rows in enumerate(stretches(cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
         shard = Shard(number, block)
         files |= write_shard(job.output, kind, shard, _sorted(rows, kind))
         shards[shard.name] = rows.num_rows
@@ -91,7 +91,7 @@ def _shard_rows(job: Job, kind: Kind) -> int:
     return job.config.shard_passages if kind == "passages" else QUERIES_A_SHARD
 
 
-def _cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Iterator[pa.Table]:
+def cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Iterator[pa.Table]:
     """The rows that can be used, with the columns of a shard; the others go to `rejects`."""
     source, id_name, text_name = job.table(kind), ID[kind], TEXT[kind]
     number = next(place for place, file in enumerate(source.files) if file.url == at.file)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.levels import FuseConfig, fuse
+from pipeline.placement import JobActors
 from pipeline.ranking import original_ranks
-from pipeline.reranking.cascade import JobActors, Level, add_level, ranked_by, seen, with_run_columns
+from pipeline.reranking.cascade import Level, add_level, ranked_by, seen, with_run_columns
 from pipeline.scoring import ScorerConfig
 from pipeline.tables.schema import result_schema
 

@@ -8,8 +8,8 @@ from ray._private.label_utils import validate_label_selector
 
 from pipeline.errors import ConfigError
 from pipeline.levels import FuseConfig
-from pipeline.placement import ActorsConfig
-from pipeline.reranking.cascade import JobActors, LevelConfig
+from pipeline.placement import ActorsConfig, JobActors
+from pipeline.reranking.cascade import LevelConfig
 from pipeline.reranking.config import RerankConfig, load_config
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint

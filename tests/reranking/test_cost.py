@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import actor_hours
+from pipeline.actor_hours import Work, hours_until
 from pipeline.errors import ConfigError, InputError, ModelError
 from pipeline.rerank import main
-from pipeline.reranking import dry_run, flow, speed
-from pipeline.reranking.cost import Work, hours_until
+from pipeline.reranking import dry_run, flow
 from tests.conftest import TINY
 from tests.reranking.jobs import config
 
@@ -150,7 +151,7 @@ def test_what_is_left_goes_at_the_speed_of_what_is_done(table: Path) -> None:
 
 
 def test_the_speed_is_measured(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_MEASURED_S", 0.0)
+    monkeypatch.setattr(actor_hours, "_MEASURED_S", 0.0)
     levels = [{"scorer": {"model": TINY, "device": "cpu"}, "keep": 3}, {"scorer": {"model": TINY}, "keep": 2}]
     told = dry_run.describe(config(table, levels=levels), "measure", "6h")
     assert re.search(

@@ -1,0 +1,110 @@
+"""A Ray of this process's own, which ends with it: started when it is needed, or early, beside other work.
+
+Its start takes seconds, most of which it waits for processes of its own.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from pipeline import log
+
+_SILENT = "fatal"
+"""RAY_BACKEND_LOG_LEVEL."""
+
+
+class _Early:
+    """A start that goes on in a thread; Ray itself says nothing on the terminal meanwhile."""
+
+    def __init__(self) -> None:
+        self._outcome: Future[None] = Future()
+        self._silence = ExitStack()
+        _keep_python_heard()
+        self._silence.enter_context(_quiet_backend())
+        Thread(target=self._work, name="start of Ray", daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            _init()
+        except BaseException as error:  # raised where the start is waited for
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(None)
+            # Linux ends Ray's processes with the thread that started them.
+            Event().wait()
+
+    def wait(self) -> None:
+        with self._silence:
+            self._outcome.result()
+
+
+class _Starts:
+    """Of this process."""
+
+    early: _Early | None = None
+
+
+def start_early() -> None:
+    """Begin to start it, while this thread does other things. `start` then waits for it.
+
+    Only for a process that ends with `command.leave`: a start that has begun can't be called off.
+    """
+    assert _Starts.early is None
+    _Starts.early = _Early()
+
+
+def is_starting() -> bool:
+    """Whether a start has begun that nobody has waited for yet."""
+    return _Starts.early is not None
+
+
+def start() -> None:
+    """Start it, or wait for the start that has begun. Raises what `ray.init` raises."""
+    early, _Starts.early = _Starts.early, None
+    if early is not None:
+        early.wait()
+        return
+    with _quiet_backend():
+        _init()
+
+
+def _init() -> None:
+    import ray  # noqa: PLC0415  (who starts none does not wait for it: every command imports this module)
+
+    # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
+    ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Silence Ray's C++ parts, unless RAY_BACKEND_LOG_LEVEL asks for them.
+
+    They would print an error at each start of an actor (ray issue 53727), and at this level just say that
+    they are at this level.
+    """
+    # It stays in the environment: a process that this one starts, or its own next job, finds it there.
+    if os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", _SILENT) != _SILENT:
+        yield
+        return
+    terminal = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _keep_python_heard() -> None:
+    """What Python writes to standard error goes to the terminal also while Ray's C++ parts are silenced.
+
+    For good, since a library that is imported meanwhile may keep the stream.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace", closefd=False)
+    log.write_to(sys.stderr)

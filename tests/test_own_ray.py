@@ -1,0 +1,91 @@
+"""A Ray that starts early, seen from outside: the processes of a command, and what they leave."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline import command, own_ray
+from pipeline.errors import OutputError
+from tests.conftest import ROOT
+from tests.own_ray import folder_of_its_own
+
+DEMO = [sys.executable, "-m", "pipeline.rerank", "--config", "configs/rerank/demo.yaml", "--set"]
+FAILING = """
+import sys
+from pipeline import log, own_ray
+
+def fail():
+    raise ConnectionError("no port is free")
+
+log.configure()
+own_ray._init = fail
+own_ray.start_early()
+log.info("told", by="the log")
+print("told by Python", file=sys.stderr)
+try:
+    own_ray.start()
+except ConnectionError as error:
+    print(error, own_ray.is_starting())
+"""
+
+
+def run(command_line: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"RAY_TMPDIR": str(folder)}
+    return subprocess.run(
+        command_line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def of_ray(folder: Path) -> list[psutil.Process]:
+    """The processes of a Ray with this RAY_TMPDIR."""
+    found = psutil.process_iter(["cmdline"])
+    return [one for one in found if any(f"{folder}/ray/" in word for word in one.info["cmdline"] or ())]
+
+
+@pytest.mark.ray
+def test_a_mistake_ends_a_command_whose_ray_still_starts_and_nothing_of_that_stays(tmp_path: Path) -> None:
+    with folder_of_its_own() as folder:
+        ended = run([*DEMO, "input.path=nowhere/", f"output.path={tmp_path}"], folder)
+        assert ended.returncode == 2
+        assert ended.stdout == ""
+        last = ended.stderr.splitlines()[-1]  # before it, on a slow machine, that libraries are loading
+        assert last == "error: nowhere/: no such file or directory"
+        assert (folder / "ray").exists()  # it had begun
+        gone, left = psutil.wait_procs(of_ray(folder), timeout=60)
+        assert not left, gone
+
+
+def test_a_dry_run_and_a_job_here_start_none(tmp_path: Path) -> None:
+    with folder_of_its_own() as folder:
+        for arguments in (["--dry-run"], ["--set", "executor=here", "actors.max=1"]):
+            ended = run([*DEMO, f"output.path={tmp_path}/out", *arguments], folder)
+            assert ended.returncode == 0, ended.stderr
+        # It is finished now: nor does a job on Ray that has nothing to do.
+        ended = run([*DEMO, f"output.path={tmp_path}/out"], folder)
+        assert "already finished" in ended.stderr
+        assert not list(folder.iterdir())
+
+
+def test_where_a_cluster_is_named_none_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("head:6379", "auto"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        command.start_ray_early(f"{tmp_path}/out", max_outage_s=0)
+        assert not own_ray.is_starting()
+
+
+def test_an_output_that_is_none_is_refused_before() -> None:
+    with pytest.raises(OutputError, match="takes for a pattern"):
+        command.start_ray_early("memory://a*b", max_outage_s=0)
+    assert not own_ray.is_starting()
+
+
+def test_a_start_that_fails_is_told_where_it_is_waited_for(tmp_path: Path) -> None:
+    ended = run([sys.executable, "-c", FAILING], tmp_path)
+    assert ended.stdout == "no port is free False\n"
+    log_line, printed = ended.stderr.splitlines()
+    assert log_line.endswith("INFO told by='the log'")
+    assert printed == "told by Python"
