@@ -6,6 +6,7 @@ float32 or float16, as the checkpoint gives it (normalized where the checkpoint 
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,8 +58,10 @@ class Vectors:
         return Vectors(self.values[at], np.arange(len(at)), self.hashes[:0])
 
 
-class Room:
-    """Memory that the vectors of one file after another are read into: new memory each time is dear."""
+class Room(threading.local):
+    """Memory, of each thread its own, that the vectors of one file after another are read into: new memory
+    each time is dear.
+    """
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
