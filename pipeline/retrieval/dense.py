@@ -5,10 +5,10 @@ One matrix product tells which passages can be among a query's best, with room f
 score depends on how passages were parted or on the product's kernel.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import cycle, pairwise
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,15 @@ _PART_VECTORS = 2048
 With twice as many a processor's cache no longer holds the products until they are looked at."""
 _MANY = 0.25
 """Times the hits that are kept: where a part of the vectors has more, the floor of its shard should rise."""
-_STRETCH = 128
-"""Products whose largest tells whether one of them is worth a look."""
+_COLUMNS = 128
+"""A query's products stand in so many columns, whose largest tells whether one of them is worth a look: what
+stands one below the other is compared several times as fast as what stands side by side."""
 _EXACT_ROWS = 512
-_MOST_AHEAD = 4
-"""Shards in memory beside the one at hand."""
+_MOST_THREADS = 4
+"""One less than the shards in memory."""
 
 IntArray = npt.NDArray[np.int64]
+Result = TypeVar("Result")
 
 
 def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
@@ -41,33 +43,35 @@ def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
     cosine = source in job.by_cosine
     device = torch.device("cuda" if job.config.actors.num_gpus else "cpu")
     queries = _matrix(_vectors(job, source, "queries", block), cosine, device)
-    best = Best(len(queries), job.depth(source), job.id_type("passages"))
-    for shard, ids, vectors in _read_ahead(job, source, shards):
-        hits, scores, rows = best_of(queries, vectors, best.floor, job.depth(source), cosine=cosine)
-        best.add(shard.number, hits, scores, ids.take(pa.array(rows)), rows)
-    return best.table()
+    best, room = Best(len(queries), job.depth(source), job.id_type("passages")), Room()
 
-
-def _read_ahead(job: Job, source: str, shards: list[str]) -> Iterator[tuple[Shard, pa.Array, Vectors]]:
-    """Shards of passages, the next ones read while one is compared: as many as this process has threads."""
-
-    def read(name: str, room: Room) -> tuple[Shard, pa.Array, Vectors]:
+    def compared(name: str) -> tuple[int, IntArray, ScoreArray, pa.Array, IntArray]:
         shard = Shard.named(name)
         ids = read_shard(job.output, "passages", shard, ["passage_id"])["passage_id"].combine_chunks()
         vectors = _vectors(job, source, "passages", name, room)
         assert len(ids) == len(vectors.first), name
-        return shard, ids, vectors
+        hits, scores, rows = best_of(queries, vectors, best.floor, job.depth(source), cosine=cosine)
+        return shard.number, hits, scores, ids.take(pa.array(rows)), rows
 
-    ahead = min(_MOST_AHEAD, torch.get_num_threads())
-    rooms = cycle([Room() for _ in range(ahead + 1)])  # of as many shards as are in memory
-    with ThreadPoolExecutor(ahead) as pool:
-        waiting: deque[Future[tuple[Shard, pa.Array, Vectors]]] = deque()
-        for name in shards:
-            waiting.append(pool.submit(read, name, next(rooms)))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    for found in in_threads(compared, shards):
+        best.add(*found)
+    return best.table()
+
+
+def in_threads(work: Callable[[str], Result], names: list[str]) -> Iterator[Result]:
+    """What `work` gives for each name, in their order.
+
+    Several names are in work at once, each by a thread that computes alone. Threads that share each step of a
+    search wait for each other some hundred times a second: on a busy machine that took most of the time.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, _MOST_THREADS) + 1  # one may wait for a file
+    each = max(1, threads // workers)
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+        try:
+            yield from pool.map(work, names)
+        finally:
+            torch.set_num_threads(threads)  # what a worker sets is the default of threads to come
 
 
 def best_of(
@@ -75,16 +79,16 @@ def best_of(
 ) -> tuple[IntArray, ScoreArray, IntArray]:
     """(queries, scores, passages): each query's best k of the vectors at least, but those below its floor.
 
-    queries: (queries, width), normalized where similarity is the cosine.
+    queries: (queries, width), normalized where similarity is the cosine. floor: rises here as soon as the
+    vectors tell that it may. Other threads may raise it too: what one of them undoes costs time alone.
     """
     found = []
     bounds, most = _parts(vectors)
     dtype = product_dtype(queries)
     ours = factor(queries, dtype)
     room = torch.empty(len(queries) * most, dtype=dtype, device=queries.device)
-    least = torch.from_numpy(floor).to(queries.device)
     top = torch.empty(len(queries), 0, device=queries.device)
-    many = bool(torch.isinf(least).any())
+    many = bool(np.isinf(floor).any())
     off = torch.zeros_like(ours.length)
     for first, stop in pairwise(bounds):
         part = vectors.texts(first, stop)
@@ -94,7 +98,8 @@ def best_of(
         if many and near.shape[1] >= k:  # the least of k products, wherever they stand, tells a floor
             top = torch.cat([top, near.topk(k, dim=1, sorted=False).values.float()], dim=1)
             top = top.topk(k, dim=1, sorted=False).values
-            least = torch.maximum(least, lowered(top.amin(dim=1), off, dtype))
+            np.maximum(floor, lowered(top.amin(dim=1), off, dtype).cpu().numpy(), out=floor)
+        least = torch.from_numpy(floor).to(queries.device)
         hits, passages = _at_least(near, lowered(least, off, dtype).to(dtype))
         many = len(hits) > _MANY * k * len(queries)
         found.append((hits, passages + first, near[hits, passages].float()))
@@ -118,12 +123,12 @@ def _parts(vectors: Vectors) -> tuple[list[int], int]:
 
 def _at_least(near: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(queries, passages) of the products that are not below `least`: few, so that most are not looked at."""
-    missing = -near.shape[1] % _STRETCH
+    missing = -near.shape[1] % _COLUMNS
     padded = torch.nn.functional.pad(near, (0, missing), value=-torch.inf) if missing else near
-    stretches = padded.view(len(near), -1, _STRETCH)
-    hits, stretch = (stretches.amax(dim=2) >= least[:, None]).nonzero(as_tuple=True)
-    some, column = (stretches[hits, stretch] >= least[hits, None]).nonzero(as_tuple=True)
-    passages = stretch[some] * _STRETCH + column
+    rows = padded.view(len(near), -1, _COLUMNS)
+    hits, column = (rows.amax(dim=1) >= least[:, None]).nonzero(as_tuple=True)
+    some, row = (rows[hits, :, column] >= least[hits, None]).nonzero(as_tuple=True)
+    passages = row * _COLUMNS + column[some]
     real = passages < near.shape[1]  # where `least` is -inf the padding is not below it
     return hits[some][real], passages[real]
 

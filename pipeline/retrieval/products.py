@@ -14,7 +14,7 @@ from pipeline.scoring.dtype import has_bfloat16
 
 _WORTH_QUERIES = 32
 """With fewer of them reading the vectors takes longer than multiplying."""
-_ROWS = 512
+_ROWS = 128
 """Vectors that a processor's cache holds with what is made of them."""
 _SUMMING = 1e-5
 """Of the product of two lengths: more than float32 is off in a sum of some thousand terms."""
@@ -44,11 +44,13 @@ def factor(matrix: torch.Tensor, dtype: torch.dtype) -> Factor:
         return Factor(matrix, length, torch.zeros_like(length))
     values = torch.empty_like(matrix, dtype=dtype)
     length, lost = torch.empty(2, len(matrix))
-    for start in range(0, len(matrix), _ROWS):
-        some = slice(start, start + _ROWS)
-        values[some] = matrix[some]
-        length[some] = matrix[some].norm(dim=1)
-        lost[some] = values[some].float().sub_(matrix[some]).norm(dim=1)
+    room = torch.empty_like(matrix[:_ROWS])
+    parts = (each.split(_ROWS) for each in (matrix, values, length, lost))
+    for whole, held, its_length, its_lost in zip(*parts, strict=True):
+        held.copy_(whole)
+        rest = room[: len(whole)].copy_(held).sub_(whole)
+        torch.linalg.vector_norm(whole, dim=1, out=its_length)
+        torch.linalg.vector_norm(rest, dim=1, out=its_lost)
     return Factor(values, length, lost)
 
 

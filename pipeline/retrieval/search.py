@@ -27,7 +27,7 @@ class Best:
         self._new: list[pa.Table] = []
         self._rows = 0
         self.floor: ScoreArray = np.full(queries, -np.inf, np.float32)
-        """Of each query: what scores less is not among its best. Never falls."""
+        """Of each query: what scores less is not among its best. Who knows a higher one may write it here."""
 
     def add(self, shard: int, queries: IntArray, scores: ScoreArray, ids: pa.Array, rows: IntArray) -> None:
         """Hits of one shard, in any order: each query's best k of it at least, but those below `floor`."""
@@ -50,7 +50,8 @@ class Best:
         self._held = rank(rows, rows["score"].to_numpy(), self._k)
         self._new, self._rows = [], 0
         full = self._held.filter(pa.compute.equal(self._held["rank"], self._k))
-        self.floor[full["query_id"].to_numpy()] = full["score"].to_numpy()
+        queries = full["query_id"].to_numpy()
+        self.floor[queries] = np.maximum(self.floor[queries], full["score"].to_numpy())
 
 
 def kth_largest(queries: IntArray, scores: ScoreArray, k: int, number: int) -> ScoreArray:

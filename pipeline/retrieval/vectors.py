@@ -6,6 +6,7 @@ float32 or float16, as the checkpoint gives it (normalized where the checkpoint 
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.retrieval.plain_pages import plain_values
 from pipeline.retrieval.shards import Files
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import check_version, stamped
 
-_ROW_GROUP_BYTES = 8 * 2**20
+_ROW_GROUP_BYTES = 2 * 2**20
+_ONE_PAGE_BYTES = 2**30
+"""More than a row group has."""
+_LEAF = "embedding.list.element"
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,10 @@ class Vectors:
         return Vectors(self.values[at], np.arange(len(at)), self.hashes[:0])
 
 
-class Room:
-    """Memory that the vectors of one file after another are read into: new memory each time is dear."""
+class Room(threading.local):
+    """Memory, of each thread its own, that the vectors of one file after another are read into: new memory
+    each time is dear.
+    """
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
@@ -84,19 +91,27 @@ def read_vectors(url: str, room: Room | None = None) -> Vectors:
         room = room or Room()
         values = room.array(others.num_rows, kind.list_size, kind.value_type.to_pandas_dtype())
         start = 0
+        plain = True
         for group in range(file.num_row_groups):  # one after another, each while a cache holds it
-            part = _values(file.read_row_group(group, ["embedding"], use_threads=False), url, start)
+            found = plain_values(stream, file, group, _LEAF, values.dtype) if plain else None
+            plain = found is not None  # of a file one row group is as another
+            part = _by_arrow(file, group) if found is None else found.reshape(-1, kind.list_size)
+            _check_finite(part, url, start)
             values[start : start + len(part)] = part
             start += len(part)
     first = np.flatnonzero(others["window"].to_numpy() == 0)
     return Vectors(values, first, others["hash"].combine_chunks())
 
 
-def _values(table: pa.Table, url: str, start: int) -> npt.NDArray[np.floating[Any]]:
-    """(vectors, width), all finite. start: the file's rows before."""
-    column = table["embedding"].combine_chunks()
+def _by_arrow(file: pq.ParquetFile, group: int) -> npt.NDArray[np.floating[Any]]:
+    """(vectors, width)"""
+    column = file.read_row_group(group, ["embedding"], use_threads=False)["embedding"].combine_chunks()
     values: npt.NDArray[np.floating[Any]] = column.flatten().to_numpy(zero_copy_only=False)
-    values = values.reshape(len(column), column.type.list_size)
+    return values.reshape(len(column), column.type.list_size)
+
+
+def _check_finite(values: npt.NDArray[np.floating[Any]], url: str, start: int) -> None:
+    """values: (vectors, width). start: the file's rows before."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum(dtype=np.float32)  # quicker than to ask each; that of finite ones may overflow
     suspect = values[:0] if np.isfinite(total) else values
@@ -106,13 +121,13 @@ def _values(table: pa.Table, url: str, start: int) -> npt.NDArray[np.floating[An
         raise InputError(
             f"{url} row {row}: an embedding that is not finite; remove the output's directory to embed again"
         )
-    return values
 
 
 def write_vectors(output: Directory, name: str, table: pa.Table) -> Files:
     """Vectors are written as they are: they have nothing that a compression or a dictionary could save.
 
-    Without nulls and in row groups that a processor's cache holds they are read several times as fast.
+    Without nulls, in row groups of one page that a processor's cache holds, they are read several times as
+    fast: `plain_pages`.
     """
     column = table.schema.get_field_index("embedding")
     kind = table.schema.field(column).type
@@ -121,14 +136,17 @@ def write_vectors(output: Directory, name: str, table: pa.Table) -> Files:
     table = table.set_column(column, field, table["embedding"].cast(element))
     table = table.replace_schema_metadata(stamped(table.schema, "embeddings").metadata)
     others = [name for name in table.schema.names if name != "embedding"]
+    rows = max(1, _ROW_GROUP_BYTES // (kind.list_size * kind.value_type.bit_width // 8))
     stream = io.BytesIO()
     pq.write_table(
         table,
         stream,
-        compression=dict.fromkeys(others, "zstd") | {"embedding.list.element": "none"},
+        compression=dict.fromkeys(others, "zstd") | {_LEAF: "none"},
         use_dictionary=False,
         write_page_checksum=True,
-        row_group_size=max(1, _ROW_GROUP_BYTES // (kind.list_size * kind.value_type.bit_width // 8)),
+        row_group_size=rows,
+        data_page_size=_ONE_PAGE_BYTES,
+        max_rows_per_page=rows,
     )
     return {name: output.write(name, stream.getvalue())}
 

@@ -1,6 +1,7 @@
 """Dense search against faiss and sentence-transformers, and the embeddings that it keeps."""
 
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import faiss
@@ -14,7 +15,7 @@ from sentence_transformers.util import semantic_search
 
 from pipeline.errors import ConfigError, InputError, ModelError, OutputError
 from pipeline.retrieval import steps
-from pipeline.retrieval.dense import best_of
+from pipeline.retrieval.dense import best_of, in_threads
 from pipeline.retrieval.search import Best
 from pipeline.retrieval.vectors import Vectors, read_vectors
 from pipeline.scoring import Scorer, ScorerConfig
@@ -120,6 +121,50 @@ def test_the_parts_that_are_compared_at_once_change_nothing(monkeypatch: pytest.
     maxima = np.maximum.reduceat(queries.astype(np.float64) @ corpus.T, np.cumsum([0, *windows[:-1]]), axis=1)
     order = np.argsort(-maxima, axis=1)[:, :10]
     assert [[int(passage) for passage, _ in row] for row in found[2048]] == order.tolist()
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_the_floor_rises_and_never_above_the_last_of_the_best(
+    bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.retrieval.products.has_bfloat16", lambda _: bfloat16)
+    chance = np.random.default_rng(8)
+    corpus, queries = (chance.standard_normal((rows, 32)).astype(np.float32) for rows in (5000, 40))
+    floor = np.full(40, -np.inf, np.float32)
+    best_of(torch.from_numpy(queries), vectors(corpus), floor, 10, cosine=False)
+    last = np.sort(queries.astype(np.float64) @ corpus.T, axis=1)[:, -10]
+    assert np.isfinite(floor).all()
+    assert (floor <= last.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3, 9])
+def test_shards_are_compared_in_threads_of_their_own(threads: int) -> None:
+    before = torch.get_num_threads()
+    names = [str(number) for number in range(20)]
+    try:
+        torch.set_num_threads(threads)
+        found = list(in_threads(lambda name: (name, torch.get_num_threads(), get_ident()), names))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert [name for name, _, _ in found] == names
+    assert {each for _, each, _ in found} == {1}
+    assert get_ident() not in {thread for _, _, thread in found}
+
+
+def test_an_error_of_a_thread_ends_the_search() -> None:
+    begun = []
+
+    def work(name: str) -> None:
+        begun.append(name)
+        if name == "1":
+            raise InputError("damaged")
+
+    before = torch.get_num_threads()
+    with pytest.raises(InputError, match="damaged"):
+        list(in_threads(work, [str(number) for number in range(3)]))
+    assert "1" in begun
+    assert torch.get_num_threads() == before
 
 
 def test_no_passages_no_hits() -> None:
