@@ -32,7 +32,8 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     except YamlError:
         raise
     except yaml.YAMLError as error:
-        raise YamlError(f"not YAML: {error}") from error
+        cure = "; between { and }, write a path with a date in quotes" if "_date}" in str(error) else ""
+        raise YamlError(f"not YAML: {error}{cure}") from error
     except ValueError as error:  # of a date that no calendar has, of a number of thousands of digits
         raise YamlError(f"a value that can't be read: {error}") from error
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline import yaml_text
 from pipeline.config_file import load
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.reranking.config import RerankConfig
@@ -79,6 +80,20 @@ def test_a_jobs_yaml_is_one(tmp_path: Path, page: str, kind: Any) -> None:
     whole = next(block for block in blocks(page, "yaml") if "output:" in block)
     (tmp_path / "job.yaml").write_text(whole)
     load(kind, tmp_path / "job.yaml", [])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_can_be_read(page: Path) -> None:
+    for block in blocks(str(page.relative_to(ROOT)), "yaml"):
+        assert yaml_text.parse(block)[1], block
+
+
+def test_the_nights_yaml_files_are_what_their_commands_take(tmp_path: Path) -> None:
+    _, first, job = blocks("docs/nightly.md", "yaml")
+    for kind, whole in ((RetrieveConfig, first), (RerankConfig, job)):
+        (tmp_path / "job.yaml").write_text(whole)
+        config: Any = load(kind, tmp_path / "job.yaml", ["run_date=2026-11-20"])
+        assert config.output.path.endswith("/2026-11-20/")
 
 
 def test_the_tutorials_yaml_files_are_what_their_commands_take(tmp_path: Path) -> None:

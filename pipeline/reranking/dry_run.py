@@ -40,6 +40,7 @@ def describe(
     lines = [
         f"input    {len(files)} files, {queries} queries, {record.pairs} pairs",
         f"shards   {len(plan.shards)} of up to {config.shard_pairs} pairs, {_how_many(done, plan)}",
+        *_idle(config, plan),
         *([] if judge is None else [f"qrels    {_in_the_table(judge, plan)}"]),
         *_of_scorers(config, scorers, samples, record.pairs),
         *([] if reuse is None or config.reuse is not None else [_nothing_reused(reuse)]),
@@ -53,6 +54,12 @@ def describe(
 def _how_many(done: Sequence[ShardReport], plan: Plan) -> str:
     all_done = len(done) == len(plan.shards)
     return "all of them done: nothing to score" if all_done else f"{len(done)} of them done"
+
+
+def _idle(config: RerankConfig, plan: Plan) -> Iterator[str]:
+    actors = max(level.actors.min for level in config.cascade)
+    if config.executor != "here" and len(plan.shards) < actors:
+        yield f"         fewer than actors.min ({actors}): some get none; a smaller shard_pairs makes more"
 
 
 def _in_the_table(judge: Judge, plan: Plan) -> str:

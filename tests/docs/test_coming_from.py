@@ -102,7 +102,7 @@ def test_a_list_of_pairs_goes_through_a_job(tmp_path: Path, monkeypatch: pytest.
     Path("pairs.yaml").write_text(f"{tiny.replace('num_gpus: 1', 'num_gpus: 0')}executor: here\n")
     assert rerank.main(["--config", "pairs.yaml"]) == 0
     expected = Scorer(ScorerConfig(model=TINY)).score(pairs)
-    assert names_after(code_with("sort_by"))["scores"] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert names_after(code_with("number_of_pairs"))["scores"] == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 def test_flag_models_calls_give_the_embeddings() -> None:
