@@ -1,6 +1,6 @@
 """Texts to token ids, and the form in which encoded pairs travel between processes."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,6 +147,19 @@ def passage_offsets(tokenizer: Tokenizer, text: str, first: int) -> list[tuple[i
     """Of each token of text[first:], its first character there and the one past its last."""
     offsets = tokenizer.encode(text, add_special_tokens=False).offsets
     return [(max(0, start - first), stop - first) for start, stop in offsets if stop > first]
+
+
+def span_read(
+    offsets: Callable[[str, str], list[tuple[int, int]]], query: str, passage: str, row: Mapping[str, int]
+) -> tuple[int, int]:
+    """Of a passage, the first character that the model sees, and the one past the last.
+
+    offsets: an encoder's `passage_offsets`. row: the pair's in `EncodedPairs.pairs`.
+    """
+    if not row["passage_cut"]:
+        return 0, len(passage)
+    read = offsets(query, passage)[row["passage_first"] : row["passage_last"]]
+    return (read[0][0], read[-1][1]) if read else (0, 0)
 
 
 def with_instruction(texts: Sequence[str], instruction: str | None, form: str) -> Sequence[str]:

@@ -15,7 +15,7 @@ from pipeline.scoring.config import Dtype, Limits, ScorerConfig
 from pipeline.scoring.copies import distinct
 from pipeline.scoring.device import is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
-from pipeline.scoring.encoding import EncodedPairs, Role, listed, pairs_of, texts_of
+from pipeline.scoring.encoding import EncodedPairs, Role, listed, pairs_of, span_read, texts_of
 from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.family import (
     EmbeddingEncoder,
@@ -25,6 +25,7 @@ from pipeline.scoring.family import (
     load_engine,
     load_family,
 )
+from pipeline.scoring.names_elsewhere import METHODS
 from pipeline.scoring.once import embed_once, score_once
 from pipeline.scoring.parts import PART_PAIRS, score_in_parts
 from pipeline.scoring.quantization import (
@@ -39,13 +40,6 @@ from pipeline.scoring.results import Embedded, Heard, RankedPassage, Scored, sig
 from pipeline.scoring.trial import try_model
 from pipeline.scoring.truncation import Lengths
 from pipeline.scoring.weights import check_adapter
-
-_METHODS_ELSEWHERE = {
-    **dict.fromkeys(("compute_score", "predict"), "score(pairs)"),
-    **dict.fromkeys(("encode_queries", "encode_query"), 'embed(queries, "query")'),
-    **dict.fromkeys(("encode_corpus", "encode_document"), 'embed(passages, "passage")'),
-}
-"""What FlagEmbedding and sentence-transformers call a method, and what it is here."""
 
 
 class Scorer:
@@ -73,8 +67,8 @@ class Scorer:
     if not TYPE_CHECKING:  # a type checker would take every name for a method
 
         def __getattr__(self, name: str) -> Any:
-            if name in _METHODS_ELSEWHERE:
-                raise AttributeError(f"a Scorer has no {name}; write {_METHODS_ELSEWHERE[name]}")
+            if name in METHODS:
+                raise AttributeError(f"a Scorer has no {name}; write {METHODS[name]}")
             return object.__getattribute__(self, name)  # its own error, and that of a property
 
     @property
@@ -213,16 +207,8 @@ class Scorer:
 
         encoded: what `encode` gave for the pairs.
         """
-        spans = []
-        for (query, passage), row in zip(pairs, encoded.pairs.to_pylist(), strict=True):
-            first, last = 0, len(passage)
-            if row["passage_cut"]:
-                read = self.encoder.passage_offsets(query, passage)[
-                    row["passage_first"] : row["passage_last"]
-                ]
-                first, last = (read[0][0], read[-1][1]) if read else (0, 0)
-            spans.append((first, last))
-        return spans
+        rows = zip(pairs, encoded.pairs.to_pylist(), strict=True)
+        return [span_read(self.encoder.passage_offsets, *pair, row) for pair, row in rows]
 
     def forward(self, encoded: EncodedPairs) -> Scored:
         """Score encoded pairs, equal ones once: they get the same score, bit for bit.

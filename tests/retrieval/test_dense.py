@@ -1,7 +1,6 @@
 """Dense search against faiss and sentence-transformers, and the embeddings that it keeps."""
 
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import faiss
@@ -15,7 +14,7 @@ from sentence_transformers.util import semantic_search
 
 from pipeline.errors import ConfigError, InputError, ModelError, OutputError
 from pipeline.retrieval import steps
-from pipeline.retrieval.dense import best_of, in_threads
+from pipeline.retrieval.dense import best_of
 from pipeline.retrieval.search import Best
 from pipeline.retrieval.vectors import Vectors, read_vectors
 from pipeline.scoring import Scorer, ScorerConfig
@@ -135,36 +134,6 @@ def test_the_floor_rises_and_never_above_the_last_of_the_best(
     last = np.sort(queries.astype(np.float64) @ corpus.T, axis=1)[:, -10]
     assert np.isfinite(floor).all()
     assert (floor <= last.astype(np.float32)).all()
-
-
-@pytest.mark.parametrize("threads", [1, 3, 9])
-def test_shards_are_compared_in_threads_of_their_own(threads: int) -> None:
-    before = torch.get_num_threads()
-    names = [str(number) for number in range(20)]
-    try:
-        torch.set_num_threads(threads)
-        found = list(in_threads(lambda name: (name, torch.get_num_threads(), get_ident()), names))
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert [name for name, _, _ in found] == names
-    assert {each for _, each, _ in found} == {1}
-    assert get_ident() not in {thread for _, _, thread in found}
-
-
-def test_an_error_of_a_thread_ends_the_search() -> None:
-    begun = []
-
-    def work(name: str) -> None:
-        begun.append(name)
-        if name == "1":
-            raise InputError("damaged")
-
-    before = torch.get_num_threads()
-    with pytest.raises(InputError, match="damaged"):
-        list(in_threads(work, [str(number) for number in range(3)]))
-    assert "1" in begun
-    assert torch.get_num_threads() == before
 
 
 def test_no_passages_no_hits() -> None:
