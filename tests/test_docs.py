@@ -96,6 +96,18 @@ def test_the_nights_yaml_files_are_what_their_commands_take(tmp_path: Path) -> N
         assert config.output.path.endswith("/2026-11-20/")
 
 
+def test_the_shipped_nights_from_documents_fit_together() -> None:
+    date = ["run_date=2026-11-20"]
+    first = load(RetrieveConfig, ROOT / "configs/retrieve/corpus.yaml", date)
+    rerank = load(RerankConfig, ROOT / "configs/rerank/retrieved.yaml", date)
+    assert rerank.input.path == f"{first.output.path}candidates/"
+    for config in (first, rerank):
+        assert config.reuse == config.output.path.replace("2026-11-20", "{previous_run_date}")
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    assert "configs/retrieve/corpus.yaml" in text
+    assert "configs/rerank/retrieved.yaml" in text
+
+
 def test_the_tutorials_yaml_files_are_what_their_commands_take(tmp_path: Path) -> None:
     kinds: list[Any] = [RerankConfig, RetrieveConfig, RerankConfig]  # cascade.yaml, first.yaml, job.yaml
     for kind, whole in zip(kinds, blocks("docs/tutorial.md", "yaml"), strict=True):
