@@ -24,7 +24,7 @@ _SET_ELSEWHERE = {
     "passage_max_length": "data.passage_max_len says how long a passage is",
     "long_passages": "a pair is trained on in one piece",
     "normalize": "losses are of raw scores",
-    "cutoff_layers": "all heads are trained together",
+    "cutoff_layers": "all heads are trained together; leave it out here, and set it when you score",
     "peft_path": "merge the adapter into its model first, and train that",
     "engine": "torch alone trains",
 }

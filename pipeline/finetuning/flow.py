@@ -138,9 +138,12 @@ def _warn(job: Job) -> None:
     if job.examples.rejects:
         rows = len(job.examples.rejects)
         log.warning("rejected", rows=rows, first=job.examples.first_reject, left=len(job.examples))
-    for name, reason in GroupEncoder(job.scorer).ignored.items():
-        if job.examples.prompts[name]:
-            log.warning("ignored", field=name, rows=job.examples.prompts[name], reason=reason)
+    ignored = GroupEncoder(job.scorer).ignored
+    for name, rows in job.examples.prompts.items():
+        if rows and name in ignored:
+            log.warning("ignored", field=name, rows=rows, reason=ignored[name])
+        elif rows:  # scoring knows no rows
+            log.info("rows have one of their own, which scoring must be told", field=name, rows=rows)
     if job.examples.held_out:
         log.warning(
             "trained on and held out: nDCG@10 on held-out queries will be too good",
