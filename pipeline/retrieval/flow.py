@@ -18,7 +18,7 @@ from pipeline.retrieval.reuse import with_previous
 from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.summary import Summary
-from pipeline.run_date import late_tables
+from pipeline.run_date import PREVIOUS_DATE, late_tables
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
@@ -50,7 +50,9 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
         log_skipped(source.skipped, of=source.field)
 
     def work(held: Lease, _finished: Summary | None) -> Summary:
-        stages = Stages(job, held, check_bytes=check_bytes)
+        # Of a finished one that is mended nobody has looked for it yet.
+        dated = PREVIOUS_DATE in (job.config.reuse or "")
+        stages = Stages(with_previous(job, start.record) if dated else job, held, check_bytes=check_bytes)
         results = stages.run()
         for source, counts in results["dense"].items():
             if counts["passages_cut"] or counts["queries_cut"]:

@@ -50,6 +50,12 @@ def test_each_night_takes_the_embeddings_of_the_latest_finished_one(
     assert [record.levelname for record in caplog.records if "no earlier" in record.getMessage()] == ["INFO"]
     assert embedded(tmp_path, 2) == (1, 5)
     assert f"embeddings of an earlier first stage are taken run={tmp_path}/out/2026-11-01" in caplog.text
+    # What is mended takes them, too.
+    vectors = next((tmp_path / "out/2026-11-02/embeddings/minilm/passages").iterdir())
+    kept = vectors.read_bytes()
+    vectors.write_bytes(kept[:-1])
+    assert embedded(tmp_path, 2) == (1, 5)
+    assert vectors.read_bytes() == kept
     (tmp_path / "out/2026-11-02/_SUCCESS").unlink()
     assert embedded(tmp_path, 4) == (1, 5)
     assert "first stage not taken for its embeddings" in caplog.text
