@@ -148,10 +148,9 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
     output_path, max_outage_s: the job's. Raises RayrankError where the output can't be read. Only for a
     process that ends with `leave`.
     """
-    # Who starts no Ray doesn't wait for these.
-    from pipeline import cluster, output  # noqa: PLC0415  (see above)
-    from pipeline.tables.outage import wait_out  # noqa: PLC0415  (see above)
-    from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (see above)
+    from pipeline import cluster, output  # noqa: PLC0415  (Ray comes with it: most commands start none)
+    from pipeline.tables.outage import wait_out  # noqa: PLC0415  (file systems come with it, before `_loading`)
+    from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (the same)
 
     wait_out(max_outage_s)
     if not output.is_complete(Directory(output_path)):  # a finished job needs none

@@ -156,8 +156,8 @@ def _evaluate(options: argparse.Namespace) -> Status:
 def _measure_tasks(options: argparse.Namespace) -> Status:
     config = _scorer(options)
     with command.loading():  # torch: measuring runs does without, and a mistake in the config waits for none
-        from pipeline.evaluation import mteb  # noqa: PLC0415  (see above)
-        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (see above)
+        from pipeline.evaluation import mteb  # noqa: PLC0415  (torch comes with it)
+        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (torch comes with it)
     scorer, found = settled(config), []
     for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):
         found.append(scores)

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _finetune(options: argparse.Namespace) -> Status:
     config = load(FinetuneConfig, options.config, options.overrides)
     with command.loading():
-        from pipeline.finetuning import flow  # noqa: PLC0415  (torch: a mistake in the config waits for none)
+        from pipeline.finetuning import flow  # noqa: PLC0415  (torch comes with it)
     summary = flow.run(config)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED

@@ -47,8 +47,8 @@ def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
     if starts_early and not options.dry_run and config.executor == "ray_data":
         command.start_ray_early(config.output.path, config.max_outage_s)
     with command.loading():  # torch: Ray starts meanwhile, and a mistake in the config waits for none
-        from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (see above)
-        from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (see above)
+        from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (torch comes with it)
+        from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (torch comes with it)
     if options.dry_run:
         print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED

@@ -1,12 +1,13 @@
 """{run_date} in the places of a config: one config serves every date, and a table of a date may be late."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, model_validator
 
 from pipeline.errors import NotThereError, TemporaryError
 
@@ -15,7 +16,7 @@ PREVIOUS_DATE = "{previous_run_date}"
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 
 IsPlace = Callable[[str], bool]
-"""Whether a field, by its dotted name, says where things lie. Entries of a list are numbered from 0."""
+"""As `Dated.is_place`."""
 
 
 def _read(value: Any) -> Any:
@@ -31,7 +32,26 @@ RunDate = Annotated[date | None, BeforeValidator(_read)]
 """The type of a config's `run_date`."""
 
 
-def filled_in(tree: Any, is_place: IsPlace) -> Any:
+class Dated(BaseModel):
+    """A config that has a `run_date`, which its places may name."""
+
+    @classmethod
+    @abstractmethod
+    def is_place(cls, name: str) -> bool:
+        """Whether a field, by its dotted name, says where things lie. A list counts its entries from 0."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _date_the_places(cls, tree: Any) -> Any:
+        return _filled_in(tree, cls.is_place)
+
+    @model_validator(mode="after")
+    def _places_are_filled_in(self) -> Self:
+        _check_filled_in(self.model_dump(), self.is_place)
+        return self
+
+
+def _filled_in(tree: Any, is_place: IsPlace) -> Any:
     """What a config is made of, with its `run_date` in its places. Nobody has checked it yet.
 
     Raises ValueError where it has a date that no place uses.
@@ -45,7 +65,7 @@ def filled_in(tree: Any, is_place: IsPlace) -> Any:
     return _filled(tree, str(given), is_place)
 
 
-def check_filled_in(tree: dict[str, Any], is_place: IsPlace) -> None:
+def _check_filled_in(tree: dict[str, Any], is_place: IsPlace) -> None:
     """Raises ValueError where a place has a placeholder that nothing fills in. tree: of a whole config."""
     for name, place in _places(tree, is_place):
         for placeholder in _PLACEHOLDER.findall(place):

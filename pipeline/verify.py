@@ -57,9 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _verify(options: argparse.Namespace) -> Status:
     config = load_config(options.config, options.overrides)
     with command.loading():  # torch: a mistake in the config waits for none
-        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (see above)
-        from pipeline.verification.checks import single_scorer, verify  # noqa: PLC0415  (see above)
-        from pipeline.verification.cost import cost_of, is_exact, with_calibration  # noqa: PLC0415  (see above)
+        from pipeline.scoring.dtype import settled  # noqa: PLC0415  (torch comes with it)
+        from pipeline.verification.checks import single_scorer, verify  # noqa: PLC0415  (torch comes with it)
+        from pipeline.verification.cost import cost_of, is_exact, with_calibration  # noqa: PLC0415  (torch comes with it)
     status = Status.FINISHED
     scorer = settled(single_scorer(config))
     if options.qrels is not None and is_exact(scorer):

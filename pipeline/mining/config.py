@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from pipeline.config_file import flatten
-from pipeline.run_date import RunDate, check_filled_in, filled_in
+from pipeline.run_date import Dated, RunDate
 from pipeline.tables.config import InputConfig
 from pipeline.tables.positives import PositivesConfig
 
@@ -111,7 +111,7 @@ class JudgedRunConfig(BaseModel):
         return {name: name for name in names if name is not None}
 
 
-class MineConfig(JudgedRunConfig):
+class MineConfig(JudgedRunConfig, Dated):
     """A whole job of `mine`."""
 
     output: RowsConfig
@@ -125,20 +125,10 @@ class MineConfig(JudgedRunConfig):
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _date_the_places(cls, tree: Any) -> Any:
-        return filled_in(tree, _is_place)
-
-    @model_validator(mode="after")
-    def _places_are_filled_in(self) -> Self:
-        check_filled_in(self.model_dump(), _is_place)
-        return self
+    def is_place(cls, name: str) -> bool:
+        return name in _DATED
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""
         return flatten(self.model_dump(mode="json", exclude=_NOT_COMPARED))
-
-
-def _is_place(name: str) -> bool:
-    return name in _DATED

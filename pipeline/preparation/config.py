@@ -1,10 +1,10 @@
 """What `prepare` reads, and where the table that it makes goes."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.run_date import RunDate, check_filled_in, filled_in
+from pipeline.run_date import Dated, RunDate
 from pipeline.tables.config import PairsConfig, TextsConfig
 
 _PLACES = {"candidates.path", "queries.path", "passages.path", "output.path"}
@@ -19,7 +19,7 @@ class PreparedConfig(BaseModel):
     """A directory that is empty, new, or holds an earlier attempt at this very table."""
 
 
-class PrepareConfig(BaseModel):
+class PrepareConfig(Dated):
     """How a candidate table that `rerank` takes is made of tables that hold ids, or scattered rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -38,15 +38,9 @@ class PrepareConfig(BaseModel):
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _date_the_places(cls, tree: Any) -> Any:
-        return filled_in(tree, _is_place)
-
-    @model_validator(mode="after")
-    def _places_are_filled_in(self) -> Self:
-        check_filled_in(self.model_dump(), _is_place)
-        return self
+    def is_place(cls, name: str) -> bool:
+        return name in _PLACES
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
@@ -54,7 +48,3 @@ class PrepareConfig(BaseModel):
         exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
         exclude |= {"output": True, "executor": True, "max_outage_s": True, "run_date": True}
         return self.model_dump(mode="json", exclude=exclude)
-
-
-def _is_place(name: str) -> bool:
-    return name in _PLACES

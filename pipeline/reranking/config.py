@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     PositiveInt,
@@ -19,7 +18,7 @@ from pipeline.config_file import flatten, load
 from pipeline.levels import check_levels
 from pipeline.placement import JobActors
 from pipeline.reranking.cascade import Level, LevelConfig
-from pipeline.run_date import RunDate, check_filled_in, filled_in
+from pipeline.run_date import Dated, RunDate
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.config import OutputConfig
@@ -58,7 +57,7 @@ _NOT_COMPARED: dict[str, Any] = {
 _LEVEL = re.compile(r"^levels\.\d+\.")
 
 
-class RerankConfig(BaseModel):
+class RerankConfig(Dated):
     """A whole offline job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -89,15 +88,9 @@ class RerankConfig(BaseModel):
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _date_the_places(cls, tree: Any) -> Any:
-        return filled_in(tree, _is_place)
-
-    @model_validator(mode="after")
-    def _places_are_filled_in(self) -> Self:
-        check_filled_in(self.model_dump(), _is_place)
-        return self
+    def is_place(cls, name: str) -> bool:
+        return _is_place(name)
 
     @model_validator(mode="after")
     def _has_one_way_to_score(self) -> Self:

@@ -16,7 +16,7 @@ from pipeline.config_file import flatten
 from pipeline.placement import JobActors
 from pipeline.retrieval.fusion import FusionConfig
 from pipeline.retrieval.tokens import TokensConfig
-from pipeline.run_date import RunDate, check_filled_in, filled_in
+from pipeline.run_date import Dated, RunDate
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import TextsConfig
 
@@ -109,7 +109,7 @@ class CandidatesConfig(BaseModel):
         return value
 
 
-class RetrieveConfig(BaseModel):
+class RetrieveConfig(Dated):
     """A whole first stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -141,15 +141,9 @@ class RetrieveConfig(BaseModel):
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _date_the_places(cls, tree: Any) -> Any:
-        return filled_in(tree, _is_place)
-
-    @model_validator(mode="after")
-    def _places_are_filled_in(self) -> Self:
-        check_filled_in(self.model_dump(), _is_place)
-        return self
+    def is_place(cls, name: str) -> bool:
+        return name in _PLACES or name.partition(".dense.scorer.")[2] in _COMPARED_BY_CONTENT
 
     @model_validator(mode="after")
     def _sources_name_columns(self) -> Self:
@@ -209,7 +203,3 @@ class RetrieveConfig(BaseModel):
         # Columns have an order, a mapping compares without one.
         fields |= {"order of sources": list(self.sources)}
         return fields | {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}
-
-
-def _is_place(name: str) -> bool:
-    return name in _PLACES or name.partition(".dense.scorer.")[2] in _COMPARED_BY_CONTENT
