@@ -30,7 +30,8 @@ def describe(
     how_fast, by: as `estimate` takes them. read_judge: as `flow.run` takes it.
     """
     planned = plan_job(config, read_judge, may_ask=config.executor == "here", calibrates=False)
-    config, output, scorers, plan, record, _, judge, reuse = planned
+    config, output, plan, record = planned.config, planned.directory, planned.plan, planned.record
+    judge, scorers = planned.judge, planned.scorers
     done = list(done_shards(output, record.identity, plan.shards, check_bytes=False))
     placed = config.with_scorers([scorer.config for scorer in scorers])
     samples = sample(placed, plan, record)
@@ -43,7 +44,7 @@ def describe(
         *_idle(config, plan),
         *([] if judge is None else [f"qrels    {_in_the_table(judge, plan)}"]),
         *_of_scorers(config, scorers, samples, record.pairs),
-        *([] if reuse is None or config.reuse is not None else [_nothing_reused(reuse)]),
+        *([] if planned.reuse is None or config.reuse is not None else [_nothing_reused(planned.reuse)]),
         f"cluster  {cast('Executor', registry.load(executors, config.executor)).describe(pools)}",
         *estimate(planned, samples, [report.counts for report in done], how_fast, by),
         f"output   {output.url}",

@@ -124,7 +124,7 @@ def _rerank(
 
 def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Summary:
     """this_start: the fields that are of this start alone."""
-    config, _, scorers, plan, *_ = planned
+    config, scorers = planned.config, planned.scorers
     return Summary(
         output=planned.directory.url,
         model=" > ".join(level.scorer.model for level in config.cascade),
@@ -133,9 +133,9 @@ def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Su
         lengths=scorers[0].lengths if config.levels is None and totals.counts.truncated else None,
         embeds=config.levels is None and scorers[0].embeds,
         config_fingerprint=config.fingerprint,
-        shards=len(plan.shards),
+        shards=len(planned.plan.shards),
         top_k=config.depth,
-        files_skipped=len(but_markers(plan.skipped)),
+        files_skipped=len(but_markers(planned.plan.skipped)),
         reuse=planned.reuse,
         previous_run=config.reuse,
         versions=versions(),
@@ -220,13 +220,14 @@ def _open(config: RerankConfig) -> Directory:
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
     """Work on the shards that `totals` has not, and add them to it. Gives those that were given up."""
-    config, _, scorers, plan, record, auto, *_ = planned
+    config, plan, record = planned.config, planned.plan, planned.record
     shards = [shard for shard in plan.shards if shard.name not in totals.done]
     executor = cast("Executor", registry.load(executors, config.executor))
     actors = executor.connect([level.actors for level in config.cascade], shards) if shards else 0
     if not shards:
         return []
-    job = with_previous(Job(for_workers(config, scorers), plan, record.identity, auto), record)
+    job = Job(for_workers(config, planned.scorers), plan, record.identity, planned.auto)
+    job = with_previous(job, record)
     progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors, sys.stderr)
     quarantined = []
     try:
@@ -248,13 +249,13 @@ def _finish(planned: Planned, summary: Summary, totals: Totals) -> Summary:
 
     Gives the summary as it was written.
     """
-    config, directory, _, plan, record, _, judge, _ = planned
+    config, directory, plan, record = planned.config, planned.directory, planned.plan, planned.record
     check_not_removed(directory)
     missing = {shard.name for shard in summary.quarantined}
     written = [shard.name for shard in plan.shards if shard.name not in missing]
     output.check_written(directory, written, names_done(directory, ShardReport), "shards")
-    if judge is not None:
-        found = judging.judged(judge, config, directory, plan, record, written)
+    if planned.judge is not None:
+        found = judging.judged(planned.judge, config, directory, plan, record, written)
         summary = summary.model_copy(update={"judged": found})
     files = {}
     if config.output.trec_run:
