@@ -1,10 +1,12 @@
 """Fixtures that several test modules share."""
 
+import atexit
 import gc
 import json
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +57,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "ray" or collection_path.suffix != ".py":
         return None
     return None if "mark.ray" in collection_path.read_text() else True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """Those with Ray end the process here, with pytest's own status: threads of a C++ part of Ray's outlive
+    each `ray.shutdown`, and crash now and then where the interpreter is taken down under them."""
+    status = yield
+    if config.option.markexpr == "ray":
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+    return status
 
 
 def pytest_collection_finish() -> None:
