@@ -57,10 +57,12 @@ class Status(BaseModel):
     damaged: list[str]
     """Files of a finished output that are missing, damaged or strange there; of another, markers without
     their data. The job's next start makes them again."""
+    command: str
+    """Of pipeline: rerank, retrieve, ..."""
     shards: int
     shards_done: int
     pairs: int
-    """Of all shards."""
+    """Of all shards; of a first stage, the candidates that it finds at most."""
     rejected: dict[str, int] | None
     """Rows that can't be used, by reason: of the shards that are done. Null for a command other than rerank
     until it has finished."""
@@ -84,7 +86,7 @@ class Status(BaseModel):
         lines = [
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
-            f"pairs    {self.pairs} in all",
+            f"pairs    {self.pairs} {'candidates at most' if self.command == 'retrieve' else 'in all'}",
             *self._left_out(),
             *(f"dtype    {dtype} ({scorer})" for scorer, dtype in self.dtypes.items()),
         ]
@@ -94,7 +96,8 @@ class Status(BaseModel):
         if self.pairs_per_s:
             left_min = (1 - share) * self.pairs / self.pairs_per_s / 60
             left = f", about {left_min:.0f} minutes left" if self.shards_done < self.shards else ""
-            lines.append(f"speed    {self.pairs_per_s:.1f} pairs/s in this start{left}")
+            what = "candidates" if self.command == "retrieve" else "pairs"
+            lines.append(f"speed    {self.pairs_per_s:.1f} {what}/s in this start{left}")
         if self.actor_pairs_per_s:
             lines.append(
                 f"speed    {self.actor_pairs_per_s:.1f} pairs/s of an actor at work, over all starts"
@@ -149,6 +152,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
     return Status(
         complete=complete and not damaged,
         damaged=[str(problem) for problem in damaged],
+        command=record.command,
         shards=record.shards,
         shards_done=shards_done,
         pairs=record.pairs,

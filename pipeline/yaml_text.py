@@ -13,6 +13,17 @@ class YamlError(ValueError):
     """In words, with the line where it is known."""
 
 
+class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except YamlError:
+            raise
+        except ValueError as error:  # of a date that no calendar has, of a number of thousands of digits
+            line = node.start_mark.line + 1
+            raise YamlError(f"line {line}: {str(node.value)[:40]} can't be read: {error}") from error
+
+
 def parse(text: str) -> tuple[yaml.Node | None, Any]:
     """The nodes, which know their lines, and the value.
 
@@ -21,7 +32,7 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     """
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, None
@@ -34,8 +45,6 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     except yaml.YAMLError as error:
         cure = "; between { and }, write a path with a date in quotes" if "_date}" in str(error) else ""
         raise YamlError(f"not YAML: {error}{cure}") from error
-    except ValueError as error:  # of a date that no calendar has, of a number of thousands of digits
-        raise YamlError(f"a value that can't be read: {error}") from error
     finally:
         if loader is not None:  # which refuses control characters
             loader.dispose()

@@ -199,11 +199,14 @@ BOMBS = {
         "line 6: it holds more than 100000 values"
     ),
     GOOD + "shard_pairs: 1" + "0" * 30 + "\n": "shard_pairs: a number of 100 bits is beyond 64",
-    GOOD + "shard_pairs: 1" + "0" * 9000 + "\n": "a value that can't be read",
+    GOOD
+    + "shard_pairs: 1"
+    + "0" * 9000
+    + "\n": "line 7: 1000000000000000000000000000000000000000 can't be read: Exceeds the limit",
     GOOD + "shard_pairs: 0x1" + "0" * 9000 + "\n": "shard_pairs: a number of 36001 bits is beyond 64",
     GOOD + "actors: {num_cpus: 1.0e+400}\n": "actors.num_cpus: inf is no number that a config can hold",
     GOOD + "actors: {num_cpus: .nan}\n": "actors.num_cpus: nan is no number that a config can hold",
-    GOOD + "run_date: 2026-13-45\n": "a value that can't be read: month must be in 1..12",
+    GOOD + "run_date: 2026-13-45\n": "line 7: 2026-13-45 can't be read: month must be in 1..12",
     GOOD + "reuse: a\0b\n": "not YAML: unacceptable character #x0000",
     GOOD + 'reuse: "a\\ud800"\n': r"reuse: 'a\ud800' is no text in Unicode",
     GOOD + 'actors: {label_selector: {"\\ud800": a}}\n': r"actors.label_selector: '\ud800' is no text",

@@ -75,13 +75,13 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
         (
             DATED,
             ("run_date=2026-13-01",),
-            "--set run_date=2026-13-01: a value that can't be read: month must be in",
+            "--set run_date=2026-13-01: line 1: 2026-13-01 can't be read: month must be in",
         ),
         (DATED, ("run_date='2026-02-30'",), "--set: run_date: day"),
         (
             DATED + "run_date: 2026-13-01\n",
             (),
-            "job.yaml: a value that can't be read: month must be in 1..12",
+            "job.yaml: line 7: 2026-13-01 can't be read: month must be in 1..12",
         ),
     ],
 )

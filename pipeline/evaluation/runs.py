@@ -9,7 +9,7 @@ from pipeline.job_record import JobRecord, read_record
 from pipeline.output import is_complete, open_directory
 from pipeline.ranking import trec_eval_order
 from pipeline.tables.input.limits import DEFAULT_LIMITS
-from pipeline.tables.input.links import located, what_lacks
+from pipeline.tables.input.links import located, not_there
 from pipeline.tables.input.text_file import open_text
 from pipeline.tables.input.text_lines import numbered_lines
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
@@ -72,10 +72,8 @@ def _is_directory(url: str) -> bool:
         with store_errors(InputError, f"{url}: can't be read"):
             return bool(fs.info(path)["type"] == "directory")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"{url}: {what_lacks(fs, path, 'no such folder or file')}; a run is the output.path of a finished"
-            " job, or a TREC run"
-        ) from error
+        lack = not_there(url, "no such folder or file")
+        raise InputError(f"{lack}; a run is the output.path of a finished job, or a TREC run") from error
 
 
 _Placed = tuple[str, RunRow]

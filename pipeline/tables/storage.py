@@ -48,6 +48,12 @@ def place_of(fs: Any, path: str) -> str:
     return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
+def speaks(fs: Any, protocols: set[str]) -> bool:
+    """Whether it is a file system of one of these."""
+    spoken = fs.protocol
+    return not protocols.isdisjoint([spoken] if isinstance(spoken, str) else spoken)
+
+
 def named_by(url: str) -> str:
     """The part of a URL that names a file: a web address without its query, which may be a signature."""
     return url.partition("?")[0] if is_web_address(url) else url

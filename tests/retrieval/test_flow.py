@@ -1,6 +1,7 @@
 """The first stage from texts to the table that `rerank` takes, in this process."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import status
 from pipeline.config_file import load
-from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.errors import ConfigError, InputError, OutputError, TemporaryError
 from pipeline.reranking import flow as reranking
 from pipeline.reranking.config import RerankConfig
 from pipeline.retrieval import steps
@@ -201,7 +203,9 @@ def test_a_task_that_kills_every_process_is_given_up(folder: Path, monkeypatch: 
     for _ in range(3):
         with pytest.raises(SystemExit):
             make(config(folder))
-    with pytest.raises(OutputError, match=r"merge-000000-000000 was given up after 3 processes died of it"):
+    with pytest.raises(
+        TemporaryError, match=r"merge-000000-000000 was given up after 3 processes died of it"
+    ):
         make(config(folder))
 
 
@@ -237,6 +241,10 @@ def test_the_command(
     assert sum(shard.pairs for shard in plan.shards) == 640
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert (summary["embedded"], summary["queries"]) == (381, 32)
+    assert status.main(["--output", f"{tmp_path}/out"]) == 0
+    told = capsys.readouterr().out
+    assert "pairs    660 candidates at most" in told  # of 33 queries, one of which has no text
+    assert re.search(r"^speed    [\d.]+ candidates/s in this start$", told, re.MULTILINE)
     assert main([*command, "--set", "fusion.weights.colbert=2"]) == 2
     assert "fusion.weights: there is no source colbert; there is bm25, minilm" in capsys.readouterr().err
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
-from pipeline.errors import InputError, NotThereError
+from pipeline.errors import InputError
 from pipeline.tables.input.compression import ERRORS as COMPRESSION_ERRORS
 from pipeline.tables.input.compression import check_compression, decompressed
 from pipeline.tables.input.limits import Limits
-from pipeline.tables.input.links import located, what_lacks
+from pipeline.tables.input.links import located, not_there
 from pipeline.tables.input.partitions import Partitions, hive_partitions
 from pipeline.tables.storage import locate, place_of, store_errors
 
@@ -37,7 +37,7 @@ def find_file(url: str) -> SourceFile:
         with store_errors(InputError, f"{url}: can't be read"):
             info = fs.info(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
+        raise not_there(url, "no such file") from error
     if info["type"] == "directory":
         raise _is_folder(fs, path, url)
     if info["type"] != "file":
@@ -62,7 +62,7 @@ def open_input(url: str, limits: Limits) -> Iterator[IO[bytes]]:
             raise _is_folder(fs, path, url) from error
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotThereError(url, what_lacks(fs, path, "no such file")) from error
+        raise not_there(url, "no such file") from error
     try:
         with decompressed(stream, path, limits) as content:
             yield content

@@ -22,7 +22,7 @@ from pipeline.tables.input.links import (
     LinksFollowed,
     is_marker,
     located,
-    what_lacks,
+    not_there,
 )
 from pipeline.tables.storage import is_web_address, named_by, place_of, store_errors
 
@@ -96,7 +96,7 @@ def find_files(
     if not files:
         message = f"no files here{_explain(skipped)}"
         others = [file for file, reason in skipped.items() if reason not in (_MARKER, _TEMPORARY, _EMPTY)]
-        raise NoFilesError(f"{url}: {message}", others[0]) if others else NotThereError(url, message)
+        raise NoFilesError(f"{url}: {message}", others[0]) if others else not_there(url, message)
     return files, skipped
 
 
@@ -126,6 +126,9 @@ def _check_success_file(fs: Any, path: str, url: str, name: str) -> None:
         with store_errors(InputError, f"{url}: can't be read"):
             is_folder_there = fs.exists(path.rstrip("/"))
         if not is_folder_there:
+            lack = not_there(url, "no such directory")
+            if not isinstance(lack, NotThereError):
+                raise lack from error
             raise TemporaryError(
                 f"{url}: the folder is not there (yet), nor {name} in it (success_file); start again"
                 " when it is written, or correct the path"
@@ -153,7 +156,7 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
                 roots, taken = [], {path: fs.info(path)}
             searched = {name: (info, root) for root in roots for name, info in _files_below(fs, root).items()}
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotThereError(url, what_lacks(fs, path, "no such file or directory")) from error
+        raise not_there(url, "no such file or directory") from error
     return searched, taken
 
 

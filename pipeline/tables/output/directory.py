@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.errors import OutputError
 from pipeline.tables.output.local_disk import LEFTOVER, link_into_place, make_directory, move_into_place
 from pipeline.tables.output.sealed import Stamp, StampedStream
-from pipeline.tables.storage import locate, place_of, store_errors
+from pipeline.tables.storage import locate, place_of, speaks, store_errors
 
 _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
@@ -69,7 +69,7 @@ class Directory:
         """Let `write` make the file, and show it to readers when it is whole."""
         target = f"{self._path}/{name}"
         self._make_parent(target)
-        if self._is_one_of(_PUTS_ARE_ATOMIC):
+        if speaks(self._fs, _PUTS_ARE_ATOMIC):
             write(target)
             return
         # Elsewhere a file appears as soon as it is opened: write beside it, then rename. The leading "_"
@@ -112,7 +112,7 @@ class Directory:
             if isinstance(self._fs, LocalFileSystem):
                 return link_into_place(data, target)
             self._fs.invalidate_cache()
-            if self._is_one_of(_WRITES_ON_CONDITION):
+            if speaks(self._fs, _WRITES_ON_CONDITION):
                 return self._create(target, data)
             if self._fs.exists(target):
                 return False
@@ -131,10 +131,6 @@ class Directory:
             time.sleep(1)
             return self._create(target, data, tries - 1)
         return True
-
-    def _is_one_of(self, protocols: set[str]) -> bool:
-        spoken = self._fs.protocol
-        return not protocols.isdisjoint([spoken] if isinstance(spoken, str) else spoken)
 
     def remove(self, subdirectory: str = "") -> None:
         """Remove the directory, or one in it, with all that it holds; nothing happens where there is none."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
-from pipeline.errors import OutputError
+from pipeline.errors import TemporaryError
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import (
@@ -62,14 +62,14 @@ def do_once(
     """Do a task and mark it done. Doing it twice writes the same bytes in the same places.
 
     job: the identity of its record; work: gives what the task found and the files that it wrote; smaller: the
-    config's field that makes tasks smaller. Raises OutputError for a task that killed every process which
-    tried it.
+    config's field that makes tasks smaller. Raises TemporaryError for a task that killed every process which
+    tried it: perhaps no fault of the task's, since processes die with their machines.
     """
     attempts = Attempts(output, task, "task")
     made = attempts.made()
     if made >= MAX_ATTEMPTS:
         forget_attempts(output)  # the next start, on another machine perhaps, may do better
-        raise OutputError(
+        raise TemporaryError(
             f"{output.url}: {task.name} was given up after {MAX_ATTEMPTS} processes died of it, out of"
             f" memory perhaps: {json.dumps(task.arguments)[:300]}. Start again on a machine with more memory,"
             f" or lower {smaller} in another output.path"

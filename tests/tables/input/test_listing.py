@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import fsspec
@@ -144,6 +145,18 @@ def test_a_table_is_whole_when_its_success_file_is_there(tmp_path: Path) -> None
     for url in (f"{tmp_path}/in/*.parquet", f"{tmp_path}/in/a.parquet"):
         with pytest.raises(InputError, match=r"is no directory, in which DONE could stand; leave"):
             find_files(url, (".parquet",), is_like, "DONE")
+
+
+@pytest.mark.parametrize("below", ["/2026-11-20/", "/part-0.parquet", "/*/part-*.parquet", ""])
+def test_a_bucket_that_is_not_there_is_no_late_table(bucket: str, below: str) -> None:
+    told = f"{bucket}-typo{below}: there is no bucket {bucket[5:]}-typo: correct the path, or make the bucket"
+    success_files = [None] if "." in below else [None, "_SUCCESS"]
+    for success_file in success_files:
+        with pytest.raises(InputError, match=f"^{re.escape(told)}$") as error:
+            find_files(f"{bucket}-typo{below}", (".parquet",), is_like, success_file)
+        assert type(error.value) is InputError
+    with pytest.raises(NotThereError):
+        find_files(f"{bucket}{below or '/none'}", (".parquet",), is_like, None)
 
 
 def test_a_success_file_on_s3(bucket: str) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OutputError
+from pipeline.errors import TemporaryError
 from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.sealed import Stamp
@@ -64,6 +64,8 @@ def test_many_damaged_markers_are_counted(output: Directory, caplog: pytest.LogC
 
 def test_a_task_that_kills_every_process_is_given_up(output: Directory) -> None:
     output.write("_manifest/attempts/one.task.json", str(MAX_ATTEMPTS).encode())
-    with pytest.raises(OutputError, match=r"one was given up after 3 processes died .* or lower shard_pairs"):
+    with pytest.raises(
+        TemporaryError, match=r"one was given up after 3 processes died .* or lower shard_pairs"
+    ):
         do(output, TASKS[0])
     assert Attempts(output, TASKS[0], "task").made() == 0
