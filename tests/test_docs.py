@@ -103,7 +103,7 @@ def test_the_shipped_nights_from_documents_fit_together() -> None:
     assert rerank.input.path == f"{first.output.path}candidates/"
     for config in (first, rerank):
         assert config.reuse == config.output.path.replace("2026-11-20", "{previous_run_date}")
-    text = (ROOT / "docs/kubernetes.md").read_text()
+    text = (ROOT / "docs/kubernetes-documents.md").read_text()
     assert "configs/retrieve/corpus.yaml" in text
     assert "configs/rerank/retrieved.yaml" in text
 

@@ -176,6 +176,9 @@ def test_what_watches_and_guards_the_pods_finds_them_by_kuberays_labels() -> Non
     assert not any("ports" in group["template"]["spec"]["containers"][0] for group in groups())
     everyone = [rule for rule in policy["spec"]["ingress"] if "from" not in rule]
     assert [port["port"] for rule in everyone for port in rule["ports"]] == [8000, 8080]
+    submitter = rayjob()["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+    allowed = [where["podSelector"] for rule in policy["spec"]["ingress"] for where in rule.get("from", [])]
+    assert {"matchLabels": submitter} in allowed
 
 
 def rayjob_head() -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Stages:
         self._job, self._held, self._check_bytes = job, held, check_bytes
         self._executor = cast("Executor", registry.load(executors, job.config.executor))
         self._executor.connect(job)
+        self._has_work = bool(job.output.names(WORK))
+        """Whether an earlier start left it: one that came to its end removed it."""
         self._rejected: Counter[str] = Counter()
         self._empty: Counter[Kind] = Counter()
         self._embedded: dict[str, dict[Kind, Counter[str]]] = {}
@@ -165,7 +167,14 @@ class Stages:
     def _do(self, step: str, tasks: list[Task]) -> dict[str, Result]:
         """What each task gave, by name, in the order of the tasks."""
         results: dict[str, Result] = {}
-        for report in done_before(self._job.output, self._job.identity, tasks, check_bytes=self._check_bytes):
+        done = done_before(
+            self._job.output,
+            self._job.identity,
+            tasks,
+            check_bytes=self._check_bytes,
+            dropped=None if self._has_work else WORK,
+        )
+        for report in done:
             results[report.name] = self._heard(report)
         left, logged = [task for task in tasks if task.name not in results], time.monotonic()
         if results:

@@ -81,11 +81,14 @@ def do_once(
     return report
 
 
-def done_before(output: Directory, job: str, tasks: list[Task], *, check_bytes: bool) -> Iterator[TaskReport]:
+def done_before(
+    output: Directory, job: str, tasks: list[Task], *, check_bytes: bool, dropped: str | None = None
+) -> Iterator[TaskReport]:
     """The reports of the tasks that need no work: those whose files are there as their markers name them. The
     log tells which are done again for damage.
 
     check_bytes: read all their files; else the files' lengths are compared.
+    dropped: a folder that was removed when the job had ended. What wrote there is done again, for no damage.
     """
     there = names_done(output, TaskReport)
     marked = [task.name for task in tasks if task.name in there]
@@ -94,4 +97,11 @@ def done_before(output: Directory, job: str, tasks: list[Task], *, check_bytes: 
     files = {file for report in found if not isinstance(report, Problem) for file in report.files}
     listing = Listing(output, {file.rpartition("/")[0] for file in files})
     look = partial(with_its_files, output, listing, check_bytes=check_bytes)
-    yield from whole(output, TaskReport, in_threads(look, found))
+    looked_at = in_threads(look, found)
+    if dropped is not None:
+        looked_at = (one for one in looked_at if not _lies_in(dropped, one))
+    yield from whole(output, TaskReport, looked_at)
+
+
+def _lies_in(folder: str, found: TaskReport | Problem) -> bool:
+    return isinstance(found, Problem) and found.file.startswith(f"{folder}/")

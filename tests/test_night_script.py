@@ -1,0 +1,99 @@
+"""configs/kuberay/night.sh: the two commands of a night that begins with documents, and what it ends with."""
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline import rerank, retrieve
+from pipeline.config_file import load
+from pipeline.reranking.config import load_config
+from pipeline.retrieval.config import RetrieveConfig
+from tests.conftest import ROOT
+
+SCRIPT = ROOT / "configs/kuberay/night.sh"
+STAND_IN = """#!/bin/sh
+# Notes how it was called, and ends with the next status of the list.
+echo "$@" >> calls
+read -r status rest < statuses
+echo "$rest" > statuses
+exit "$status"
+"""
+
+
+def night(folder: Path, statuses: str, **flags: str) -> tuple[int, list[list[str]]]:
+    """(its status, the commands that it started), where these end with `statuses`."""
+    (folder / "python").write_text(STAND_IN)
+    (folder / "python").chmod(0o755)
+    (folder / "statuses").write_text(f"{statuses}\n")
+    ended = subprocess.run(
+        ["bash", SCRIPT, "2026-11-20"],
+        cwd=folder,
+        env=os.environ | flags | {"PATH": f"{folder}:{os.environ['PATH']}"},
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, [shlex.split(line) for line in (folder / "calls").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "started"),
+    [
+        ("75 0 0", 0, ["plan", "retrieve", "rerank"]),
+        ("0 0 0", 0, ["plan", "retrieve", "rerank"]),  # the first stage is of an earlier try
+        ("75 3 3", 0, ["plan", "retrieve", "rerank"]),
+        ("2", 2, ["plan"]),
+        ("1", 1, ["plan"]),
+        *((f"75 {failed}", failed, ["plan", "retrieve"]) for failed in (1, 2, 75, 143)),
+        *((f"75 0 {failed}", failed, ["plan", "retrieve", "rerank"]) for failed in (1, 2, 4, 75, 143)),
+    ],
+)
+def test_it_ends_with_the_status_of_what_failed(
+    tmp_path: Path, statuses: str, status: int, started: list[str]
+) -> None:
+    ended, calls = night(tmp_path, statuses)
+    names = [
+        "plan" if "--dry-run" in call else call[call.index("-m") + 1].removeprefix("pipeline.")
+        for call in calls
+    ]
+    assert (ended, names) == (status, started)
+
+
+def test_the_commands_take_what_it_gives(tmp_path: Path) -> None:
+    flags = {"FIRST_FLAGS": "--check-bytes", "JOB_FLAGS": "--set reuse=s3://search/reranked/2026-11-19/"}
+    status, (plan, first, job) = night(tmp_path, "75 0 0", **flags)
+    assert status == 0
+    asked = retrieve.parse(first[2:])
+    assert (asked.config, asked.check_bytes) == (SCRIPT.parent / "first.yaml", True)
+    stage = load(RetrieveConfig, ROOT / "configs/retrieve/corpus.yaml", asked.overrides)
+    for command, dry in ((plan, True), (job, False)):
+        options = rerank.parse(command[2:])
+        assert (options.config, options.dry_run) == (SCRIPT.parent / "job.yaml", dry)
+        config = load_config(ROOT / "configs/rerank/retrieved.yaml", options.overrides)
+        assert config.input.path == f"{stage.output.path}candidates/"
+        assert config.reuse == "s3://search/reranked/2026-11-19/"
+
+
+def test_the_page_starts_it_as_the_manifest_does(tmp_path: Path) -> None:
+    """Every `sed` of the page, on the manifest with the page's entrypoint, gives one command of a shell."""
+    page = (ROOT / "docs/kubernetes-documents.md").read_text()
+    entrypoint = "  entrypoint: bash /config/night.sh RUN_DATE"
+    assert entrypoint in page
+    edits = [line.split("$JOB")[0] for line in page.splitlines() if line.startswith("sed 's/RUN_DATE")]
+    assert len(edits) == 5
+    for edit in edits:
+        given = subprocess.run(
+            shlex.split(edit), input=entrypoint, capture_output=True, text=True, timeout=60, check=True
+        )
+        words = shlex.split(given.stdout.removeprefix("  entrypoint: "))
+        assert words[0] == "env"
+        assert words[-3:-1] == ["bash", "/config/night.sh"]
+        flags = dict(word.split("=", 1) for word in words[1:-3])
+        (tmp_path / "calls").unlink(missing_ok=True)
+        status, calls = night(tmp_path, "75 0 0", **flags)
+        assert (status, len(calls)) == (0, 3), json.dumps(calls)
+        retrieve.parse(calls[1][2:])
+        rerank.parse(calls[2][2:])
