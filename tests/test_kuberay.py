@@ -45,8 +45,9 @@ def config_of(job: dict[str, Any]) -> RerankConfig:
     makes a ConfigMap of.
     """
     bash, option, script = shlex.split(job["spec"]["entrypoint"])
-    command, accepted = script.split(" || ")
-    assert (bash, option, accepted) == ("bash", "-c", "test $? -eq 3")
+    command, *accepted = script.split("; ")
+    assert (bash, option) == ("bash", "-c")
+    assert accepted == ["status=$?", "[ $status -eq 3 ] || exit $status"]
     options = options_of(shlex.split(command))
     assert not options.dry_run
     return load_config(ROOT / "configs/rerank/corpus.yaml", options.overrides)
