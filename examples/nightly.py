@@ -1,9 +1,10 @@
-"""One date's reranking as jobs of a standing Ray cluster: one at a time, however often it is asked for.
+"""One date's work as jobs of a standing Ray cluster: one at a time, however often it is asked for.
 
     python nightly.py --address http://HEAD:8265 --config /on/the/cluster/job.yaml --run-date 2026-11-20
 
-It waits for the job and ends with its exit status. `rerank` does the same for schedulers in Python, such as
-airflow_dag.py. Both need just `pip install 'ray[default]'` of the cluster's version.
+It waits for the job and ends with its exit status. With `--command retrieve` it is the first stage of that
+date. `work` does the same for schedulers in Python, such as airflow_dag.py. Both need just `pip install
+'ray[default]'` of the cluster's version.
 """
 
 import argparse
@@ -16,36 +17,37 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 MISTAKE, REJECTS, TRY_AGAIN = 2, 3, 75
-"""Exit statuses of `python -m pipeline.rerank`."""
+"""Exit statuses of the commands."""
+COMMANDS = ("rerank", "retrieve")
 
 
 class MistakeError(RuntimeError):
     """The config, the input or the model is wrong: another try would end the same way."""
 
 
-def rerank(client: JobSubmissionClient, config: str, run_date: str) -> int:
-    """Rerank one date. Returns 0, or REJECTS where all is done but for rows that can't be scored.
+def work(client: JobSubmissionClient, command: str, config: str, run_date: str) -> int:
+    """Do one date. Returns 0, or REJECTS where all is done but for rows that can't be used.
 
-    config: its path on the cluster. Raises MistakeError, or RuntimeError for what another try may mend: it
-    goes on from the shards that are done.
+    command: of COMMANDS. config: its path on the cluster. Raises MistakeError, or RuntimeError for what
+    another try may mend: it goes on from what is done.
     """
-    command = job_command(config, run_date)
-    status = run(client, job_name(run_date), command)
+    line = job_command(command, config, run_date)
+    status = run(client, job_name(command, run_date), line)
     if status == MISTAKE:
-        raise MistakeError(f"{command}: see the message above")
+        raise MistakeError(f"{line}: see the message above")
     if status == TRY_AGAIN:
-        raise RuntimeError(f"{command}: what it needs is not there for now, see the message above")
+        raise RuntimeError(f"{line}: what it needs is not there for now, see the message above")
     if status not in (0, REJECTS):
-        raise RuntimeError(f"{command}: exit status {status}")
+        raise RuntimeError(f"{line}: exit status {status}")
     return status
 
 
-def job_name(run_date: str) -> str:
-    return f"rerank-{run_date}"
+def job_name(command: str, run_date: str) -> str:
+    return f"{command}-{run_date}"
 
 
-def job_command(config: str, run_date: str) -> str:
-    return f"python -m pipeline.rerank --config {shlex.quote(config)} --set run_date={run_date}"
+def job_command(command: str, config: str, run_date: str) -> str:
+    return f"python -m pipeline.{command} --config {shlex.quote(config)} --set run_date={run_date}"
 
 
 def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5) -> int:
@@ -92,17 +94,19 @@ def _attempts(client: JobSubmissionClient, name: str) -> dict[int, JobDetails]:
 def main(arguments: list[str]) -> int:
     """Returns the job's exit status; TRY_AGAIN where there is none, or the cluster does not answer."""
     parser = argparse.ArgumentParser(
-        description="Rerank one date as a job of a Ray cluster, and wait for it."
+        description="Do one date's work as a job of a Ray cluster, and wait for it."
     )
     parser.add_argument(
         "--address", required=True, type=_address, help="of the cluster's jobs, such as http://HEAD:8265"
     )
     parser.add_argument("--config", required=True, help="a YAML file, by its path on the cluster")
+    parser.add_argument("--command", choices=COMMANDS, default="rerank", help="of pipeline; default: rerank")
     parser.add_argument("--run-date", required=True, type=_date, help="such as 2026-11-20")
     given = parser.parse_args(arguments)
     try:
         client = JobSubmissionClient(given.address)
-        return run(client, job_name(given.run_date), job_command(given.config, given.run_date))
+        line = job_command(given.command, given.config, given.run_date)
+        return run(client, job_name(given.command, given.run_date), line)
     except AuthenticationError as error:
         print(f"error: {given.address}: {error}; set RAY_AUTH_MODE=token", file=sys.stderr)
         return MISTAKE

@@ -1,15 +1,17 @@
 """examples/nightly.py on a real Ray head, as a scheduler calls it."""
 
 import ast
+import shlex
 import time
 from pathlib import Path
 from threading import Thread
 
 import nightly
 import pytest
-from nightly import MISTAKE, REJECTS, TRY_AGAIN, MistakeError, main, rerank, run, stop
+from nightly import MISTAKE, REJECTS, TRY_AGAIN, MistakeError, main, run, stop, work
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline import rerank, retrieve
 from tests.conftest import ROOT, TINY
 from tests.own_ray import free_port, job_client
 
@@ -35,14 +37,23 @@ executor: here
     )
     at = ["--address", head["RAY_API_SERVER_ADDRESS"]]
     command = [*at, "--config", f"{tmp_path}/job.yaml", "--run-date", "2026-11-20"]
-    assert rerank(client, f"{tmp_path}/job.yaml", "2026-11-20") == 0
+    assert work(client, "rerank", f"{tmp_path}/job.yaml", "2026-11-20") == 0
     assert "160 pairs of 8 queries scored" in capfd.readouterr().out
     assert main(command) == 0
     assert "160 pairs of 8 queries scored" in capfd.readouterr().out
     assert (tmp_path / "2026-11-20/_SUCCESS").is_file()
     with pytest.raises(MistakeError):
-        rerank(client, "/nowhere.yaml", "2026-11-20")
+        work(client, "retrieve", "/nowhere.yaml", "2026-11-20")
     assert "error: /nowhere.yaml: No such file" in capfd.readouterr().out
+
+
+def test_its_command_is_one_of_the_project() -> None:
+    for command, parse in (("rerank", rerank.parse), ("retrieve", retrieve.parse)):
+        line = shlex.split(nightly.job_command(command, "/on/the cluster/job.yaml", "2026-11-20"))
+        assert line[:3] == ["python", "-m", f"pipeline.{command}"]
+        asked = parse(line[3:])
+        assert (str(asked.config), asked.overrides) == ("/on/the cluster/job.yaml", ["run_date=2026-11-20"])
+        assert nightly.job_name(command, "2026-11-20") == f"{command}-2026-11-20"
 
 
 def test_the_command_ends_with_the_status_of_its_job(
@@ -63,6 +74,7 @@ def test_the_command_ends_with_the_status_of_its_job(
             [*at, "--address", "head:8265"],
             "argument --address: head:8265: needs http:// or https:// before it",
         ),
+        ([*at, "--command", "prepare"], "argument --command: invalid choice: 'prepare'"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)
@@ -97,7 +109,7 @@ def test_the_log_is_printed_as_it_grows(
 def test_what_may_pass_is_no_mistake(client: JobSubmissionClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightly, "run", lambda *_: 75)
     with pytest.raises(RuntimeError, match="what it needs is not there for now") as caught:
-        rerank(client, "job.yaml", "2026-11-20")
+        work(client, "rerank", "job.yaml", "2026-11-20")
     assert not isinstance(caught.value, MistakeError)
 
 
