@@ -32,7 +32,7 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, is_being_written, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, write_manifest
-from pipeline.tables.storage import absolute
+from pipeline.tables.storage import absolute, bucket_lacking
 
 _SUCCESS = "_SUCCESS"
 _FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
@@ -47,7 +47,7 @@ Summary = TypeVar("Summary", bound=JobSummary)
 
 def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     """The output directory. Raises OutputError where another start would take the output for input, or the
-    readers of another output for a part of that.
+    readers of another output for a part of that, or where its bucket is missing.
 
     inputs: what is read, where it is a place in storage. Raises InputError for a part of another output that
     is not finished, or not as it was left; TemporaryError for one that is being written now.
@@ -56,6 +56,8 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     if output.url.startswith("memory://"):
         raise OutputError(f"{output.url}: ends with the process that writes it; take another output.path")
     refuse_lost_link(Path(output.url))
+    if (lack := bucket_lacking(output.url, OutputError)) is not None:  # which a store's client might make
+        raise OutputError(lack)
     if (outer := _output_around(output.url)) is not None:
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:

@@ -60,7 +60,9 @@ def _filled_in(tree: Any, is_place: IsPlace) -> Any:
     if given is None:
         return tree
     # In a job that was read back the date stands there already.
-    if not any(DATE in place or str(given) in place for _, place in _places(tree, is_place)):
+    found = [place for _, place in _places(tree, is_place)]
+    # What is no {run_date} is named once all is checked.
+    if not any(DATE in place or str(given) in place or _PLACEHOLDER.search(place) for place in found):
         raise ValueError(f"run_date: no path uses it; write {DATE} in output.path, or leave it out")
     return _filled(tree, str(given), is_place)
 

@@ -3,7 +3,9 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from pipeline import rerank, retrieve
 from pipeline.config_file import load
 from pipeline.reranking.config import load_config
+from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY
+from tests.retrieval.tables import write_texts
 
 SCRIPT = ROOT / "configs/kuberay/night.sh"
 STAND_IN = """#!/bin/sh
@@ -43,7 +47,6 @@ def night(folder: Path, statuses: str, **flags: str) -> tuple[int, list[list[str
     ("statuses", "status", "started"),
     [
         ("75 0 0", 0, ["plan", "retrieve", "rerank"]),
-        ("0 0 0", 0, ["plan", "retrieve", "rerank"]),  # the first stage is of an earlier try
         ("75 3 3", 0, ["plan", "retrieve", "rerank"]),
         ("2", 2, ["plan"]),
         ("1", 1, ["plan"]),
@@ -73,8 +76,45 @@ def test_the_commands_take_what_it_gives(tmp_path: Path) -> None:
         options = rerank.parse(command[2:])
         assert (options.config, options.dry_run) == (SCRIPT.parent / "job.yaml", dry)
         config = load_config(ROOT / "configs/rerank/retrieved.yaml", options.overrides)
-        assert config.input.path == f"{stage.output.path}candidates/"
+        read = "/not/there/yet/2026-11-20" if dry else f"{stage.output.path}candidates/"
+        assert config.input.path == read
         assert config.reuse == "s3://search/reranked/2026-11-19/"
+
+
+def test_what_the_first_stage_mends_does_not_stop_the_night(tmp_path: Path) -> None:
+    """The real commands, after a night whose candidates were cut."""
+    write_texts(tmp_path, {"p1": "a bridge of stone", "p2": "a panda"}, {"q1": "stone bridge"})
+    shutil.copy(SCRIPT, tmp_path)
+    (tmp_path / "first.yaml").write_text(f"""\
+passages: {{path: {tmp_path}/corpus.jsonl, format: jsonl}}
+queries: {{path: {tmp_path}/queries.jsonl, format: jsonl}}
+sources: {{words: {{bm25: {{}}}}}}
+output: {{path: "{tmp_path}/first/{{run_date}}/"}}
+executor: here
+""")
+    (tmp_path / "job.yaml").write_text(f"""\
+input: {{path: "{tmp_path}/first/{{run_date}}/candidates/"}}
+output: {{path: "{tmp_path}/reranked/{{run_date}}/"}}
+scorer: {{model: {TINY}}}
+executor: here
+""")
+    flow.run(load(RetrieveConfig, tmp_path / "first.yaml", ["run_date=2026-11-20"]))
+    (table,) = (tmp_path / "first/2026-11-20/candidates").iterdir()
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    ended = subprocess.run(
+        ["bash", tmp_path / "night.sh", "2026-11-20"],
+        cwd=ROOT,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "error" not in ended.stderr
+    assert table.read_bytes() == whole
+    assert (tmp_path / "reranked/2026-11-20/_SUCCESS").is_file()
 
 
 def test_the_page_starts_it_as_the_manifest_does(tmp_path: Path) -> None:

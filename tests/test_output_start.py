@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipeline.errors import OutputError
@@ -10,6 +11,7 @@ from pipeline.output import (
     Start,
     finish,
     is_complete,
+    open_directory,
 )
 from pipeline.reporting.summary import Summary
 from pipeline.tables.output.directory import Directory
@@ -22,6 +24,22 @@ from tests.test_output import RECORD, RESULTS, begin
 @pytest.fixture
 def output(tmp_path: Path) -> Directory:
     return Directory(str(tmp_path / "out"))
+
+
+def test_a_bucket_that_is_missing_is_told_and_not_made(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_directory(f"{bucket}/run", []).url == f"{bucket}/run"
+    for _ in range(2):
+        with pytest.raises(
+            OutputError, match=f"^{bucket}-typo/run: there is no bucket {bucket[5:]}-typo: corr"
+        ):
+            open_directory(f"{bucket}-typo/run", [])
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError("Forbidden")
+
+    # An account that may write there may be none that may ask for the bucket.
+    monkeypatch.setattr(fsspec.filesystem("s3"), "info", forbidden)
+    open_directory(f"{bucket}-typo/run", [])
 
 
 def start(output: Directory, record: JobRecord = RECORD) -> Start[Summary]:

@@ -70,6 +70,11 @@ def test_the_date_decides_nothing_but_the_paths(tmp_path: Path) -> None:
         ),
         (DATED, ("run_date=2026-11-20", "scorer.model=m/{ds}"), "scorer.model m/{ds}: there is no {ds}"),
         ("input: {path: in/{run_date}/}\n", (), "between { and }, write a path with a date in quotes"),
+        (
+            "input: {path: 'in/{rundate}/'}\noutput: {path: out}\nscorer: {model: m}\n",
+            ("run_date=2026-11-20",),
+            "input.path in/{rundate}/: there is no {rundate}; write {run_date}",
+        ),
         (DATED, ("run_date=20261120",), "--set: run_date: needs a date such as 2026-11-20, not 20261120"),
         (DATED, ("run_date=2026-11-20T00:00:00",), "--set: run_date: needs a date such as 2026-11-20"),
         (

@@ -5,29 +5,27 @@
 # Both variables may be missing. The status is 0, or that of the command that failed; 3 (some rows were rejected) is no
 # failure.
 set -uo pipefail
-date=$1
+date=${1:?give the date: night.sh 2026-11-20}
 folder=$(dirname "$0")
 
-retrieve() {
-  # shellcheck disable=SC2086  # flags are words
-  python -m pipeline.retrieve --config "$folder/first.yaml" --set "run_date=$date" ${FIRST_FLAGS:-}
-}
-
 rerank() {
-  # shellcheck disable=SC2086
+  # shellcheck disable=SC2086  # flags are words
   python -m pipeline.rerank --config "$folder/job.yaml" --set "run_date=$date" ${JOB_FLAGS:-} "$@"
 }
 
-# A mistake of the second command is found before the first one works. 75 is no mistake: its table is not there yet.
-echo "A dry run of job.yaml. That its input is not there yet is as it should be:" >&2
-rerank --dry-run > /dev/null
+# A mistake in job.yaml is found before the first stage works. Its input does not count: there is none yet, or the first
+# stage is about to mend it. A dry run without its input ends with 75 where all else is well.
+plan=$(rerank --dry-run --set "input.path=/not/there/yet/$date" 2>&1)
 status=$?
-[ $status -eq 0 ] || [ $status -eq 75 ] || exit $status
+[ $status -eq 75 ] || { echo "$plan"; echo "night.sh: the dry run of reranking ended with $status"; exit $status; } >&2
 
-retrieve
+echo "night.sh: first stage of $date" >&2
+# shellcheck disable=SC2086
+python -m pipeline.retrieve --config "$folder/first.yaml" --set "run_date=$date" ${FIRST_FLAGS:-}
 status=$?
-[ $status -eq 0 ] || [ $status -eq 3 ] || exit $status
+[ $status -eq 0 ] || [ $status -eq 3 ] || { echo "night.sh: the first stage ended with $status" >&2; exit $status; }
 
+echo "night.sh: reranking of $date" >&2
 rerank
 status=$?
-[ $status -eq 3 ] || exit $status
+[ $status -eq 0 ] || [ $status -eq 3 ] || { echo "night.sh: reranking ended with $status" >&2; exit $status; }

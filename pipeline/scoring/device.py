@@ -123,7 +123,10 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"device {name}: this process sees {torch.cuda.device_count()} CUDA devices")
+        raise ModelError(
+            f"device {name}: this process sees {torch.cuda.device_count()} CUDA devices; to compute on the"
+            " CPU, give a job's actors num_gpus: 0, and anything else device: cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device mps: not available in this process")
     return device

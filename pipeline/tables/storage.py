@@ -13,6 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.errors import InputError, RayrankError, TemporaryError
 from pipeline.tables.outage import PatientFileSystem, is_outage
 
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+"""Stores whose paths begin with a bucket, which has to be made before anything is written to it."""
+
 
 def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     """What fsspec makes of it, waiting out a store's outages.
@@ -52,6 +55,28 @@ def speaks(fs: Any, protocols: set[str]) -> bool:
     """Whether it is a file system of one of these."""
     spoken = fs.protocol
     return not protocols.isdisjoint([spoken] if isinstance(spoken, str) else spoken)
+
+
+def bucket_lacking(url: str, error_class: type[RayrankError]) -> str | None:
+    """What to say where the bucket of a URL is not there; None where it is, or where that can't be told.
+
+    `error_class`: as of `locate`, which is asked. Raises TemporaryError where the store does not answer.
+    """
+    fs, path = locate(url, error_class)
+    bucket = path.strip("/").partition("/")[0]
+    if not speaks(fs, _BUCKETS):
+        return None
+    try:
+        # Not `exists`, for which a bucket that this account may not ask for is none.
+        with store_errors(error_class, url):
+            fs.info(bucket)
+    except FileNotFoundError:
+        return f"{url}: there is no bucket {bucket}: correct the path, or make the bucket"
+    except TemporaryError:
+        raise
+    except RayrankError:  # forbidden, perhaps
+        return None
+    return None
 
 
 def named_by(url: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,12 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
-from pipeline.errors import InputError, NotThereError, RayrankError
+from pipeline.errors import InputError, NotThereError
 from pipeline.tables.input.partitions import hive_partitions
-from pipeline.tables.storage import locate, speaks, store_errors
+from pipeline.tables.storage import bucket_lacking, locate
 
 AGAIN = "is a directory that another link has led to"
 NOWHERE, CIRCLE = "a symbolic link to what is not there", "a symbolic link that leads in a circle"
-
-_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
-"""Stores whose paths begin with a bucket, which has to be made before anything is written to it."""
 
 Info = dict[str, Any]
 """What fsspec tells of a file."""
@@ -49,12 +46,8 @@ def not_there(url: str, what: str) -> InputError:
     if isinstance(fs, LocalFileSystem):
         is_link = Path(path).is_symlink() and not Path(path).exists()
         return NotThereError(url, f"{NOWHERE} ({Path(path).readlink()})" if is_link else what)
-    bucket = path.strip("/").partition("/")[0]
-    # Where this can't be told either, it is no more than not there.
-    with suppress(OSError, RayrankError), store_errors(InputError, url):
-        if speaks(fs, _BUCKETS) and not fs.exists(bucket):
-            return InputError(f"{url}: there is no bucket {bucket}: correct the path, or make the bucket")
-    return NotThereError(url, what)
+    lack = bucket_lacking(url, InputError)
+    return NotThereError(url, what) if lack is None else InputError(lack)
 
 
 class LinksFollowed(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
