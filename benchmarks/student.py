@@ -27,7 +27,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertModel
 
-from benchmarks.finetune import MODEL, Pools, rerank, write_run
+from benchmarks.finetune import MODEL, rerank
+from benchmarks.pools import Pools, write_run
 from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.printed import lines
@@ -147,9 +148,9 @@ def work(folder: Path, options: argparse.Namespace) -> None:
     for collection in options.unseen:
         place = folder / collection.name
         place.mkdir(exist_ok=True)
-        write_run(place / "pool.trec", pools_of(collection, options.pool))
+        read = write_run(place / "pool.trec", pools_of(collection, options.pool), collection)
         scorers = {"MiniLM": embeds, "student": student, "teacher": teacher}
-        runs = {name: rerank(collection, place, name, scorer) for name, scorer in scorers.items()}
+        runs = {name: rerank(read, place, name, scorer) for name, scorer in scorers.items()}
         print(f"\n{collection.name}, against MiniLM")
         others = [str(place / "pool.trec"), runs["student"], runs["teacher"]]
         found = evaluate(

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.finetune import MODEL, split, text_of
+from benchmarks.finetune import MODEL
+from benchmarks.pools import split, text_of
 from benchmarks.scorer import print_machine, rows_of
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig

