@@ -33,6 +33,8 @@ _HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
 """RFC 9113, section 3.4: a fixed text, and a frame of settings, here without any. A server answers with its
 own; the type stands behind the three bytes of a frame's length."""
+_TOO_SLOW = "timed out during startup"
+"""Of Ray's message (ray._private.node)."""
 _IS_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """What a head answers to whoever has its token, if it asks for one."""
 _WHERE_RAY_LOOKS = "RAY_AUTH_TOKEN or ~/.ray/auth_token, as on the machine of its head"
@@ -175,6 +177,13 @@ def _join_or_start() -> None:
             raise
         raise TemporaryError(
             "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
+        ) from error
+    except Exception as error:  # Ray has no class of its own for it
+        if _TOO_SLOW not in str(error):
+            raise
+        raise TemporaryError(
+            "Ray did not start on this machine within its 30 seconds: other work may have the CPUs. Start"
+            " again later, or set executor: here, which needs no Ray"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Joining a cluster; tests/reranking/executors/test_ray_data.py works on one."""
 
+import inspect
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import grpc
 import pytest
 import ray
 
-from pipeline import cluster
+from pipeline import cluster, own_ray
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.placement import ActorsConfig
 from tests.own_ray import free_port
@@ -33,6 +34,19 @@ def test_an_address_that_leads_nowhere_is_one_message(
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
     with pytest.raises(kind, match=message):
+        cluster.join(no_progress_s=1800)
+
+
+def test_a_machine_too_busy_to_start_a_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = inspect.getsource(ray._private.node)
+    assert cluster._TOO_SLOW in source  # Ray's words
+
+    def init() -> None:
+        told = f"The current node {cluster._TOO_SLOW}. This could happen because ..."
+        raise Exception(told)  # noqa: TRY002  (as Ray does)
+
+    monkeypatch.setattr(own_ray, "_init", init)
+    with pytest.raises(TemporaryError, match="Ray did not start on this machine within its 30 seconds"):
         cluster.join(no_progress_s=1800)
 
 
