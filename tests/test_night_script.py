@@ -1,7 +1,7 @@
 """configs/kuberay/night.sh: the two commands of a night that begins with documents, and what it ends with."""
 
-import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -117,23 +117,38 @@ executor: here
     assert (tmp_path / "reranked/2026-11-20/_SUCCESS").is_file()
 
 
-def test_the_page_starts_it_as_the_manifest_does(tmp_path: Path) -> None:
-    """Every `sed` of the page, on the manifest with the page's entrypoint, gives one command of a shell."""
+def test_the_pages_repairs_are_nights_with_flags(tmp_path: Path) -> None:
+    """Its blocks of bash, run with a stand-in for kubectl, on the manifest with the page's entrypoint."""
     page = (ROOT / "docs/kubernetes-documents.md").read_text()
     entrypoint = "  entrypoint: bash /config/night.sh RUN_DATE"
-    assert entrypoint in page
-    edits = [line.split("$JOB")[0] for line in page.splitlines() if line.startswith("sed 's/RUN_DATE")]
-    assert len(edits) == 5
-    for edit in edits:
-        given = subprocess.run(
-            shlex.split(edit), input=entrypoint, capture_output=True, text=True, timeout=60, check=True
-        )
-        words = shlex.split(given.stdout.removeprefix("  entrypoint: "))
-        assert words[0] == "env"
-        assert words[-3:-1] == ["bash", "/config/night.sh"]
-        flags = dict(word.split("=", 1) for word in words[1:-3])
+    assert f"{entrypoint}\n" in page
+    (tmp_path / "configs/kuberay").mkdir(parents=True)
+    (tmp_path / "configs/kuberay/rerank-job.yaml").write_text(f"name: rerank-RUN_DATE\n{entrypoint}\n")
+    (tmp_path / "kubectl").write_text(
+        '#!/bin/sh\necho "$1 $3" >> asked\n[ "$1 $3" != \'apply -\' ] || cat >> applied\n'
+    )
+    (tmp_path / "kubectl").chmod(0o755)
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    subprocess.run(
+        ["bash", "-euc", "".join(blocks)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        timeout=60,
+        check=True,
+    )
+    assert (tmp_path / "asked").read_text().count("apply -\n") == 4
+    applied = (tmp_path / "applied").read_text().splitlines()
+    found = []
+    for name, line in zip(applied[::2], applied[1::2], strict=True):
+        words = shlex.split(line.removeprefix("  entrypoint: "))
+        *before, bash, script, date = words
+        assert (name, bash, script) == (f"name: rerank-{date}", "bash", "/config/night.sh")
+        assert before[:1] in (["env"], [])
+        flags = dict(word.split("=", 1) for word in before[1:])
         (tmp_path / "calls").unlink(missing_ok=True)
         status, calls = night(tmp_path, "75 0 0", **flags)
-        assert (status, len(calls)) == (0, 3), json.dumps(calls)
-        retrieve.parse(calls[1][2:])
-        rerank.parse(calls[2][2:])
+        assert status == 0, calls
+        found.append((date, len(calls)))
+        for call in calls:
+            (retrieve if "pipeline.retrieve" in call else rerank).parse(call[2:])
+    assert found == [("2026-11-20", 3), ("2026-11-21", 3), ("2026-11-20", 2), ("2026-11-21", 3)]
