@@ -8,7 +8,7 @@ RayrankError            catch this one to catch them all
 |-- OutputError         the output directory: what lies there and does not fit
 |   `-- OtherFormatError      it was written by another version, in a format that is not read here
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
-|-- TrainingError       a training that can't go on: its loss is no number, or its actors die again and again
+|-- TrainingError       a training that can't go on: its loss is no number
 |-- ScoringError        one pair or text that has no finite score, or does not fit the model
 `-- TemporaryError      what the work needs is not there for now: the same command may succeed later
 """

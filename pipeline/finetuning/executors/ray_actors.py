@@ -26,7 +26,7 @@ from torch import distributed
 
 from pipeline import cluster, log
 from pipeline.capacity import fit, nodes
-from pipeline.errors import OutputError, TemporaryError, TrainingError
+from pipeline.errors import OutputError, TemporaryError
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.held_out import HeldOut
@@ -101,10 +101,12 @@ class _ToldOnce:
 
 
 def _give_up(error: RayError, step: int) -> None:
-    """Raises what the reader can do most with: a bug's own trace, or which step no actor survives."""
+    """Raises what the reader can do most with: a bug's own trace, or which step no actor survives, perhaps
+    since machines were taken away: another start may do better.
+    """
     if isinstance(error, RayTaskError):
         raise error
-    raise TrainingError(
+    raise TemporaryError(
         f"step {step + 1}: actors died {_TRIES} times before it was done ({_first_line(error)}). Is there"
         " enough memory? Lower training.per_device_train_batch_size, or set gradient_checkpointing"
     ) from error

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from pipeline.errors import TrainingError
+from pipeline.errors import TemporaryError, TrainingError
 from pipeline.finetuning import flow, trainer
 from pipeline.finetuning.executors import ray_actors
 from pipeline.finetuning.progress import Line
@@ -136,7 +136,7 @@ def test_an_error_of_ours_ends_the_training_and_arrives_as_itself(monkeypatch: p
 def test_actors_that_die_without_a_new_step_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that are done again are told once, and are no progress."""
     starts, told = Starts(monkeypatch, [3, 5, 4, 4], ActorDiedError()), list[Line]()
-    with pytest.raises(TrainingError, match=r"^step 6: actors died 3 times before it was done"):
+    with pytest.raises(TemporaryError, match=r"^step 6: actors died 3 times before it was done"):
         ray_actors.work(job(), told.append)
     assert starts.count == 4
     assert [line["step"] for line in told] == [3, 5]
