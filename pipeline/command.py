@@ -149,8 +149,8 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
     process that ends with `leave`.
     """
     from pipeline import cluster, output  # noqa: PLC0415  (Ray comes with it: most commands start none)
-    from pipeline.tables.outage import wait_out  # noqa: PLC0415  (file systems come with it, before `_loading`)
-    from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (the same)
+    from pipeline.tables.outage import wait_out  # noqa: PLC0415  (file systems come with it)
+    from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (file systems come with it)
 
     wait_out(max_outage_s)
     if not output.is_complete(Directory(output_path)):  # a finished job needs none
