@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.scorer import print_machine, rows_of
 from pipeline.evaluation.qrels import read_qrels
-from pipeline.retrieval import dense, embeddings, flow
+from pipeline.retrieval import dense, embeddings, flow, scorers
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.plan import ID, Job, plan
 from pipeline.retrieval.shards import Shard, write_dropped, write_shard
@@ -102,7 +102,7 @@ def embed(collection: Path, threads: int, rounds: int) -> None:
         )
         (shard,) = STEPS["read"](job, kind="passages", number=0, file_range=file_range).result["shards"]
         write_dropped(job.output, "passages", pa.array([], pa.int64()), pa.array([], pa.int64()))
-        scorer = embeddings.scorer_of(embeddings.dense_of(job, "minilm").scorer, was_auto=False)
+        scorer = scorers.loaded("minilm", job.config.dense["minilm"].scorer, was_auto=False)
         texts = [f"{row['title']} {row['text']}".strip() for row in rows_of(collection / "docs.jsonl")]
         scorer.embed(texts[:100], "passage")
         work = {

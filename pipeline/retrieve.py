@@ -40,8 +40,8 @@ def _retrieve(options: argparse.Namespace, starts_early: bool) -> Status:
         raise ConfigError("--speed is of a plan: add --dry-run")
     if starts_early and not options.dry_run and config.executor == "ray_data":
         command.start_ray_early(config.output.path, config.max_outage_s)
-    with command.loading():  # torch: Ray starts meanwhile, and a mistake in the config waits for none
-        from pipeline.retrieval import flow  # noqa: PLC0415  (torch comes with it)
+    with command.loading():  # Ray starts meanwhile, and a mistake in the config waits for none
+        from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
     if options.dry_run:
         print(redacted(flow.describe(config, options.speed)))
         return Status.FINISHED

@@ -36,6 +36,11 @@ _PLACES = {"passages.path", "queries.path", "output.path", "reuse"}
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
+def scorer_field(source: str) -> str:
+    """Where a source's scorer stands in the config."""
+    return f"sources.{source}.dense.scorer"
+
+
 class Bm25Config(TokensConfig):
     """Words that query and passage share, by Lucene's formula."""
 
@@ -161,9 +166,8 @@ class RetrieveConfig(Dated):
 
     @model_validator(mode="after")
     def _device_fits_the_actors(self) -> Self:
-        for source in self.sources.values():
-            if source.dense is not None:
-                self.actors.check_device(source.dense.scorer.device, "actors")
+        for name, dense in self.dense.items():
+            self.actors.check_device(dense.scorer.device, "actors", scorer_field(name))
         return self
 
     @model_validator(mode="after")
@@ -174,6 +178,11 @@ class RetrieveConfig(Dated):
                 f"fusion.weights: there is no source {unknown[0]}; there is {', '.join(self.sources)}"
             )
         return self
+
+    @property
+    def dense(self) -> dict[str, DenseConfig]:
+        """The sources that find by embeddings. Where there is none, nothing needs torch."""
+        return {name: source.dense for name, source in self.sources.items() if source.dense is not None}
 
     @property
     def source_columns(self) -> list[str]:
@@ -192,14 +201,13 @@ class RetrieveConfig(Dated):
         exclude: dict[str, Any] = {"passages": place, "queries": place, "output": {"path"}}
         exclude |= dict.fromkeys(("actors", "executor", "max_outage_s", "reuse", "run_date"), True)
         fields = flatten(self.model_dump(mode="json", exclude=exclude))
-        for name, source in self.sources.items():
-            if source.dense is not None:
-                scorer = f"sources.{name}.dense.scorer."
-                for field in _COMPARED_BY_CONTENT:
-                    fields.pop(f"{scorer}{field}", None)
-                if source.dense.scorer.quantization is None:
-                    del fields[f"{scorer}quantization"]  # as records of before it have it
-                fields[f"{scorer}device"] = self.actors.place(source.dense.scorer).device
+        for name, dense in self.dense.items():
+            scorer = f"{scorer_field(name)}."
+            for field in _COMPARED_BY_CONTENT:
+                fields.pop(f"{scorer}{field}", None)
+            if dense.scorer.quantization is None:
+                del fields[f"{scorer}quantization"]  # as records of before it have it
+            fields[f"{scorer}device"] = self.actors.place(dense.scorer).device
         # Columns have an order, a mapping compares without one.
         fields |= {"order of sources": list(self.sources)}
         return fields | {"output.keep_columns": [list(pair) for pair in self.output.keep_columns.items()]}

@@ -6,6 +6,7 @@ from typing import cast
 
 from pipeline import registry
 from pipeline.retrieval import executors
+from pipeline.retrieval.config import scorer_field
 from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import Job
 from pipeline.scoring.config import Dtype
@@ -18,13 +19,8 @@ def settled(job: Job, known: Mapping[str, Dtype], *, may_ask: bool) -> Job:
     the actors run, unless `may_ask` is off: then it stays `auto`.
     """
     sources = dict(job.config.sources)
-    auto = {
-        name: source.dense
-        for name, source in sources.items()
-        if source.dense is not None and source.dense.scorer.dtype == "auto"
-    }
-    fields = {name: f"sources.{name}.dense.scorer" for name in auto}
-    dtypes = {name: known[field] for name, field in fields.items() if field in known}
+    auto = {name: dense for name, dense in job.config.dense.items() if dense.scorer.dtype == "auto"}
+    dtypes = {name: known[scorer_field(name)] for name in auto if scorer_field(name) in known}
     if may_ask and (asked := [name for name in auto if name not in dtypes]):
         executor = cast("Executor", registry.load(executors, job.config.executor))
         scorers = [auto[name].scorer for name in asked]

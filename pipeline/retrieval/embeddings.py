@@ -17,20 +17,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import log
-from pipeline.errors import InputError, ScoringError, fields_under
+from pipeline.errors import InputError, ScoringError
 from pipeline.reporting.progress import clock_time
 from pipeline.retrieval.config import DenseConfig
 from pipeline.retrieval.plan import ID, TEXT, Job, Kind
+from pipeline.retrieval.scorers import loaded, named
 from pipeline.retrieval.shards import WORK, Done, Shard, read_shard
 from pipeline.retrieval.shared_texts import prefixes, read_shared
 from pipeline.retrieval.vectors import read_hashes, read_vectors, write_vectors
-from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.scoring.dtype import check_native
 from pipeline.scoring.encoding import Role
 from pipeline.scoring.family import EmbeddingEncoder
-from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.results import Embedded
-from pipeline.scoring.truncation import Lengths
 from pipeline.tables.output.directory import Directory
 
 ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
@@ -80,11 +77,11 @@ def _embedded(
     dense = dense_of(job, source)
     hashes = rows["hash"].combine_chunks()
     new = np.flatnonzero([digest not in known for digest in hashes.to_pylist()])
-    with fields_under(f"sources.{source}.dense.scorer"):
-        scorer = scorer_of(dense.scorer, was_auto=source in job.auto)
+    scorer = loaded(source, dense.scorer, was_auto=source in job.auto)
     texts = rows[TEXT[kind]].take(pa.array(new)).to_pylist()
     try:
-        made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
+        with named(source, dense.scorer):
+            made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
     except ScoringError as error:
         raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
     ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
@@ -98,9 +95,11 @@ def _cut(job: Job, source: str, kind: Kind, rows: pa.Table) -> int:
     """How many texts are longer than the model reads."""
     if not rows.num_rows:
         return 0
-    scorer = scorer_of(dense_of(job, source).scorer, was_auto=source in job.auto)
-    encoder = cast("EmbeddingEncoder", scorer.encoder)
-    _, _, cuts = encoder.encode_texts(rows[TEXT[kind]].to_pylist(), ROLE[kind])
+    dense = dense_of(job, source)
+    scorer = loaded(source, dense.scorer, was_auto=source in job.auto)
+    with named(source, dense.scorer):
+        encoder = cast("EmbeddingEncoder", scorer.encoder)
+        _, _, cuts = encoder.encode_texts(rows[TEXT[kind]].to_pylist(), ROLE[kind])
     return _number_cut(cuts)
 
 
@@ -127,27 +126,8 @@ class Progress:
             self._logged = now
 
 
-@lru_cache(maxsize=1)
-def scorer_of(config: ScorerConfig, *, was_auto: bool) -> Scorer:
-    """One model a process, however many shards it embeds. was_auto: its dtype was found elsewhere."""
-    if was_auto:
-        check_native(config)
-    with lean_imports():
-        scorer = Scorer(config)
-        _ = scorer.model
-    return scorer
-
-
-def lengths_of(job: Job, source: str) -> Lengths:
-    """To how many tokens a source cuts. Loads the tokenizer, no weights."""
-    with lean_imports():
-        return Scorer(dense_of(job, source).scorer).lengths
-
-
 def dense_of(job: Job, source: str) -> DenseConfig:
-    dense = job.config.sources[source].dense
-    assert dense is not None
-    return dense
+    return job.config.dense[source]
 
 
 def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width: int, dtype: str) -> pa.Table:

@@ -5,7 +5,6 @@ Nothing is told of reading, BM25 and search: that depends on disks and on the sh
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +13,14 @@ import torch
 
 from pipeline import actor_hours
 from pipeline.actor_hours import MEASURE, Work, rounded, timed, told_rate
-from pipeline.errors import ConfigError, ModelError, fields_under
-from pipeline.retrieval.config import DenseConfig
-from pipeline.retrieval.embeddings import ROLE, dense_of, directory_of, scorer_of
+from pipeline.errors import ConfigError, ModelError
+from pipeline.retrieval.embeddings import ROLE, dense_of, directory_of
 from pipeline.retrieval.plan import KINDS, QUERIES_A_SHARD, TEXT, Job, Kind
 from pipeline.retrieval.reading import cleaned
+from pipeline.retrieval.scorers import encoder_of, loaded, named
 from pipeline.retrieval.shared_texts import prefixes
 from pipeline.retrieval.vectors import read_hashes
-from pipeline.scoring import Scorer
 from pipeline.scoring.copies import distinct_sequences
-from pipeline.scoring.family import EmbeddingEncoder
-from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import names_done, read_marker
 from pipeline.tables.output.tasks import TaskReport
@@ -54,11 +50,8 @@ def estimate(job: Job, how_fast: str | None) -> Iterator[str]:
 
     how_fast: `measure`, or texts/s an actor. Raises ConfigError or ModelError where none can be had.
     """
-    dense = [name for name, source in job.config.sources.items() if source.dense is not None]
-    if how_fast is not None and not dense:
-        raise ConfigError(f"--speed {how_fast}: tells how fast texts are embedded, and no source is dense")
     texts, seconds, shards = 0.0, 0.0, 0
-    for name in dense:
+    for name in job.config.dense:
         left = {kind: _left(job, name, kind) for kind in KINDS}
         yield f"{name:<10} {_told(job, left)}"
         here = sum(each.texts for each in left.values())
@@ -66,7 +59,7 @@ def estimate(job: Job, how_fast: str | None) -> Iterator[str]:
             continue
         texts_per_s, tokens_per_s, source = _speed(job, name, left, how_fast)
         tokens = "" if tokens_per_s is None else f" and {tokens_per_s:,.0f} tokens/s"
-        of = f"{name}: " if len(dense) > 1 else ""
+        of = f"{name}: " if len(job.config.dense) > 1 else ""
         yield f"{'speed':<10} {of}{rounded(texts_per_s, 1)} texts/s{tokens} an actor ({source})"
         texts, seconds = texts + here, seconds + here / texts_per_s
         shards = max(shards, _shards(job, left))
@@ -81,7 +74,7 @@ def _left(job: Job, source: str, kind: Kind) -> _Left:
     known = np.isin(prefixes(hashes), _kept(job, source, kind))
     new = [text for text, has in zip(texts, known.tolist(), strict=True) if not has]
     share = max(0, rows - _done(job, source, kind)) / max(1, looked_at)
-    tokens = _tokens(dense_of(job, source), kind, new) * share
+    tokens = _tokens(job, source, kind, new) * share
     return _Left(len(new) * share, tokens, int(known.sum()) * share, new, looked_at)
 
 
@@ -138,10 +131,9 @@ def _done(job: Job, source: str, kind: Kind) -> int:
     )
 
 
-def _tokens(dense: DenseConfig, kind: Kind, texts: list[str]) -> int:
+def _tokens(job: Job, source: str, kind: Kind, texts: list[str]) -> int:
     """That go through the model: equal texts do once."""
-    with lean_imports():
-        encoder = cast("EmbeddingEncoder", Scorer(dense.scorer).encoder)
+    encoder = encoder_of(source, dense_of(job, source).scorer)
     sequences, _ = distinct_sequences(encoder.encode_texts(texts, ROLE[kind])[0])
     return len(sequences.flatten())
 
@@ -172,12 +164,12 @@ def _speed(job: Job, source: str, left: dict[Kind, _Left], how_fast: str) -> tup
 def _measured(job: Job, source: str, left: dict[Kind, _Left]) -> float:
     """Tokens/s, of the table of which more is left."""
     kind = max(KINDS, key=lambda kind: len(left[kind].sample))
-    texts, dense = left[kind].sample, dense_of(job, source)
+    texts, config = left[kind].sample, dense_of(job, source).scorer
     torch.set_num_threads(max(1, int(job.config.actors.num_cpus)))  # as an actor has
     try:
-        with fields_under(f"sources.{source}.dense.scorer"):
-            scorer = scorer_of(dense.scorer, was_auto=False)
-        found = timed(lambda number: scorer.embed_windows(texts[:number], ROLE[kind]).tokens, len(texts))
+        scorer = loaded(source, config, was_auto=False)
+        with named(source, config):
+            found = timed(lambda number: scorer.embed_windows(texts[:number], ROLE[kind]).tokens, len(texts))
     except ModelError as error:
         raise ModelError(
             f"--speed {MEASURE}: {error}; measure on a machine like the actors', or give texts/s"

@@ -6,12 +6,11 @@ from dataclasses import replace
 from itertools import chain
 
 from pipeline import output
+from pipeline.errors import ConfigError
 from pipeline.job_record import recorded_dtypes
 from pipeline.output import Start
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.dtypes import settled
-from pipeline.retrieval.embeddings import lengths_of
-from pipeline.retrieval.estimate import estimate
 from pipeline.retrieval.merging import trec_lines, trec_lines_of
 from pipeline.retrieval.plan import Job, plan, record_of
 from pipeline.retrieval.reuse import with_previous
@@ -19,6 +18,7 @@ from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.summary import Summary
 from pipeline.run_date import PREVIOUS_DATE, late_tables
+from pipeline.scoring.truncation import Lengths
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import forget_attempts
@@ -56,7 +56,7 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
         results = stages.run()
         for source, counts in results["dense"].items():
             if counts["passages_cut"] or counts["queries_cut"]:
-                counts["lengths"] = lengths_of(job, source)
+                counts["lengths"] = _lengths(job, source)
         wall_s = round(time.monotonic() - begun, 2)
         return _finish(job, stages, Summary(output=start.output.url, **results, wall_s=wall_s))
 
@@ -87,11 +87,15 @@ def describe(config: RetrieveConfig, how_fast: str | None = None) -> str:
 
     how_fast: as `estimate` takes it.
     """
+    if how_fast is not None and not config.dense:
+        raise ConfigError(f"--speed {how_fast}: tells how fast texts are embedded, and no source is dense")
     start, job = _plan(config, may_ask=config.executor == "here")
     done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in (job.passages, job.queries)]
     lines.append(f"{'sources':<10} {', '.join(config.sources)}")
-    if not done:
+    if config.dense and not done:
+        from pipeline.retrieval.estimate import estimate  # noqa: PLC0415  (torch comes with it)
+
         lines += estimate(job, how_fast)
     lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     if config.reuse and not done:
@@ -99,6 +103,12 @@ def describe(config: RetrieveConfig, how_fast: str | None = None) -> str:
     for source in (job.passages, job.queries):
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]
     return "\n".join(lines)
+
+
+def _lengths(job: Job, source: str) -> Lengths:
+    from pipeline.retrieval.scorers import lengths_of  # noqa: PLC0415  (torch comes with it)
+
+    return lengths_of(source, job.config.dense[source].scorer)
 
 
 def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Start[Summary], Job]:

@@ -5,12 +5,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-from pipeline.errors import ConfigError, InputError, ModelError, fields_under
+from pipeline.errors import InputError
 from pipeline.job_record import JobRecord
-from pipeline.retrieval.config import RetrieveConfig
-from pipeline.scoring import Scorer, ScorerConfig
-from pipeline.scoring.lean_imports import lean_imports
-from pipeline.scoring.saved_modules import Saved
+from pipeline.retrieval.config import RetrieveConfig, scorer_field
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.layout import require_columns
 from pipeline.tables.output.directory import Directory
@@ -75,7 +72,7 @@ class Job:
 
 
 def plan(config: RetrieveConfig) -> Job:
-    """Raises InputError, naming file and column, for tables that can't be read."""
+    """Raises InputError, naming file and column, for tables that can't be read; and as `scorers.find`."""
     kept = list(config.output.keep_columns.values())
     passages, queries = _scan(config.passages, "passages", kept), _scan(config.queries, "queries", [])
     require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
@@ -86,15 +83,14 @@ def plan(config: RetrieveConfig) -> Job:
     output = config.output.model_copy(update={"path": Directory(config.output.path).url})
     reuse = config.reuse and Directory(config.reuse).url
     sources, models, by_cosine = dict(config.sources), [], []
-    for name, source in config.sources.items():
-        if source.dense is not None:
-            field = f"sources.{name}.dense.scorer"
-            with fields_under(field):
-                scorer = _scorer(config.actors.place(source.dense.scorer))
-            models.append((field, scorer.fingerprint))
-            by_cosine += [name] if _needs_cosine(scorer, source.dense.dtype) else []
-            dense = source.dense.model_copy(update={"scorer": scorer.pinned_config})
-            sources[name] = source.model_copy(update={"dense": dense})
+    for name, dense in config.dense.items():
+        from pipeline.retrieval import scorers  # noqa: PLC0415  (torch comes with it)
+
+        found = scorers.find(name, dense, config.actors.place(dense.scorer))
+        models.append((scorer_field(name), found.fingerprint))
+        by_cosine += [name] if found.by_cosine else []
+        placed = dense.model_copy(update={"scorer": found.config})
+        sources[name] = sources[name].model_copy(update={"dense": placed})
     config = config.model_copy(update={"output": output, "reuse": reuse, "sources": sources})
     return Job(config, passages, queries, tuple(models), tuple(by_cosine))
 
@@ -110,31 +106,6 @@ def record_of(job: Job) -> JobRecord:
         shards=-(-job.queries.rows // QUERIES_A_SHARD),
         pairs=job.queries.rows * job.config.output.top_k,
     )
-
-
-def _scorer(config: ScorerConfig) -> Scorer:
-    """Raises ModelError or ConfigError where it embeds no texts, or compares them as no search here does."""
-    with lean_imports():
-        scorer = Scorer(config)
-    if not scorer.embeds:
-        raise ConfigError(
-            f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no texts",
-            field="model",
-        )
-    similarity = Saved.of(scorer.checkpoint).similarity
-    if similarity not in ("cosine", "dot"):
-        raise ModelError(
-            f"{scorer.checkpoint.name}: compares embeddings by {similarity}; only cosine and dot can be"
-            " searched"
-        )
-    return scorer
-
-
-def _needs_cosine(scorer: Scorer, dtype: str) -> bool:
-    """Not where the checkpoint gives normalized embeddings, and they are kept as they are."""
-    saved = Saved.of(scorer.checkpoint)
-    normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dtype == "float32"
-    return saved.similarity == "cosine" and not normalized
 
 
 def _check_same_ids(passages: Source, queries: Source) -> None:

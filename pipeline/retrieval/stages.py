@@ -112,7 +112,7 @@ class Stages:
 
     def _search(self, source: str, groups: list[list[str]], shards: dict[Kind, dict[str, int]]) -> None:
         corpus, blocks = {}, list(shards["queries"])
-        if self._job.config.sources[source].dense is not None:
+        if source in self._job.config.dense:
             self._embed(source, shards)
         else:
             corpus = self._index(source, list(shards["passages"]), blocks)

@@ -6,9 +6,8 @@ import pytest
 
 from pipeline.errors import InputError, ModelError
 from pipeline.job_record import read_record
-from pipeline.retrieval import flow
+from pipeline.retrieval import flow, scorers
 from pipeline.retrieval.config import RetrieveConfig
-from pipeline.retrieval.embeddings import scorer_of
 from pipeline.retrieval.executors import here
 from pipeline.scoring import dtype
 from pipeline.tables.output.directory import Directory
@@ -35,7 +34,7 @@ def job(folder: Path, out: str, dtype: str, **sections: str) -> RetrieveConfig:
 
 def play(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
     """A chip."""
-    scorer_of.cache_clear()
+    scorers.loaded.cache_clear()
     monkeypatch.setattr(dtype, "has_bfloat16", lambda _: bfloat16)
 
 
@@ -48,7 +47,7 @@ def test_a_first_stage_is_the_one_that_names_what_auto_became(
     records = [read_record(Directory(f"{tmp_path}/{name}")) for name in ("auto", "named")]
     assert records[0] == records[1]
     assert bytes_of(tmp_path / "auto") == bytes_of(tmp_path / "named")
-    monkeypatch.setattr(here, "fastest_dtype", lambda _: pytest.fail("asked again"))
+    monkeypatch.setattr(dtype, "fastest_dtype", lambda _: pytest.fail("asked again"))
     assert make(job(tmp_path, "auto", "auto")).finished_before is not None
 
 

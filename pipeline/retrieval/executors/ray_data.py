@@ -49,7 +49,7 @@ def _dataset(job: Job, tasks: list[Task]) -> ray.data.Dataset:
         pool = ActorPoolStrategy(min_size=min(actors.min, most), max_size=most)
         options = {**device, "compute": pool, "fn_constructor_kwargs": {"job": job}}
         return dataset.map_batches(Actor, batch_size=1, batch_format="pyarrow", **options)
-    searches_vectors = step == "search" and job.config.sources[tasks[0].arguments["source"]].dense is not None
+    searches_vectors = step == "search" and tasks[0].arguments["source"] in job.config.dense
     return dataset.map_batches(
         partial(_do, job=job),
         batch_size=1,
