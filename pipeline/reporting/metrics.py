@@ -2,10 +2,11 @@
 
 Ray puts `ray_` before each name, labels of its own beside ours, and exports every 10 seconds
 (RAY_metrics_report_interval_ms) and when the driver leaves the cluster. Counters are of this start, as
-Prometheus expects of a process; gauges are of the whole job.
+Prometheus expects of a process; gauges are of the whole job, those of a first stage of one step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -40,6 +41,13 @@ LEVEL_COUNTERS: dict[str, tuple[str, Callable[[LevelCounts], float]]] = {
 }
 """The same of each level of a cascade, by its number; without samples for a job with one scorer."""
 REJECTED = "rayrank_rejected_rows_total"
+TASK_COUNTERS: dict[str, tuple[str, str]] = {
+    "rayrank_embedded_texts_total": ("Texts embedded", "embedded"),
+    "rayrank_reused_texts_total": ("Texts whose embedding was taken from an earlier first stage", "reused"),
+    "rayrank_tokens_total": (COUNTERS["rayrank_tokens_total"][0], "tokens"),
+}
+"""Of a first stage: name to what it counts, in words and in what a task gives."""
+TASKS_DONE, TASKS_REMAINING = "rayrank_tasks_total", "rayrank_tasks_remaining"
 GAUGES = {
     "rayrank_shards_planned": "Shards of the job",
     "rayrank_shards_done": "Shards that are done, by earlier starts as well",
@@ -60,9 +68,7 @@ class Metrics:
         self._level_counters = {
             name: Counter(name, text, ("output", "level")) for name, (text, _) in LEVEL_COUNTERS.items()
         }
-        self._rejected = Counter(
-            REJECTED, "Input rows that could not be scored, by reason", ("output", "reason")
-        )
+        self._rejected = _rejected_rows()
         self._gauges = {name: Gauge(name, text, ("output",)) for name, text in GAUGES.items()}
         self._shard_seconds = Histogram(
             SHARD_SECONDS, "Seconds in which an actor scored a shard", _BOUNDARIES, ("output",)
@@ -91,8 +97,7 @@ class Metrics:
             for name, (_, of_level) in LEVEL_COUNTERS.items():
                 tags = self._tags | {"level": str(number)}
                 _increase(self._level_counters[name], of_level(level), tags)
-        for reason, rows in counts.rejected.items():
-            _increase(self._rejected, rows, self._tags | {"reason": reason})
+        _increase_by_reason(self._rejected, counts.rejected, self._tags)
         self._shard_seconds.observe(counts.score_s, self._tags)
 
     def _set_gauges(self) -> None:
@@ -102,6 +107,42 @@ class Metrics:
 
     def _set(self, name: str, value: float) -> None:
         self._gauges[name].set(value, self._tags)
+
+
+class TaskMetrics:
+    """Of one step of a first stage, in one start."""
+
+    def __init__(self, output: str, step: str, tasks: int) -> None:
+        """tasks: those that this start has to do."""
+        self._tags = {"output": label(redacted(output))}
+        self._step_tags = self._tags | {"step": step}
+        self._counters = {
+            name: (Counter(name, text, ("output",)), of_task)
+            for name, (text, of_task) in TASK_COUNTERS.items()
+        }
+        self._rejected = _rejected_rows()
+        self._done = Counter(TASKS_DONE, "Tasks done, by step", ("output", "step"))
+        self._left = tasks
+        self._remaining = Gauge(TASKS_REMAINING, "Tasks of the step not done yet", ("output", "step"))
+        self._remaining.set(tasks, self._step_tags)
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Another task is done. result: what it gave."""
+        for counter, of_task in self._counters.values():
+            _increase(counter, result.get(of_task, 0), self._tags)
+        _increase_by_reason(self._rejected, result.get("rejected", {}), self._tags)
+        self._done.inc(1, self._step_tags)
+        self._left -= 1
+        self._remaining.set(self._left, self._step_tags)
+
+
+def _rejected_rows() -> Counter:
+    return Counter(REJECTED, "Input rows that could not be used, by reason", ("output", "reason"))
+
+
+def _increase_by_reason(rejected: Counter, rows: Mapping[str, int], tags: dict[str, str]) -> None:
+    for reason, number in rows.items():
+        _increase(rejected, number, tags | {"reason": reason})
 
 
 def _increase(counter: Counter, amount: float, tags: dict[str, str]) -> None:

@@ -84,7 +84,8 @@ def test_types_are_told_in_words(schema: Schema, words: str) -> None:
 
 
 def test_pages_name_metrics_that_there_are() -> None:
-    known = {f"ray_{metric.name}" for metric in [*metrics.of_jobs(), *metrics.of_the_endpoint()]}
+    every = [*metrics.of_jobs(), *metrics.of_first_stages(), *metrics.of_the_endpoint()]
+    known = {f"ray_{metric.name}" for metric in every}
     for page in sorted(ROOT.glob("docs/*.md")):
         named = set(re.findall(r"ray_rayrank_\w+[a-z]", page.read_text()))
         assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= known, page.name

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from pipeline.reporting.metrics import Metrics
+from pipeline.reporting.metrics import Metrics, TaskMetrics
 from tests.own_ray import free_port, own_ray
 from tests.reporting.reports import quarantined, report
 
@@ -33,7 +33,7 @@ def scrape(endpoint: str) -> Samples:
         for line in answer.read().decode().splitlines():
             if found := re.match(r"(ray_rayrank_\w+)\{(.*)\} (\S+)$", line):
                 name, labels, value = found.groups()
-                ours = re.findall(r'\b(?:output|reason|level|le)="[^"]*"', labels)
+                ours = re.findall(r'\b(?:output|reason|level|step|le)="[^"]*"', labels)
                 samples[f"{name}{{{','.join(sorted(ours))}}}"] = float(value)
     return samples
 
@@ -87,6 +87,32 @@ def test_levels_of_a_cascade_are_told_apart(endpoint: str) -> None:
             'ray_rayrank_level_pairs_total{level="1",output="cascade"}': 6,
             'ray_rayrank_level_tokens_total{level="0",output="cascade"}': 900,
             'ray_rayrank_level_scoring_seconds_total{level="1",output="cascade"}': 2.5,
+        },
+    )
+
+
+def test_the_steps_of_a_first_stage_are_told_apart(endpoint: str) -> None:
+    read = TaskMetrics("first", "read", tasks=2)
+    read.add({"shards": {"000000-000000": 5}, "empty": 0, "rejected": {"null_passage": 2}})
+    read.add({"shards": {}, "empty": 0, "rejected": {"null_passage": 1, "invalid_text": 4}})
+    embed = TaskMetrics("first", "embed", tasks=3)
+    embed.add({"embedded": 5, "cut": 1, "reused": 0, "tokens": 70})
+    TaskMetrics("first", "search", tasks=4).add({})
+    # Another source's turn. Counters go on, the gauge begins again.
+    TaskMetrics("first", "embed", tasks=6).add({"embedded": 2, "cut": 0, "reused": 3, "tokens": 30})
+    wait_for(
+        endpoint,
+        {
+            'ray_rayrank_tasks_remaining{output="first",step="read"}': 0,
+            'ray_rayrank_tasks_remaining{output="first",step="embed"}': 5,
+            'ray_rayrank_tasks_remaining{output="first",step="search"}': 3,
+            'ray_rayrank_tasks_total{output="first",step="read"}': 2,
+            'ray_rayrank_tasks_total{output="first",step="embed"}': 2,
+            'ray_rayrank_rejected_rows_total{output="first",reason="null_passage"}': 3,
+            'ray_rayrank_rejected_rows_total{output="first",reason="invalid_text"}': 4,
+            'ray_rayrank_embedded_texts_total{output="first"}': 7,
+            'ray_rayrank_reused_texts_total{output="first"}': 3,
+            'ray_rayrank_tokens_total{output="first"}': 100,
         },
     )
 

@@ -13,6 +13,10 @@ from serve import metrics as of_endpoint
 _ABOUT = """The exporter of each Ray node has them under these names. Ray adds labels of its own. A histogram
 has the series `_bucket`, `_sum` and `_count`. [Observability](../observability.md) tells what to look at."""
 
+_STEPS = """All are of this start. A first stage does one step after another, each in many tasks: `read`,
+`drop`; for each source `index`, `statistics` (BM25) or `share`, `embed_shared`, `embed`, and then `search`;
+at last `merge`."""
+
 
 class Metric(NamedTuple):
     kind: str
@@ -44,6 +48,12 @@ def of_jobs() -> list[Metric]:
     return made
 
 
+def of_first_stages() -> list[Metric]:
+    with _noted(of_job) as made:
+        of_job.TaskMetrics("out", "embed", tasks=0)
+    return made
+
+
 def of_the_endpoint() -> list[Metric]:
     with _noted(of_endpoint) as made:
         of_endpoint.ApiMetrics()
@@ -61,7 +71,9 @@ def _table(metrics: list[Metric]) -> str:
 
 def made() -> str:
     parts = [
-        f"## Of a job\n\nCounters are of this start; gauges are of the whole job.\n\n{_table(of_jobs())}",
+        f"## Of a job that reranks\n\nCounters are of this start; gauges are of the whole job."
+        f"\n\n{_table(of_jobs())}",
+        f"## Of a first stage\n\n{_STEPS}\n\n{_table(of_first_stages())}",
         f"## Of the endpoint\n\n{_table(of_the_endpoint())}",
     ]
     return page("Metrics", _ABOUT, parts)

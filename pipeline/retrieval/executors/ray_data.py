@@ -12,6 +12,7 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from pipeline import cluster
+from pipeline.reporting.metrics import TaskMetrics
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
 from pipeline.scoring.config import Dtype, ScorerConfig
@@ -31,15 +32,19 @@ def fastest_dtypes(job: Job, scorers: Sequence[ScorerConfig]) -> list[Dtype]:
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:
+    """Ray must be joined: `connect`. Tells Prometheus what it tells the caller."""
+    (step,) = {task.step for task in tasks}
+    metrics = TaskMetrics(job.output.url, step, len(tasks))
     with cluster.own_errors():
-        for row in _dataset(job, tasks).iter_rows():
-            yield TaskReport.model_validate_json(row["report"])
+        for row in _dataset(job, step, tasks).iter_rows():
+            report = TaskReport.model_validate_json(row["report"])
+            metrics.add(report.result)
+            yield report
 
 
-def _dataset(job: Job, tasks: list[Task]) -> ray.data.Dataset:
+def _dataset(job: Job, step: str, tasks: list[Task]) -> ray.data.Dataset:
     rows = [task.to_row() for task in tasks]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    (step,) = {task.step for task in tasks}
     actors = job.config.actors
     device: dict[str, Any] = {
         "num_cpus": actors.num_cpus, "num_gpus": actors.num_gpus, "label_selector": actors.label_selector
