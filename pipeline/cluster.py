@@ -267,7 +267,8 @@ def own_errors() -> Iterator[None]:
         still_s = DataContext.get_current().execution_no_progress_timeout_s
         raise TemporaryError(
             f"nothing was done for {still_s:,.0f} s: the cluster, which has {described(nodes())}, may have"
-            " lost the machines of the actors. What is done stays; start again when there is room"
+            " lost the machines of the actors. What is done stays; start again when there is room. If it"
+            " was slow and did not stand still, take smaller shards, in another output.path"
         ) from error
     except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
         ours = own_error(error)

@@ -1,12 +1,16 @@
 """The first stage on a real Ray of this machine."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.data import DataContext
 
 from pipeline.errors import InputError
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieval.executors.ray_data import no_progress_s
+from pipeline.retrieval.plan import plan
 from tests.conftest import MINILM
 from tests.retrieval.tables import bytes_of, config, make, write_texts
 
@@ -26,6 +30,32 @@ def test_it_writes_the_bytes_of_a_first_stage_in_this_process(tmp_path: Path) ->
     summary, alone = (make(both(tmp_path, executor)) for executor in ("ray_data", "here"))
     assert summary == alone.model_copy(update={"output": summary.output, "wall_s": summary.wall_s})
     assert bytes_of(tmp_path / "ray_data") == bytes_of(tmp_path / "here")
+    # Ray was told how long each step may stand still, the last one last.
+    still_s = DataContext.get_current().execution_no_progress_timeout_s
+    assert still_s == no_progress_s(plan(both(tmp_path, "ray_data")), "merge")
+
+
+@pytest.mark.parametrize(
+    ("step", "sections", "hours"),
+    [
+        ("embed", {"actors": {"num_gpus": 1.0}}, 3.3),
+        ("embed", {"actors": {"num_cpus": 1.0}}, 28.3),
+        ("embed_shared", {"actors": {"num_cpus": 4.0}}, 7.4),
+        ("index", {}, 0.8),
+        ("search", {}, 1.9),
+        ("search", {"shard_passages": 2_000_000}, 3.3),
+        ("read", {}, 0.5),
+        ("merge", {}, 0.5),
+    ],
+)
+def test_a_step_stands_still_no_longer_than_a_task_takes(
+    tmp_path: Path, step: str, sections: dict[str, Any], hours: float
+) -> None:
+    write_texts(tmp_path, {"p1": "one"}, {"q1": "one"})
+    job = plan(config(tmp_path, **sections))
+    assert round(no_progress_s(job, step) / 3600, 1) == hours
+    many = replace(job, passages=replace(job.passages, rows=100_000_000))
+    assert round(no_progress_s(many, step) / 3600, 1) == (6.1 if step in ("read", "merge") else hours)
 
 
 def test_what_goes_wrong_in_a_task_arrives_as_itself(tmp_path: Path) -> None:
