@@ -11,10 +11,8 @@ from pathlib import Path
 from threading import Event, Timer
 from typing import NoReturn, Protocol, TypeVar
 
-from pydantic import BaseModel
-
 from pipeline import log, own_ray
-from pipeline.errors import RayrankError, TemporaryError
+from pipeline.errors import InputError, LateError, RayrankError, TemporaryError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
 
@@ -22,7 +20,20 @@ LOADING = "libraries are loading; a machine's first start takes longest"
 _SILENT_S = 5.0
 _told = Event()
 
-Config_contra = TypeVar("Config_contra", bound=BaseModel, contravariant=True)
+
+class _Placed(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+class JobConfig(Protocol):
+    """A config of a job that writes an output."""
+
+    @property
+    def output(self) -> _Placed: ...
+
+
+Config_contra = TypeVar("Config_contra", bound=JobConfig, contravariant=True)
 
 
 class Status(IntEnum):
@@ -137,9 +148,32 @@ def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.N
     if options.dry_run:
         print(redacted(flow.describe(config)))
         return Status.FINISHED
-    summary = flow.run(config, check_bytes=options.check_bytes)
+    with missing_when_finished(config.output.path):
+        summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
+
+
+@contextmanager
+def missing_when_finished(output_path: str) -> Iterator[None]:
+    """Around a job: an input that is not there is late, unless the output is finished. Then it was there.
+
+    Raises InputError for that: whoever tries again until a table is written would try for ever.
+    """
+    try:
+        yield
+    except LateError as error:
+        from pipeline import output  # noqa: PLC0415  (file systems come with it)
+        from pipeline.tables.output.directory import Directory  # noqa: PLC0415  (file systems come with it)
+
+        finished = Directory(output_path)
+        if not output.is_complete(finished):
+            raise
+        raise InputError(
+            f"{error.lack}. {finished.url} is finished, so its input was there. Without it nothing can be"
+            " compared or mended, and nothing was done. Put the same input back, or leave the output alone:"
+            f" pipeline.status --output {finished.url} tells whether it is whole"
+        ) from error
 
 
 def start_ray_early(output_path: str, max_outage_s: float) -> None:

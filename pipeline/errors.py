@@ -11,6 +11,7 @@ RayrankError            catch this one to catch them all
 |-- TrainingError       a training that can't go on: its loss is no number
 |-- ScoringError        one pair or text that has no finite score, or does not fit the model
 `-- TemporaryError      what the work needs is not there for now: the same command may succeed later
+    `-- LateError         an input that is not there yet
 """
 
 from collections.abc import Iterator
@@ -88,6 +89,16 @@ class TemporaryError(RayrankError):
 
     Where the two can't be told apart, it is this one: a try too many costs less than a night.
     """
+
+
+class LateError(TemporaryError):
+    """An input that nobody has written yet. Whoever has read it before knows that it is gone."""
+
+    def __init__(self, lack: str, advice: str) -> None:
+        """lack: what is not there; advice: what follows it in the message."""
+        super().__init__(f"{lack}{advice}")
+        self.args = (lack, advice)  # what unpickling hands to __init__
+        self.lack = lack
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
     if options.dry_run:
         print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED
-    summary = flow.run(config, check_bytes=options.check_bytes, read_judge=read_judge)
+    with command.missing_when_finished(config.output.path):
+        summary = flow.run(config, check_bytes=options.check_bytes, read_judge=read_judge)
     print(redacted(summary.as_text()))
     if summary.quarantined:
         return Status.SHARDS_MISSING

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, model_validator
 
-from pipeline.errors import NotThereError, TemporaryError
+from pipeline.errors import LateError, NotThereError
 
 DATE = "{run_date}"
 PREVIOUS_DATE = "{previous_run_date}"
@@ -80,7 +80,7 @@ def _check_filled_in(tree: dict[str, Any], is_place: IsPlace) -> None:
 
 @contextmanager
 def late_tables(run_date: date | None) -> Iterator[None]:
-    """NotThereError of a place that has the date in it is raised as TemporaryError: to be late is no mistake
+    """NotThereError of a place that has the date in it is raised as LateError: to be late is no mistake
     of anybody's.
     """
     try:
@@ -88,9 +88,10 @@ def late_tables(run_date: date | None) -> Iterator[None]:
     except NotThereError as error:
         if run_date is None or str(run_date) not in error.place:
             raise
-        raise TemporaryError(
-            f"{error}. It is not there yet, since its path has the date: start again when it is written."
-            " If it was removed, no retry helps without it"
+        raise LateError(
+            str(error),
+            ". It is not there yet, since its path has the date: start again when it is written. If it was"
+            " removed, no retry helps without it",
         ) from error
 
 

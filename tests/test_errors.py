@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from pipeline.errors import ConfigError, InputError, NotThereError, ScoringError, fields_under
+from pipeline.errors import ConfigError, InputError, LateError, NotThereError, ScoringError, fields_under
 
 
 def test_a_message_stays_what_it_is_when_others_add_to_the_args() -> None:
@@ -19,6 +19,11 @@ def test_scoring_errors_cross_processes() -> None:
 def test_errors_of_a_place_cross_processes() -> None:
     error = pickle.loads(pickle.dumps(NotThereError("s3://b/in", "no such file")))
     assert (error.place, str(error)) == ("s3://b/in", "s3://b/in: no such file")
+
+
+def test_what_is_late_crosses_processes() -> None:
+    error = pickle.loads(pickle.dumps(LateError("in: no such file", "; wait")))
+    assert (error.lack, str(error)) == ("in: no such file", "in: no such file; wait")
 
 
 def test_who_knows_the_nesting_names_a_field_in_full() -> None:

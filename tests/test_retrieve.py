@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.retrieve import main
 from tests.conftest import ROOT
 from tests.retrieval.tables import config, write_texts
 
@@ -53,3 +54,32 @@ def test_words_alone_need_no_torch(
     )
     assert (ended.returncode, ended.stderr.count("Error")) == (0, 0), ended.stderr
     assert len(list(tmp_path.glob("worked-*"))) >= processes
+
+
+@pytest.mark.parametrize("asked", [[], ["--check-bytes"]])
+def test_a_finished_first_stage_whose_corpus_is_gone_is_not_late(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str]
+) -> None:
+    (tmp_path / "2026-11-20").mkdir()
+    write_texts(tmp_path / "2026-11-20", {"p1": "panda"}, {"q1": "panda"})
+    job = config(
+        tmp_path,
+        passages={"path": f"{tmp_path}/{{run_date}}/corpus.jsonl", "format": "jsonl"},
+        queries={"path": f"{tmp_path}/{{run_date}}/queries.jsonl", "format": "jsonl"},
+        run_date="2026-11-20",
+    )
+    (tmp_path / "job.yaml").write_text(json.dumps(job.model_dump(mode="json", exclude_unset=True)))
+    command = ["--config", str(tmp_path / "job.yaml"), *asked]
+    corpus = tmp_path / "2026-11-20/corpus.jsonl"
+    corpus.rename(tmp_path / "kept")
+    assert main(command) == 75  # it may be written yet
+    (tmp_path / "kept").rename(corpus)
+    assert main(command) == 0
+    corpus.rename(tmp_path / "kept")
+    capsys.readouterr()
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {corpus}: no such file or directory. {tmp_path}/out is finished, so")
+    assert main([*command, "--dry-run"]) == 75  # a plan is of what is to come
+    (tmp_path / "kept").rename(corpus)
+    assert main(command) == 0

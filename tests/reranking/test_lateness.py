@@ -1,5 +1,6 @@
 """A night whose table is late: nobody's mistake, so schedulers try again."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError, NotThereError, TemporaryError
+from pipeline.rerank import main
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.config import RerankConfig
 from tests.reranking.jobs import config
@@ -33,6 +35,22 @@ def test_a_table_of_a_date_that_is_not_there_is_late(table: Path) -> None:
     assert not (table.parent / f"out-{TODAY}").exists()
     shutil.copytree(table, table.parent / TODAY, dirs_exist_ok=True)
     assert flow.run(night(table)).pairs == 32
+
+
+def test_a_finished_run_whose_table_is_gone_is_not_late(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = table.rename(table.parent / TODAY)
+    job = table.parent / "job.yaml"
+    job.write_text(json.dumps(night(table).model_dump(mode="json", exclude_unset=True)))
+    assert main(["--config", str(job)]) == 0
+    there.rename(table.parent / "kept")
+    for asked in ([], ["--check-bytes"]):
+        capsys.readouterr()
+        assert main(["--config", str(job), *asked]) == 2
+        assert f"{table.parent}/out-{TODAY} is finished, so its input was there" in capsys.readouterr().err
+    (table.parent / f"out-{TODAY}/_SUCCESS").unlink()
+    assert main(["--config", str(job)]) == 75
 
 
 def test_a_table_without_a_date_that_is_not_there_is_a_mistake(table: Path) -> None:

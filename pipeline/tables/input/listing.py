@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from pipeline import log
-from pipeline.errors import InputError, NotThereError, TemporaryError
+from pipeline.errors import InputError, LateError, NotThereError
 from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
@@ -63,7 +63,7 @@ def find_files(
     what may hold rows and can't be read: a link that leads nowhere or in a circle, a directory that can't be
     read, another compression, rows under another ending.
 
-    success_file: what must stand in the directory; TemporaryError is raised where it does not.
+    success_file: what must stand in the directory; LateError is raised where it does not.
     """
     fs, path = located(url)
     if success_file is not None:  # before the listing, which then has all that was written before it
@@ -129,13 +129,13 @@ def _check_success_file(fs: Any, path: str, url: str, name: str) -> None:
             lack = not_there(url, "no such directory")
             if not isinstance(lack, NotThereError):
                 raise lack from error
-            raise TemporaryError(
-                f"{url}: the folder is not there (yet), nor {name} in it (success_file); start again"
-                " when it is written, or correct the path"
+            raise LateError(
+                f"{url}: the folder is not there (yet), nor {name} in it (success_file)",
+                "; start again when it is written, or correct the path",
             ) from error
-        raise TemporaryError(
-            f"{url}: {name} is not there yet, so that the table is not whole (success_file);"
-            " start again when it is there"
+        raise LateError(
+            f"{url}: {name} is not there yet, so that the table is not whole (success_file)",
+            "; start again when it is there",
         ) from error
 
 
