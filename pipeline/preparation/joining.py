@@ -2,7 +2,7 @@
 
 A row is a candidate (`is_text` false) or a text, which has its id and itself in the columns where candidates
 have theirs. `key` is a hash of the id that the next shuffle goes by; `file` (a number) and `row` tell where a
-row stood; `reason`, why a candidate can't be used.
+row stood; `reason` and `field`, why a candidate can't be used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.cleaning import Refusals, valid_text
 from pipeline.tables.input.files import SourceFile
 
 STRETCH_ROWS = 16_384
@@ -34,21 +34,21 @@ def rows_schema(query_id: pa.DataType, passage_id: pa.DataType, others: dict[str
             ("passage", pa.string()),
             ("others", pa.struct(list(others.items()))),
             ("reason", pa.string()),
+            ("field", pa.string()),
         ]
     )
 
 
 def candidate_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
     """Candidates, with the reason where an id is null or no text."""
-    reason = np.full(len(columns["row"]), None, dtype=object)
+    refusals = Refusals.none(len(columns["row"]))
     for name in ("query_id", "passage_id"):
         column = columns[name]
         valid = valid_text(column)
-        reason[~valid & pd.isna(reason)] = "invalid_text"
+        refusals.add(~valid, "invalid_text", name)
         columns[name] = pc.if_else(pa.array(valid), column, pa.scalar(None, column.type))
-        null = pc.is_null(column).to_numpy(zero_copy_only=False)
-        reason[null & pd.isna(reason)] = f"null_{name}"
-    return _table({**columns, "reason": pa.array(reason, pa.string())}, is_text=False, schema=schema)
+        refusals.add(pc.is_null(column).to_numpy(zero_copy_only=False), f"null_{name}")
+    return _table({**columns, **refusals.columns}, is_text=False, schema=schema)
 
 
 def text_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -18,7 +18,7 @@ from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
 from pipeline.retrieval.shards import Done, Files, Shard, read_shard, write_dropped, write_shard
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
-from pipeline.tables.input.cleaning import is_utf8, valid_text
+from pipeline.tables.input.cleaning import Refusals, is_utf8, valid_text
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.run import parquet_bytes
 from pipeline.tables.schema import rejects_schema
@@ -76,7 +76,7 @@ def drop_repeated(job: Job, kind: Kind, shards: dict[str, int]) -> Done:
     file, row, shard, at = (pa.array(column, pa.int64()) for column in columns)
     files = write_dropped(job.output, kind, shard, at)
     reason, ids = f"duplicate_{ID[kind]}", pa.array([id_ for _, id_ in again], job.id_type(kind))
-    refused = _rejects(job, kind, file, row, ids, pa.array([reason] * len(again)))
+    refused = _rejects(job, kind, file, row, ids, {"reason": pa.array([reason] * len(again))})
     files |= _write_rejects(job, f"{kind}-duplicates", refused)
     return Done({"rejected": {reason: len(again)}}, files)
 
@@ -95,18 +95,22 @@ def cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Ite
     """The rows that can be used, with the columns of a shard; the others go to `rejects`."""
     source, id_name, text_name = job.table(kind), ID[kind], TEXT[kind]
     number = next(place for place, file in enumerate(source.files) if file.url == at.file)
-    for ids, texts, kept, row in _columns(job, kind, source, at):
-        reason = np.full(len(row), None, dtype=object)
+    for ids, title, texts, kept, row in _columns(job, kind, source, at):
+        refusals = Refusals.none(len(row))
         for column, name in ((ids, id_name), (texts, text_name)):
-            null = pc.is_null(column).to_numpy(zero_copy_only=False)
-            reason[null & pd.isna(reason)] = f"null_{name}"
-            reason[~valid_text(column) & pd.isna(reason)] = "invalid_text"
-        good, bad = pa.array(pd.isna(reason)), pa.array(~pd.isna(reason))
+            refusals.add(pc.is_null(column).to_numpy(zero_copy_only=False), f"null_{name}")
+            if name == text_name and title is not None:  # which stands in the text by now
+                refusals.add(~valid_text(title), "invalid_text", "title")
+            refusals.add(~valid_text(column), "invalid_text", name)
+        for name, column in kept.items():
+            refusals.add(~valid_text(column), "invalid_text", name)
+        good = refusals.good
         file = pa.array(np.full(len(row), number, np.int32))
-        if pc.any(bad).as_py():
+        if not pc.all(good).as_py():
             safe = pc.if_else(pa.array(valid_text(ids)), ids, pa.scalar(None, ids.type))
-            columns = [column.filter(bad) for column in (file, row, safe, pa.array(reason, pa.string()))]
-            rejects.append(_rejects(job, kind, *columns))
+            bad = pc.invert(good)
+            why = {name: column.filter(bad) for name, column in refusals.columns.items()}
+            rejects.append(_rejects(job, kind, file.filter(bad), row.filter(bad), safe.filter(bad), why))
         if job.config.output.trec_run:
             _check_trec_ids(ids.filter(good), row.filter(good), at.file, id_name)
         used = {id_name: ids.filter(good), text_name: texts.filter(good)}
@@ -135,8 +139,8 @@ def _check_trec_ids(ids: pa.Array, row: pa.Array, file: str, name: str) -> None:
 
 def _columns(
     job: Job, kind: Kind, source: Source, at: FileRange
-) -> Iterator[tuple[pa.Array, pa.Array, dict[str, pa.Array], pa.Array]]:
-    """Ids, texts with their titles, kept columns, row numbers."""
+) -> Iterator[tuple[pa.Array, pa.Array | None, pa.Array, dict[str, pa.Array], pa.Array]]:
+    """Ids, titles where there are any, texts with their titles, kept columns, row numbers."""
     assert isinstance(source.config, TextsConfig)
     own = source.config.columns
     title = own.title if own.title in source.types else None
@@ -144,9 +148,10 @@ def _columns(
     wanted = dict.fromkeys([own.id, own.text, *([title] if title else []), *keep.values()])
     for table, row in read(at, source, list(wanted)):
         ids, texts = (table[name].combine_chunks() for name in (own.id, own.text))
-        if title:
-            texts = with_titles(table[title].combine_chunks(), texts)
-        yield ids, texts, {name: table[theirs].combine_chunks() for name, theirs in keep.items()}, row
+        titles = table[title].combine_chunks() if title else None
+        if titles is not None:
+            texts = with_titles(titles, texts)
+        yield ids, titles, texts, {name: table[theirs].combine_chunks() for name, theirs in keep.items()}, row
 
 
 def stretches(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:
@@ -207,11 +212,11 @@ def _write_rejects(job: Job, name: str, rows: pa.Table) -> Files:
 
 
 def _rejects(
-    job: Job, kind: Kind, file: pa.Array, row: pa.Array, ids: pa.Array, reasons: pa.Array
+    job: Job, kind: Kind, file: pa.Array, row: pa.Array, ids: pa.Array, why: dict[str, pa.Array]
 ) -> pa.Table:
-    """As `rerank` writes its own, so that one reader reads both."""
+    """As `rerank` writes its own, so that one reader reads both. why: `reason`, perhaps `field`."""
     urls = [redacted(job.table(kind).files[number].url) for number in file.to_pylist()]
     schema = rejects_schema(job.id_type("queries"), job.id_type("passages"))
-    columns = {"file": pa.array(urls, pa.string()), "row": row, ID[kind]: ids, "reason": reasons}
+    columns = {"file": pa.array(urls, pa.string()), "row": row, ID[kind]: ids, **why}
     nulls = {field.name: pa.nulls(len(urls), field.type) for field in schema if field.name not in columns}
     return pa.table([(columns | nulls)[name] for name in schema.names], schema=schema)

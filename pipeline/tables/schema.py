@@ -11,7 +11,9 @@ run (a row a kept candidate, a query's rows together in rank order):
     level that fuses): level N's own, from 0, null where it did not see the candidate
 rejects (a row a candidate that could not be scored):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
-    nested row's list; query_id, passage_id where they could be read; reason: one of REASONS
+    nested row's list; query_id, passage_id where they could be read; reason: one of REASONS; field: of
+    invalid_text and invalid_id, which one is: query_id, query, passage_id, passage, title, or a kept column,
+    by its name in the output; null where a whole line is no text, of other reasons, and where a trainer reads
 """
 
 from collections.abc import Sequence
@@ -68,6 +70,7 @@ def rejects_schema(query_id: pa.DataType, passage_id: pa.DataType) -> pa.Schema:
             ("query_id", query_id),
             ("passage_id", passage_id),
             ("reason", pa.string()),
+            ("field", pa.string()),
         ]
     )
 

@@ -51,6 +51,17 @@ def test_a_beir_folder_with_its_judgments(folder: Path) -> None:
     assert [row["score"] for row in output_rows(folder)] == ["1", "0", "1"]
 
 
+def test_an_id_that_is_no_text_is_named_by_its_field(folder: Path) -> None:
+    broken = pa.array([b"q1", b"\xff", b"q1"]).cast(pa.string(), safe=False)
+    table = pa.table({"query_id": broken, "passage_id": ["p1", "p1", "p2"]})
+    pq.write_table(table, folder / "table.parquet")
+    summary = flow.run(config(folder, {"path": str(folder / "table.parquet")}))
+    assert (summary.written, summary.rejected) == (2, {"invalid_text": 1})
+    [reject] = output_rows(folder, "rejects")
+    assert (reject["row"], reject["query_id"], reject["passage_id"]) == (2, None, "p1")
+    assert reject["field"] == "query_id"
+
+
 def test_rows_without_texts_or_ids_are_kept_apart(folder: Path) -> None:
     found = [("q1", "p1"), ("q9", "p1"), (None, "p2"), ("q1", "p9"), ("q2", None), ("q9", "p9"), ("q1", "p2")]
     table = pa.table({"query_id": [one for one, _ in found], "passage_id": [other for _, other in found]})

@@ -130,6 +130,34 @@ def test_rows_that_can_not_be_used_are_kept_apart(folder: Path) -> None:
         ]
 
 
+def test_what_is_no_text_is_named_by_its_field(folder: Path) -> None:
+    names = ["_id", "title", "text", "color"]
+    rows = [[f"p{at}".encode(), b"a title", b"panda", b"red"] for at in range(6)]
+    for at, name in enumerate(names):
+        rows[at + 1][names.index(name)] = b"bro\xffken"
+    rows[5][1:3] = b"bro\xffken", b"bro\xffken"
+    columns = zip(*rows, strict=True)
+    table = pa.table([pa.array(column).cast(pa.string(), safe=False) for column in columns], names)
+    pq.write_table(table, folder / "corpus.parquet")
+    settings = {"passages": {"path": str(folder / "corpus.parquet")}, "queries": {"path": str(folder / "q")}}
+    query = pa.table(
+        {"_id": ["q1", "q2"], "text": pa.array([b"panda", b"\xff"]).cast(pa.string(), safe=False)}
+    )
+    pq.write_table(query, folder / "q")
+    summary = make(config(folder, **settings, output={"keep_columns": {"hue": "color"}}))
+    assert summary.rejected == {"invalid_text": 6}
+    assert found(rows_of(folder)) == [("q1", "p0")]
+    rejects = sorted(rows_of(folder, "out/rejects"), key=lambda row: (row["file"], row["row"]))
+    assert [(row["passage_id"] or row["query_id"], row["field"]) for row in rejects] == [
+        (None, "passage_id"),
+        ("p2", "title"),
+        ("p3", "passage"),
+        ("p4", "hue"),
+        ("p5", "title"),
+        ("q2", "query"),
+    ]
+
+
 def test_ids_that_a_trec_run_can_not_hold_are_named_before_any_work(folder: Path) -> None:
     write_texts(folder, {"p1": "panda", "p 2": "panda"}, QUERIES)
     make(config(folder, output={"path": str(folder / "other")}))

@@ -184,6 +184,7 @@ def _rename(batch: pa.Table, row: pa.Array, layout: Layout) -> _Columns:
         "row": row,
         "item": pa.nulls(len(row), pa.int32()),
         "reason": pa.nulls(len(row), pa.string()),
+        "field": pa.nulls(len(row), pa.string()),
     }
 
 
@@ -210,6 +211,7 @@ def _flatten(batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout) ->
         "row": row.take(parent),
         "item": item,
         "reason": pa.nulls(len(inner), pa.string()),
+        "field": pa.nulls(len(inner), pa.string()),
     }
 
 

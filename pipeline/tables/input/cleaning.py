@@ -1,5 +1,7 @@
 """Pure: tell the rows that can be scored from those that can't."""
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,41 +21,60 @@ _NULL_REASONS = {
 def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Split a candidates table in those that can be scored and the rejects, each in the input's order.
 
-    rows: `candidates_schema` with `file`, and `reason` where the reader already refused a row. A row has the
-    first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of
+    rows: `candidates_schema` with `file`, and `reason` and `field` where the reader already refused a row. A
+    row has the first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of
     a pair that comes several times is kept.
     """
-    reason = np.array(rows["reason"].to_pylist(), dtype=object)
+    refusals = Refusals(rows["reason"], rows["field"])
     for column, name in _NULL_REASONS.items():
-        _set(reason, pc.is_null(rows[column]).to_numpy(), name)
+        refusals.add(pc.is_null(rows[column]).to_numpy(), name)
     for column in ("query_id", "query", "passage_id", "passage"):
-        _set(reason, ~valid_text(rows[column]), "invalid_text")
-    for column in rows["kept"].combine_chunks().flatten():
-        _set(reason, ~valid_text(column), "invalid_text")
-    _set(
-        reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
-    )
-    reasons = pa.array(reason, pa.string(), from_pandas=True)
-    good = pc.is_null(reasons)
+        refusals.add(~valid_text(rows[column]), "invalid_text", column)
+    kept = rows["kept"].combine_chunks()
+    for field, column in zip(kept.type, kept.flatten(), strict=True):
+        refusals.add(~valid_text(column), "invalid_text", field.name)
+    refusals.add(_repeated(rows, refusals.good), "duplicate_pair")
+    good = refusals.good
     schema = rejects_schema(rows.schema.field("query_id").type, rows.schema.field("passage_id").type)
-    refused = rows.append_column("refused", reasons).filter(pc.invert(good))
-    rejects = pa.table(
-        [
-            refused["refused"]
-            if name == "reason"
-            else _safe_id(refused[name])
-            if "_id" in name
-            else refused[name]
-            for name in schema.names
-        ],
-        schema=schema,
-    )
-    kept = rows.filter(good)
-    return kept.drop_columns("reason"), rejects
+    scored = rows.drop_columns(["reason", "field"])
+    for name, column in refusals.columns.items():
+        rows = rows.set_column(rows.column_names.index(name), name, column)
+    refused = rows.filter(pc.invert(good))
+    columns = [_safe_id(refused[name]) if "_id" in name else refused[name] for name in schema.names]
+    return scored.filter(good), pa.table(columns, schema=schema)
 
 
-def _set(reason: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], name: str) -> None:
-    reason[where & pd.isna(reason)] = name
+class Refusals:
+    """Why rows can't be used: of each the first reason that was found, and the field that it is about."""
+
+    def __init__(self, reasons: pa.ChunkedArray, fields: pa.ChunkedArray) -> None:
+        """Of all rows; null of those that nothing is known against."""
+        self._reasons, self._fields = (
+            np.array(column.to_pylist(), dtype=object) for column in (reasons, fields)
+        )
+
+    @classmethod
+    def none(cls, rows: int) -> Self:
+        nulls = pa.chunked_array([pa.nulls(rows, pa.string())])
+        return cls(nulls, nulls)
+
+    def add(self, where: npt.NDArray[np.bool_], reason: str, field: str | None = None) -> None:
+        """where: of all rows, those that the reason holds for."""
+        new = where & pd.isna(self._reasons)
+        self._reasons[new], self._fields[new] = reason, field
+
+    @property
+    def good(self) -> pa.BooleanArray:
+        """Of all rows, which can be used."""
+        return pa.array(pd.isna(self._reasons))
+
+    @property
+    def columns(self) -> dict[str, pa.Array]:
+        """`reason` and `field` of all rows."""
+        return {
+            "reason": pa.array(self._reasons, pa.string()),
+            "field": pa.array(self._fields, pa.string()),
+        }
 
 
 def valid_text(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:

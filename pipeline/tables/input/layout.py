@@ -65,7 +65,7 @@ def scan_schema(query_id: pa.DataType, passage_id: pa.DataType, kept: dict[str, 
 def reading_schema(scan: pa.Schema) -> pa.Schema:
     """What a format's `read` gives, for a table of these types: candidates, with the reader's refusals."""
     candidates = candidates_schema(*(scan.field(name).type for name in ("query_id", "passage_id", "kept")))
-    return candidates.append(pa.field("reason", pa.string()))
+    return candidates.append(pa.field("reason", pa.string())).append(pa.field("field", pa.string()))
 
 
 def refuse_repeated(url: str, names: list[str]) -> None:

@@ -135,26 +135,31 @@ def all_lines(file: TextFile, start: int, stop: int | None, row: int) -> Iterato
 
 
 def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> dict[str, Any]:
-    """The row with what Arrow can't hold made null, and the `reason` to refuse it, or null.
+    """The row with what Arrow can't hold made null, the `reason` to refuse it and the `field`, or null.
 
     Nulls are left to cleaning. Lone surrogates, which JSON escapes and undecodable bytes turn into, are no
     text, in kept columns neither.
     """
-    reason = None
+    wrong: list[tuple[str, str]] = []
     values = dict(row)
     for name, id_type in zip(("query_id", "passage_id"), id_types, strict=True):
         value = row[name]
         fits = _is_int64(value) if pa.types.is_integer(id_type) else isinstance(value, str)
         if value is not None and not fits:
-            values[name], reason = None, reason or "invalid_id"
+            values[name] = None
+            wrong.append(("invalid_id", name))
     for name in ("query_id", "query", "passage_id", "passage"):
         value = row[name]
         is_text = isinstance(value, str) or name.endswith("_id")
         if value is not None and not (is_text and _holds_text(value)):
-            values[name], reason = None, reason or "invalid_text"
-    if row["kept"] and not all(map(_holds_text, row["kept"].values())):
-        values["kept"], reason = None, reason or "invalid_text"
-    return {**values, "reason": reason}
+            values[name] = None
+            wrong.append(("invalid_text", name))
+    for name, value in (row["kept"] or {}).items():
+        if not _holds_text(value):
+            values["kept"] = None
+            wrong.append(("invalid_text", name))
+    reason, field = wrong[0] if wrong else (None, None)
+    return {**values, "reason": reason, "field": field}
 
 
 def is_id_value(value: object) -> bool:

@@ -22,10 +22,10 @@ def test_lines_that_are_no_rows_are_rejected_in_their_place(tmp_path: Path) -> N
     path = write(tmp_path, b"{", GOOD, b"[1]", b'{"query_id": "q\xff"}', b"", other)
     good, bad = read_all(path, "jsonl", shard_pairs=1)
     assert [row["row"] for row in good] == [2, 6]
-    assert [(row["row"], row["reason"]) for row in bad] == [
-        (1, "malformed_row"),
-        (3, "malformed_row"),
-        (4, "invalid_text"),
+    assert [(row["row"], row["reason"], row["field"]) for row in bad] == [
+        (1, "malformed_row", None),
+        (3, "malformed_row", None),
+        (4, "invalid_text", None),
     ]
 
 
@@ -45,7 +45,8 @@ def test_lines_that_are_no_rows_are_rejected_in_their_place(tmp_path: Path) -> N
 def test_values_that_dont_fit_are_rejected(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     good, bad = read_all(write(tmp_path, GOOD, {**GOOD, "passage_id": "p2", **change}), "jsonl")
     assert len(good) == 1
-    assert [(row["row"], row["reason"]) for row in bad] == [(2, reason)]
+    field = next(iter(change)) if reason.startswith("invalid") else None
+    assert [(row["row"], row["reason"], row["field"]) for row in bad] == [(2, reason, field)]
 
 
 def test_missing_keys_are_nulls_but_not_on_the_first_line(tmp_path: Path) -> None:

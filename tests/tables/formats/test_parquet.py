@@ -83,10 +83,12 @@ def test_invalid_utf8_is_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:
     good, bad = read_all(path, "parquet")
     assert [row["passage"] for row in good] == ["fine", "good"]
     assert [(row["row"], row["passage_id"], row["reason"]) for row in bad] == [(2, "b", "invalid_text")]
+    assert bad[0]["field"] == "passage"
     path = write(tmp_path / "t.parquet", query_id=ids, query=texts(3), passage_id=broken, passage=texts(3))
     good, bad = read_all(path, "parquet")
     assert len(good) == 2
     assert [(row["row"], row["passage_id"], row["reason"]) for row in bad] == [(2, None, "invalid_text")]
+    assert bad[0]["field"] == "passage_id"
 
 
 def test_nested_rows_without_candidates(tmp_path: Path) -> None:
@@ -172,6 +174,6 @@ def test_bytes_that_are_no_text_in_columns_to_keep_are_rejected(tmp_path: Path) 
             tmp_path / f"{name}.parquet",
             query_id=texts(2), query=texts(2), passage_id=texts(2), passage=texts(2), more=column,
         )  # fmt: skip
-        good, bad = read_all(path, "parquet", kept={"more": "more"})
+        good, bad = read_all(path, "parquet", kept={"kept": "more"})
         assert [row["row"] for row in good] == [1]
-        assert [(row["row"], row["reason"]) for row in bad] == [(2, "invalid_text")]
+        assert [(row["row"], row["reason"], row["field"]) for row in bad] == [(2, "invalid_text", "kept")]
