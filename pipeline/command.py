@@ -156,9 +156,10 @@ def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.N
 
 @contextmanager
 def missing_when_finished(output_path: str) -> Iterator[None]:
-    """Around a job: an input that is not there is late, unless the output is finished. Then it was there.
+    """Around a job: an input that is not there is late, unless the output is finished. Then it is gone.
 
-    Raises InputError for that: whoever tries again until a table is written would try for ever.
+    Raises InputError for that: who tries again until a table is written would try for ever, and the output of
+    another job would be refused then.
     """
     try:
         yield
@@ -170,9 +171,9 @@ def missing_when_finished(output_path: str) -> Iterator[None]:
         if not output.is_complete(finished):
             raise
         raise InputError(
-            f"{error.lack}. {finished.url} is finished, so its input was there. Without it nothing can be"
-            " compared or mended, and nothing was done. Put the same input back, or leave the output alone:"
-            f" pipeline.status --output {finished.url} tells whether it is whole"
+            f"{error.lack}. {finished.url} is finished, so its input was there, or it is of another job."
+            " Without it nothing can be compared or mended, and nothing was done. Put the same input back,"
+            f" or leave the output alone: pipeline.status --output {finished.url} tells whether it is whole"
         ) from error
 
 
