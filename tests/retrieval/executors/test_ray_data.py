@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ray.data import DataContext
 
 from pipeline.errors import InputError
+from pipeline.reporting.metrics import TaskMetrics
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.retrieval.executors import ray_data
 from pipeline.retrieval.executors.ray_data import no_progress_s
 from pipeline.retrieval.plan import plan
 from tests.conftest import MINILM
@@ -24,12 +27,22 @@ def both(folder: Path, executor: str, **sections: Any) -> RetrieveConfig:
     return config(folder, sources=SOURCES, shard_passages=7, executor=executor, output=output, **sections)
 
 
-def test_it_writes_the_bytes_of_a_first_stage_in_this_process(tmp_path: Path) -> None:
+def test_it_writes_the_bytes_of_a_first_stage_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Mock(wraps=TaskMetrics)
+    monkeypatch.setattr(ray_data, "TaskMetrics", told)
     passages = {f"p{number}": f"text {number} of {number % 7}" for number in range(20)}
     write_texts(tmp_path, passages, {f"q{number}": f"text {number}" for number in range(5)})
     summary, alone = (make(both(tmp_path, executor)) for executor in ("ray_data", "here"))
     assert summary == alone.model_copy(update={"output": summary.output, "wall_s": summary.wall_s})
     assert bytes_of(tmp_path / "ray_data") == bytes_of(tmp_path / "here")
+    # Prometheus was told of each step and its tasks: three shards of passages, one of queries.
+    assert [call.args[1:] for call in told.call_args_list] == [
+        *[("read", 1), ("read", 1), ("drop", 1), ("drop", 1)],
+        *[("index", 3), ("statistics", 1), ("search", 1)],
+        *[("share", 2), ("embed", 4), ("search", 1), ("merge", 1)],
+    ]
     # Ray was told how long each step may stand still, the last one last.
     still_s = DataContext.get_current().execution_no_progress_timeout_s
     assert still_s == no_progress_s(plan(both(tmp_path, "ray_data")), "merge")
