@@ -16,6 +16,12 @@ from pipeline import log
 
 _SILENT = "fatal"
 """RAY_BACKEND_LOG_LEVEL."""
+_RAYLET_CONNECTS = {
+    "RAY_raylet_client_connect_timeout_milliseconds": "100",
+    "RAY_raylet_client_num_connect_attempts": "100",
+}
+"""A raylet begins its object store in a thread and connects to it. Half of the time the thread is a moment
+too late, and the raylet sleeps before it tries again: by default for a second, up to ten times."""
 
 
 class _Early:
@@ -76,6 +82,8 @@ def start() -> None:
 def _init() -> None:
     import ray  # noqa: PLC0415  (who starts none does not wait for it: every command imports this module)
 
+    if not any(name in os.environ for name in _RAYLET_CONNECTS):
+        os.environ.update(_RAYLET_CONNECTS)
     # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
     ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
 

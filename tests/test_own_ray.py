@@ -32,9 +32,20 @@ except ConnectionError as error:
     print(error, own_ray.is_starting())
 """
 
+RAYLET = """
+import psutil
+from pipeline import own_ray
 
-def run(command_line: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RAY_TMPDIR": str(folder)}
+own_ray.start()
+(raylet,) = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
+for name, value in sorted(raylet.environ().items()):
+    if name.startswith("RAY_raylet_client_"):
+        print(name, value)
+"""
+
+
+def run(command_line: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"RAY_TMPDIR": str(folder)} | variables
     return subprocess.run(
         command_line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -89,3 +100,16 @@ def test_a_start_that_fails_is_told_where_it_is_waited_for(tmp_path: Path) -> No
     log_line, printed = ended.stderr.splitlines()
     assert log_line.endswith("INFO told by='the log'")
     assert printed == "told by Python"
+
+
+@pytest.mark.ray
+def test_a_raylet_does_not_sleep_for_a_second_before_it_tries_again_unless_a_user_says_so() -> None:
+    attempts, timeout = (
+        "RAY_raylet_client_num_connect_attempts",
+        "RAY_raylet_client_connect_timeout_milliseconds",
+    )
+    with folder_of_its_own() as folder:
+        ended = run([sys.executable, "-c", RAYLET], folder)
+        assert ended.stdout == f"{timeout} 100\n{attempts} 100\n", ended.stderr
+        ended = run([sys.executable, "-c", RAYLET], folder, **{attempts: "20"})
+        assert ended.stdout == f"{attempts} 20\n", ended.stderr

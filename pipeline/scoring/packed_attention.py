@@ -19,6 +19,9 @@ _WIDEST_HEAD = 256
 """Flash attention's limit; it takes heads whose width is a multiple of 8."""
 _FIRST_CAPABILITY = (8, 0)
 """Of the cards that flash attention runs on: Ampere and later."""
+_KEYS_STEP = {torch.bfloat16: 16}
+"""On a CPU with AMX torch's attention takes up to twice as long for keys whose number is no multiple of it
+(benchmarks/scorer.md). float32 gains less than filling them up costs."""
 
 
 class Spans(NamedTuple):
@@ -131,7 +134,9 @@ def _attend_runs(
             part[0, :, tokens].view(heads, number, length, width).transpose(0, 1)
             for part in (query, key, value)
         )
-        mask = None if sliding_window is None else _nearby(length, sliding_window, query.device)
+        keys = length + -length % _KEYS_STEP.get(query.dtype, 1)
+        k, v = _filled(k, keys), _filled(v, keys)
+        mask = _seen(length, keys, sliding_window, query.device)
         attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scaling)
         result[0, tokens].view(number, length, heads, width).copy_(attended.transpose(1, 2))
         first = tokens.stop
@@ -139,12 +144,27 @@ def _attend_runs(
     return result, None
 
 
-def _nearby(length: int, sliding_window: int, device: torch.device) -> torch.Tensor | None:
-    """(length, length), whether one token attends to another. Counts as transformers does: itself as one."""
-    if length <= sliding_window:
-        return None
-    place = torch.arange(length, device=device)
-    return (place[:, None] - place).abs() < sliding_window
+def _filled(part: torch.Tensor, keys: int) -> torch.Tensor:
+    """(sequences, heads, length, width), to as many keys: zeros stand for those that there are not."""
+    number, heads, length, width = part.shape
+    if length == keys:
+        return part
+    filled = part.new_empty(number, keys, heads, width).transpose(1, 2)
+    filled[:, :, :length] = part
+    filled[:, :, length:] = 0
+    return filled
+
+
+def _seen(length: int, keys: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Whether a token attends to a key, (length or 1, keys); None where all do to all.
+
+    Counts tokens nearby as transformers does: itself as one.
+    """
+    key = torch.arange(keys, device=device)
+    if sliding_window is not None and length > sliding_window:
+        near = (key[:length, None] - key).abs() < sliding_window
+        return near & (key < length)
+    return None if keys == length else (key < length)[None]
 
 
 transformers.AttentionInterface.register(RUNS, _attend_runs)
