@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pipeline.scoring.packed_attention import RUNS, Spans
 
@@ -16,7 +16,7 @@ ROW = 160
 def attend(parts: list[torch.Tensor], window: int | None) -> torch.Tensor:
     """(1, heads, tokens, width) each, to (tokens, heads, width)."""
     spans = Spans(RUNS_OF, torch.zeros(0, dtype=torch.int32), 37)
-    attention = AttentionInterface()[RUNS]
+    attention = ALL_ATTENTION_FUNCTIONS[RUNS]
     attended: torch.Tensor = attention(None, *parts, None, spans=spans, scaling=0.3, sliding_window=window)[0]
     return attended[0]
 
@@ -27,8 +27,8 @@ def expected(parts: list[torch.Tensor], window: int | None) -> torch.Tensor:
         for _ in range(number):
             place = torch.arange(length)
             near = (place[:, None] - place).abs() < (window or length)
-            own = [part[:, :, first : first + length].float() for part in parts]
-            attended = scaled_dot_product_attention(*own, near, scale=0.3)
+            query, key, value = (part[:, :, first : first + length].float() for part in parts)
+            attended = scaled_dot_product_attention(query, key, value, near, scale=0.3)
             found[first : first + length] = attended[0].transpose(0, 1)
             first += length
     return found
