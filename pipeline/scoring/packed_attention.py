@@ -21,7 +21,7 @@ _FIRST_CAPABILITY = (8, 0)
 """Of the cards that flash attention runs on: Ampere and later."""
 _KEYS_STEP = {torch.bfloat16: 16}
 """On a CPU with AMX torch's attention takes up to twice as long for keys whose number is no multiple of it
-(benchmarks/scorer.md). float32 gains less than filling them up costs."""
+(benchmarks/attention.py). float32 gains little."""
 
 
 class Spans(NamedTuple):
