@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.tables.input.first_stage import as_scores
 from pipeline.tables.schema import rejects_schema
 
 _NULL_REASONS = {
@@ -16,12 +17,12 @@ _NULL_REASONS = {
 }
 
 
-def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+def clean(rows: pa.Table, needed_score: str | None = None) -> tuple[pa.Table, pa.Table]:
     """Split a candidates table in those that can be scored and the rejects, each in the input's order.
 
     rows: `candidates_schema` with `file`, and `reason` where the reader already refused a row. A row has the
-    first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of
-    a pair that comes several times is kept.
+    first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of a pair that
+    comes several times is kept. needed_score: the kept column in which each row must have a score.
     """
     reason = np.array(rows["reason"].to_pylist(), dtype=object)
     for column, name in _NULL_REASONS.items():
@@ -30,6 +31,9 @@ def clean(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         _set(reason, ~valid_text(rows[column]), "invalid_text")
     for column in rows["kept"].combine_chunks().flatten():
         _set(reason, ~valid_text(column), "invalid_text")
+    if needed_score is not None:
+        scores = as_scores(pc.struct_field(rows["kept"].combine_chunks(), needed_score))
+        _set(reason, scores.is_null().to_numpy(zero_copy_only=False), "no_first_stage_score")
     _set(
         reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
     )
