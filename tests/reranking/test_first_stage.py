@@ -218,3 +218,39 @@ def test_a_trec_run_has_them_in_its_own_column(table: Path) -> None:
         ("b", 7.5),
         ("c", 7.25),
     ]
+
+
+def test_a_nested_table_has_a_score_with_each_candidate(table: Path) -> None:
+    rows = [
+        {"query_id": "a", "query": "panda?", "candidates": [
+            {"passage_id": "p", "passage": "a bear", "first_stage_score": 2},
+            {"passage_id": "q", "passage": "a cat"},
+            {"passage_id": "r", "passage": "\ud800", "first_stage_score": 1},
+        ]},
+        {"query_id": "b", "query": "bear?", "candidates": None},
+        {"query_id": "c", "query": "cat?", "candidates": [{"passage_id": "p", "passage": "a bear"}]},
+    ]  # fmt: skip
+    path = table.parent / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"path": str(path), "format": "jsonl"}
+    summary = flow.run(config(table, input=given, fuse={"first_stage": 1}, shard_pairs=1))
+    assert (summary.pairs, summary.rejected) == (
+        1, {"no_first_stage_score": 2, "invalid_text": 1, "null_candidates": 1}
+    )  # fmt: skip
+    rejects = pq.read_table(table.parent / "out/rejects").to_pylist()
+    assert ("c", "p", 1, "no_first_stage_score") in [
+        (row["query_id"], row["passage_id"], row["item"], row["reason"]) for row in rejects
+    ]
+
+
+def test_a_teachers_rows_have_the_mixed_score(scored: Path) -> None:
+    teach = {"training_rows": {"first": 1}}
+    flow.run(config(scored, fuse={"method": "weighted", "first_stage": 1}, output=teach))
+    taught = [
+        json.loads(line)
+        for file in sorted((scored.parent / "out/training_rows").glob("*"))
+        for line in file.read_text().splitlines()
+    ]
+    for rows, row in zip(queries(run_of(scored.parent / "out")), taught, strict=True):
+        told = [*row["pos_scores"], *row["neg_scores"]]
+        assert told == pytest.approx([each["score"] for each in rows])
