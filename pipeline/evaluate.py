@@ -178,6 +178,10 @@ def _scorer(options: argparse.Namespace) -> ScorerConfig:
             "levels: MTEB's tasks are scored by one scorer; give a config whose scorer is that of one level",
             field="levels",
         )
+    if config.fuse is not None:
+        raise ConfigError(
+            "fuse: MTEB's tasks are ranked by the scorer alone; leave it out (--set fuse=null)", field="fuse"
+        )
     return config.cascade[0].scorer
 
 

@@ -16,6 +16,7 @@ from pipeline import log
 from pipeline.errors import ScoringError
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
+from pipeline.scoring.wanted import NotWantedError, while_wanted
 from serve.fair_queue import Chunk, FairQueue
 
 
@@ -150,7 +151,8 @@ class Batcher:
             self._announced_ahead -= ahead
 
     async def score(self, encoded: EncodedPairs) -> Batched:
-        """Scores of one pair or more. Cancelled, its pairs that wait are dropped.
+        """Scores of one pair or more. Cancelled, its pairs that wait are dropped, and at the end of a CPU's
+        batch those on the device, too, if it has none of another request.
 
         Raises ScoringError for a pair of this request; what else the device raises is as it is.
         """
@@ -200,8 +202,10 @@ class Batcher:
         tokens = self._on_device = int(sum(part.tokens.sum() for part in parts))
         try:
             scored = await asyncio.get_running_loop().run_in_executor(
-                self._device, self._forward, EncodedPairs.concat(parts)
+                self._device, self._forward_wanted, EncodedPairs.concat(parts), chunks
             )
+        except NotWantedError:
+            return
         except ScoringError as error:
             await self._score_apart(chunks, error)
             return
@@ -221,6 +225,11 @@ class Batcher:
         self._on_batch(
             BatchReport(requests, sum(map(len, parts)), scored.tokens, scored.padded_tokens, device_s)
         )
+
+    def _forward_wanted(self, pairs: EncodedPairs, chunks: list[Chunk[_Request]]) -> Scored:
+        """In the device's thread. Raises NotWantedError where all whose pairs these are have left."""
+        with while_wanted(lambda: not all(chunk.request.done.done() for chunk in chunks)):
+            return self._forward(pairs)
 
     async def _score_apart(self, chunks: list[Chunk[_Request]], error: ScoringError) -> None:
         """A pair can't be scored: no other request shall suffer for it."""

@@ -53,7 +53,8 @@ class LevelConfig(_Strict):
     """How many passages of each query go on to the next level. The last level needs none: requests say how
     many they want."""
     fuse: FuseConfig | None = None
-    """Rank by a mix of this level's scores and those of the levels before. Null: by this level's alone."""
+    """Rank by a mix of this level's scores and those of the levels before. Null: by this level's alone.
+    `first_stage` is of jobs: a request has no such scores."""
     replicas: ReplicasConfig | None = None
     """Null: as the model's `replicas`. Each level has replicas of its own."""
 
@@ -78,6 +79,12 @@ class ModelConfig(_Strict):
             given = "give one of them" if self.scorer is None else "a cascade has its scorers in its levels"
             raise ValueError(f"scorer (one for all passages) or levels (a cascade): {given}")
         check_levels(self.levels or ())
+        for number, level in enumerate(self.levels or ()):
+            if level.fuse is not None and level.fuse.first_stage is not None:
+                raise ValueError(
+                    f"levels.{number}.fuse.first_stage: a request has no scores of a first stage; leave it"
+                    " out, and mix them with the answer's scores in the application"
+                )
         if self.levels is not None and self.levels[-1].keep is not None:
             last = len(self.levels) - 1
             raise ValueError(f"levels.{last}.keep: leave it out; a request says how many passages it wants")

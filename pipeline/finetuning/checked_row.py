@@ -4,8 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.finetuning.sampling import Row
-from pipeline.tables.input.cleaning import is_unicode
-from pipeline.tables.input.training_row import SIDES, candidates_of
+from pipeline.tables.input.training_row import SIDES, candidates_of, is_text
 
 PROMPTS = ("query_prompt", "passage_prompt", "prompt")
 
@@ -17,11 +16,11 @@ def checked_row(fields: Any, *, with_scores: bool) -> Row | str:
     """
     if not isinstance(fields, dict):
         return "malformed_row"
-    passages = "null_query" if fields.get("query") is None else candidates_of(fields)
+    passages = candidates_of(fields)
     if isinstance(passages, str):
         return passages
     prompts: dict[str, Any] = {name: fields[name] for name in PROMPTS if fields.get(name) is not None}
-    if not all(map(_is_text, [fields["query"], *fields["pos"], *fields["neg"], *prompts.values()])):
+    if not all(map(is_text, prompts.values())):
         return "invalid_text"
     row = Row(fields["query"], tuple(fields["pos"]), tuple(fields["neg"]), **prompts)
     if not with_scores:
@@ -35,7 +34,3 @@ def checked_row(fields: Any, *, with_scores: bool) -> Row | str:
 def same_query(text: str) -> str:
     """The same for two queries that differ in case and white space alone."""
     return " ".join(text.split()).casefold()
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and is_unicode(value)

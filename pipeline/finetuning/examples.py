@@ -16,9 +16,10 @@ from typing import IO, Any, Self
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.finetuning.checked_row import PROMPTS, same_query
+from pipeline.finetuning.checked_row import same_query
 from pipeline.finetuning.config import DataConfig
 from pipeline.finetuning.mined_rows import LeftOut, MinedRows
+from pipeline.finetuning.prompts import RowPrompts
 from pipeline.finetuning.row_files import RowFiles
 from pipeline.finetuning.sampling import Row
 from pipeline.tables.schema import rejects_schema
@@ -43,8 +44,7 @@ class Examples:
         self.left_out: list[LeftOut] = []
         """The queries of a run that give no row."""
         self._id_types = id_types
-        self.prompts: Counter[str] = Counter()
-        """How many rows have a prompt of each kind of their own."""
+        self.prompts = RowPrompts()
         self._held_out = held_out
         self.held_out = 0
         """How many rows have a query that is held out, so that its measure is too good."""
@@ -113,7 +113,7 @@ class Examples:
 
     def _add(self, row: Row) -> None:
         fields = {name: value for name, value in vars(row).items() if value is not None}
-        self.prompts.update(fields.keys() & set(PROMPTS))
+        self.prompts.add(row)
         self.held_out += same_query(row.query) in self._held_out
         line = json.dumps(fields).encode()
         self._spool.write(line)

@@ -139,7 +139,7 @@ def _warn(job: Job) -> None:
         rows = len(job.examples.rejects)
         log.warning("rejected", rows=rows, first=job.examples.first_reject, left=len(job.examples))
     ignored = GroupEncoder(job.scorer).ignored
-    for name, rows in job.examples.prompts.items():
+    for name, rows in job.examples.prompts.rows.items():
         if rows and name in ignored:
             log.warning("ignored", field=name, rows=rows, reason=ignored[name])
         elif rows:  # scoring knows no rows
@@ -170,10 +170,13 @@ def _finish(job: Job, done: Done, begun: float) -> Summary:
         wall_s=round(time.monotonic() - begun, 2),
     )
     card = f"{MODEL}/README.md"
+    prompts = job.examples.prompts.told(
+        len(job.examples), job.config.scorer, GroupEncoder(job.scorer).ignored
+    )
     page = render(summary, job.config, job.output.read(METRICS) or b"")
     files = {
         **done.files,
-        card: job.output.write(card, model_card(summary, job.config).encode()),
+        card: job.output.write(card, model_card(summary, job.config, [*prompts]).encode()),
         REPORT: job.output.write(REPORT, page.encode()),
         **_write_left_out(job),
     }

@@ -25,7 +25,7 @@ from pipeline.scoring.family import TrainableFamily, all_families
 
 _QUERY_MAX_LEN, _PASSAGE_MAX_LEN = 32, 128
 _PROMPTS_AT_ONCE = 32
-_OPTIONS = {
+OPTIONS = {
     "query_prompt": "query_instruction_for_rerank",
     "passage_prompt": "passage_instruction_for_rerank",
     "prompt": "prompt",
@@ -84,7 +84,7 @@ class GroupEncoder:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._with = lru_cache(_PROMPTS_AT_ONCE)(self._scorer_with)
-        reasons = {name: self._why_ignored(option) for name, option in _OPTIONS.items()}
+        reasons = {name: self._why_ignored(option) for name, option in OPTIONS.items()}
         self.ignored = {name: reason for name, reason in reasons.items() if reason}
         """Which prompts of a row's own don't count, and why. As in FlagEmbedding, one takes the place of the
         instruction that the config has, and is ignored where it has none."""
@@ -93,7 +93,7 @@ class GroupEncoder:
         return EncodedPairs.concat([self._of(group) for group in groups])
 
     def _of(self, group: Group) -> EncodedPairs:
-        own = tuple(None if name in self.ignored else getattr(group, name) for name in _OPTIONS)
+        own = tuple(None if name in self.ignored else getattr(group, name) for name in OPTIONS)
         return self._with(*own).encode([(group.query, passage) for passage in group.passages])
 
     def _why_ignored(self, option: str) -> str | None:
@@ -105,8 +105,8 @@ class GroupEncoder:
         return None if is_there else f"scorer.{option} is not set"
 
     def _scorer_with(self, *prompts: str | None) -> Scorer:
-        """prompts: in the order of `_OPTIONS`."""
-        given = zip(_OPTIONS.values(), prompts, strict=True)
+        """prompts: in the order of `OPTIONS`."""
+        given = zip(OPTIONS.values(), prompts, strict=True)
         own = {option: value for option, value in given if value is not None}
         return Scorer(self._scorer.config.model_copy(update=own)) if own else self._scorer
 

@@ -1,7 +1,7 @@
 """What a training tells when it has ended, and the model card that says the same beside the weights."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import transformers
@@ -66,17 +66,17 @@ class Summary(JobSummary):
         yield from rejected_lines(self.output, self.rejected)
 
 
-def model_card(summary: Summary, config: FinetuneConfig) -> str:
-    """README.md of the checkpoint."""
+def model_card(summary: Summary, config: FinetuneConfig, prompts: Sequence[str]) -> str:
+    """README.md of the checkpoint. prompts: `RowPrompts.told`."""
     options = yaml.safe_dump(
         config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "num_cpus", "actors"}),
         sort_keys=False,
         allow_unicode=True,
     )
-    return redacted("\n".join(_card(summary, config, options)))
+    return redacted("\n".join(_card(summary, config, prompts, options)))
 
 
-def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[str]:
+def _card(summary: Summary, config: FinetuneConfig, prompts: Sequence[str], options: str) -> Iterator[str]:
     yield "---\npipeline_tag: text-ranking\ntags: [reranker, cross-encoder, rayrank]\n---\n"
     yield f"# A reranker, fine-tuned from {config.scorer.model}\n"
     head = " with a fresh head" if config.fresh_head else ""
@@ -99,6 +99,16 @@ def _card(summary: Summary, config: FinetuneConfig, options: str) -> Iterator[st
             f"{summary.rows_held_out} of the rows have a query that is held out as well, so that this number"
             " tells little of other queries.\n"
         )
+    yield "## Instructions and prompts\n"
+    if prompts:
+        yield (
+            "What stood around query and passage in training. The checkpoint does not hold it: set the"
+            " options of the scorer to the same when you score with it.\n"
+        )
+        yield from prompts
+        yield ""
+    else:
+        yield "None was set, and no row had one of its own. Set none when you score with it.\n"
     yield f"The options that are not the defaults:\n\n```yaml\n{options}```\n"
     yield (
         f"Versions: torch {torch.__version__}, transformers {transformers.__version__}, Python"

@@ -61,6 +61,8 @@ class Summary(Counts, JobSummary):
 
     levels: tuple[LevelSummary, ...] = Field(default=(), exclude_if=is_empty)
     """Of a cascade, from the first scorer to the last."""
+    fused: dict[str, str] = Field(default={}, exclude_if=is_empty)
+    """Of `scorer`, or each of the `levels` that fuses: the mix by which it ranks."""
     output: str
     model: str
     """Of a cascade, all of them, with ` > ` between."""
@@ -164,6 +166,8 @@ class Summary(Counts, JobSummary):
             cut_none = ", nothing was cut before it" if before == level.pairs else ""
             yield f"  levels.{number}: {_level_line(level)}{cut_none}"
             before = level.pairs
+        for name, mix in self.fused.items():
+            yield f"  {name}: ranks by {mix}"
 
     def _cost_lines(self) -> Iterator[str]:
         if not self.actor_hours:

@@ -58,7 +58,7 @@ def sampled_pairs(config: RerankConfig, plan: Plan, number: int) -> list[tuple[s
     shards = spread(len(plan.shards), min(number, _SHARDS))
     pairs: list[tuple[str, str]] = []
     for done, at in enumerate(shards):
-        candidates, _ = read_shard(plan.shards[at], config.input, config.output.keep_columns, plan)
+        candidates, _ = read_shard(plan.shards[at], config.input, config.kept, plan)
         rows = spread(candidates.num_rows, (number - len(pairs)) // (len(shards) - done))
         taken = candidates.select(["query", "passage"]).take(rows).to_pylist() if rows else []
         pairs += [(row["query"], row["passage"]) for row in taken]

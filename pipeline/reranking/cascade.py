@@ -20,7 +20,16 @@ from pipeline.levels import FuseConfig, fuse
 from pipeline.placement import JobActors
 from pipeline.ranking import ranks
 from pipeline.scoring.config import ScorerConfig
-from pipeline.tables.schema import FUSED, RAW_SCORE, level_prefix, result_schema, score_columns
+from pipeline.tables.input.first_stage import as_scores
+from pipeline.tables.schema import (
+    FIRST_STAGE_SCORE,
+    FUSED,
+    OF_THE_SCORER,
+    RAW_SCORE,
+    level_prefix,
+    result_schema,
+    score_columns,
+)
 
 _OF_THE_LAST = ("query_cut", "passage_cut", "window")
 
@@ -37,7 +46,8 @@ class LevelConfig(BaseModel):
     drop: bool = False
     """Leave what this level cuts out of the run. Else it keeps its order, below what went on."""
     fuse: FuseConfig | None = None
-    """Rank by a mix of this level's scores and those of the levels before. Null: by this level's alone."""
+    """Rank by a mix of this level's scores with those of the levels before, or of the first stage. Null: by
+    this level's alone."""
     actors: JobActors | None = None
     """Null: as the job's `actors`. Each level has a pool of its own."""
 
@@ -64,6 +74,20 @@ class Level:
     fuse: FuseConfig | None
 
     @property
+    def name(self) -> str:
+        """As the config has it: `levels.0`, or `scorer`."""
+        return self.under.rstrip(".") or "scorer"
+
+    @property
+    def fused_names(self) -> list[str]:
+        """Of the levels that `fuse` mixes, from the first to this one."""
+        return [f"levels.{number}" for number in range(self.number + 1)] if self.under else ["scorer"]
+
+    @property
+    def mixes_first_stage(self) -> bool:
+        return self.fuse is not None and self.fuse.first_stage is not None
+
+    @property
     def prefix(self) -> str:
         """Of its columns."""
         return level_prefix(self.number) if self.under else ""
@@ -81,7 +105,8 @@ class Level:
     def run_columns(self) -> list[str]:
         """Of the run, beside those that every run has."""
         if not self.under:
-            return self.more_scores
+            own = [f"{OF_THE_SCORER}{name}" for name in ("score", *self.more_scores)]
+            return own if self.fuse else self.more_scores
         own = ["score", *self.more_scores, *([FUSED] if self.fuse else []), "rank"]
         return [f"{self.prefix}{name}" for name in own]
 
@@ -124,7 +149,8 @@ def ranked_by(level: Level, levels: Sequence[Level], candidates: pa.Table, resul
     scores = [results[each.raw_score].filter(saw).combine_chunks() for each in levels[: level.number + 1]]
     score = scores[-1]
     if level.fuse is not None:
-        score = fuse(scores, theirs, level.fuse)
+        first_stage = _first_stage_scores(theirs) if level.mixes_first_stage else None
+        score = fuse(scores, theirs, level.fuse, first_stage)
         results = results.append_column(f"{level.prefix}{FUSED}", _spread(score, saw))
     own = _spread(ranks(theirs["query_id"], theirs["passage_id"], score), saw)
     if level.under:
@@ -148,13 +174,25 @@ def with_run_columns(levels: Sequence[Level], results: pa.Table) -> pa.Table:
     What was cut, and which window won, are of the last level that saw the candidate.
     """
     if not levels[0].under:
-        return results
+        return _with_fused_score(levels[0], results) if levels[0].fuse else results
     score = pc.divide(pa.scalar(1.0), results["rank"].cast(pa.float64())).cast(pa.float32())
     results = results.append_column("score", score)
     for name in _OF_THE_LAST:
         columns = [results[f"{level.prefix}{name}"] for level in reversed(levels)]
         results = results.append_column(name, pc.coalesce(*columns))
     return results
+
+
+def _with_fused_score(level: Level, results: pa.Table) -> pa.Table:
+    """With the fused score as `score`, since readers of runs order by it; the scorer's own stay beside it."""
+    own = {"score", *level.more_scores}
+    names = [f"{OF_THE_SCORER}{name}" if name in own else name for name in results.column_names]
+    return results.rename_columns(names).append_column("score", results[FUSED])
+
+
+def _first_stage_scores(candidates: pa.Table) -> pa.Array:
+    """Today's, of the table: none comes from a previous run."""
+    return as_scores(pc.struct_field(candidates["kept"].combine_chunks(), FIRST_STAGE_SCORE))
 
 
 def _spread(values: pa.Array, saw: pa.Array) -> pa.Array:

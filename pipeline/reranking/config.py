@@ -15,13 +15,15 @@ from pydantic import (
 )
 
 from pipeline.config_file import flatten, load
-from pipeline.levels import check_levels
+from pipeline.levels import FuseConfig, check_levels
 from pipeline.placement import JobActors
 from pipeline.reranking.cascade import Level, LevelConfig
 from pipeline.run_date import Dated, RunDate
 from pipeline.scoring.config import ScorerConfig
 from pipeline.tables.config import InputConfig
+from pipeline.tables.format import candidate_format
 from pipeline.tables.output.config import OutputConfig
+from pipeline.tables.schema import FIRST_STAGE_SCORE
 
 _COMPARED_BY_CONTENT = {
     "input.path",
@@ -43,7 +45,7 @@ _COMPARED_BY_CONTENT = {
 _PLACES = {*_COMPARED_BY_CONTENT, "qrels", "reuse"}
 """Fields that say where things lie."""
 
-_LATER_FIELDS = {"input.top_k", "output.training_rows", "scorer.quantization"}
+_LATER_FIELDS = {"input.top_k", "output.training_rows", "scorer.quantization", "fuse.first_stage"}
 """What earlier records lack, where it is null."""
 
 _NOT_COMPARED: dict[str, Any] = {
@@ -68,6 +70,9 @@ class RerankConfig(Dated):
     """What scores every candidate: this, or `levels`."""
     levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
     """Scorers one after another, each for the best candidates of the one before: a cascade."""
+    fuse: FuseConfig | None = None
+    """Of `scorer`: rank by a mix of its scores and the first stage's (`first_stage: 1`). A level has a `fuse`
+    of its own."""
     actors: JobActors = JobActors()
     shard_pairs: PositiveInt = 20_000
     """Pairs a shard: the unit that is lost and done again when something dies."""
@@ -102,6 +107,14 @@ class RerankConfig(Dated):
     @model_validator(mode="after")
     def _levels_lead_on(self) -> Self:
         check_levels(self.levels or ())
+        if self.fuse is None:
+            return self
+        if self.levels is not None:
+            raise ValueError("fuse goes with scorer; in a cascade a level has it (levels.N.fuse)")
+        if self.fuse.first_stage is None:
+            raise ValueError("fuse: one scorer can be mixed with the first stage alone: set first_stage: 1")
+        if len(self.fuse.weights or ()) > 1:
+            raise ValueError("fuse.weights: needs 1 number, the scorer's; first_stage is the first stage's")
         return self
 
     @model_validator(mode="after")
@@ -113,7 +126,7 @@ class RerankConfig(Dated):
                     f"{level.under}scorer.cutoff_layers {list(layers)}: a run has a column a layer; name each"
                     " once"
                 )
-        taken = sorted(set(self.run_columns) & self.output.keep_columns.keys())
+        taken = sorted(set(self.run_columns) & self.kept.keys())
         if taken:
             raise ValueError(
                 f"output.keep_columns: the run has a {taken[0]} of its own; keep yours under another name"
@@ -133,7 +146,7 @@ class RerankConfig(Dated):
     def cascade(self) -> tuple[Level, ...]:
         """The levels, each scorer on the device that its actors hold; `scorer` alone is one level."""
         if self.scorer is not None:
-            return (Level(0, "", self.actors.place(self.scorer), self.actors, None, None, None),)
+            return (Level(0, "", self.actors.place(self.scorer), self.actors, None, None, self.fuse),)
         levels, sees = [], None
         for number, level in enumerate(self.levels or ()):
             actors = level.actors or self.actors
@@ -146,6 +159,19 @@ class RerankConfig(Dated):
     def run_columns(self) -> list[str]:
         """The run's columns beside those that every run has and the kept ones."""
         return [name for level in self.cascade for name in level.run_columns]
+
+    @property
+    def first_stage_score(self) -> str | None:
+        """The kept column of the first stage's scores, where they are in a mix."""
+        return FIRST_STAGE_SCORE if any(level.mixes_first_stage for level in self.cascade) else None
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """The input's columns that the run has: the name in the run, the input's."""
+        kept = self.output.keep_columns
+        if self.first_stage_score is None or self.first_stage_score in kept:
+            return kept
+        return kept | {self.first_stage_score: candidate_format(self.input.format).TRAITS.first_stage_score}
 
     @property
     def depth(self) -> int | None:
@@ -168,11 +194,13 @@ class RerankConfig(Dated):
         levels = {str(number): level for number, level in enumerate(tree.pop("levels") or ())}
         for level in levels.values():
             del level["actors"]
-        # Of scorer and levels the one that is not given is no field.
-        tree = {name: value for name, value in tree.items() if name != "scorer" or value is not None}
+        # Of scorer and levels the one that is not given is no field; nor is a fuse that earlier records lack.
+        tree = {
+            name: value for name, value in tree.items() if name not in ("scorer", "fuse") or value is not None
+        }
         fields = flatten(tree) | flatten(levels, "levels.")
         # A run's columns have an order, a mapping compares without one.
-        fields["output.keep_columns"] = [list(pair) for pair in self.output.keep_columns.items()]
+        fields["output.keep_columns"] = [list(pair) for pair in self.kept.items()]
         fields |= {f"{level.under}scorer.device": level.scorer.device for level in self.cascade}
         return {
             name: value

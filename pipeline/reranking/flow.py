@@ -6,7 +6,6 @@ A shard's data is written first, its marker last; a start takes only the shards 
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from pipeline import log, output, registry
@@ -25,12 +24,13 @@ from pipeline.reranking.cost import paid
 from pipeline.reranking.dtypes import settled
 from pipeline.reranking.executors import Executor
 from pipeline.reranking.movers import moved_queries
+from pipeline.reranking.planning import plan_candidates
 from pipeline.reranking.reuse import check_previous, with_previous, with_previous_date
 from pipeline.reranking.shard import Job
 from pipeline.run_date import late_tables
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
-from pipeline.tables.candidates import Plan, directory_of, plan_table
+from pipeline.tables.candidates import Plan, directory_of
 from pipeline.tables.input.listing import but_markers, log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -42,7 +42,6 @@ from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.markers import FOLDERS, LevelCounts, ShardReport, done_shards, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.output.statistics import Distribution
-from pipeline.tables.positives import check_label
 
 _REPORT = "report.html"
 
@@ -143,6 +142,7 @@ def _summary(planned: Planned, totals: Totals, this_start: dict[str, Any]) -> Su
         **totalled(totals),
         **paid(config.cascade, totals.counts),
         levels=_level_summaries(config, scorers, totals),
+        fused={level.name: level.fuse.told(level.fused_names) for level in config.cascade if level.fuse},
     )
 
 
@@ -165,7 +165,7 @@ def plan_job(
         # Models and tables first: no machine is waited for where these are wrong.
         scorers = [_scorer(level, level.scorer) for level in config.cascade]
         judge = judging.read(config, read_judge)
-        plan = _plan_table(config, judge)
+        plan = plan_candidates(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = recorded_dtypes(directory, "rerank", RESULTS)
@@ -195,17 +195,6 @@ def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobR
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
     )
-
-
-def _plan_table(config: RerankConfig, judge: Judge | None) -> Plan:
-    sought = () if judge is None else judge.queries
-    plan = plan_table(config.input, config.output.keep_columns, config.shard_pairs, sought)
-    judging.check_common(judge, plan, config.input.path)
-    positives = config.output.training_rows
-    if positives is None:
-        return plan
-    check_label(positives.label, plan.schema.field("kept").type, "output.training_rows.label")
-    return replace(plan, beside=(*plan.beside, *positives.files()))
 
 
 def _scorer(level: Level, config: ScorerConfig) -> Scorer:

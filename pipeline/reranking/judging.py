@@ -70,7 +70,7 @@ def judged(
         theirs += [shards[name]] if passages else []
     for shard in theirs:
         rejects = _rejects(directory, shard.name, files[shard.name])
-        ids = read_ids(shard, config.input, config.output.keep_columns, plan, rejects)
+        ids = read_ids(shard, config.input, config.kept, plan, rejects)
         before |= sought.passages(ids)
     return judge.measure(before, after, plan.found, config.depth)
 

@@ -17,7 +17,7 @@ def moved_queries(totals: Totals, plan: Plan, config: RerankConfig) -> list[Move
     texts: dict[str, pa.Table] = {}
     if candidate_format(config.input.format).TRAITS.holds_texts:
         for name in {name for name, _ in totals.movers}:
-            rows, _ = read_shard(shards[name], config.input, config.output.keep_columns, plan)
+            rows, _ = read_shard(shards[name], config.input, config.kept, plan)
             places = [
                 at for of, each in totals.movers if of == name for at in (each.first_at, each.former_at)
             ]

@@ -103,9 +103,9 @@ class ScoredShard:
 
 def read(shard: Shard, job: Job) -> OpenShard:
     """Raises InputError for a file that can't be read, or an id that the run can't hold."""
-    config, output = job.config, job.config.output
-    candidates, rejects = read_shard(shard, config.input, output.keep_columns, job.plan)
-    if output.trec_run:
+    config = job.config
+    candidates, rejects = read_shard(shard, config.input, config.kept, job.plan)
+    if config.output.trec_run:
         check_trec_ids(candidates)
     texts = candidates.select(_TEXTS)
     return OpenShard(

@@ -55,5 +55,5 @@ def training_rows(ranked: pa.Table, shard: Shard, job: Job, positives: Positives
 
 def _texts(shard: Shard, job: Job) -> pa.Table:
     """Of the candidates, in the order in which the shard was read before."""
-    candidates, _ = read_shard(shard, job.config.input, job.config.output.keep_columns, job.plan)
+    candidates, _ = read_shard(shard, job.config.input, job.config.kept, job.plan)
     return candidates.select(_TEXTS)

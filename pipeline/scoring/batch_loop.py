@@ -24,6 +24,7 @@ from pipeline.scoring.batching import (
 )
 from pipeline.scoring.device import Device
 from pipeline.scoring.results import Heard
+from pipeline.scoring.wanted import check_wanted
 
 Lay = Callable[[torch.Tensor, torch.Tensor, IndexArray], dict[str, Any]]
 """(ids, mask, indices) of a batch, the first two (batch, length), padded on the right, longest first, to what
@@ -77,7 +78,7 @@ class BatchLoop:
         device's memory ran out is done again once the allocator has given back what it keeps, and then with
         the budget halved for good.
         Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
-        index is that of the sequence.
+        index is that of the sequence. On a CPU NotWantedError, as `while_wanted` says.
         """
         budget = self.device.max_batch_tokens
         work = _Work(self.device, sequences, pad_id, lay, forward, self._filled)
@@ -86,6 +87,8 @@ class BatchLoop:
         all_tokens, done_tokens = int(sequences.lengths.sum()), 0
         under_way, failed = deque[_Launched](), None
         while (batch := batches.next()) is not None or under_way:
+            if done and not under_way:  # what a GPU was given ahead takes less time than to give it up
+                check_wanted()
             if batch is not None:
                 under_way.append(work.launch(batch))
             # What was not launched is dealt with before another is, but after those before it.

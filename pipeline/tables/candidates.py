@@ -20,10 +20,10 @@ from pipeline.tables.format import (
     advised,
     candidate_format,
 )
-from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.cleaning import clean
+from pipeline.tables.input.column_types import ColumnTypes
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
-from pipeline.tables.input.layout import Layout, scan_schema
+from pipeline.tables.input.layout import Layout
 from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.snapshot import Snapshot
@@ -51,6 +51,8 @@ class Plan:
     """Files that are not read, with the reason."""
     found: frozenset[str] = frozenset()
     """Of the query ids that were sought, those that the table has."""
+    needed_score: str | None = None
+    """The kept column in which each candidate must have the first stage's score, to be scored."""
 
     def identities(self) -> dict[str, str]:
         """The files that the output depends on, with their identities."""
@@ -61,11 +63,16 @@ class Plan:
 
 
 def plan_table(
-    config: InputConfig, kept: dict[str, str], shard_pairs: int, sought: Collection[str] = ()
+    config: InputConfig,
+    kept: dict[str, str],
+    shard_pairs: int,
+    sought: Collection[str] = (),
+    needed_score: str | None = None,
 ) -> Plan:
     """Read where the queries stand and cut the table into shards of whole queries.
 
-    sought: query ids, as text, to look out for. Reads query ids only where the format allows it (Parquet).
+    sought: query ids, as text, to look out for. needed_score: as `Plan` has it. Reads query ids only where
+    the format allows it (Parquet).
     Raises InputError, naming file and row or column, for whatever would make the job fail or lose rows later.
     """
     table_format = candidate_format(config.format)
@@ -76,14 +83,17 @@ def plan_table(
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)
     names = {"query_id": config.columns.query_id, "passage_id": config.columns.passage_id} | kept
-    types = _Types(names, lenient=table_format.TRAITS.rows_name_columns)
+    types = ColumnTypes(names, lenient=table_format.TRAITS.rows_name_columns)
     skipped = dict(table.skipped)
     seen = SoughtQueries(sought)
     scans = map(seen.look, map(types.add, _scans(table.files, config, layout, skipped)))
     shards = tuple(cut_shards(scans, shard_pairs, config.top_k))
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
-    return Plan(shards, types.schema(), texts, table.schema, root, skipped, frozenset(seen.found))
+    if needed_score is not None:
+        types.check_scores(needed_score, config.path)
+    found = frozenset(seen.found)
+    return Plan(shards, types.schema(), texts, table.schema, root, skipped, found, needed_score)
 
 
 def read_shard(
@@ -103,7 +113,7 @@ def read_shard(
         part = table_format.read(file_range, layout, plan.schema)
         name = redacted(file_range.file)
         parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
-    candidates, rejects = clean(pa.concat_tables(parts).combine_chunks())
+    candidates, rejects = clean(pa.concat_tables(parts).combine_chunks(), plan.needed_score)
     _check_balance(shard, candidates, rejects)
     return _first_stage_best(candidates, config.top_k), rejects
 
@@ -235,54 +245,3 @@ def _scans(
                     skipped[file.url] = "holds no rows"
                 else:
                     yield scan
-
-
-class _Types:
-    """The types that all files agree on."""
-
-    def __init__(self, names: dict[str, str], *, lenient: bool) -> None:
-        """names: ours to the table's; lenient: kept values of any types have one in common, as JSON's do."""
-        self._names, self._lenient = names, lenient
-        self._types: dict[str, pa.DataType] = {}
-        self._places: dict[str, str] = {}
-        """Of each column, the file whose type it has."""
-        self._seen: pa.Schema | None = None
-        self._untold: dict[str, pa.DataType] = {}
-        """What a column that may turn out to hold no value was given for a type, by the first file."""
-
-    def add(self, scan: FileScan) -> FileScan:
-        """Pass the scan on. Raises InputError where its types and the other files' have none in common."""
-        self._untold = scan.untold | self._untold
-        if scan.schema == self._seen:
-            return scan
-        self._seen = scan.schema
-        for name, kind in _columns(scan.schema):
-            known = self._types.setdefault(name, kind)
-            place = self._places.setdefault(name, scan.file.url)
-            together = self._together(name, known, kind)
-            if together is None:
-                raise InputError(
-                    f"{scan.file.url}: column {self._names[name]!r} is {kind}, and {known} in {place};"
-                    " write it in one type"
-                )
-            if together != known:
-                self._types[name], self._places[name] = together, scan.file.url
-        return scan
-
-    def _together(self, name: str, known: pa.DataType, kind: pa.DataType) -> pa.DataType | None:
-        if self._lenient and name not in ("query_id", "passage_id"):
-            return json_values.common_type(known, kind)
-        return arrow_types.common_type(known, kind)
-
-    def schema(self) -> pa.Schema:
-        """Of the whole table; a column without any value is what a file says, or text."""
-        types = {
-            name: self._untold.get(name, pa.string()) if pa.types.is_null(kind) else kind
-            for name, kind in self._types.items()
-        }
-        return scan_schema(types.pop("query_id"), types.pop("passage_id"), types)
-
-
-def _columns(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
-    for each in (schema.field("query_id"), schema.field("passage_id"), *schema.field("kept").type):
-        yield each.name, each.type

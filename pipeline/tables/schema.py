@@ -6,6 +6,8 @@ run (a row a kept candidate, a query's rows together in rank order):
     passage's window that scored best, from 0; score_N: float32, the score after layer N, where several cutoff
     layers are asked for (`score` is the last one's); raw_score: float32, what `score` is the sigmoid of and
     what ranks, where scores are normalized; kept columns
+    of a scorer that fuses: score is the fused one, which ranks; scorer_score, and scorer_ before score_N and
+    raw_score: the scorer's own
     of a cascade: score is 1 / rank; the cuts and the window are of the last level that saw the candidate;
     level_N_score, level_N_rank, and level_N_ before score_N, raw_score and fused (float32, what ranks at a
     level that fuses): level N's own, from 0, null where it did not see the candidate
@@ -21,8 +23,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 RAW_SCORE, FUSED = "raw_score", "fused"
+OF_THE_SCORER = "scorer_"
+"""The prefix of the columns that are the scorer's own, where `score` is a fused one."""
 FIRST_STAGE_SCORE = "first_stage_score"
-"""float64, of a table that tells it: a column more between reading and scoring."""
+"""float64, of a table that tells it: a column more between reading and scoring. Also what `retrieve` calls
+its column, and the run the one that was fused."""
 RUN_COLUMNS = ("query_id", "passage_id", "score", "rank", "query_cut", "passage_cut", "window")
 
 REASONS = {
@@ -37,6 +42,7 @@ REASONS = {
     "null_passage": "passage is null or missing",
     "invalid_id": "id is of another type than the table's first",
     "invalid_text": "a text, an id or a column to keep is not valid Unicode text",
+    "no_first_stage_score": "the first stage's score, which fuse needs, is missing or no finite number",
     "duplicate_pair": "the same query and passage id stand in an earlier row",
     "duplicate_passage_id": "the same passage id stands in an earlier row",
     "duplicate_query_id": "the same query id stands in an earlier row",

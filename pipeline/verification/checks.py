@@ -128,7 +128,13 @@ def _run_job(config: RerankConfig, pairs: list[tuple[str, str]], directory: Dire
     nothing_more = {"keep_columns": {}, "trec_run": False, "training_rows": None}
     output = config.output.model_copy(update={"path": f"{directory.url}/out", "top_k": None, **nothing_more})
     candidates = InputConfig(path=f"{directory.url}/candidates.parquet")
-    changes = {"input": candidates, "output": output, "shard_pairs": _SHARD_PAIRS, "qrels": None}
+    changes = {
+        "input": candidates,
+        "output": output,
+        "shard_pairs": _SHARD_PAIRS,
+        "qrels": None,
+        "fuse": None,
+    }
     flow.run(config.model_copy(update=changes))
     columns = layer_columns(single_scorer(config).cutoff_layers or ()) or ["score"]
     scores = np.full((len(pairs), len(columns)), np.nan, np.float32)

@@ -208,6 +208,12 @@ def test_a_cascade_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "error: levels: MTEB's tasks are scored by one scorer" in capsys.readouterr().err
 
 
+def test_a_mix_with_the_first_stage_is_refused(job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--mteb", "T2Reranking", "--config", job, "--set", "fuse.first_stage=1"]
+    assert entry.main(command) == 2
+    assert "error: fuse: MTEB's tasks are ranked by the scorer alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -78,6 +78,13 @@ def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
             ("scorer.normalize=true", "output.keep_columns.raw_score=x"),
             "output.keep_columns: the run has a raw_score of its own",
         ),
+        (("fuse={}",), "fuse: one scorer can be mixed with the first stage alone: set first_stage: 1"),
+        (("fuse={first_stage: 1, weights: [1, 2]}",), "fuse.weights: needs 1 number, the scorer's"),
+        (("fuse.first_stage=yes",), "fuse.first_stage"),
+        (
+            ("fuse.first_stage=1", "output.keep_columns={scorer_score: x}"),
+            "output.keep_columns: the run has a scorer_score of its own",
+        ),
         (
             ("actors.label_selector.区=a",),
             "--set: actors.label_selector: 区: a is no selector of Ray's labels",
@@ -174,6 +181,30 @@ def test_levels_take_the_jobs_actors_or_their_own(tmp_path: Path) -> None:
 
 def test_a_scorer_alone_says_nothing_of_levels(tmp_path: Path) -> None:
     assert not [name for name in load(tmp_path, GOOD).determining_fields() if "level" in name]
+
+
+def test_the_first_stage_in_a_mix_is_part_of_the_job_and_of_no_other(tmp_path: Path) -> None:
+    plain, mixed = load(tmp_path, GOOD), load(tmp_path, GOOD, "fuse={method: weighted, first_stage: 0.5}")
+    assert not [name for name in plain.determining_fields() if "fuse" in name]
+    before = plain.determining_fields()
+    new = {name: value for name, value in mixed.determining_fields().items() if name not in before}
+    assert new == {
+        "fuse.method": "weighted",
+        "fuse.k": 60,
+        "fuse.weights": None,
+        "fuse.first_stage": 0.5,
+    }
+    assert mixed.run_columns == ["scorer_score"]
+    assert (plain.kept, mixed.kept) == ({}, {"first_stage_score": "first_stage_score"})
+    named = load(tmp_path, GOOD, "fuse.first_stage=1", "output.keep_columns.first_stage_score=bm25")
+    assert named.kept == {"first_stage_score": "bm25"}
+    # As records of before the field have it.
+    cascade = load(tmp_path, LEVELS + "    fuse: {weights: [1, 2]}\n")
+    assert "levels.1.fuse.first_stage" not in cascade.determining_fields()
+    assert cascade.determining_fields()["levels.0.fuse"] is None
+    assert "fuse goes with scorer; in a cascade a level has it" in refuse(
+        tmp_path, LEVELS, "fuse.first_stage=1"
+    )
 
 
 def test_a_date_is_put_into_the_models_of_levels(tmp_path: Path) -> None:

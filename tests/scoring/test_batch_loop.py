@@ -14,6 +14,7 @@ from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Batches, Group, IndexArray, Sequences
 from pipeline.scoring.device import Device
+from pipeline.scoring.wanted import NotWantedError, while_wanted
 
 LENGTHS = [3, 8, 1, 5, 8, 2, 4]
 SUMS = [(index + 1) * length for index, length in enumerate(LENGTHS)]
@@ -89,6 +90,26 @@ def test_the_share_that_is_done_is_told_after_each_batch() -> None:
     loop = BatchLoop(device, drops_padding=True)
     loop.run(SEQUENCES, ALL, 0, sums, heard=heard.append)
     assert heard == [pytest.approx(tokens / 31) for tokens in (8, 16, 21, 28, 31)]
+
+
+def test_a_cpu_gives_up_between_two_batches_what_nobody_wants() -> None:
+    batches = list[list[int]]()
+
+    def noted(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
+        batches.append(batch.tolist())
+        return sums(ids, mask, batch)
+
+    small, large = (
+        Device(ScorerConfig(model="m", device="cpu", max_batch_tokens=tokens), SimpleNamespace(hidden_size=8))
+        for tokens in (8, 64)
+    )
+    with while_wanted(lambda: len(batches) < 2), pytest.raises(NotWantedError):
+        run(small, noted)
+    assert len(batches) == 2
+    with while_wanted(lambda: False):  # a single batch is as good as done
+        assert run(large, noted)[0].tolist() == SUMS
+    assert len(batches) == 3
+    assert run(small, noted)[0].tolist() == SUMS  # who says nothing wants all
 
 
 def test_memory_that_ran_out_is_told_a_batch_late() -> None:

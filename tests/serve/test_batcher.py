@@ -15,6 +15,7 @@ from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from pipeline.scoring.truncation import Fit
+from pipeline.scoring.wanted import check_wanted
 from serve.batcher import Batcher, BatchReport, OverloadedError
 
 
@@ -34,11 +35,15 @@ class Device:
         self.open.set()
         self.poison: int | None = None
         self.broken = False
+        self.second_batch: list[list[int]] = []
+        """What of a trip to the device is not given up after its first batch."""
 
     def forward(self, pairs: EncodedPairs) -> Scored:
         numbers = pairs.inputs["number"].to_numpy()
         self.batches.append(numbers.tolist())
         assert self.open.wait(10)
+        check_wanted()
+        self.second_batch.append(numbers.tolist())
         if self.broken:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if self.poison in numbers:
@@ -141,6 +146,44 @@ def test_a_client_that_left_is_dropped() -> None:
         assert device.batches == [[0], [20]]
 
     run(test)
+
+
+def test_the_device_gives_up_what_nobody_waits_for() -> None:
+    async def test(batcher: Batcher, device: Device, reports: list[BatchReport]) -> None:
+        await batcher.score(encoded(10, first=0))
+        device.open.clear()
+        gone = [asyncio.create_task(batcher.score(encoded(10, first=number))) for number in (10, 20)]
+        await until(lambda: len(device.batches) == 2)
+        left = await asyncio.gather(*map(cancelled, gone))
+        after = asyncio.create_task(batcher.score(encoded(10, first=30)))
+        await until(lambda: batcher.waiting_tokens >= 10)
+        device.open.set()
+        assert (await after).scores.tolist() == [30]
+        assert left == [True, True]
+        assert device.second_batch == [[0], [30]]
+        assert [report.pairs for report in reports] == [1, 1]
+        batcher.check()
+
+    run(test)
+
+
+def test_the_device_goes_on_for_the_one_who_stays() -> None:
+    async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
+        device.open.clear()
+        gone, stays = (asyncio.create_task(batcher.score(encoded(10, first=number))) for number in (10, 20))
+        await until(lambda: device.batches == [[10, 20]])
+        assert await cancelled(gone)
+        device.open.set()
+        assert (await stays).scores.tolist() == [20]
+        assert device.second_batch == [[10, 20]]
+
+    run(test)
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> bool:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return task.cancelled()
 
 
 def test_a_pair_that_cannot_be_scored_fails_its_own_request_alone() -> None:

@@ -140,6 +140,8 @@ def test_over_http_it_says_what_each_level_did() -> None:
         ({"scorer": {"model": TINY}, "levels": LEVELS}, "a cascade has its scorers in its levels"),
         ({"levels": [LEVELS[0], LEVELS[1] | {"keep": 1}]}, "levels.1.keep: leave it out; a request says"),
         ({"levels": [LEVELS[1], LEVELS[1]]}, "levels.0.keep: say how many"),
+        ({"levels": [LEVELS[0], LEVELS[1] | {"fuse": {"first_stage": 1}}]},
+         "models.m.*levels.1.fuse.first_stage: a request has no scores of a first stage; leave it out"),
         ({"levels": [LEVELS[0] | {"drop": True}, LEVELS[1]]}, "models.m.levels.0.drop: there is no such"),
         ({"levels": [{"scorer": {"model": TINY}, "keep": 2}, {"scorer": {"model": "./gone"}}]},
          r"args.models.m.levels.1.scorer: .*gone: no such directory"),

@@ -73,6 +73,7 @@ def config_file(path: Path, model: str, **scorer: Any) -> str:
             "training_rows": {"label": "mine"},
         },
         "qrels": str(path / "of-another-table.txt"),
+        "fuse": {"first_stage": 1},
         "scorer": {"model": model, "device": "cpu", **scorer},
         "executor": "here",
     }

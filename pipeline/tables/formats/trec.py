@@ -32,7 +32,7 @@ from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows
 from pipeline.tables.schema import FIRST_STAGE_SCORE
 
-TRAITS = Traits(noun="a TREC run", holds_texts=False, columns_are_fixed=True)
+TRAITS = Traits(noun="a TREC run", holds_texts=False, columns_are_fixed=True, first_stage_score="score")
 SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
 

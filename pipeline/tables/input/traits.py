@@ -18,6 +18,8 @@ class Traits:
     column's values may differ, between rows and between files."""
     columns_are_fixed: bool = False
     """Its columns have names of their own: `columns` of the config has nothing to say."""
+    first_stage_score: str = "first_stage_score"
+    """Its column of the first stage's scores, where nothing else is said."""
     path_is_place: bool = True
     """False: `path` may be a name, such as a catalog's of its table, and says nothing of where files lie."""
     files_are_compared: bool = True

@@ -66,10 +66,12 @@ def test_a_cascade_writes_the_bytes_of_one_in_this_process(table: Path) -> None:
     part = {"min": 1, "max": 1, "num_cpus": 0.5}
     levels: list[dict[str, Any]] = [
         {"scorer": {"model": TINY, "device": "cpu"}, "keep": 3, "actors": part},
-        {"scorer": {"model": MINICPM, "cutoff_layers": [2, 4]}, "keep": 2, "fuse": {"k": 3}},
+        {"scorer": {"model": MINICPM, "cutoff_layers": [2, 4]}, "keep": 2},
     ]
-    summary = flow.run(on_ray(table, "ray", levels=levels, output={"trec_run": True}))
-    alone = flow.run(config(table, "here", levels=levels, output={"trec_run": True}))
+    levels[1]["fuse"] = {"k": 3, "first_stage": 0.5}
+    output = {"trec_run": True, "keep_columns": {"first_stage_score": "n"}}
+    summary = flow.run(on_ray(table, "ray", levels=levels, output=output))
+    alone = flow.run(config(table, "here", levels=levels, output=output))
     assert [level.pairs for level in summary.levels] == [level.pairs for level in alone.levels] == [32, 24]
     assert data_of(table.parent / "ray") == data_of(table.parent / "here")
 

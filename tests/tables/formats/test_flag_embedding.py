@@ -74,6 +74,11 @@ def test_ids_do_not_tell_where_the_table_lies(tmp_path: Path, monkeypatch: pytes
         ({"neg_scores": [1, float("nan")]}, "invalid_scores"),
         ({"neg_scores": [1, True]}, "invalid_scores"),
         ({"pos_scores": {}}, "invalid_scores"),
+        ({"neg": ["that", None]}, "null_passage"),
+        ({"pos": ["this", 7]}, "invalid_text"),
+        ({"neg": ["that", "\ud800"]}, "invalid_text"),
+        ({"query": None}, "null_query"),
+        ({"query": 7}, "invalid_text"),
     ],
 )
 def test_a_row_that_no_training_could_use_is_rejected_whole(
@@ -85,17 +90,10 @@ def test_a_row_that_no_training_could_use_is_rejected_whole(
     assert [row["query_id"] for row in good] == ["rows.jsonl:2"] * 3
 
 
-def test_a_passage_that_is_no_text_is_rejected_alone(tmp_path: Path) -> None:
-    odd = GOOD | {"neg": ["that", 7, None, "\ud800"]}
-    good, bad = read_all(write(tmp_path, odd, b"{", GOOD | {"query": None}), "flag_embedding", shard_pairs=2)
-    assert [row["passage_id"] for row in good] == ["pos:1", "neg:1"]
-    assert reasons(bad) == [
-        (1, "neg:2", "invalid_text"),
-        (1, "neg:3", "null_passage"),
-        (1, "neg:4", "invalid_text"),
-        (2, None, "malformed_row"),
-        *((3, name, "null_query") for name in ("pos:1", "neg:1", "neg:2")),
-    ]
+def test_a_line_that_is_no_row_is_rejected_and_those_around_it_are_read(tmp_path: Path) -> None:
+    good, bad = read_all(write(tmp_path, GOOD, b"{", GOOD), "flag_embedding", shard_pairs=2)
+    assert reasons(bad) == [(2, None, "malformed_row")]
+    assert [row["query_id"] for row in good] == ["rows.jsonl:1"] * 3 + ["rows.jsonl:3"] * 3
 
 
 def test_a_file_without_such_rows_is_named(tmp_path: Path) -> None:
