@@ -22,40 +22,24 @@ _NULL_REASONS = {
 def clean(rows: pa.Table, needed_score: str | None = None) -> tuple[pa.Table, pa.Table]:
     """Split a candidates table in those that can be scored and the rejects, each in the input's order.
 
-<<<<<<< HEAD
     rows: `candidates_schema` with `file`, and `reason` and `field` where the reader already refused a row. A
     row has the first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of
-    a pair that comes several times is kept.
-=======
-    rows: `candidates_schema` with `file`, and `reason` where the reader already refused a row. A row has the
-    first reason that applies: the reader's, then the order of `schema.REASONS`. The first row of a pair that
-    comes several times is kept. needed_score: the kept column in which each row must have a score.
->>>>>>> fuse
+    a pair that comes several times is kept. needed_score: the kept column in which each row must have a
+    score.
     """
     refusals = Refusals(rows["reason"], rows["field"])
     for column, name in _NULL_REASONS.items():
         refusals.add(pc.is_null(rows[column]).to_numpy(), name)
     for column in ("query_id", "query", "passage_id", "passage"):
-<<<<<<< HEAD
         refusals.add(~valid_text(rows[column]), "invalid_text", column)
     kept = rows["kept"].combine_chunks()
     for field, column in zip(kept.type, kept.flatten(), strict=True):
         refusals.add(~valid_text(column), "invalid_text", field.name)
+    if needed_score is not None:
+        scores = as_scores(pc.struct_field(kept, needed_score))
+        refusals.add(scores.is_null().to_numpy(zero_copy_only=False), "no_first_stage_score")
     refusals.add(_repeated(rows, refusals.good), "duplicate_pair")
     good = refusals.good
-=======
-        _set(reason, ~valid_text(rows[column]), "invalid_text")
-    for column in rows["kept"].combine_chunks().flatten():
-        _set(reason, ~valid_text(column), "invalid_text")
-    if needed_score is not None:
-        scores = as_scores(pc.struct_field(rows["kept"].combine_chunks(), needed_score))
-        _set(reason, scores.is_null().to_numpy(zero_copy_only=False), "no_first_stage_score")
-    _set(
-        reason, _repeated(rows, pc.is_null(pa.array(reason, pa.string(), from_pandas=True))), "duplicate_pair"
-    )
-    reasons = pa.array(reason, pa.string(), from_pandas=True)
-    good = pc.is_null(reasons)
->>>>>>> fuse
     schema = rejects_schema(rows.schema.field("query_id").type, rows.schema.field("passage_id").type)
     scored = rows.drop_columns(["reason", "field"])
     for name, column in refusals.columns.items():
