@@ -157,6 +157,10 @@ class RetrieveConfig(Dated):
                 raise ValueError(
                     f"sources.{name}: a name is made of a-z, 0-9 and _, and begins with a letter"
                 )
+        for column in self.source_columns:
+            if column in _OWN_COLUMNS:
+                name = column.rpartition("_")[0]
+                raise ValueError(f"sources.{name}: the table has a {column} of its own; take another name")
         taken = sorted(self.output.keep_columns.keys() & set(self.source_columns))
         if taken:
             raise ValueError(

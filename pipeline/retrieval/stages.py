@@ -195,7 +195,7 @@ class Stages:
 
 
 def _groups(shards: dict[str, int]) -> Iterator[list[str]]:
-    """Shards, by name to rows, in stretches of some passages."""
+    """Shards, by name to rows, in stretches of some passages; one without any, where none can be used."""
     group: list[str] = []
     rows = 0
     for name, more in shards.items():
@@ -203,5 +203,4 @@ def _groups(shards: dict[str, int]) -> Iterator[list[str]]:
             yield group
             group, rows = [], 0
         group, rows = [*group, name], rows + more
-    if group:
-        yield group
+    yield group

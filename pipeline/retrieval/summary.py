@@ -70,8 +70,8 @@ class Summary(JobSummary):
     def lines(self) -> Iterator[str]:
         yield (
             f"{self.candidates} candidates of {self.queries - self.unmatched} queries found among"
-            f" {self.passages} passages in {self.wall_s:.1f} s: {self.files} files in"
-            f" {self.output}/candidates"
+            f" {self.passages} passages in {self.wall_s:.1f} s: "
+            + (f"{self.files} files in {self.output}/candidates" if self.files else "no table to rerank")
         )
         if self.embedded or self.reused:
             yield (

@@ -169,7 +169,9 @@ def _refuse_whole_output(url: str, searched: dict[str, tuple[Info, str]]) -> Non
     for root in {root for _, root in searched.values()}:
         if f"{root}/{_RECORD}" in searched:
             held = (name for name in _TABLES if any(each.startswith(f"{root}/{name}/") for each in searched))
-            raise InputError(f"{url}: is a whole output; its table is {root}/{next(held, _TABLES[0])}/")
+            table = next(held, None)
+            where = "that has no table" if table is None else f"its table is {root}/{table}/"
+            raise InputError(f"{url}: is a whole output; {where}")
 
 
 def _files_below(fs: Any, root: str) -> dict[str, Info]:
