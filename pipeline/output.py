@@ -31,7 +31,7 @@ from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, is_being_written, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
-from pipeline.tables.output.manifest import Manifest, write_manifest
+from pipeline.tables.output.manifest import Manifest, read_manifest, write_manifest
 from pipeline.tables.storage import absolute, bucket_lacking
 
 _SUCCESS = "_SUCCESS"
@@ -241,6 +241,15 @@ def _check_table(table: str) -> None:
             "remove it" if problem.strange else f"run pipeline.{record.command} for it again, which mends it"
         )
         raise InputError(f"{output.url}/{problem}; {way_out}")
+
+
+def digests(table: str) -> dict[str, str]:
+    """Of the files of a table that a finished output holds, by their urls; of no file of any other table."""
+    output = _output_around(f"{absolute(table)}/")
+    manifest = None if output is None else read_manifest(output)
+    if output is None or not isinstance(manifest, Manifest):
+        return {}
+    return {f"{output.url}/{name}": stamp.digest for name, stamp in manifest.files.items()}
 
 
 def _when_finished(output: Directory) -> str:

@@ -4,19 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pipeline import output
 from pipeline.errors import InputError
 from pipeline.reporting.judged import Judge
 from pipeline.reranking import judging
 from pipeline.reranking.config import RerankConfig
-from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.positives import check_label
 
 
 def plan_candidates(config: RerankConfig, judge: Judge | None) -> Plan:
     """Raises InputError for a table that the job can't read, or that lacks what the config asks of it."""
     sought = () if judge is None else judge.queries
+    table = directory_of(config.input)
+    digests = {} if table is None else output.digests(table)
     with _told_who_needs_scores(config):
-        plan = plan_table(config.input, config.kept, config.shard_pairs, sought, config.first_stage_score)
+        plan = plan_table(
+            config.input, config.kept, config.shard_pairs, sought, config.first_stage_score, digests
+        )
     judging.check_common(judge, plan, config.input.path)
     positives = config.output.training_rows
     if positives is None:

@@ -1,8 +1,8 @@
 """Candidate tables: plan the shards of one, read one shard."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from pipeline.tables.format import (
 )
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_file
+from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, known_by
 from pipeline.tables.input.layout import Layout
 from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
@@ -68,15 +68,19 @@ def plan_table(
     shard_pairs: int,
     sought: Collection[str] = (),
     needed_score: str | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> Plan:
     """Read where the queries stand and cut the table into shards of whole queries.
 
-    sought: query ids, as text, to look out for. needed_score: as `Plan` has it. Reads query ids only where
-    the format allows it (Parquet).
+    sought: query ids, as text, to look out for. needed_score: as `Plan` has it. digests: of files whose
+    content is known, by their urls. Reads query ids only where the format allows it (Parquet).
     Raises InputError, naming file and row or column, for whatever would make the job fail or lose rows later.
     """
     table_format = candidate_format(config.format)
     table = _snapshot(config, table_format)
+    if digests:
+        known = [known_by(file, digests[file.url]) if file.url in digests else file for file in table.files]
+        table = replace(table, files=known)
     root = directory_of(config) or ""
     layout = _layout(config, kept, table.schema, root)
     if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
