@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from inspect import signature
@@ -92,7 +93,7 @@ def quantize(network: Any, output: Output, batches: Sequence[Inputs]) -> dict[st
 
 def load_quantized(files: dict[str, bytes], dtype: torch.dtype) -> Computation:
     try:
-        model = _openvino().Core().read_model(files[_GRAPH], files[_WEIGHTS])
+        model = _core().read_model(files[_GRAPH], files[_WEIGHTS])
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"quantization.path: OpenVINO does not read it: {error}") from error
     return _compiled(model, dtype)
@@ -100,12 +101,23 @@ def load_quantized(files: dict[str, bytes], dtype: torch.dtype) -> Computation:
 
 def capabilities() -> list[str]:
     """What this machine's chip computes natively, by OpenVINO's names."""
-    found: list[str] = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found: list[str] = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return found
 
 
 def versions() -> dict[str, str]:
     return {name: version(name) for name in ("openvino", "nncf")}
+
+
+@cache
+def _core() -> Any:
+    """One for the process, never given up.
+
+    With its first network a core replaces the stack on which its thread handles signals. Given up by another
+    thread, by the garbage collector for one, it leaves that thread without memory there, and the next signal
+    ends the process (OpenVINO 2026.4).
+    """
+    return _openvino().Core()
 
 
 def _openvino() -> Any:
@@ -206,7 +218,7 @@ def _compiled(model: Any, dtype: torch.dtype) -> Computation:
         # Two processes would pin their threads to the same cores.
         "ENABLE_CPU_PINNING": False,
     }
-    return Computation(_runner(_openvino().Core().compile_model(model, "CPU", settings)))
+    return Computation(_runner(_core().compile_model(model, "CPU", settings)))
 
 
 def _runner(compiled: Any) -> Callable[..., torch.Tensor]:

@@ -151,3 +151,28 @@ def test_minilm_embeds_as_with_torch() -> None:
     np.testing.assert_allclose(
         scorer(MINILM, engine="openvino").embed(texts, "passage"), expected, rtol=0, atol=1e-5
     )
+
+
+_GIVEN_UP = f"""
+import gc, signal, threading
+from pipeline.scoring import Scorer, ScorerConfig
+held = [Scorer(ScorerConfig(model={TINY!r}, device="cpu", engine="openvino"))]
+held[0].score([("what is it?", "a panda")])
+
+def give_up():
+    held.clear()
+    gc.collect()
+
+thread = threading.Thread(target=give_up)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_heard_after_another_thread_gave_a_scorer_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _GIVEN_UP], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
