@@ -3,7 +3,7 @@
 import re
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -46,7 +46,12 @@ class ReplicasConfig(Placement):
 
 
 class LevelConfig(_Strict):
-    """One scorer of a cascade, as in a job's config."""
+    """One scorer of a cascade, as in a job's config, but for what is of machines or of a whole run."""
+
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        "actors": "replicas",
+        "drop": "top_n of a request: what a level cut stands below, in its order",
+    }
 
     scorer: ScorerConfig
     keep: PositiveInt | None = None

@@ -32,6 +32,13 @@ def test_a_mistake_in_the_config_names_its_field() -> None:
         build_app(arguments(nim=1))
 
 
+@pytest.mark.parametrize(("field", "way_out"), [("actors", "replicas"), ("drop", "top_n of a request")])
+def test_a_field_of_a_jobs_level_is_told_with_what_stands_for_it(field: str, way_out: str) -> None:
+    levels = {"levels": [{"scorer": {"model": TINY}, field: {}}]}
+    with pytest.raises(ConfigError, match=rf"levels.0.{field}: there is no such field; here it is {way_out}"):
+        build_app({"models": {"tiny": levels}, "api": {"keys": "none"}})
+
+
 @pytest.mark.parametrize("name", ["tiny", "bge-reranker-v2-m3", "a.b_c", "x" * 64])
 def test_a_plain_model_names_its_deployment(name: str) -> None:
     assert deployment_name(name) == name
