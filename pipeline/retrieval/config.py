@@ -41,6 +41,11 @@ def scorer_field(source: str) -> str:
     return f"sources.{source}.dense.scorer"
 
 
+def source_of(field: str) -> str:
+    """The source whose scorer stands there."""
+    return field.removeprefix("sources.").removesuffix(".dense.scorer")
+
+
 class Bm25Config(TokensConfig):
     """Words that query and passage share, by Lucene's formula."""
 
@@ -140,9 +145,10 @@ class RetrieveConfig(Dated):
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
     reuse: str | None = Field(default=None, min_length=1)
-    """The output directory of a finished first stage, whose embeddings are taken for equal texts. With
-    {previous_run_date} in it: the latest one there of a date before `run_date` that is finished and has this
-    one's models; where there is none, every text is embedded."""
+    """The output directory of a finished first stage, whose embeddings are taken for equal texts: a source
+    takes those of one with the same `dense`, whatever its name. With {previous_run_date} in it: the latest
+    one there of a date before `run_date` that is finished and has such a source; where there is none, every
+    text is embedded."""
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
