@@ -89,9 +89,14 @@ def _embedded(
         with named(source, dense.scorer):
             made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
     except ScoringError as error:
-        raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
+        raise _named(error.reason, job, kind, rows, new[error.index]) from error
     ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
-    vectors = made.embeddings.astype(dense.dtype)
+    with np.errstate(over="ignore"):  # what is too large is told below
+        vectors = made.embeddings.astype(dense.dtype)
+    if len(too_large := np.flatnonzero(~np.isfinite(vectors).all(axis=1))):
+        at = new[np.searchsorted(ends, too_large[0], side="right")]
+        reason = f"its embedding is too large for sources.{source}.dense.dtype {dense.dtype}; set float32"
+        raise _named(reason, job, kind, rows, at)
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
     return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made
@@ -152,11 +157,11 @@ def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width:
     )
 
 
-def _named(error: ScoringError, job: Job, kind: Kind, row: pa.Table) -> InputError:
-    """The same error by the text's id and its place in the input, which the scorer does not know."""
-    (place,) = row.select([ID[kind], "file", "row"]).to_pylist()
+def _named(reason: str, job: Job, kind: Kind, rows: pa.Table, at: int) -> InputError:
+    """An error of the text at `at`, by its id and its place in the input, which the scorer does not know."""
+    (place,) = rows.select([ID[kind], "file", "row"]).slice(at, 1).to_pylist()
     url = job.table(kind).files[place["file"]].url
-    return InputError(f"{url} row {place['row']}: {ROLE[kind]} {place[ID[kind]]!r}: {error.reason}")
+    return InputError(f"{url} row {place['row']}: {ROLE[kind]} {place[ID[kind]]!r}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ _TOLD = Told(
     none="no earlier first stage to take embeddings from: every text is embedded",
 )
 _MARKER = "reuse"
+_NOT_BEGUN = ""
+"""No place: there is a search for one."""
 
 
 def with_previous(job: Job, record: JobRecord) -> Job:
@@ -52,7 +54,7 @@ def with_previous(job: Job, record: JobRecord) -> Job:
 
     place: str | None = config.reuse
     begun = read_marker(job.output, TaskReport, record.identity, _MARKER)
-    was = begun.result["place"] if isinstance(begun, TaskReport) else ""
+    was = begun.result["place"] if isinstance(begun, TaskReport) else _NOT_BEGUN
     if PREVIOUS_DATE not in config.reuse:
         check(config.reuse)
     elif was is None:
