@@ -1,4 +1,4 @@
-"""How far embedding is, and what it refuses to keep. The embeddings themselves: test_dense.py."""
+"""What is told of embedding, and what it refuses to keep. The embeddings themselves: test_dense.py."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import InputError
 from pipeline.retrieval.embeddings import Progress
 from pipeline.scoring import Scorer, ScorerConfig
-from tests.retrieval.tables import config, make, write_texts
+from tests.conftest import MINILM
+from tests.retrieval.tables import config, make, write_jsonl, write_texts
 from tests.scoring.checkpoints import make_trunk
 
 
@@ -23,6 +24,24 @@ def test_a_log_hears_of_it_every_half_minute(caplog: pytest.LogCaptureFixture) -
         "embedding source=minilm of=passages texts=1400 done=25% left=0:01:33",
         "embedding source=minilm of=passages texts=1400 done=50% left=0:01:02",
     ]
+
+
+def test_the_log_tells_what_is_embedded_and_the_longest_names_and_lists_have_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "rayrank")
+    rows = [{"_id": name, "text": name} for name in ("panda", "bridge", "panda")]
+    write_jsonl(tmp_path / "corpus.jsonl", rows)
+    write_jsonl(tmp_path / "queries.jsonl", rows[:2])
+    words, embeds, most = "w" * 64, "e" * 64, 2**31 - 1
+    sources = {
+        words: {"bm25": {}, "top_k": most},
+        embeds: {"dense": {"scorer": {"model": MINILM, "device": "cpu"}}, "top_k": most},
+    }
+    output = {"top_k": most, "trec_run": True}
+    summary = make(config(tmp_path, sources=sources, output=output, leave_out_self=True))
+    assert (summary.candidates, summary.rejected) == (2, {"duplicate_passage_id": 1})
+    assert f"embedding source={embeds} passages=2 queries=2 shards=2" in caplog.messages
 
 
 def with_large_embeddings(path: Path, times: float) -> str:
