@@ -1,17 +1,15 @@
 """What is told of embedding, and what it refuses to keep. The embeddings themselves: test_dense.py."""
 
-import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from pipeline.errors import InputError
 from pipeline.retrieval.embeddings import Progress
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import MINILM
+from tests.retrieval.checkpoints import large_embedder
 from tests.retrieval.tables import config, make, write_jsonl, write_texts
-from tests.scoring.checkpoints import make_trunk
 
 
 def test_a_log_hears_of_it_every_half_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -44,23 +42,8 @@ def test_the_log_tells_what_is_embedded_and_the_longest_names_and_lists_have_roo
     assert f"embedding source={embeds} passages=2 queries=2 shards=2" in caplog.messages
 
 
-def with_large_embeddings(path: Path, times: float) -> str:
-    """A checkpoint that pools without a Normalize, its last layer's numbers as many times as large."""
-    make_trunk(path, "bert")
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    types = [{"path": place, "type": f"sentence_transformers.models.{kind}"} for place, kind in modules]
-    (path / "modules.json").write_text(json.dumps(types))
-    (path / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 32, "pooling_mode_cls_token": True}
-    (path / "1_Pooling/config.json").write_text(json.dumps(pooling))
-    weights = load_file(path / "model.safetensors")
-    weights["encoder.layer.1.output.LayerNorm.weight"] *= times
-    save_file(weights, path / "model.safetensors", {"format": "pt"})
-    return str(path)
-
-
 def test_what_float16_has_no_room_for_is_refused_before_it_is_written(tmp_path: Path) -> None:
-    model = with_large_embeddings(tmp_path / "model", 1e6)
+    model = large_embedder(tmp_path / "model", 1e6)
     embedding = Scorer(ScorerConfig(model=model, device="cpu")).embed(["what is a panda?"], "passage")
     assert abs(embedding).max() > 65504
     write_texts(tmp_path, {"p1": "what is a panda?"}, {"q": "a bear"})

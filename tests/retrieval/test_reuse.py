@@ -1,5 +1,6 @@
 """Embeddings of an earlier first stage: which of its sources each source takes them from."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig, scorer_field, source_of
 from pipeline.retrieval.summary import Summary
 from tests.conftest import MINILM
+from tests.retrieval.checkpoints import large_embedder
 from tests.retrieval.tables import config, make, write_texts
 
 PASSAGES = {"p1": "the panda eats bamboo", "p2": "a bridge over the river", "p3": "bread from the oven"}
@@ -98,6 +100,22 @@ def test_a_source_that_changed_embeds_and_is_a_warning(
     (record,) = (record for record in caplog.records if "takes no embeddings" in record.getMessage())
     assert record.levelname == "WARNING"
     assert "sources.short.dense.scorer.max_length was 4, is 5" in record.getMessage()
+
+
+def test_a_model_is_known_by_its_weights_wherever_it_lies(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = large_embedder(tmp_path / "model", 2)
+    sources = {"minilm": source(), "own": source(model=model)}
+    make(config(folder, sources=sources, output={"path": str(tmp_path / "before")}))
+    moved = shutil.copytree(tmp_path / "model", tmp_path / "moved")
+    trained = large_embedder(tmp_path / "trained", 3)
+    for name, its, expected in (("a", str(moved), 0), ("b", trained, TEXTS)):
+        again = job(folder, tmp_path / name, minilm=source(), own=source(model=its))
+        summary = make(again.model_copy(update={"reuse": str(tmp_path / "before")}))
+        assert counts(summary) == ({"minilm": 0, "own": expected}, 2 * TEXTS - expected)
+    (told,) = (message for message in caplog.messages if "takes no embeddings" in message)
+    assert "sources.own.dense.scorer: the model's weights or files differ" in told
 
 
 def test_where_no_source_takes_any_the_place_is_refused(folder: Path, tmp_path: Path) -> None:
