@@ -1,7 +1,7 @@
 """What `retrieve` reads, how it finds candidates, and where the table that it makes goes."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -33,12 +33,20 @@ _COMPARED_BY_CONTENT = (
 """Where weights lie: what is found there is compared itself."""
 _PLACES = {"passages.path", "queries.path", "output.path", "reuse"}
 """Fields that say where things lie, beside those of weights."""
-_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Files bear it, among other words: a store takes 255 bytes a name, some 143."""
+_TopK = Annotated[int, Field(gt=0, le=2**31 - 1)]
+"""Ranks are int32."""
 
 
 def scorer_field(source: str) -> str:
     """Where a source's scorer stands in the config."""
     return f"sources.{source}.dense.scorer"
+
+
+def source_of(field: str) -> str:
+    """The source whose scorer stands there."""
+    return field.removeprefix("sources.").removesuffix(".dense.scorer")
 
 
 class Bm25Config(TokensConfig):
@@ -78,7 +86,7 @@ class SourceConfig(BaseModel):
     """Find by words."""
     dense: DenseConfig | None = None
     """Find by embeddings."""
-    top_k: PositiveInt | None = None
+    top_k: _TopK | None = None
     """Candidates a query that this source finds. Null: output.top_k."""
 
     @model_validator(mode="after")
@@ -95,7 +103,7 @@ class CandidatesConfig(BaseModel):
 
     path: str = Field(min_length=1)
     """A directory that is empty, new, or holds an earlier attempt at this very job."""
-    top_k: PositiveInt = 100
+    top_k: _TopK = 100
     """Candidates a query."""
     texts: bool = True
     """Whether the table holds the texts, as `rerank` takes it, or ids alone."""
@@ -124,7 +132,8 @@ class RetrieveConfig(Dated):
     queries: TextsConfig
     """The texts to search for."""
     sources: dict[str, SourceConfig] = Field(min_length=1)
-    """By names of your own, which the table's columns bear where there are several."""
+    """By names of your own (a-z, 0-9 and _, at most 64), which the table's columns bear where there are
+    several."""
     fusion: FusionConfig = FusionConfig()
     """How the lists of several sources become one."""
     leave_out_self: bool = False
@@ -140,9 +149,10 @@ class RetrieveConfig(Dated):
     max_outage_s: float = Field(default=300, ge=0, le=1200)
     """How long a store that does not answer is waited for, by each request."""
     reuse: str | None = Field(default=None, min_length=1)
-    """The output directory of a finished first stage, whose embeddings are taken for equal texts. With
-    {previous_run_date} in it: the latest one there of a date before `run_date` that is finished and has this
-    one's models; where there is none, every text is embedded."""
+    """The output directory of a finished first stage, whose embeddings are taken for equal texts: a source
+    takes those of one with the same `dense`, whatever its name. With {previous_run_date} in it: the latest
+    one there of a date before `run_date` that is finished and has such a source; where there is none, every
+    text is embedded."""
     run_date: RunDate = None
     """What {run_date} stands for in every field that says where things lie; never taken from the clock."""
 
@@ -155,7 +165,8 @@ class RetrieveConfig(Dated):
         for name in self.sources:
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(
-                    f"sources.{name}: a name is made of a-z, 0-9 and _, and begins with a letter"
+                    f"sources.{name}: a name is made of a-z, 0-9 and _, begins with a letter, and has 64"
+                    " characters at most"
                 )
         for column in self.source_columns:
             if column in _OWN_COLUMNS:

@@ -39,6 +39,12 @@ def directory_of(source: str, kind: Kind) -> str:
     return f"embeddings/{source}/{kind}"
 
 
+def reused_directory(job: Job, source: str, kind: Kind) -> str | None:
+    """The URL of the embeddings that a source takes from an earlier first stage; None where it takes none."""
+    there = job.reused.get(source)
+    return None if there is None else f"{job.config.reuse}/{directory_of(there, kind)}"
+
+
 def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
     """Embed a shard, but for texts whose embeddings `reuse` has, and those that other shards share. Gives
     how many texts, how many of these were cut, and tokens.
@@ -46,7 +52,7 @@ def embed(job: Job, source: str, kind: Kind, shard: str) -> Done:
     rows = read_shard(job.output, kind, Shard.named(shard))
     hashes = rows["hash"].combine_chunks()
     reused = _reused(job, source, kind, hashes)
-    shared = _known(job.output.url, _shared_directory(source, kind), job.identity, hashes)
+    shared = _known(f"{job.output.url}/{_shared_directory(source, kind)}", job.identity, hashes)
     table, made = _embedded(job, source, kind, rows, reused | shared)
     files = write_vectors(job.output, f"{directory_of(source, kind)}/{shard}.parquet", table)
     digests = hashes.to_pylist()
@@ -83,9 +89,14 @@ def _embedded(
         with named(source, dense.scorer):
             made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
     except ScoringError as error:
-        raise _named(error, job, kind, rows.take(pa.array(new[error.index : error.index + 1]))) from error
+        raise _named(error.reason, job, kind, rows, new[error.index]) from error
     ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
-    vectors = made.embeddings.astype(dense.dtype)
+    with np.errstate(over="ignore"):  # what is too large is told below
+        vectors = made.embeddings.astype(dense.dtype)
+    if len(too_large := np.flatnonzero(~np.isfinite(vectors).all(axis=1))):
+        at = new[np.searchsorted(ends, too_large[0], side="right")]
+        reason = f"its embedding is too large for sources.{source}.dense.dtype {dense.dtype}; set float32"
+        raise _named(reason, job, kind, rows, at)
     each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
     return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made
@@ -146,11 +157,11 @@ def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width:
     )
 
 
-def _named(error: ScoringError, job: Job, kind: Kind, row: pa.Table) -> InputError:
-    """The same error by the text's id and its place in the input, which the scorer does not know."""
-    (place,) = row.select([ID[kind], "file", "row"]).to_pylist()
+def _named(reason: str, job: Job, kind: Kind, rows: pa.Table, at: int) -> InputError:
+    """An error of the text at `at`, by its id and its place in the input, which the scorer does not know."""
+    (place,) = rows.select([ID[kind], "file", "row"]).slice(at, 1).to_pylist()
     url = job.table(kind).files[place["file"]].url
-    return InputError(f"{url} row {place['row']}: {ROLE[kind]} {place[ID[kind]]!r}: {error.reason}")
+    return InputError(f"{url} row {place['row']}: {ROLE[kind]} {place[ID[kind]]!r}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -166,9 +177,9 @@ class _Kept:
 
 
 @lru_cache(maxsize=4)
-def _kept(url: str, subdirectory: str, _job: str) -> _Kept:
+def _kept(url: str, _job: str) -> _Kept:
     """_job: for whom; another one may find others in the same place."""
-    output = Directory(f"{url}/{subdirectory}")
+    output = Directory(url)
     names = tuple(sorted(name for name in output.names() if not name.startswith("_")))
     hashes = [np.zeros(0, np.uint64), *(prefixes(read_hashes(f"{output.url}/{name}")) for name in names)]
     files = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in hashes[1:]])
@@ -179,14 +190,13 @@ def _kept(url: str, subdirectory: str, _job: str) -> _Kept:
 
 def _reused(job: Job, source: str, kind: Kind, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
     """Content hash to vectors (windows, width), of those that the earlier job has."""
-    if job.config.reuse is None:
-        return {}
-    return _known(job.config.reuse, directory_of(source, kind), job.identity, hashes)
+    there = reused_directory(job, source, kind)
+    return {} if there is None else _known(there, job.identity, hashes)
 
 
-def _known(url: str, subdirectory: str, job: str, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
+def _known(url: str, job: str, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]]:
     """Content hash to vectors (windows, width), of those that stand there."""
-    kept = _kept(url, subdirectory, job)
+    kept = _kept(url, job)
     wanted = np.unique(prefixes(hashes))
     first, last = (np.searchsorted(kept.hashes, wanted, side) for side in ("left", "right"))
     files = {int(file) for start, stop in zip(first, last, strict=True) for file in kept.files[start:stop]}

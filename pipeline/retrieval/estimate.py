@@ -14,7 +14,7 @@ import torch
 from pipeline import actor_hours
 from pipeline.actor_hours import MEASURE, Work, rounded, timed, told_rate
 from pipeline.errors import ConfigError, ModelError
-from pipeline.retrieval.embeddings import ROLE, dense_of, directory_of
+from pipeline.retrieval.embeddings import ROLE, dense_of, reused_directory
 from pipeline.retrieval.plan import KINDS, QUERIES_A_SHARD, TEXT, Job, Kind
 from pipeline.retrieval.reading import cleaned
 from pipeline.retrieval.scorers import encoder_of, loaded, named
@@ -53,7 +53,7 @@ def estimate(job: Job, how_fast: str | None) -> Iterator[str]:
     texts, seconds, shards = 0.0, 0.0, 0
     for name in job.config.dense:
         left = {kind: _left(job, name, kind) for kind in KINDS}
-        yield f"{name:<10} {_told(job, left)}"
+        yield f"{name:<10} {_told(job, name, left)}"
         here = sum(each.texts for each in left.values())
         if how_fast is None or not here:
             continue
@@ -110,9 +110,10 @@ def _sample(job: Job, kind: Kind) -> tuple[pa.Array, list[str], int, int]:
 
 def _kept(job: Job, source: str, kind: Kind) -> npt.NDArray[np.uint64]:
     """The first 8 bytes of each hash whose embedding `reuse` has."""
-    if job.config.reuse is None:
+    url = reused_directory(job, source, kind)
+    if url is None:
         return np.zeros(0, np.uint64)
-    there = Directory(f"{job.config.reuse}/{directory_of(source, kind)}")
+    there = Directory(url)
     names = [name for name in there.names() if not name.startswith("_")]
     return np.concatenate(
         [np.zeros(0, np.uint64), *(prefixes(read_hashes(f"{there.url}/{name}")) for name in names)]
@@ -138,10 +139,10 @@ def _tokens(job: Job, source: str, kind: Kind, texts: list[str]) -> int:
     return len(sequences.flatten())
 
 
-def _told(job: Job, left: dict[Kind, _Left]) -> str:
+def _told(job: Job, source: str, left: dict[Kind, _Left]) -> str:
     passages, queries = (left[kind] for kind in KINDS)
     reused = sum(each.reused for each in left.values())
-    taken = f", {reused:,.0f} more taken from {job.config.reuse}" if job.config.reuse is not None else ""
+    taken = f", {reused:,.0f} more taken from {job.config.reuse}" if source in job.reused else ""
     tokens = sum(each.tokens for each in left.values())
     return (
         f"about {passages.told} passages and {queries.told} queries to embed, {tokens:,.0f} tokens{taken};"

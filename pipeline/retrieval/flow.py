@@ -17,7 +17,7 @@ from pipeline.retrieval.reuse import with_previous
 from pipeline.retrieval.shards import WORK, read_table
 from pipeline.retrieval.stages import Stages
 from pipeline.retrieval.summary import Summary
-from pipeline.run_date import PREVIOUS_DATE, late_tables
+from pipeline.run_date import late_tables
 from pipeline.scoring.truncation import Lengths
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -51,8 +51,8 @@ def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:
 
     def work(held: Lease, _finished: Summary | None) -> Summary:
         # Of a finished one that is mended nobody has looked for it yet.
-        dated = PREVIOUS_DATE in (job.config.reuse or "")
-        stages = Stages(with_previous(job, start.record) if dated else job, held, check_bytes=check_bytes)
+        looks = job.config.reuse is not None and not job.reused
+        stages = Stages(with_previous(job, start.record) if looks else job, held, check_bytes=check_bytes)
         results = stages.run()
         for source, counts in results["dense"].items():
             if counts["passages_cut"] or counts["queries_cut"]:

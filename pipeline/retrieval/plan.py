@@ -1,6 +1,6 @@
 """What a first stage will do: its tables, its sources, what makes two starts the same job. No Ray here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ class Job:
     auto: tuple[str, ...] = ()
     """The dense sources whose `dtype: auto` was settled for all processes: each looks whether its device
     agrees."""
+    reused: dict[str, str] = field(default_factory=dict)
+    """Dense source to the source whose embeddings it takes, of the first stage at `config.reuse`."""
     identity: str = ""
     """Of its record, by which its tasks' markers know it."""
 

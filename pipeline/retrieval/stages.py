@@ -11,6 +11,7 @@ from pipeline import log, output, registry
 from pipeline.retrieval import executors
 from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import KINDS, Job, Kind
+from pipeline.retrieval.reuse import remember
 from pipeline.retrieval.shards import WORK
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Stamps
@@ -36,6 +37,8 @@ class Stages:
         """Whether an earlier start left it: one that came to its end removed it."""
         self._rejected: Counter[str] = Counter()
         self._empty: Counter[Kind] = Counter()
+        self._counts: dict[str, int] = {}
+        """Rows of different ids, of both tables, once `run` has read them."""
         self._embedded: dict[str, dict[Kind, Counter[str]]] = {}
         """By dense source."""
         self._files: dict[str, Stamp] = {}
@@ -53,7 +56,10 @@ class Stages:
         """The counts of the summary."""
         passages, queries = (self._read(kind) for kind in KINDS)
         counts = {"passages": self._drop("passages", passages), "queries": self._drop("queries", queries)}
+        self._counts = counts
         log.info("read", **counts, shards=len(passages))
+        if self._job.config.dense:
+            remember(self._job)  # not before: what can't be read leaves the output to another job
         groups = list(_groups(passages))
         self.blocks, self.groups = list(queries), len(groups)
         for source in self._job.config.sources:
@@ -156,8 +162,7 @@ class Stages:
             for kind, its in shards.items()
             for shard in its
         ]
-        numbers = {kind: sum(its.values()) for kind, its in shards.items()}
-        log.info("embedding", source=source, **numbers, shards=len(tasks))
+        log.info("embedding", source=source, **self._counts, shards=len(tasks))
         counts = self._embedded[source] = {kind: Counter[str]() for kind in KINDS}
         for step, its_tasks in (("embed_shared", shared), ("embed", tasks)):
             results = self._do(step, its_tasks)

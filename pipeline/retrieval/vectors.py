@@ -29,6 +29,7 @@ _ROW_GROUP_BYTES = 2 * 2**20
 _ONE_PAGE_BYTES = 2**30
 """More than a row group has."""
 _LEAF = "embedding.list.element"
+_MADE_AGAIN = "the command that made them makes what is damaged again with --check-bytes"
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,8 @@ def _check_finite(values: npt.NDArray[np.floating[Any]], url: str, start: int) -
     wrong = np.flatnonzero(~np.isfinite(suspect).all(axis=1))
     if len(wrong):
         row = start + int(wrong[0]) + 1
-        raise InputError(
-            f"{url} row {row}: an embedding that is not finite; remove the output's directory to embed again"
-        )
+        # None is written: the file was changed, with sums of its pages that are right.
+        raise InputError(f"{url} row {row}: an embedding that is not finite; {_MADE_AGAIN}")
 
 
 def write_vectors(output: Directory, name: str, table: pa.Table) -> Files:
@@ -163,7 +163,4 @@ def _named_damage(url: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{url}: no readable embeddings: {error}; the command that made them makes"
-            " them again with --check-bytes"
-        ) from error
+        raise InputError(f"{url}: no readable embeddings: {error}; {_MADE_AGAIN}") from error

@@ -283,6 +283,8 @@ def test_the_command(
         ("sources: {a: {}}", "sources.a: needs either bm25 or dense"),
         ("sources: {}", "sources: "),
         ("sources: {A-b: {bm25: {}}}", "sources.A-b: a name is made of a-z"),
+        (f"sources: {{{65 * 'a'}: {{bm25: {{}}}}}}", f"sources.{65 * 'a'}: .* 64 characters at most"),
+        (f"sources: {{a: {{bm25: {{}}, top_k: {2**31}}}}}", "sources.a.top_k: .* 2147483647, not 2147483648"),
         (
             "sources: {a: {bm25: {stemer: x}}}",
             "sources.a.bm25.stemer: there is no such field; the fields here are stop_words, stemming, k1, b$",

@@ -1,12 +1,13 @@
 """A first stage of every night: one config, dates in its paths, embeddings of the night before."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import InputError, TemporaryError
-from pipeline.retrieval import flow
+from pipeline.retrieval import flow, steps
 from pipeline.retrieval.config import RetrieveConfig
 from tests.conftest import MINILM
 from tests.retrieval.tables import config, make, rows_of, write_texts
@@ -104,3 +105,40 @@ def test_what_can_not_be_reused_is_told_at_once(tmp_path: Path) -> None:
         make(night(tmp_path, 1, sources={"words": {"bm25": {}}}))
     with pytest.raises(ValueError, match=r"reuse .*previous_run_date} needs the date: --set run_date"):
         night(tmp_path, 1, run_date=None, passages={"path": "in", "format": "jsonl"}, output={"path": "out"})
+
+
+def stopped(folder: Path, day: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start of this night that ends where it begins to embed."""
+    with monkeypatch.context() as patch:
+        patch.setitem(steps.STEPS, "embed", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(night(folder, day))
+
+
+def test_a_night_that_was_killed_keeps_the_one_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in (1, 2, 3):
+        write(tmp_path, day, PASSAGES | {"p of 2": "news of day 2"} if day > 1 else PASSAGES)
+    stopped(tmp_path, 2, monkeypatch)
+    assert embedded(tmp_path, 1) == (5, 0)
+    assert embedded(tmp_path, 2) == (6, 0)  # as an uninterrupted start would have, before day 1 had ended
+    shutil.rmtree(tmp_path / "out/2026-11-02")
+    stopped(tmp_path, 3, monkeypatch)
+    assert embedded(tmp_path, 2) == (1, 5)
+    assert f"reuse      {tmp_path}/out/2026-11-01" in flow.describe(night(tmp_path, 3))
+    assert embedded(tmp_path, 3) == (1, 5)  # of day 1: what is new on day 2 is embedded here, too
+    # So does one that is mended, until its config names another place.
+    next((tmp_path / "out/2026-11-03/embeddings/minilm/passages").iterdir()).unlink()
+    (tmp_path / "out/2026-11-01/_SUCCESS").unlink()
+    with pytest.raises(InputError, match=r"2026-11-01: no finished first stage .*; leave reuse out to embed"):
+        make(night(tmp_path, 3))
+    assert embedded(tmp_path, 3, reuse=f"{tmp_path}/out/2026-11-02") == (0, 6)
+
+
+def test_what_can_not_be_read_leaves_the_output_to_another_job(tmp_path: Path) -> None:
+    write(tmp_path, 1, {"p 1": "the panda eats bamboo"})
+    output = {"path": f"{tmp_path}/out/{{run_date}}", "trec_run": True}
+    with pytest.raises(InputError, match="which a TREC run can't hold"):
+        make(night(tmp_path, 1, output=output))
+    assert embedded(tmp_path, 1) == (3, 0)
