@@ -173,7 +173,7 @@ from pipeline import log
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
 log.configure()
-queries = ["panda " + f"{{number:08b}}".replace("0", "a").replace("1", "b") for number in range(64)]
+queries = ["panda " + f"{{number:08b}}".replace("0", "a").replace("1", "b") for number in range(256)]
 pairs = [(query, "The giant panda is a bear. " * 60) for query in queries]
 budgets = (2048, 1_000_000)
 careful, scorer = (
