@@ -243,6 +243,12 @@ def test_texts_that_can_not_be_used_are_kept_apart(folder: Path) -> None:
     assert bytes_of(folder / "out") == right
 
 
+def test_candidates_without_any_text_that_can_be_used_are_rejected(folder: Path) -> None:
+    write_jsonl(folder / "corpus.jsonl", [{"_id": "p1", "text": ["x"]}])
+    summary = flow.run(trec(folder))
+    assert (summary.written, summary.rejected) == (0, {"invalid_text": 1, "no_passage_text": 9})
+
+
 def test_a_corrupt_file_is_named(folder: Path) -> None:
     table = pa.table({"_id": [f"p{number}" for number in range(1000)], "text": ["x" * 50] * 1000})
     pq.write_table(table, folder / "corpus.parquet", compression="zstd")

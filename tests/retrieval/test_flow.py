@@ -207,6 +207,16 @@ def test_one_bad_line_is_rejected_and_the_rest_goes_on(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["corpus", "queries"])
+def test_a_table_of_which_no_row_can_be_used_is_refused(folder: Path, name: str) -> None:
+    write_jsonl(folder / f"{name}.jsonl", [{"_id": "p1", "text": ["x"]}, {"_id": None, "text": "panda"}])
+    with pytest.raises(
+        InputError, match=rf"{name}.jsonl: none of .* \(1 invalid_text, 1 null_\w+_id\); .*/out/rejects names"
+    ):
+        make(config(folder))
+    assert len(rows_of(folder, "out/rejects")) == 2
+
+
 def test_rerank_rejects_the_same_lines_for_the_same_reasons(folder: Path) -> None:
     lines = [GOOD_LINE % 0, *(line for line, *_ in BAD_LINES)]
     (folder / "corpus.jsonl").write_bytes(b"\n".join(lines))
