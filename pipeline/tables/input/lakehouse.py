@@ -4,7 +4,7 @@ Their log tells which files count. Who reads all of them gets deleted and update
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import InputError, RayrankError, TemporaryError
@@ -23,16 +23,17 @@ _READ_WITH = {
 }
 
 
-def refuse_lakehouse(fs: Any, searched: dict[str, str], named: Collection[str]) -> None:
+def refuse_lakehouse(fs: Any, searched: Mapping[str, tuple[Any, str]], named: Collection[str]) -> None:
     """Raises InputError for a table that lies in a folder, or that the folder or a named file lies in.
 
-    searched: the files that were found, each with the folder that was searched for it; named: files that were
-    named themselves.
+    searched: the files that were found, each with the folder that was searched for it, the second of the two;
+    named: files that were named themselves.
     """
-    for name, root in searched.items():
+    for name, (_, root) in searched.items():
         for folder, kind in _told_by(name, root, searched):
             _refuse(fs, folder, kind)
-    above = {folder for place in {*searched.values(), *named} for folder in _above(place)}
+    roots = {root for _, root in searched.values()}
+    above = {folder for place in {*roots, *named} for folder in _above(place)}
     for folder, child in sorted(above):
         for kind in _kinds_of(fs, folder, child):
             _refuse(fs, folder, kind)
@@ -40,13 +41,14 @@ def refuse_lakehouse(fs: Any, searched: dict[str, str], named: Collection[str]) 
 
 def _refuse(fs: Any, folder: str, kind: str) -> None:
     place = place_of(fs, folder)
-    way_out = "write its rows to a folder of Parquet files, and name that"
+    who_reads = "No command reads it"
     if kind in _READ_WITH:
         how = _READ_WITH[kind].format(folder=place)
-        way_out = f"`rerank` reads it: --set input.{how}. For other commands, {way_out}"
+        who_reads = f"`rerank` reads it: --set input.{how}. For other commands"
     raise InputError(
-        f"{place}: is a lakehouse's table ({kind}); its files may hold rows that were deleted or updated:"
-        f" {way_out}"
+        f"{place}: is a lakehouse's table ({kind}); its files may hold rows that were deleted or updated."
+        f" {who_reads}: write its rows to a folder of Parquet files,"
+        " and name that"
     )
 
 

@@ -74,7 +74,7 @@ def find_files(
     searched.pop(f"{path.rstrip('/')}/{success_file}", None)
     _refuse_whole_output(url, searched)
     if _PARQUET in suffixes and not is_web_address(url):  # which has no folders
-        refuse_lakehouse(fs, {name: root for name, (_, root) in searched.items()}, taken)
+        refuse_lakehouse(fs, searched, taken)
     infos = searched | {name: (info, None) for name, info in taken.items()}
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()

@@ -46,7 +46,9 @@ def test_the_way_out_is_that_of_the_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"--set input.format=delta --set input.path={tmp_path}/t\. For"):
         find(f"{tmp_path}/t")
     put(tmp_path / "h", LOGS["Hudi"], "a.parquet")
-    with pytest.raises(InputError, match=r"updated: write its rows to a folder of Parquet files"):
+    with pytest.raises(
+        InputError, match=r"updated\. No command reads it: write its rows to a folder of Parquet files"
+    ):
         find(f"{tmp_path}/h/a.parquet")
 
 
