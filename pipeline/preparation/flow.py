@@ -12,7 +12,7 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.executors import Executor
 from pipeline.preparation.plan import Preparation, partitions, plan, record_of
 from pipeline.preparation.summary import Summary
-from pipeline.preparation.tasks import PartReport, rows_read
+from pipeline.preparation.tasks import PartReport, RowsRead, rows_read
 from pipeline.run_date import late_tables
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -49,10 +49,13 @@ def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
 def _finish(directory: Directory, reports: list[PartReport], begun: float) -> Summary:
     """Check that all is there, and write what stands beside the parts."""
     wall_s = round(time.monotonic() - begun, 2)
-    summary = Summary(output=directory.url, **_count(reports, rows_read(directory)), wall_s=wall_s)
+    read = rows_read(directory)
+    summary = Summary(output=directory.url, **_count(reports, read), wall_s=wall_s)
+    files = [*(report.files for report in reports), *(each.files for each in read)]
+    stamps = {file: stamp for each in files for file, stamp in each.items()}
     written = directory.names("candidates") | directory.names("rejects")
-    output.check_written(directory, [f"{report.name}.parquet" for report in reports], written, "files")
-    stamps = {file: stamp for report in reports for file, stamp in report.files.items()}
+    named = {file.rpartition("/")[2] for file in stamps}
+    output.check_written(directory, named, written, "files")
     manifest = Manifest(folders=volumes(stamps, _SHOWN), files=stamps)
     output.finish(directory, summary, _RESULTS, complete=True, manifest=manifest)
     return summary
@@ -110,13 +113,16 @@ def _work(
     return reports
 
 
-def _count(reports: list[PartReport], read: dict[str, int]) -> dict[str, Any]:
+def _count(reports: list[PartReport], read: list[RowsRead]) -> dict[str, Any]:
     """Raises OutputError where a row was lost on the way."""
-    rejected: Counter[str] = Counter()
+    rejected, texts, rows = Counter[str](), Counter[str](), Counter[str]()
     for report in reports:
         rejected.update(report.rejected)
+    for each in read:
+        rows[each.field] += each.rows
+        texts.update(each.rejected)
     written = sum(report.written for report in reports)
-    candidates = read.get("candidates", 0)
+    candidates = rows["candidates"]
     if candidates != written + rejected.total():
         raise OutputError(
             f"{candidates} candidates were read, but {written} written and {rejected.total()} rejected:"
@@ -126,8 +132,9 @@ def _count(reports: list[PartReport], read: dict[str, int]) -> dict[str, Any]:
         "candidates": candidates,
         "written": written,
         "queries": sum(report.queries for report in reports),
-        "rejected": dict(sorted(rejected.items())),
-        "query_texts": read.get("queries", 0),
-        "passage_texts": read.get("passages", 0),
+        "rejected": dict(sorted((rejected + texts).items())),
+        "query_texts": rows["queries"],
+        "passage_texts": rows["passages"],
+        "rejected_texts": texts.total(),
         "files": sum(report.written > 0 for report in reports),
     }

@@ -2,7 +2,7 @@
 
 A row is a candidate (`is_text` false) or a text, which has its id and itself in the columns where candidates
 have theirs. `key` is a hash of the id that the next shuffle goes by; `file` (a number) and `row` tell where a
-row stood; `reason` and `field`, why a candidate can't be used.
+row stood; `reason` and `field`, why a row can't be used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,20 +39,31 @@ def rows_schema(query_id: pa.DataType, passage_id: pa.DataType, others: dict[str
     )
 
 
-def candidate_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    """Candidates, with the reason where an id is null or no text."""
-    refusals = Refusals.none(len(columns["row"]))
-    for name in ("query_id", "passage_id"):
+def candidate_rows(columns: dict[str, Any], refusals: Refusals, schema: pa.Schema) -> pa.Table:
+    """Candidates, with the reason where an id is null or no text, or the reader refused the row."""
+    _refuse_ids(columns, ["query_id", "passage_id"], refusals)
+    return _table({**columns, **refusals.columns}, is_text=False, schema=schema)
+
+
+def text_rows(columns: dict[str, Any], kind: str, refusals: Refusals, schema: pa.Schema) -> pa.Table:
+    """Texts of one kind ("query", "passage"), with the reason where one can't be used: a null text is none,
+    and no mistake. columns: `title` where there is one, which stands in the text by now.
+    """
+    _refuse_ids(columns, [f"{kind}_id"], refusals)
+    for name in ("title", kind):
+        if name in columns:
+            refusals.add(~valid_text(columns[name]), "invalid_text", name)
+    return _table({**columns, **refusals.columns}, is_text=True, schema=schema)
+
+
+def _refuse_ids(columns: dict[str, Any], names: list[str], refusals: Refusals) -> None:
+    """What is no text is made null: the rejects must be readable."""
+    for name in names:
         column = columns[name]
         valid = valid_text(column)
         refusals.add(~valid, "invalid_text", name)
         columns[name] = pc.if_else(pa.array(valid), column, pa.scalar(None, column.type))
         refusals.add(pc.is_null(column).to_numpy(zero_copy_only=False), f"null_{name}")
-    return _table({**columns, **refusals.columns}, is_text=False, schema=schema)
-
-
-def text_rows(columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    return _table(columns, is_text=True, schema=schema)
 
 
 def keyed(rows: pa.Table, id_name: str) -> pa.Table:

@@ -6,7 +6,7 @@ from pipeline.job_summary import JobSummary, rejected_lines
 
 
 class Summary(JobSummary):
-    """What became of the candidates: `candidates` = `written` + all `rejected`."""
+    """What became of the candidates: `candidates` + `rejected_texts` = `written` + all `rejected`."""
 
     output: str
     candidates: int
@@ -16,6 +16,8 @@ class Summary(JobSummary):
     query_texts: int
     passage_texts: int
     """Rows of the tables of texts, used or not."""
+    rejected_texts: int = 0
+    """Rows of these tables that can't be used."""
     files: int
     wall_s: float
 

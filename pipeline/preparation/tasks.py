@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.errors import InputError, TemporaryError
+from pipeline.errors import TemporaryError
 from pipeline.job_record import check_not_removed
 from pipeline.preparation.joining import (
     Texts,
@@ -24,6 +24,7 @@ from pipeline.preparation.plan import Preparation
 from pipeline.redaction import redacted
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
+from pipeline.tables.input.cleaning import Refusals
 from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.outage import wait_out
@@ -59,42 +60,49 @@ class RowsRead(BaseModel):
 
     field: str
     rows: int
+    rejected: dict[str, int] = {}
+    """Of texts. Candidates that can't be used travel on, and are in a `PartReport`."""
+    files: dict[str, Stamp] = {}
+    """The rejects, by the name in the output."""
 
 
 def read_file_range(row: pa.Table, output: str, preparation: Preparation) -> Iterator[pa.Table]:
-    """The rows of a stretch of a file, with the key of the shuffle that comes next."""
+    """The rows of a stretch of a file, with the key of the shuffle that comes next; rejected texts are
+    written here.
+    """
     wait_out(preparation.max_outage_s)
     at = row.to_pylist()[0]
     file_range, source = _FILE_RANGE.validate_json(at["file_range"]), preparation.source(at["field"])
-    count = 0
+    count, directory, schema = 0, Directory(output), preparation.schema
+    rejects: list[pa.Table] = []
     if isinstance(source.config, TextsConfig):
         kind = {"queries": "query", "passages": "passage"}[source.field]
-        for columns in _texts(file_range, source, source.config, kind):
+        for columns, refusals in _texts(file_range, source, source.config, kind):
             count += len(columns["row"])
-            yield keyed(
-                text_rows({**columns, "file": _repeat(at["file"], columns)}, preparation.schema), f"{kind}_id"
-            )
+            rows = text_rows({**columns, "file": _repeat(at["file"], columns)}, kind, refusals, schema)
+            good = pc.is_null(rows["reason"])
+            rejects.append(_rejects(rows.filter(pc.invert(good)), source))
+            yield keyed(rows.filter(good), f"{kind}_id")
     else:
         next_id = "query_id" if preparation.passages is None else "passage_id"
-        for columns in _candidates(file_range, preparation):
+        for columns, refusals in _candidates(file_range, preparation):
             count += len(columns["row"])
-            yield keyed(
-                candidate_rows({**columns, "file": _repeat(at["file"], columns)}, preparation.schema), next_id
-            )
-    counted = RowsRead(field=source.field, rows=count)
-    Directory(output).write(f"{_READ}/{at['name']}.json", sealed(counted))
+            rows = candidate_rows({**columns, "file": _repeat(at["file"], columns)}, refusals, schema)
+            yield keyed(rows, next_id)
+    files, rejected = _write_rejects(directory, at["name"], rejects)
+    counted = RowsRead(field=source.field, rows=count, rejected=rejected, files=files)
+    directory.write(f"{_READ}/{at['name']}.json", sealed(counted))
 
 
-def rows_read(output: Directory) -> dict[str, int]:
-    """Rows of candidates, queries and passages that were read, as their readers counted them."""
-    counts: Counter[str] = Counter()
+def rows_read(output: Directory) -> list[RowsRead]:
+    """The rows of candidates, queries and passages that were read, as their readers counted them."""
+    counts = []
     for name in output.names(_READ):
         try:
-            counted = unsealed(output.read(f"{_READ}/{name}") or b"", RowsRead)
+            counts.append(unsealed(output.read(f"{_READ}/{name}") or b"", RowsRead))
         except DamagedError as error:
             raise TemporaryError(f"{output.url}/{_READ}/{name}: is damaged; start again") from error
-        counts[counted.field] += counted.rows
-    return dict(counts)
+    return counts
 
 
 def join_passages(rows: pa.Table, preparation: Preparation) -> Iterator[pa.Table]:
@@ -125,7 +133,7 @@ def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Tabl
         for stretch in chain([first], stretches):
             complete = texts.attach(stretch) if texts else stretch
             good = pc.is_null(complete["reason"])
-            rejects.append(_rejects(complete.filter(pc.invert(good)), preparation))
+            rejects.append(_rejects(complete.filter(pc.invert(good)), preparation.candidates))
             kept = complete.filter(good)
             if kept.num_rows:
                 ids = kept["query_id"].combine_chunks()
@@ -137,50 +145,46 @@ def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Tabl
     if not written:
         directory.remove_file(file)
         files = {}
-    refused = pa.concat_tables(rejects)
-    if refused.num_rows:
-        file = f"rejects/{name}.parquet"
-        files[file] = directory.write(file, parquet_bytes(refused, "rejects"))
-    counts = Counter(refused["reason"].to_pylist())
-    report = PartReport(name=name, written=written, queries=queries, rejected=dict(counts), files=files)
+    refused, counts = _write_rejects(directory, name, rejects)
+    files |= refused
+    report = PartReport(name=name, written=written, queries=queries, rejected=counts, files=files)
     return pa.table({"report": [report.model_dump_json()]})
 
 
-def _candidates(file_range: FileRange, preparation: Preparation) -> Iterator[dict[str, Any]]:
-    """Columns by our names; texts where the table holds them."""
+def _candidates(file_range: FileRange, preparation: Preparation) -> Iterator[tuple[dict[str, Any], Refusals]]:
+    """Columns by our names; texts where the table holds them. What the reader has against rows."""
     source, own = preparation.candidates, preparation.candidates.config.columns
     assert isinstance(own, ColumnNames)
     ours = {"query_id": own.query_id, "passage_id": own.passage_id}
     ours |= {} if preparation.queries else {"query": own.query}
     ours |= {} if preparation.passages else {"passage": own.passage}
     fields = preparation.schema.field("others").type
-    for table, row in read(file_range, source, [*dict.fromkeys([*ours.values(), *preparation.others])]):
+    names = {theirs: name for name, theirs in ours.items()} | {name: name for name in preparation.others}
+    for rows in read(file_range, source, list(names)):
+        table = rows.columns
         others = [table[name].combine_chunks() for name in preparation.others]
-        yield {
+        columns = {
             **{name: table[theirs].combine_chunks() for name, theirs in ours.items()},
             "others": pa.StructArray.from_arrays(others, fields=list(fields))
             if others
-            else pa.array([{}] * len(row), fields),
-            "row": row,
+            else pa.array([{}] * table.num_rows, fields),
+            "row": rows.numbers,
         }
+        yield columns, rows.refusals.renamed(names)
 
 
-def _texts(file_range: FileRange, source: Source, config: TextsConfig, kind: str) -> Iterator[dict[str, Any]]:
-    """Columns by our names. Raises InputError for a text without an id."""
+def _texts(
+    file_range: FileRange, source: Source, config: TextsConfig, kind: str
+) -> Iterator[tuple[dict[str, Any], Refusals]]:
+    """Columns by our names, `title` among them where there is one. What the reader has against rows."""
     own = config.columns
     title = own.title if own.title in source.types else None
-    for table, row in read(
-        file_range, source, [*dict.fromkeys([own.id, own.text, *([title] if title else [])])]
-    ):
-        ids, text = (table[name].combine_chunks() for name in (own.id, own.text))
-        if ids.null_count:
-            number = row.filter(pc.is_null(ids))[0].as_py()
-            raise InputError(f"{file_range.file} row {number}: a text without {own.id!r}")
-        yield {
-            f"{kind}_id": ids,
-            kind: with_titles(table[title].combine_chunks(), text) if title else text,
-            "row": row,
-        }
+    names = {own.id: f"{kind}_id", **({title: "title"} if title else {}), own.text: kind}
+    for rows in read(file_range, source, list(names)):
+        columns = {ours: rows.columns[theirs].combine_chunks() for theirs, ours in names.items()}
+        if title:
+            columns[kind] = with_titles(columns["title"], columns[kind])
+        yield columns | {"row": rows.numbers}, rows.refusals.renamed(names)
 
 
 def _output_rows(kept: pa.Table, preparation: Preparation) -> pa.Table:
@@ -189,13 +193,25 @@ def _output_rows(kept: pa.Table, preparation: Preparation) -> pa.Table:
     return pa.table([*columns, *others], schema=preparation.output_schema)
 
 
-def _rejects(refused: pa.Table, preparation: Preparation) -> pa.Table:
+def _rejects(refused: pa.Table, source: Source) -> pa.Table:
     """As `rerank` writes its own, so that one reader reads both."""
-    files = [redacted(preparation.candidates.files[number].url) for number in refused["file"].to_pylist()]
+    files = [redacted(source.files[number].url) for number in refused["file"].to_pylist()]
     schema = rejects_schema(refused.schema.field("query_id").type, refused.schema.field("passage_id").type)
     columns = {name: refused[name] for name in schema.names if name not in ("file", "item")}
     columns |= {"file": pa.array(files, pa.string()), "item": pa.nulls(len(files), pa.int32())}
     return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _write_rejects(
+    directory: Directory, name: str, rejects: list[pa.Table]
+) -> tuple[dict[str, Stamp], dict[str, int]]:
+    """The file that was written, if any row was rejected, and reason to rows."""
+    refused = [table for table in rejects if table.num_rows]
+    if not refused:
+        return {}, {}
+    rows, file = pa.concat_tables(refused), f"rejects/{name}.parquet"
+    stamp = directory.write(file, parquet_bytes(rows, "rejects"))
+    return {file: stamp}, dict(Counter(rows["reason"].to_pylist()))
 
 
 def _repeat(number: int, columns: dict[str, Any]) -> pa.Array:

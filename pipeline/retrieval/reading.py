@@ -95,8 +95,7 @@ def cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Ite
     """The rows that can be used, with the columns of a shard; the others go to `rejects`."""
     source, id_name, text_name = job.table(kind), ID[kind], TEXT[kind]
     number = next(place for place, file in enumerate(source.files) if file.url == at.file)
-    for ids, title, texts, kept, row in _columns(job, kind, source, at):
-        refusals = Refusals.none(len(row))
+    for ids, title, texts, kept, row, refusals in _columns(job, kind, source, at):
         for column, name in ((ids, id_name), (texts, text_name)):
             refusals.add(pc.is_null(column).to_numpy(zero_copy_only=False), f"null_{name}")
             if name == text_name and title is not None:  # which stands in the text by now
@@ -139,19 +138,23 @@ def _check_trec_ids(ids: pa.Array, row: pa.Array, file: str, name: str) -> None:
 
 def _columns(
     job: Job, kind: Kind, source: Source, at: FileRange
-) -> Iterator[tuple[pa.Array, pa.Array | None, pa.Array, dict[str, pa.Array], pa.Array]]:
-    """Ids, titles where there are any, texts with their titles, kept columns, row numbers."""
+) -> Iterator[tuple[pa.Array, pa.Array | None, pa.Array, dict[str, pa.Array], pa.Array, Refusals]]:
+    """Ids, titles where there are any, texts with their titles, kept columns, row numbers, refusals."""
     assert isinstance(source.config, TextsConfig)
     own = source.config.columns
     title = own.title if own.title in source.types else None
     keep = job.config.output.keep_columns if kind == "passages" else {}
-    wanted = dict.fromkeys([own.id, own.text, *([title] if title else []), *keep.values()])
-    for table, row in read(at, source, list(wanted)):
+    fields = {own.id: ID[kind], **({title: "title"} if title else {}), own.text: TEXT[kind]}
+    for ours, theirs in keep.items():
+        fields.setdefault(theirs, ours)
+    for rows in read(at, source, list(fields)):
+        table = rows.columns
         ids, texts = (table[name].combine_chunks() for name in (own.id, own.text))
         titles = table[title].combine_chunks() if title else None
         if titles is not None:
             texts = with_titles(titles, texts)
-        yield ids, titles, texts, {name: table[theirs].combine_chunks() for name, theirs in keep.items()}, row
+        kept = {name: table[theirs].combine_chunks() for name, theirs in keep.items()}
+        yield ids, titles, texts, kept, rows.numbers, rows.refusals.renamed(fields)
 
 
 def stretches(tables: Iterator[pa.Table], most: int) -> Iterator[pa.Table]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import cast
 
 from pipeline import log, output, registry
+from pipeline.errors import InputError
 from pipeline.retrieval import executors
 from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import KINDS, Job, Kind
@@ -82,20 +83,30 @@ class Stages:
         return {**totals, "dense": dense}
 
     def _read(self, kind: Kind) -> dict[str, int]:
-        """The shards by name, each with its rows."""
+        """The shards by name, each with its rows. Raises InputError where no row can be used."""
+        table = self._job.table(kind)
         tasks = [
             Task(
                 f"read-{kind}-{number:06d}",
                 "read",
                 {"kind": kind, "number": number, "file_range": json.dumps(asdict(file_range))},
             )
-            for number, file_range in enumerate(self._job.table(kind).file_ranges)
+            for number, file_range in enumerate(table.file_ranges)
         ]
         shards: dict[str, int] = {}
+        rejected = Counter[str]()
         for result in self._do("read", tasks).values():
             shards |= result["shards"]
             self._empty[kind] += result["empty"]
-            self._rejected.update(result["rejected"])
+            rejected.update(result["rejected"])
+        if not shards:
+            reasons = ", ".join(f"{rows} {reason}" for reason, rows in sorted(rejected.items()))
+            raise InputError(
+                f"{table.config.path}: none of its rows can be used as {kind} ({reasons});"
+                f" {self._job.output.url}/rejects names each. Mend the table, or correct {kind}.columns, and"
+                " take another output.path"
+            )
+        self._rejected.update(rejected)
         return shards
 
     def _drop(self, kind: Kind, shards: dict[str, int]) -> int:
@@ -200,7 +211,7 @@ class Stages:
 
 
 def _groups(shards: dict[str, int]) -> Iterator[list[str]]:
-    """Shards, by name to rows, in stretches of some passages; one without any, where none can be used."""
+    """Shards, by name to rows, in stretches of some passages."""
     group: list[str] = []
     rows = 0
     for name, more in shards.items():
@@ -208,4 +219,5 @@ def _groups(shards: dict[str, int]) -> Iterator[list[str]]:
             yield group
             group, rows = [], 0
         group, rows = [*group, name], rows + more
-    yield group
+    if group:
+        yield group

@@ -86,7 +86,7 @@ class InputConfig(BaseModel):
 
     @model_validator(mode="after")
     def _versions_go_with_snapshots(self) -> Self:
-        known = [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
+        known = _lakehouses()
         if self.version is not None and self.format not in known:
             raise ValueError(f"version goes with {_listed(known)}; {self.format} files have none")
         if self.success_file is not None and self.format in known:
@@ -114,7 +114,15 @@ class WholeTableConfig(BaseModel):
     @field_validator("format")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        return _one_of(whole_formats(), value)
+        if value in _lakehouses():
+            raise ValueError(
+                f"only `rerank` reads {value} tables; write the rows to a folder of Parquet files and name it"
+            )
+        return _one_of(cls._known(), value)
+
+    @classmethod
+    def _known(cls) -> Mapping[str, Format]:
+        return whole_formats()
 
     @model_validator(mode="after")
     def _fields_go_with_the_format(self) -> Self:
@@ -140,13 +148,13 @@ class TextsConfig(WholeTableConfig):
 
     columns: TextColumns = TextColumns()
 
-    @field_validator("format")
     @classmethod
-    def _holds_texts(cls, value: str) -> str:
-        traits = whole_format(value).TRAITS
-        if not traits.holds_texts:
-            raise ValueError(f"{traits.noun} holds no texts")
-        return value
+    def _known(cls) -> Mapping[str, Format]:
+        return {name: module for name, module in whole_formats().items() if module.TRAITS.holds_texts}
+
+
+def _lakehouses() -> list[str]:
+    return [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
 
 
 def _one_of(known: Mapping[str, Format], name: str) -> str:

@@ -19,7 +19,7 @@ from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import TableScan
+from pipeline.tables.input.whole_table import TableRows, TableScan
 
 _LOOKED_AT_BYTES = 1 << 16
 
@@ -79,10 +79,10 @@ class WholeFormat(FileFormat, Protocol):
 
     def read_table(
         self, file_range: FileRange, layout: WholeLayout, schema: pa.Schema, /
-    ) -> Iterator[tuple[pa.Table, pa.Array]]:
-        """The columns of `schema`, and each row's 1-based number (text files: line), in batches.
+    ) -> Iterator[TableRows]:
+        """The columns of `schema`, every row of them, in batches.
 
-        Raises InputError naming file and row for one that is not of the table's form or types.
+        A row that is not of the table's form, and an id or a text of another type, is there with a refusal.
         """
 
 

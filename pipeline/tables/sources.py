@@ -21,7 +21,7 @@ from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
 from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileRange
-from pipeline.tables.input.whole_table import TableScan, Types
+from pipeline.tables.input.whole_table import TableRows, TableScan, Types
 from pipeline.tables.schema import is_id, is_text
 
 _SCAN_THREADS = 8
@@ -101,8 +101,11 @@ def scan(
         scans = list(threads.map(scan_one, files))
     skipped |= {file.url: "holds no rows" for file, each in zip(files, scans, strict=True) if not each.types}
     named = [(file.url, scanned.types) for file, scanned in zip(files, scans, strict=True) if scanned.types]
-    merge = _merged_types if table_format.TRAITS.rows_name_columns else _common_types
-    types = _told(merge(named), scans, needed)
+    if table_format.TRAITS.rows_name_columns:
+        types = _merged_types(named, layout.ids)
+    else:
+        types = _common_types(named)
+    types = _told(types, scans, needed)
     for url, present in named:
         # A title is looked for where none may be.
         held = [name for name, kind in present.items() if name in needed or not pa.types.is_null(kind)]
@@ -177,11 +180,8 @@ def _id_and_text(source: Source) -> tuple[str, str]:
     return columns.id, columns.text
 
 
-def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[tuple[pa.Table, pa.Array]]:
-    """The wanted columns, and each row's 1-based number (text files: line), in batches.
-
-    Raises InputError naming file and row for one that is not of the table's form or types.
-    """
+def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[TableRows]:
+    """The wanted columns of every row, in batches, with what is known against a row."""
     check_unchanged(file_range.file, file_range.identity)
     schema = pa.schema([(name, source.types[name]) for name in wanted])
     yield from whole_format(source.config.format).read_table(file_range, source.layout, schema)
@@ -202,17 +202,23 @@ def _sampled_bytes(source: Source) -> int:
     columns = source.config.columns
     texts = isinstance(columns, TextColumns)
     wanted = [name for name in source.types if not texts or name in columns.model_dump().values()]
-    sample, _ = next(read(source.file_ranges[0], source, wanted))
+    sample = next(read(source.file_ranges[0], source, wanted)).columns
     return int(sample.nbytes / sample.num_rows * source.rows)
 
 
-def _merged_types(files: list[tuple[str, Types]]) -> Types:
-    """Of all files, whose columns come and go and have a type in common."""
+def _merged_types(files: list[tuple[str, Types]], ids: list[str]) -> Types:
+    """Of all files, whose columns come and go and have a type in common.
+
+    Raises InputError where ids have none: as text, all those of a file would be of another type.
+    """
     names = dict.fromkeys(name for _, types in files for name in types)
-    return {
+    merged = {
         name: reduce(json_values.common_type, (types[name] for _, types in files if name in types))
         for name in names
     }
+    for name in ids:
+        merged |= _common_types([(url, {name: types[name]}) for url, types in files if name in types])
+    return merged
 
 
 def _common_types(files: list[tuple[str, Types]]) -> Types:

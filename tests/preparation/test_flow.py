@@ -198,15 +198,55 @@ def test_mistakes_are_named(folder: Path) -> None:
     settings = {"output": {"path": f"{folder}-out"}, "passages": {"path": str(folder), "format": "jsonl"}}
     with pytest.raises(InputError, match=r"queries.jsonl, which queries.path has too"):
         flow.run(trec(folder, **settings))
-    corpus.write_text(corpus.read_text() + '{"_id": "p4", \n')
-    with pytest.raises(InputError, match=r"corpus.jsonl line 4: not a JSON object"):
+    write_jsonl(corpus, [{"_id": 4, "text": "four"}])
+    with pytest.raises(InputError, match=r"corpus.jsonl: column '_id' is int64, .* must be of one type"):
         flow.run(trec(folder))
-    write_jsonl(corpus, [*texts(PASSAGES), {"_id": 4, "text": "four"}])
-    with pytest.raises(InputError, match=r"corpus.jsonl.*'_id'.*line 4|corpus.jsonl line 4"):
-        flow.run(trec(folder))
-    write_jsonl(corpus, [*texts(PASSAGES), {"_id": None, "text": "four"}])
-    with pytest.raises(InputError, match=r"corpus.jsonl row 4: a text without '_id'"):
-        flow.run(trec(folder))
+
+
+def test_texts_that_can_not_be_used_are_kept_apart(folder: Path) -> None:
+    with (folder / "corpus.jsonl").open("ab") as stream:
+        stream.write(
+            b'{"_id": "p4", \n'
+            b'{"_id": "p5", "text": "\xff"}\n'
+            b'{"_id": "p6", "text": "\\ud800"}\n'
+            b'{"_id": "p7", "text": 7}\n'
+            b'{"_id": 8, "text": "eight"}\n'
+            b'{"_id": null, "text": "nine"}\n'
+            b'{"_id": "p10", "title": ["t"], "text": "ten"}\n'
+            b'{"_id": "p11", "text": "eleven"}\n'
+        )
+    with (folder / "run.trec").open("a") as stream:
+        stream.write("q1 Q0 p7 9 1 bm25\nno line of a run\nq1 Q0 p11 9 0 bm25\n")
+    summary = flow.run(trec(folder))
+    assert (summary.candidates, summary.written, summary.passage_texts) == (12, 10, 11)
+    assert summary.rejected_texts == 7
+    assert summary.rejected == {
+        "invalid_id": 1, "invalid_text": 4, "malformed_row": 2, "no_passage_text": 1, "null_passage_id": 1
+    }  # fmt: skip
+    assert summary.candidates + summary.rejected_texts == summary.written + sum(summary.rejected.values())
+    rejects = sorted(output_rows(folder, "rejects"), key=lambda row: (row["file"], row["row"]))
+    assert [tuple(row[name] for name in ("row", "passage_id", "reason", "field")) for row in rejects] == [
+        (4, None, "malformed_row", None),
+        (5, None, "invalid_text", None),
+        (6, "p6", "invalid_text", "passage"),
+        (7, "p7", "invalid_text", "passage"),
+        (8, None, "invalid_id", "passage_id"),
+        (9, None, "null_passage_id", None),
+        (10, "p10", "invalid_text", "title"),
+        (10, "p7", "no_passage_text", None),
+        (11, None, "malformed_row", None),
+    ]
+    assert [Path(row["file"]).name for row in rejects] == ["corpus.jsonl"] * 7 + ["run.trec"] * 2
+    right = bytes_of(folder / "out")
+    (folder / "out/rejects/passages-000000.parquet").unlink()
+    flow.run(trec(folder))
+    assert bytes_of(folder / "out") == right
+
+
+def test_candidates_without_any_text_that_can_be_used_are_rejected(folder: Path) -> None:
+    write_jsonl(folder / "corpus.jsonl", [{"_id": "p1", "text": ["x"]}])
+    summary = flow.run(trec(folder))
+    assert (summary.written, summary.rejected) == (0, {"invalid_text": 1, "no_passage_text": 9})
 
 
 def test_a_corrupt_file_is_named(folder: Path) -> None:
@@ -260,7 +300,9 @@ def test_a_mistake_in_the_config_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "candidates: {path: x, format: trec}\nqueries: {path: x, format: trec}\noutput: {path: y}\n"
     )
-    with pytest.raises(ConfigError, match=r"a.yaml line 2: queries.format: a TREC run holds no texts"):
+    with pytest.raises(
+        ConfigError, match=r"a.yaml line 2: queries.format: needs one of csv, jsonl, parquet and tsv"
+    ):
         load(PrepareConfig, tmp_path / "a.yaml", [])
 
 

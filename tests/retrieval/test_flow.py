@@ -17,7 +17,7 @@ from pipeline.reranking.config import RerankConfig
 from pipeline.retrieval import steps
 from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieve import main
-from pipeline.tables.candidates import plan_table
+from pipeline.tables.candidates import plan_table, read_shard
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.tasks import Task
 from tests.conftest import MINILM, ROOT
@@ -156,6 +156,120 @@ def test_what_is_no_text_is_named_by_its_field(folder: Path) -> None:
         ("p5", "title"),
         ("q2", "query"),
     ]
+
+
+BAD_LINES = [
+    (b'{"_id": "p1", "text": "bear \\ud83d"}', "p1", "invalid_text", "passage"),
+    (b'{"_id": "\\ud83d", "text": "bear"}', None, "invalid_text", "passage_id"),
+    (b'{"_id": "p3", "title": "x\\udc00", "text": "bear"}', "p3", "invalid_text", "title"),
+    (b'{"_id": "p4", "text": "bear", "color": "\\ud83d"}', "p4", "invalid_text", "hue"),
+    (b'{"_id": "p5", "text": 5}', "p5", "invalid_text", "passage"),
+    (b'{"_id": "p6", "text": ["x"]}', "p6", "invalid_text", "passage"),
+    (b'{"_id": "p7", "title": 7, "text": "x"}', "p7", "invalid_text", "title"),
+    (b'{"_id": 8, "text": "x"}', None, "invalid_id", "passage_id"),
+    (b'{"_id": ["x"], "text": 9}', None, "invalid_id", "passage_id"),
+    (b"{oops", None, "malformed_row", None),
+    (b"null", None, "malformed_row", None),
+    (b'{"_id": "p12", "_id": "p12", "text": "x"}', None, "malformed_row", None),
+    (b'{"_id": "p13", "text": "\xff"}', None, "invalid_text", None),
+    (b'{"text": "x"}', None, "null_passage_id", None),
+]  # fmt: skip
+GOOD_LINE = b'{"_id": "z%d", "text": "panda", "color": "red"}'
+
+
+def test_one_bad_line_is_rejected_and_the_rest_goes_on(folder: Path) -> None:
+    lines = [GOOD_LINE % 0]
+    for number, (line, *_) in enumerate(BAD_LINES, start=1):
+        lines += [line, GOOD_LINE % number]
+    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines))
+    (folder / "queries.jsonl").write_bytes(b'{"_id": "q1", "text": "panda"}\n{"_id": "q2", "text": 2}\nno\n')
+    made = []
+    for size in (1, 4, 100):
+        output = {"path": str(folder / str(size)), "keep_columns": {"hue": "color"}, "top_k": 50}
+        summary = make(config(folder, shard_passages=size, output=output))
+        assert (summary.passages, summary.queries, summary.candidates) == (15, 1, 15)
+        assert summary.rejected == {
+            "invalid_id": 2, "invalid_text": 9, "malformed_row": 4, "null_passage_id": 1
+        }  # fmt: skip
+        assert summary.passages + summary.queries + sum(summary.rejected.values()) == len(lines) + 3
+        made.append(bytes_of(folder / str(size)))
+    assert made[0] == made[1] == made[2]
+    rejects = sorted(rows_of(folder, "4/rejects"), key=lambda row: (row["file"], row["row"]))
+    columns = ("row", "passage_id", "reason", "field")
+    passages = [
+        tuple(row[name] for name in columns) for row in rejects if row["file"].endswith("corpus.jsonl")
+    ]
+    assert passages == [(2 * at, *told) for at, (_, *told) in enumerate(BAD_LINES, start=1)]
+    queries = [row for row in rejects if row["file"].endswith("queries.jsonl")]
+    assert [(row["row"], row["query_id"], row["reason"], row["field"]) for row in queries] == [
+        (2, "q2", "invalid_text", "query"),
+        (3, None, "malformed_row", None),
+    ]
+
+
+@pytest.mark.parametrize("name", ["corpus", "queries"])
+def test_a_table_of_which_no_row_can_be_used_is_refused(folder: Path, name: str) -> None:
+    write_jsonl(folder / f"{name}.jsonl", [{"_id": "p1", "text": ["x"]}, {"_id": None, "text": "panda"}])
+    with pytest.raises(
+        InputError, match=rf"{name}.jsonl: none of .* \(1 invalid_text, 1 null_\w+_id\); .*/out/rejects names"
+    ):
+        make(config(folder))
+    assert len(rows_of(folder, "out/rejects")) == 2
+
+
+def test_rerank_rejects_the_same_lines_for_the_same_reasons(folder: Path) -> None:
+    lines = [GOOD_LINE % 0, *(line for line, *_ in BAD_LINES)]
+    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines))
+    make(config(folder, output={"keep_columns": {"hue": "color"}}))
+    pairs = [
+        line.replace(b"{", b'{"query_id": "q1", "query": "panda", ', 1) if line != b"{oops" else line
+        for line in lines
+    ]
+    (folder / "pairs.jsonl").write_bytes(b"\n".join(pairs))
+    columns = {"passage_id": "_id", "passage": "text"}
+    table = InputConfig.model_validate(
+        {"path": str(folder / "pairs.jsonl"), "format": "jsonl", "columns": columns}
+    )
+    kept = {"hue": "color"}
+    planned = plan_table(table, kept, 100)
+    (shard,) = planned.shards
+    _, refused = read_shard(shard, table, kept, planned)
+    reranks = {row["row"]: (row["reason"], row["field"]) for row in refused.to_pylist()}
+    firsts = {row["row"]: (row["reason"], row["field"]) for row in rows_of(folder, "out/rejects")}
+    titles = {row for row, told in firsts.items() if told == ("invalid_text", "title")}
+    assert len(titles) == 2  # which a candidate table does not have
+    assert {row: told for row, told in firsts.items() if row not in titles} == reranks
+
+
+@pytest.mark.parametrize(
+    ("table_format", "content", "told"),
+    [
+        ("csv", b"_id,text\na,bear \xff\nb,panda\n", [(2, "a", "invalid_text", "passage")]),
+        ("tsv", b"_id\ttext\n\xff\tbear\nb\tpanda\n", [(2, None, "invalid_text", "passage_id")]),
+        (
+            "csv",
+            b"_id,text\na,bear,x,y\nb,panda\nc\n",
+            [(2, None, "malformed_row", None), (4, None, "malformed_row", None)],
+        ),
+        (
+            "tsv",
+            b"_id\ttext\na\tbear\tx\nb\tpanda\nc\n",
+            [(2, None, "malformed_row", None), (4, None, "malformed_row", None)],
+        ),
+        ("csv", b'_id,text\na,"be"ar\nb,panda\n', [(2, None, "malformed_row", None)]),
+    ],
+)
+def test_a_bad_line_of_separated_fields_is_rejected(
+    folder: Path, table_format: str, content: bytes, told: list[Any]
+) -> None:
+    (folder / f"p.{table_format}").write_bytes(content)
+    passages = {"path": str(folder / f"p.{table_format}"), "format": table_format}
+    summary = make(config(folder, passages=passages))
+    assert found(rows_of(folder)) == [("q1", "b")]
+    rejects = rows_of(folder, "out/rejects")
+    columns = ("row", "passage_id", "reason", "field")
+    assert [tuple(row[name] for name in columns) for row in rejects] == told
+    assert (summary.passages, sum(summary.rejected.values())) == (1, len(told))
 
 
 def test_ids_that_a_trec_run_can_not_hold_are_named_before_any_work(folder: Path) -> None:

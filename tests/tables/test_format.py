@@ -177,6 +177,10 @@ def test_an_unknown_format_is_refused_with_those_there_are(new_format: str) -> N
     *others, last = sorted(whole_formats())
     assert new_format in others
     with pytest.raises(ValidationError, match=f"needs one of {', '.join(others)} and {last}"):
+        PairsConfig(path="x", format="xlsx")
+    with pytest.raises(
+        ValidationError, match=r"only `rerank` reads delta tables; write the rows to a folder"
+    ):
         PairsConfig(path="x", format="delta")
 
 

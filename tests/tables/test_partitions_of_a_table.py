@@ -286,7 +286,7 @@ def test_prepare_takes_a_column_without_a_value_of_any_type(tmp_path: Path) -> N
     found = [
         row
         for file_range in source.file_ranges
-        for table, _ in sources_read(file_range, source, list(source.types))
-        for row in table.to_pylist()
+        for read in sources_read(file_range, source, list(source.types))
+        for row in read.columns.to_pylist()
     ]
     assert [(row["text"], row["title"], row["n"]) for row in found] == [(None, None, None), ("two", "t", 7)]

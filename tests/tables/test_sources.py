@@ -40,8 +40,8 @@ def test_a_parquet_file_is_read_in_ranges_of_row_groups(
     rows = [
         number
         for file_range in source.file_ranges
-        for _, row in sources.read(file_range, source, PAIR)
-        for number in row
+        for read in sources.read(file_range, source, PAIR)
+        for number in read.numbers
     ]
     assert [number.as_py() for number in rows] == list(range(1, 11))
     (tmp_path / "a.parquet").unlink()
@@ -49,15 +49,86 @@ def test_a_parquet_file_is_read_in_ranges_of_row_groups(
         sources.scan(PairsConfig(path=str(tmp_path)), "candidates", PAIR)
 
 
-@pytest.mark.parametrize("value", ["7", 2**70, True, "\ud800", [1]])
-def test_a_json_value_that_does_not_fit_is_named(tmp_path: Path, value: object) -> None:
-    rows = [{"query_id": number, "passage_id": f"p{number}"} for number in range(5)]
-    rows[3]["passage_id" if value == "\ud800" else "query_id"] = value
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        *(("query_id", value, "invalid_id") for value in ("7", 2**70, True, 1.5, [1])),
+        ("passage_id", 7, "invalid_id"),
+        ("passage_id", "\ud800", "invalid_text"),
+        ("other", "\ud800", "invalid_text"),
+        ("other", {"of": ["\ud800"]}, "invalid_text"),
+    ],
+)
+def test_a_json_value_that_does_not_fit_is_refused(
+    tmp_path: Path, field: str, value: object, reason: str
+) -> None:
+    rows = [{"query_id": number, "passage_id": f"p{number}", "other": "x"} for number in range(5)]
+    rows[3][field] = value
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = PairsConfig(path=str(tmp_path / "a.jsonl"), format="jsonl")
     source = sources.scan(config, "candidates", PAIR)
-    with pytest.raises(InputError, match=r"a.jsonl line 4: .* does not fit its column"):
-        list(sources.read(source.file_ranges[0], source, PAIR))
+    (read,) = sources.read(source.file_ranges[0], source, [*PAIR, "other"])
+    refused = {name: column.to_pylist() for name, column in read.refusals.columns.items()}
+    assert refused == {"reason": [None] * 3 + [reason, None], "field": [None] * 3 + [field, None]}
+    assert read.columns.to_pylist() == [*rows[:3], rows[3] | {field: None}, rows[4]]
+
+
+@pytest.mark.parametrize(
+    ("table_format", "content", "refused"),
+    [
+        ("jsonl", b'{"_id": "a", "text": "\xff"}\n', (1, "invalid_text")),
+        ("jsonl", b"{oops\n", (1, "malformed_row")),
+        ("jsonl", b"null\n", (1, "malformed_row")),
+        ("csv", b"_id,text\na,b,c\n", (2, "malformed_row")),
+        ("csv", b"_id,text\na\n", (2, "malformed_row")),
+        ("tsv", b"_id\ttext\na\tb\tc\n", (2, "malformed_row")),
+    ],
+)
+def test_a_line_that_is_no_row_is_refused_and_a_file_without_any_row(
+    tmp_path: Path, table_format: str, content: bytes, refused: tuple[int, str]
+) -> None:
+    file = tmp_path / f"t.{table_format}"
+    file.write_bytes(content)
+    config = TextsConfig(path=str(file), format=table_format)
+    number, reason = refused
+    with pytest.raises(
+        InputError, match=rf"holds no row that can be read; line {number}, .* passages.format"
+    ):
+        sources.scan(config, "passages", ["_id", "text"])
+    good = {"jsonl": b'{"_id": "b", "text": "c"}\n', "csv": b"b,c\n", "tsv": b"b\tc\n"}[table_format]
+    file.write_bytes(content + good)
+    source = sources.scan(config, "passages", ["_id", "text"])
+    (read,) = sources.read(source.file_ranges[0], source, ["_id", "text"])
+    assert read.columns.to_pylist() == [{"_id": None, "text": None}, {"_id": "b", "text": "c"}]
+    assert read.numbers.to_pylist() == [number, number + 1]
+    assert read.refusals.columns["reason"].to_pylist() == [reason, None]
+    assert read.refusals.columns["field"].to_pylist() == [None, None]
+
+
+def test_ids_have_the_type_of_the_first_and_the_same_in_all_files(tmp_path: Path) -> None:
+    rows = [{"_id": id_, "text": "one"} for id_ in (None, [1], 7, "8", 9)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = texts(tmp_path)
+    assert source.types["_id"] == pa.int64()
+    (read,) = sources.read(source.file_ranges[0], source, ["_id"])
+    assert read.columns["_id"].to_pylist() == [None, None, 7, None, 9]
+    assert read.refusals.columns["reason"].to_pylist() == [None, "invalid_id", None, "invalid_id", None]
+    (tmp_path / "b.jsonl").write_text('{"_id": null, "text": "one"}\n')
+    assert texts(tmp_path).types["_id"] == pa.int64()
+    (tmp_path / "c.jsonl").write_text('{"_id": "x", "text": "one"}\n')
+    with pytest.raises(
+        InputError, match=r"c.jsonl: column '_id' is string, and int64 in .*a.jsonl; write it"
+    ):
+        texts(tmp_path)
+    (tmp_path / "c.jsonl").write_text('{"_id": 1, "text": 2}\n')
+    with pytest.raises(InputError, match=r"column 'text' is int64, a text is needed"):
+        texts(tmp_path / "c.jsonl")
+
+
+def test_a_json_list_of_rows_is_refused_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n{"_id": "a", "text": "b"},\n{"_id": "b", "text": "c"}\n]\n')
+    with pytest.raises(InputError, match=r"a.json: begins with `\[`, .* an object on each line: jq -c"):
+        texts(tmp_path)
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "jsonl"])
@@ -74,8 +145,8 @@ def test_columns_in_the_path_are_read(tmp_path: Path, table_format: str) -> None
     found = [
         row
         for file_range in source.file_ranges
-        for table, _ in sources.read(file_range, source, [*PAIR, "lang"])
-        for row in table.to_pylist()
+        for read in sources.read(file_range, source, [*PAIR, "lang"])
+        for row in read.columns.to_pylist()
     ]
     assert [row["lang"] for row in found] == ["de", "en"]
 
@@ -152,7 +223,8 @@ def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_p
     (tmp_path / "INFO.json").write_text('{\n"name": "cranfield"\n}\n')
     (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')
     told = (
-        r"^.* means 2 files, of which one can't be read as passages: .*/INFO.json line 1: not a JSON object."
+        r"^.* means 2 files, of which one can't be read as passages: .*/INFO.json: holds no row that"
+        r" can be read; line 1, .*"
         r" To read one file alone: passages.path=.*/docs.jsonl$"
     )
     with pytest.raises(InputError, match=told):

@@ -36,7 +36,15 @@ from pipeline.tables.input.text_lines import (
     without_mark,
 )
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import TableScan, joined_chars, read_rows, scan_rows, text_types
+from pipeline.tables.input.whole_table import (
+    Row,
+    TableRows,
+    TableScan,
+    joined_chars,
+    read_rows,
+    scan_rows,
+    text_types,
+)
 
 TRAITS = Traits()
 SUFFIXES = with_compression(".csv", ".tsv")
@@ -183,15 +191,14 @@ def _row(values: dict[str, str | None], number: int, layout: Layout) -> dict[str
     return checked(row, (pa.string(), pa.string())) if values else {**row, "reason": "malformed_row"}
 
 
-def rows(text: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, column to value) of every record. Raises InputError for one that is not as the header."""
+def rows(text: TextFile) -> Iterator[tuple[int, Row | str]]:
+    """(line number, column to value) of every record, or the reason why it is none."""
     header, body, first_row = _header(text)
     refuse_repeated(text.url, header)
     for _, number, _, fields in _records(text, body, None, first_row, len(header)):
         if len(fields) != len(header):
-            raise InputError(
-                f"{text.url} line {number}: not a record of {len(header)} fields, as the header has"
-            )
+            yield number, "malformed_row"
+            continue
         refuse_header(text.url, number, header, fields)
         yield number, {name: value or None for name, value in zip(header, fields, strict=True)}
 
@@ -204,7 +211,5 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     return scan_rows(file, rows, layout, text_types, joined_chars)
 
 
-def read_table(
-    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     return read_rows(file_range, rows, layout, schema)

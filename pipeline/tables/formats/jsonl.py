@@ -23,7 +23,7 @@ from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import Row, TableScan, Types, read_rows, scan_rows
+from pipeline.tables.input.whole_table import Row, TableRows, TableScan, Types, read_rows, scan_rows
 
 TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
@@ -40,7 +40,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
     checked, lines = False, 0
     with open_text(file.url, layout.limits) as text:
-        for start, number, line in numbered_lines(text, 0, None, 1):
+        for start, number, line in _all_lines(text):
             lines += 1
             row = parse_object(line, number, text, file.partitions)
             if isinstance(row, str):
@@ -72,6 +72,19 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
             parsed = parse_object(line, number, text, file_range.partitions)
             rows += _rows(parsed, number, file_range, layout, schema)
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
+
+
+def _all_lines(text: TextFile) -> Iterator[tuple[int, int, bytes]]:
+    """As `numbered_lines`. Raises InputError for a JSON list with a row a line: the last alone is a row."""
+    is_first = True
+    for start, number, line in numbered_lines(text, 0, None, 1):
+        if is_first and line.lstrip().startswith(b"[") and line.rstrip().endswith((b"[", b",")):
+            raise InputError(
+                f"{text.url}: begins with `[`, as a JSON list of rows does; write an object on each line:"
+                " jq -c '.[]' OLD > NEW"
+            )
+        is_first = False
+        yield start, number, line
 
 
 def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
@@ -123,13 +136,10 @@ def _rows(
         yield checked(row, id_types)
 
 
-def rows(text: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of every line. Raises InputError for one that holds none."""
-    for _, number, line in numbered_lines(text, 0, None, 1):
-        parsed = parse_object(line, number, text, {})
-        if isinstance(parsed, str):
-            raise InputError(f"{text.url} line {number}: not a JSON object")
-        yield number, parsed
+def rows(text: TextFile) -> Iterator[tuple[int, Row | str]]:
+    """(line number, object) of every line, or the reason why it holds none."""
+    for _, number, line in _all_lines(text):
+        yield number, parse_object(line, number, text, {})
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
@@ -137,25 +147,27 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     return scan_rows(file, rows, layout, partial(_types, layout=layout), lambda row: len(str(row)))
 
 
-def read_table(
-    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     return read_rows(file_range, rows, layout, schema)
 
 
 def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Types:
+    """Also of values that no row may have, which `read_table` refuses by their rows."""
     if isinstance(layout.columns, TextColumns):
         types = common_types(sample)
-        if title := layout.columns.optional_title:
-            types.setdefault(title, pa.null())  # which later lines may have
+        if layout.columns.title in types:
+            types[layout.columns.title] = pa.string()
+        elif title := layout.columns.optional_title:
+            types[title] = pa.null()  # which later lines may have
         kept = set(layout.kept).difference(layout.exact)
         if kept:
             every = common_types(chain(sample, others))
             types |= {name: every[name] for name in kept & every.keys()}
-        return types
-    types = common_types(chain(sample, others))
-    # An id has the type of the first: `read_table` names the row where another comes.
+    else:
+        types = common_types(chain(sample, others))
+    # An id has the type of the first that can be one.
     for name in set(layout.ids) & types.keys():
-        first = next((row[name] for row in sample if row.get(name) is not None), None)
-        types |= common_types([{name: first}])
+        values = [row[name] for row in sample if row.get(name) is not None]
+        first = next(filter(is_id_value, values), values[0] if values else None)
+        types[name] = type_of(first)
     return types

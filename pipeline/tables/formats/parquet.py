@@ -20,6 +20,7 @@ from pipeline.tables.input.arrow_rows import (
     wanted_columns,
 )
 from pipeline.tables.input.arrow_types import as_type, plain, plain_type
+from pipeline.tables.input.cleaning import Refusals
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
@@ -29,7 +30,7 @@ from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import TableScan, stretch, with_partitions
+from pipeline.tables.input.whole_table import TableRows, TableScan, stretch, with_partitions
 
 TRAITS = Traits()
 SUFFIXES = with_compression(".parquet", ".pq")
@@ -120,9 +121,7 @@ def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[F
             start, size_bytes = stop, 0
 
 
-def read_table(
-    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     with opened(file_range.file, layout.limits) as opened_table:
         held = [name for name in schema.names if name in opened_table.names]
         for first, batch in opened_table.rows(file_range, held):
@@ -131,5 +130,5 @@ def read_table(
                 as_type(plain(rows[each.name]), each.type, f"{file_range.file}: column {each.name!r}")
                 for each in schema
             ]
-            table = pa.table(columns, schema=schema)
-            yield table, pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())
+            numbers = pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())
+            yield TableRows(pa.table(columns, schema=schema), numbers, Refusals.none(batch.num_rows))

@@ -29,7 +29,7 @@ from pipeline.tables.input.text_lines import (
 )
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
-from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows
+from pipeline.tables.input.whole_table import Row, TableRows, TableScan, joined_chars, read_rows, scan_rows
 from pipeline.tables.schema import FIRST_STAGE_SCORE
 
 TRAITS = Traits(noun="a TREC run", holds_texts=False, columns_are_fixed=True, first_stage_score="score")
@@ -84,19 +84,14 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     return scan_rows(file, rows, layout, lambda _sample, _others: types, joined_chars)
 
 
-def read_table(
-    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     return read_rows(file_range, rows, layout, schema)
 
 
-def rows(text: TextFile) -> Iterator[tuple[int, Row]]:
-    """(line number, entry) of every line. Raises InputError for one of another form."""
+def rows(text: TextFile) -> Iterator[tuple[int, Row | str]]:
+    """(line number, entry) of every line, or the reason why it is none."""
     for _, number, line in numbered_lines(text, 0, None, 1):
-        entry = _entry(line)
-        if entry is None:
-            raise InputError(f"{text.url} line {number}: not `{RUN_FORM}`")
-        yield number, entry
+        yield number, _entry(line) or "malformed_row"
 
 
 def _entry(line: bytes) -> Row | None:

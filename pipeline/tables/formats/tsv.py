@@ -8,7 +8,6 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipeline.errors import InputError
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import WholeLayout, refuse_repeated, require_columns
@@ -16,7 +15,15 @@ from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import first_line, refuse_header, tab_separated
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import Row, TableScan, joined_chars, read_rows, scan_rows, text_types
+from pipeline.tables.input.whole_table import (
+    Row,
+    TableRows,
+    TableScan,
+    joined_chars,
+    read_rows,
+    scan_rows,
+    text_types,
+)
 
 TRAITS = Traits(names_columns=False)
 SUFFIXES = with_compression(".tsv", ".txt")
@@ -35,22 +42,18 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     return scan_rows(file, partial(rows, header=layout.header), layout, text_types, joined_chars)
 
 
-def read_table(
-    file_range: FileRange, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     return read_rows(file_range, partial(rows, header=layout.header), layout, schema)
 
 
-def rows(text: TextFile, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
-    """(line number, column to value) of every line. Raises InputError for one of another width."""
+def rows(text: TextFile, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row | str]]:
+    """(line number, column to value) of every line, or the reason why it is no row."""
     for _, number, _, fields in tab_separated(text, 0, None, 1):
         if header is None:
             header = fields
             refuse_repeated(text.url, header)
         elif len(fields) != len(header):
-            raise InputError(
-                f"{text.url} line {number}: {len(fields)} fields, not {len(header)} ({', '.join(header)})"
-            )
+            yield number, "malformed_row"
         else:
             refuse_header(text.url, number, header, fields)
             yield number, {name: value or None for name, value in zip(header, fields, strict=True)}

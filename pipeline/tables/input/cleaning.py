@@ -1,5 +1,6 @@
 """Pure: tell the rows that can be scored from those that can't."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -68,6 +69,11 @@ class Refusals:
         new = where & pd.isna(self._reasons)
         self._reasons[new], self._fields[new] = reason, field
 
+    def renamed(self, fields: Mapping[str, str]) -> Self:
+        """The same, with other names for fields."""
+        names = pa.chunked_array([[field and fields[field] for field in self._fields]], pa.string())
+        return type(self)(pa.chunked_array([pa.array(self._reasons, pa.string())]), names)
+
     @property
     def good(self) -> pa.BooleanArray:
         """Of all rows, which can be used."""
@@ -102,6 +108,11 @@ def _is_valid(chunk: pa.Array) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def is_int64(value: object) -> bool:
+    """Whether it can be an id that is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def is_unicode(text: str) -> bool:

@@ -13,6 +13,7 @@ from pipeline.errors import InputError, LateError, NotThereError
 from pipeline.tables.input.cleaning import is_unicode
 from pipeline.tables.input.compression import check_compression, is_packed_otherwise, without_compression
 from pipeline.tables.input.files import SourceFile, open_input, source_file
+from pipeline.tables.input.lakehouse import refuse_lakehouse
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.links import (
     AGAIN,
@@ -34,6 +35,7 @@ _TEMPORARY_ENDINGS = (".tmp", ".temp", ".partial", ".inprogress", "._copying_", 
 _NAMED_IN_LOG = 10
 _LOOKED_AT_BYTES = 1 << 16
 
+_PARQUET = ".parquet"
 _RECORD, _TABLES = "_manifest/plan.json", ("run", "candidates", "training_rows")
 """By which an output of this program is known, and what of it can be read as a table."""
 
@@ -61,7 +63,7 @@ def find_files(
     it is. Symbolic links are what they point to; a file that they lead to twice is read once. Raises
     NotThereError where there is nothing, NoFilesError where there are other files alone, and InputError for
     what may hold rows and can't be read: a link that leads nowhere or in a circle, a directory that can't be
-    read, another compression, rows under another ending.
+    read, another compression, rows under another ending, Parquet files of a lakehouse's table.
 
     success_file: what must stand in the directory; LateError is raised where it does not.
     """
@@ -71,6 +73,8 @@ def find_files(
     searched, taken = _listed(fs, path, url)
     searched.pop(f"{path.rstrip('/')}/{success_file}", None)
     _refuse_whole_output(url, searched)
+    if _PARQUET in suffixes and not is_web_address(url):  # which has no folders
+        refuse_lakehouse(fs, searched, taken)
     infos = searched | {name: (info, None) for name, info in taken.items()}
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.cleaning import is_unicode
+from pipeline.tables.input.cleaning import is_int64, is_unicode
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.shards import FileScan
@@ -144,7 +144,7 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
     values = dict(row)
     for name, id_type in zip(("query_id", "passage_id"), id_types, strict=True):
         value = row[name]
-        fits = _is_int64(value) if pa.types.is_integer(id_type) else isinstance(value, str)
+        fits = is_int64(value) if pa.types.is_integer(id_type) else isinstance(value, str)
         if value is not None and not fits:
             values[name] = None
             wrong.append(("invalid_id", name))
@@ -164,11 +164,7 @@ def checked(row: dict[str, Any], id_types: tuple[pa.DataType, pa.DataType]) -> d
 
 def is_id_value(value: object) -> bool:
     """Whether it can be an id: a text, or an integer of 64 bits."""
-    return _is_int64(value) or (isinstance(value, str) and is_unicode(value))
-
-
-def _is_int64(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return is_int64(value) or (isinstance(value, str) and is_unicode(value))
 
 
 def _holds_text(value: object) -> bool:

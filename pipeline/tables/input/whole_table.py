@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.cleaning import Refusals, is_int64, is_unicode
 from pipeline.tables.input.compression import is_packed
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.json_values import as_type
@@ -15,6 +16,7 @@ from pipeline.tables.input.layout import WholeLayout
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_file import TextFile, open_text
+from pipeline.tables.schema import REASONS
 
 _SAMPLED_ROWS = 1000
 _BATCH_ROWS = 4096
@@ -23,8 +25,8 @@ _COMPRESSION = 4
 
 Types = dict[str, pa.DataType]
 Row = dict[str, Any]
-Rows = Callable[[TextFile], Iterator[tuple[int, Row]]]
-"""Of a text file: (line number, column to value) of every row. Raises InputError for no row."""
+Rows = Callable[[TextFile], Iterator[tuple[int, Row | str]]]
+"""Of a text file: (line number, column to value) of every row, or the reason why a line holds none."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class TableScan:
     """In memory, an estimate; None where the rows themselves must be asked."""
     untold: Types = field(default_factory=dict)
     """Of columns without any value, which `types` has as null: the types that they were given."""
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Some rows, as they were read."""
+
+    columns: pa.Table
+    numbers: pa.Array
+    """Of each row, 1-based (text files: of its line)."""
+    refusals: Refusals
+    """What the reader has against a row, whose values may be null then. Fields are the table's columns."""
 
 
 def with_partitions(types: Types, partitions: Partitions) -> Types:
@@ -67,11 +80,21 @@ def scan_rows(
     types_of: Callable[[list[Row], Iterator[Row]], Types],
     chars_of: Callable[[Row], int],
 ) -> TableScan:
-    """Of a text file. types_of: from the first rows, and the others for who needs them; chars_of: a row's."""
+    """Of a text file. types_of: from the first rows, and the others for who needs them; chars_of: a row's.
+
+    Raises InputError where lines are there, and none of them is a row.
+    """
+    refused: list[tuple[int, str]] = []
     with open_text(file.url, layout.limits) as text:
-        others = (row for _, row in rows(text))
+        others = _rows_alone(rows(text), refused)
         sample = list(islice(others, _SAMPLED_ROWS))
         types = with_partitions(types_of(sample, others), file.partitions) if sample else {}
+    if refused and not sample:
+        number, reason = refused[0]
+        raise InputError(
+            f"{file.url}: holds no row that can be read; line {number}, the first one, is"
+            f" {REASONS[reason]}. Is {layout.field}.format right?"
+        )
     size_bytes = file.size * (_COMPRESSION if is_packed(file.url) else 1)
     sampled = sum(chars_of(row) + 1 for row in sample)
     return TableScan(
@@ -84,17 +107,30 @@ def scan_rows(
 
 def read_rows(
     file_range: FileRange, rows: Rows, layout: WholeLayout, schema: pa.Schema
-) -> Iterator[tuple[pa.Table, pa.Array]]:
+) -> Iterator[TableRows]:
     """Of a text file: `WholeFormat.read_table`."""
+    check = _Check(schema, layout, file_range)
     with open_text(file_range.file, layout.limits) as text:
         numbered = rows(text)
         while batch := list(islice(numbered, _BATCH_ROWS)):
-            values = [
-                _values({**file_range.partitions, **row}, schema, layout, f"{file_range.file} line {number}")
-                for number, row in batch
-            ]
-            numbers = [number for number, _ in batch]
-            yield _table(values, numbers, schema, file_range.file), pa.array(numbers, pa.int64())
+            checked = [check(number, row) for number, row in batch]
+            reasons, fields = (
+                pa.chunked_array([pa.array([row[at] for row in checked], pa.string())]) for at in (1, 2)
+            )
+            yield TableRows(
+                pa.Table.from_pylist([row[0] for row in checked], schema=schema),
+                pa.array([number for number, _ in batch], pa.int64()),
+                Refusals(reasons, fields),
+            )
+
+
+def _rows_alone(rows: Iterator[tuple[int, Row | str]], refused: list[tuple[int, str]]) -> Iterator[Row]:
+    """refused: gets the first line that is no row, and why."""
+    for number, row in rows:
+        if not isinstance(row, str):
+            yield row
+        elif not refused:
+            refused.append((number, row))
 
 
 def text_types(sample: list[Row], _others: Iterator[Row]) -> Types:
@@ -107,37 +143,45 @@ def joined_chars(row: Row) -> int:
     return len("\t".join(map(str, row.values())))
 
 
-def _values(row: Row, schema: pa.Schema, layout: WholeLayout, place: str) -> Row:
-    """Ids and texts stay what they are: one of another type than the column's is a mistake."""
-    values = {}
-    for column in schema:
-        value = row.get(column.name)
-        try:
-            values[column.name] = (
-                _exact(value, column) if column.name in layout.exact else as_type(value, column.type)
-            )
-        except ValueError as error:
-            raise InputError(f"{place}: {column.name}: {error}") from error
-    return values
+class _Check:
+    """Takes a row's values for the columns of a schema, or tells why the row can't be used.
 
+    Ids and texts stay what they are: one of another type than the column's is a mistake.
+    """
 
-def _exact(value: Any, field: pa.Field) -> Any:
-    """Raises ValueError for what Arrow would make the column's type of: 1.0 an integer, true a 1."""
-    kind = int if pa.types.is_integer(field.type) else str
-    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-        raise ValueError(f"{value!r} does not fit its column, which is {field.type}")
-    return value
+    def __init__(self, schema: pa.Schema, layout: WholeLayout, file_range: FileRange) -> None:
+        self._schema, self._range = schema, file_range
+        self._ids = set(layout.ids)
+        self._texts = set(layout.exact) - self._ids
 
+    def __call__(self, number: int, row: Row | str) -> tuple[Row, str | None, str | None]:
+        """The row with null for what Arrow can't hold, the reason to refuse it, and the column, or null.
 
-def _table(values: list[Row], numbers: list[int], schema: pa.Schema, url: str) -> pa.Table:
-    try:
-        return pa.Table.from_pylist(values, schema=schema)
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError) as error:
-        if len(values) > 1:
-            middle = len(values) // 2
-            halves = (slice(None, middle), slice(middle, None))
-            return pa.concat_tables(_table(values[half], numbers[half], schema, url) for half in halves)
-        kinds = ", ".join(f"{field.name} {field.type}" for field in schema)
-        raise InputError(
-            f"{url} line {numbers[0]}: a value does not fit its column ({kinds}): {error}"
-        ) from error
+        Raises InputError for a value that the type of a column that is passed through can't hold.
+        """
+        if isinstance(row, str):
+            return {}, row, None
+        values, reason, wrong = {}, None, None
+        for column in self._schema:
+            name = column.name
+            value = row.get(name, self._range.partitions.get(name))
+            try:
+                values[name], why = self._value(value, column)
+            except ValueError as error:
+                raise InputError(f"{self._range.file} line {number}: {name}: {error}") from error
+            if reason is None and why is not None:
+                reason, wrong = why, name
+        return values, reason, wrong
+
+    def _value(self, value: Any, column: pa.Field) -> tuple[Any, str | None]:
+        if value is None:
+            return None, None
+        if column.name in self._ids:
+            integer = pa.types.is_integer(column.type)
+            if not (is_int64(value) if integer else isinstance(value, str)):
+                return None, "invalid_id"
+        elif column.name not in self._texts:
+            value = as_type(value, column.type)
+        elif not isinstance(value, str):
+            return None, "invalid_text"
+        return (None, "invalid_text") if isinstance(value, str) and not is_unicode(value) else (value, None)

@@ -74,6 +74,6 @@ def test_a_step_stands_still_no_longer_than_a_task_takes(
 def test_what_goes_wrong_in_a_task_arrives_as_itself(tmp_path: Path) -> None:
     write_texts(tmp_path, {"p1": "one", "p2": "two"}, {"q1": "one"})
     with (tmp_path / "corpus.jsonl").open("a") as stream:
-        stream.write("{}\n" * 2000 + "[]\n")
-    with pytest.raises(InputError, match=r"corpus.jsonl line 2003: not a JSON object"):
+        stream.write("{}\n" * 2000 + "[" * 200 + "]" * 200 + "\n")
+    with pytest.raises(InputError, match=r"corpus.jsonl line 2003: it nests too deep"):
         make(both(tmp_path, "ray_data"))

@@ -110,3 +110,9 @@ def test_a_lone_surrogate_is_no_text_wherever_it_stands(tmp_path: Path) -> None:
     good, bad = read_all(tmp_path, "jsonl", kept={"k": "kept"})
     assert [(row["passage_id"], row["kept"]) for row in good] == [("p0", {"k": "c"})]
     assert [(row["row"], row["reason"]) for row in bad] == [(at + 1, "invalid_text") for at in range(1, 7)]
+
+
+def test_a_json_list_of_rows_is_refused_as_a_whole(tmp_path: Path) -> None:
+    path = write(tmp_path, b"[", json.dumps(GOOD).encode() + b",", GOOD, b"]")
+    with pytest.raises(InputError, match=r"begins with `\[`, as a JSON list of rows does"):
+        read_all(path, "jsonl")
