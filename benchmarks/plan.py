@@ -52,8 +52,8 @@ class Listing(AbstractFileSystem):  # type: ignore[misc]  # fsspec is untyped
         assert detail
         return dict(self._infos(path))
 
-    def isdir(self, _path: str) -> bool:
-        return True
+    def isdir(self, path: str) -> bool:
+        return path.rpartition("/")[2].isdigit()
 
     def _infos(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         changed = datetime(2026, 11, 21, tzinfo=UTC)
