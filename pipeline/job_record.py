@@ -4,7 +4,7 @@ OUTPUT/_manifest/plan.json     what makes two starts the same job
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -14,6 +14,7 @@ from pipeline.redaction import redacted_values
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed, version_of
+from pipeline.tables.table_files import TableVersion
 
 RECORD = "_manifest/plan.json"
 _OLD_RECORDS = ("_manifest/prepare.json",)
@@ -35,11 +36,19 @@ class JobRecord(BaseModel):
     """The input's files with their identities."""
     shards: int
     pairs: int
+    versions: dict[str, TableVersion] = {}
+    """The config's field of each table that has versions, to what is read of it, which `files` tell too."""
 
     @property
     def identity(self) -> str:
         """By which its shards' markers know it."""
-        return Stamp.of(json.dumps(self.model_dump(), sort_keys=True).encode()).digest
+        fields = self.model_dump(exclude={"versions"})
+        return Stamp.of(json.dumps(fields, sort_keys=True).encode()).digest
+
+
+def known_versions(tables: Mapping[str, TableVersion | None]) -> dict[str, TableVersion]:
+    """Of those that have one."""
+    return {field: version for field, version in tables.items() if version is not None}
 
 
 def dtypes_of(record: JobRecord) -> dict[str, Any]:
@@ -122,12 +131,21 @@ def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
         old, new = before.models.get(field, "none"), now.models.get(field, "none")
         if old != new:
             yield f"{field}: the model's weights or files: were {old}, are {new}"
+    if before.files != now.files:  # versions may differ in nothing that is read
+        yield from _version_differences(before, now)
     for file in sorted(before.files.keys() | now.files.keys()):
         old, new = before.files.get(file), now.files.get(file)
         if old is None:
             yield f"{file}: is new"
         elif old != new:
             yield f"{file}: was {old}, is {new or 'gone'}"
+
+
+def _version_differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
+    for field, version in now.versions.items():
+        was = before.versions.get(field, version).version
+        if was != version.version:
+            yield f"{field}.version: was {was}, is {version.version}"
 
 
 def _other_format(output: Directory, age: str) -> OtherFormatError:

@@ -284,7 +284,7 @@ class FinetuneConfig(_Section):
             "data": {"path": True, "limits": True, "mined": PLACES},
             "scorer": _COMPARED_BY_CONTENT,
             "training": {"save_steps"},
-            "held_out": {"candidates": {"path", "limits"}, "qrels": True},
+            "held_out": {"candidates": PLACES["input"], "qrels": True},
             "output": True,
             "num_cpus": True,
             "actors": True,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from pipeline import log, output, registry
+from pipeline.begun_versions import with_begun_versions
 from pipeline.errors import fields_under
 from pipeline.finetuning import examples as training_rows
 from pipeline.finetuning import executors
@@ -14,18 +15,19 @@ from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.executors import Executor
 from pipeline.finetuning.held_out import HeldOut
 from pipeline.finetuning.loop import MODEL, Done
+from pipeline.finetuning.mined_rows import MinedRows
 from pipeline.finetuning.progress import METRICS, Line, Progress
 from pipeline.finetuning.report import REPORT, render
+from pipeline.finetuning.row_files import RowFiles
 from pipeline.finetuning.sampling import total_steps
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import GroupEncoder, scorer_for_training
 from pipeline.finetuning.summary import Summary, model_card
 from pipeline.finetuning.worker import Job
 from pipeline.interruption import raise_on_sigterm
-from pipeline.job_record import JobRecord, recorded_dtypes
+from pipeline.job_record import JobRecord, known_versions, recorded_dtypes
 from pipeline.output import Start
 from pipeline.scoring.checkpoint import find_checkpoint
-from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
@@ -33,6 +35,7 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, Stamps, volumes
 from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.table_files import places
 
 _LEFT_OUT = ("rejects", "unmatched")
 _RESULTS = (MODEL, FOLDER)
@@ -88,9 +91,11 @@ def _tell(job: Job, held: Lease) -> Callable[[Line], None]:
 @contextmanager
 def _planned(config: FinetuneConfig) -> Iterator[Job]:
     directory = output.open_directory(config.output.path, _inputs(config))
-    source = training_rows.find(config.data)
+    with with_begun_versions(config, directory, "finetune", _RESULTS) as versioned:
+        config = versioned
+        source = training_rows.find(config.data)
+        held_out = None if config.held_out is None else HeldOut(config.held_out)
     log_skipped(source.skipped, of="data")
-    held_out = None if config.held_out is None else HeldOut(config.held_out)
     with starting_point(config) as start:
         scorer = scorer_for_training(start, config.data)
         config = _settled(config, directory)
@@ -100,7 +105,7 @@ def _planned(config: FinetuneConfig) -> Iterator[Job]:
             with_scores=config.loss.needs_scores,
             held_out=frozenset() if held_out is None else held_out.texts,
         ) as examples:
-            record = _record(config, source.identities, held_out, len(examples))
+            record = _record(config, source, held_out, len(examples))
             yield Job(config, directory, examples, scorer, held_out, record)
 
 
@@ -108,14 +113,15 @@ def _inputs(config: FinetuneConfig) -> Iterator[str]:
     """What is read, where it is a place in storage."""
     if config.data.path is not None:
         yield config.data.path
-    tables = [None if config.data.mined is None else config.data.mined.input]
-    tables.append(None if config.held_out is None else config.held_out.candidates)
-    for table in tables:
-        if table is not None and (place := directory_of(table)) is not None:
-            yield place
+    if config.data.mined is not None:
+        yield from places([config.data.mined.input])
+    if config.held_out is not None:
+        yield from places([config.held_out.candidates])
 
 
-def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | None, rows: int) -> JobRecord:
+def _record(
+    config: FinetuneConfig, source: RowFiles | MinedRows, held_out: HeldOut | None, rows: int
+) -> JobRecord:
     """What makes two starts the same training. Its shards are steps."""
     training = config.training
     groups = training.groups_per_step
@@ -127,9 +133,15 @@ def _record(config: FinetuneConfig, files: dict[str, str], held_out: HeldOut | N
         command="finetune",
         config=config.determining_fields(),
         models={"scorer.model": fingerprint},
-        files=files | ({} if held_out is None else held_out.files),
+        files=source.identities | ({} if held_out is None else held_out.files),
         shards=steps,
         pairs=steps * groups * config.data.train_group_size,
+        versions=known_versions(
+            {
+                "data.mined.input": source.version if isinstance(source, MinedRows) else None,
+                "held_out.candidates": None if held_out is None else held_out.version,
+            }
+        ),
     )
 
 

@@ -51,6 +51,7 @@ class HeldOut:
         qrels = find_file(config.qrels)
         self.files = plan.identities() | {qrels.url: qrels.identity}
         """What is read, with the files' identities."""
+        self.version = plan.version
         tables = [read_shard(shard, config.candidates, {}, plan)[0] for shard in plan.shards]
         rows = pa.concat_tables(tables).select(["query_id", "query", "passage_id", "passage"]).to_pylist()
         self._rows = [row for row in rows if str(row["query_id"]) in judged]

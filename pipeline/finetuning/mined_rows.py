@@ -31,6 +31,7 @@ class MinedRows:
         with fields_under("data.mined"):
             self._plan = plan_run(config, _SHARD_PAIRS)
         self.identities, self.skipped = self._plan.identities(), self._plan.skipped
+        self.version = self._plan.version
         self.id_types = tuple(self._plan.schema.field(name).type for name in ("query_id", "passage_id"))
 
     def rows(self, *, with_scores: bool) -> Iterator[Row | dict[str, Any] | LeftOut]:

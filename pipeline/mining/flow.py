@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import cast
 
 from pipeline import log, output, registry
-from pipeline.job_record import JobRecord
+from pipeline.begun_versions import with_begun_versions
+from pipeline.job_record import JobRecord, known_versions
 from pipeline.mining import executors
 from pipeline.mining.config import MineConfig
 from pipeline.mining.executors import Executor
@@ -15,7 +16,6 @@ from pipeline.mining.shard import Job, task_of
 from pipeline.mining.summary import Counts, Summary
 from pipeline.output import Start
 from pipeline.run_date import late_tables
-from pipeline.tables.candidates import directory_of
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output import training_rows
@@ -26,6 +26,7 @@ from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.output.tasks import TaskReport, done_before
+from pipeline.tables.table_files import places
 
 _SHOWN = (training_rows.FOLDER, "unmatched", "rejects")
 _RESULTS = (*_SHOWN, TaskReport.FOLDER)
@@ -78,10 +79,11 @@ def describe(config: MineConfig) -> str:
 
 def _plan(config: MineConfig) -> tuple[Start[Summary], Job]:
     wait_out(config.max_outage_s)
-    table = directory_of(config.input)
     with late_tables(config.run_date):
-        directory = output.open_directory(config.output.path, [] if table is None else [table])
-        plan = plan_run(config, config.shard_pairs)
+        directory = output.open_directory(config.output.path, places([config.input]))
+        with with_begun_versions(config, directory, "mine", _RESULTS) as versioned:
+            config = versioned
+            plan = plan_run(config, config.shard_pairs)
     record = JobRecord(
         format_version=FORMAT_VERSION,
         command="mine",
@@ -90,6 +92,7 @@ def _plan(config: MineConfig) -> tuple[Start[Summary], Job]:
         files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
+        versions=known_versions({"input": plan.version}),
     )
     rows = config.output.model_copy(update={"path": directory.url})
     config = config.model_copy(

@@ -44,7 +44,7 @@ class PrepareConfig(Dated):
 
     def determining_fields(self) -> dict[str, Any]:
         """What decides the output, besides what lies at the paths."""
-        path = {"path", "success_file", "limits"}
+        path = {"path", "version", "success_file", "limits"}
         exclude: dict[str, Any] = {"candidates": path, "queries": path, "passages": path}
         exclude |= {"output": True, "executor": True, "max_outage_s": True, "run_date": True}
         return self.model_dump(mode="json", exclude=exclude)

@@ -19,6 +19,7 @@ from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Manifest, volumes
+from pipeline.tables.table_files import places
 
 _LOG_EVERY_S = 60.0
 _SHOWN = ("candidates", "rejects")
@@ -76,9 +77,9 @@ def describe(config: PrepareConfig) -> str:
 def _plan(config: PrepareConfig) -> tuple[Start[Summary], Preparation]:
     """An unfinished output, of any input, is free to be made afresh: nothing of it would be used."""
     wait_out(config.max_outage_s)
-    sources = (config.candidates, config.queries, config.passages)
+    tables = (config.candidates, config.queries, config.passages)
     with late_tables(config.run_date):
-        directory = output.open_directory(config.output.path, [source.path for source in sources if source])
+        directory = output.open_directory(config.output.path, places(table for table in tables if table))
         preparation = plan(config)
     record = record_of(config, preparation)
     return Start(directory, record, _RESULTS, Summary, resumes=False), preparation

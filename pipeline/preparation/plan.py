@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.config_file import flatten
 from pipeline.errors import InputError
-from pipeline.job_record import JobRecord
+from pipeline.job_record import JobRecord, known_versions
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
 from pipeline.tables.config import TextsConfig
@@ -179,4 +179,5 @@ def record_of(config: PrepareConfig, preparation: Preparation) -> JobRecord:
         files={file.url: file.identity for source in preparation.sources for file in source.files},
         shards=partitions(preparation.by_query_bytes),
         pairs=preparation.candidates.rows,
+        versions=known_versions({source.field: source.version for source in preparation.sources}),
     )

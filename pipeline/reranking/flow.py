@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 from pipeline import log, output, registry
-from pipeline.job_record import JobRecord, begun_job, check_not_removed, recorded_dtypes
+from pipeline.begun_versions import with_begun_versions
+from pipeline.job_record import (
+    JobRecord,
+    begun_job,
+    check_not_removed,
+    known_versions,
+    recorded_dtypes,
+)
 from pipeline.output import Start
 from pipeline.reporting.judged import Judge, ReadJudge
 from pipeline.reporting.progress import Progress
@@ -30,7 +37,7 @@ from pipeline.reranking.shard import Job
 from pipeline.run_date import late_tables
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.lean_imports import lean_imports
-from pipeline.tables.candidates import Plan, directory_of
+from pipeline.tables.candidates import Plan
 from pipeline.tables.input.listing import but_markers, log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.attempts import Quarantined, forget_attempts
@@ -42,6 +49,7 @@ from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.markers import FOLDERS, LevelCounts, ShardReport, done_shards, run_files
 from pipeline.tables.output.run import TREC_RUN, write_trec_run
 from pipeline.tables.output.statistics import Distribution
+from pipeline.tables.table_files import places
 
 _REPORT = "report.html"
 
@@ -165,7 +173,9 @@ def plan_job(
         # Models and tables first: no machine is waited for where these are wrong.
         scorers = [_scorer(level, level.scorer) for level in config.cascade]
         judge = judging.read(config, read_judge)
-        plan = plan_candidates(config, judge)
+        with with_begun_versions(config, directory, "rerank", RESULTS) as versioned:
+            config = versioned
+            plan = plan_candidates(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
         known = recorded_dtypes(directory, "rerank", RESULTS)
@@ -194,6 +204,7 @@ def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobR
         files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),
+        versions=known_versions({"input": plan.version}),
     )
 
 
@@ -203,8 +214,7 @@ def _scorer(level: Level, config: ScorerConfig) -> Scorer:
 
 
 def _open(config: RerankConfig) -> Directory:
-    table = directory_of(config.input)
-    return output.open_directory(config.output.path, [] if table is None else [table])
+    return output.open_directory(config.output.path, places([config.input]))
 
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:

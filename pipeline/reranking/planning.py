@@ -9,8 +9,9 @@ from pipeline.errors import InputError
 from pipeline.reporting.judged import Judge
 from pipeline.reranking import judging
 from pipeline.reranking.config import RerankConfig
-from pipeline.tables.candidates import Plan, directory_of, plan_table
+from pipeline.tables.candidates import Plan, plan_table
 from pipeline.tables.positives import check_label
+from pipeline.tables.table_files import directory_of
 
 
 def plan_candidates(config: RerankConfig, judge: Judge | None) -> Plan:

@@ -212,7 +212,7 @@ class RetrieveConfig(Dated):
 
     def determining_fields(self) -> dict[str, Any]:
         """Dotted field to value, of what decides the output besides what lies at the paths."""
-        place = {"path", "success_file", "limits"}
+        place = {"path", "version", "success_file", "limits"}
         exclude: dict[str, Any] = {"passages": place, "queries": place, "output": {"path"}}
         exclude |= dict.fromkeys(("actors", "executor", "max_outage_s", "reuse", "run_date"), True)
         fields = flatten(self.model_dump(mode="json", exclude=exclude))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 from pipeline import output
+from pipeline.begun_versions import with_begun_versions
 from pipeline.errors import ConfigError
 from pipeline.job_record import recorded_dtypes
 from pipeline.output import Start
@@ -29,6 +30,7 @@ from pipeline.tables.output.manifest import Manifest, volumes
 from pipeline.tables.output.run import TREC_RUN
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.tasks import TaskReport
+from pipeline.tables.table_files import places
 
 _SHOWN = ("candidates", "unmatched", "rejects")
 _RESULTS = (*_SHOWN, "embeddings", WORK, TaskReport.FOLDER)
@@ -115,8 +117,9 @@ def _plan(config: RetrieveConfig, *, may_ask: bool = True) -> tuple[Start[Summar
     """may_ask: as in `dtypes.settled`."""
     wait_out(config.max_outage_s)
     with late_tables(config.run_date):
-        directory = output.open_directory(config.output.path, [config.passages.path, config.queries.path])
-        job = plan(config)
+        directory = output.open_directory(config.output.path, places([config.passages, config.queries]))
+        with with_begun_versions(config, directory, "retrieve", _RESULTS) as versioned:
+            job = plan(versioned)
     job = settled(job, recorded_dtypes(directory, "retrieve", _RESULTS), may_ask=may_ask)
     record = record_of(job)
     output.check_output(directory, record, _RESULTS, resumes=True)

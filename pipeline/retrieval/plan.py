@@ -6,7 +6,7 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.job_record import JobRecord
+from pipeline.job_record import JobRecord, known_versions
 from pipeline.retrieval.config import RetrieveConfig, scorer_field
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.layout import require_columns
@@ -107,6 +107,7 @@ def record_of(job: Job) -> JobRecord:
         files={file.url: file.identity for source in (job.passages, job.queries) for file in source.files},
         shards=-(-job.queries.rows // QUERIES_A_SHARD),
         pairs=job.queries.rows * job.config.output.top_k,
+        versions=known_versions({source.field: source.version for source in (job.passages, job.queries)}),
     )
 
 

@@ -8,28 +8,19 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import log
 from pipeline.errors import InputError
 from pipeline.ranking import first_stage_order, original_ranks
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
-from pipeline.tables.format import (
-    CandidateFormat,
-    FileFormat,
-    SnapshotFormat,
-    advised,
-    candidate_format,
-)
+from pipeline.tables.format import advised, candidate_format
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, known_by
 from pipeline.tables.input.layout import Layout
-from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
-from pipeline.tables.input.snapshot import Snapshot
 from pipeline.tables.input.sought import SoughtQueries
 from pipeline.tables.schema import FIRST_STAGE_SCORE
-from pipeline.tables.storage import absolute
+from pipeline.tables.table_files import TableVersion, directory_of, table_files
 
 _SCAN_THREADS, _SCANNED_AT_ONCE = 32, 1024
 
@@ -53,6 +44,8 @@ class Plan:
     """Of the query ids that were sought, those that the table has."""
     needed_score: str | None = None
     """The kept column in which each candidate must have the first stage's score, to be scored."""
+    version: TableVersion | None = None
+    """Of a table that has versions."""
 
     def identities(self) -> dict[str, str]:
         """The files that the output depends on, with their identities."""
@@ -77,7 +70,7 @@ def plan_table(
     Raises InputError, naming file and row or column, for whatever would make the job fail or lose rows later.
     """
     table_format = candidate_format(config.format)
-    table = _snapshot(config, table_format)
+    table = table_files(config, "input", config.columns.query_id)
     if digests:
         known = [known_by(file, digests[file.url]) if file.url in digests else file for file in table.files]
         table = replace(table, files=known)
@@ -97,7 +90,8 @@ def plan_table(
     if needed_score is not None:
         types.check_scores(needed_score, config.path)
     found = frozenset(seen.found)
-    return Plan(shards, types.schema(), texts, table.schema, root, skipped, found, needed_score)
+    version = TableVersion.of(config, table.version)
+    return Plan(shards, types.schema(), texts, table.schema, root, skipped, found, needed_score, version)
 
 
 def read_shard(
@@ -165,34 +159,8 @@ def _up_to(candidates: pa.Table, top_k: int | None) -> pa.Table:
     return candidates.filter(pa.array(original_ranks(candidates["query_id"]) <= top_k))
 
 
-def directory_of(config: InputConfig) -> str | None:
-    """Where the table lies, for every process; None where its path is a name and no place."""
-    if not candidate_format(config.format).TRAITS.path_is_place:
-        return None
-    return absolute(config.path).rstrip("/")
-
-
 def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | None, root: str) -> Layout:
     return Layout(config.columns, kept, declared, config.queries, config.passages, config.limits, root)
-
-
-def _snapshot(config: InputConfig, table_format: CandidateFormat) -> Snapshot:
-    if isinstance(table_format, SnapshotFormat):
-        table = table_format.snapshot(config.path, config.version)
-        log.info("table", path=config.path, version=table.version)
-        return table
-    assert isinstance(table_format, FileFormat)
-    id_name = config.columns.query_id
-    try:
-        files, skipped = find_files(
-            config.path,
-            table_format.SUFFIXES,
-            lambda first: table_format.is_like(first, id_name),
-            config.success_file,
-        )
-    except NoFilesError as error:
-        raise advised(error, error.left_out, config.format, id_name, "input") from error
-    return Snapshot(files, skipped=skipped)
 
 
 def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:

@@ -34,8 +34,8 @@ class InputConfig(BaseModel):
     format: str = "parquet"
     """Of candidate tables, the name of a module in `pipeline/tables/formats`."""
     version: int | None = None
-    """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that a changed table would stop
-    goes on with the version it began with, which its log tells."""
+    """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that has begun goes on with the
+    version it began with."""
     top_k: PositiveInt | None = None
     """How many candidates of each query are reranked: the first stage's best that can be scored. Those beyond
     are left out of the run. Of trec the best are those of the highest scores, as trec_eval orders them; of
@@ -86,24 +86,22 @@ class InputConfig(BaseModel):
 
     @model_validator(mode="after")
     def _versions_go_with_snapshots(self) -> Self:
-        known = _lakehouses()
-        if self.version is not None and self.format not in known:
-            raise ValueError(f"version goes with {_listed(known)}; {self.format} files have none")
-        if self.success_file is not None and self.format in known:
-            raise ValueError(f"success_file goes with files; a version of {self.format} is always whole")
+        _check_version(self.format, self.version, self.success_file)
         return self
 
 
 class WholeTableConfig(BaseModel):
-    """A table that `prepare` reads whole, whatever it holds."""
+    """A table that is read whole, whatever it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     path: str = Field(min_length=1)
-    """A file, a directory (searched to its depths) or a glob; a local path or any fsspec or pyarrow URL."""
+    """As of rerank's `input`: a file, a directory or a glob; of delta, iceberg and lance the table."""
     format: str = "parquet"
     """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, or without
     them and with tabs where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
+    version: int | None = None
+    """As of rerank's `input`: of a delta, iceberg or lance table; null takes the latest."""
     success_file: str | None = Field(default=None, pattern=r"^[^/]+$")
     """As of rerank's `input`: a file that the table's writer puts into its directory last."""
     header: tuple[str, ...] | None = Field(default=None, strict=False)
@@ -114,10 +112,6 @@ class WholeTableConfig(BaseModel):
     @field_validator("format")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        if value in _lakehouses():
-            raise ValueError(
-                f"only `rerank` reads {value} tables; write the rows to a folder of Parquet files and name it"
-            )
         return _one_of(cls._known(), value)
 
     @classmethod
@@ -126,8 +120,7 @@ class WholeTableConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fields_go_with_the_format(self) -> Self:
-        if self.success_file is not None and isinstance(whole_format(self.format), SnapshotFormat):
-            raise ValueError(f"success_file goes with files; a version of {self.format} is always whole")
+        _check_version(self.format, self.version, self.success_file)
         if self.header is not None and whole_format(self.format).TRAITS.names_columns:
             nameless = [name for name, module in whole_formats().items() if not module.TRAITS.names_columns]
             raise ValueError(
@@ -153,8 +146,12 @@ class TextsConfig(WholeTableConfig):
         return {name: module for name, module in whole_formats().items() if module.TRAITS.holds_texts}
 
 
-def _lakehouses() -> list[str]:
-    return [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
+def _check_version(format_name: str, version: int | None, success_file: str | None) -> None:
+    known = [name for name, module in candidate_formats().items() if isinstance(module, SnapshotFormat)]
+    if version is not None and format_name not in known:
+        raise ValueError(f"version goes with {_listed(known)}; {format_name} files have none")
+    if success_file is not None and format_name in known:
+        raise ValueError(f"success_file goes with files; a version of {format_name} is always whole")
 
 
 def _one_of(known: Mapping[str, Format], name: str) -> str:

@@ -2,7 +2,7 @@
 
 A format is one module in `formats/`. Its file is all that it takes: nothing else lists it. What it can do is
 what it has: `scan` and `read` make it one of candidate tables, `scan_table` and `read_table` one that
-`prepare` reads; `SUFFIXES` or `snapshot` tell how its files are found, `TRAITS` what sets it apart.
+is read whole; `SUFFIXES` or `snapshot` tell how its files are found, `TRAITS` what sets it apart.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,8 +71,8 @@ class CandidateFormat(Format, Protocol):
 
 
 @runtime_checkable
-class WholeFormat(FileFormat, Protocol):
-    """Tables that are read whole, whatever columns they hold."""
+class WholeFormat(Format, Protocol):
+    """Tables that are read whole, whatever columns they hold. Also a FileFormat or a SnapshotFormat."""
 
     def scan_table(self, file: SourceFile, layout: WholeLayout, /) -> TableScan:
         """A file's types and size, at the cost of a look. Raises InputError where it can't be read."""
@@ -92,7 +92,7 @@ def candidate_formats() -> dict[str, CandidateFormat]:
 
 
 def whole_formats() -> dict[str, WholeFormat]:
-    """Every format that `prepare` reads, by its name."""
+    """Every format of tables that are read whole, by its name."""
     return {name: module for name, module in _all().items() if isinstance(module, WholeFormat)}
 
 
@@ -100,6 +100,13 @@ def candidate_format(name: str) -> CandidateFormat:
     """The format of that name, which a config has let pass."""
     module = load(formats, name)
     assert isinstance(module, CandidateFormat), name
+    return module
+
+
+def format_named(name: str) -> Format:
+    """The format of that name, whatever it can do."""
+    module = load(formats, name)
+    assert isinstance(module, Format), name
     return module
 
 

@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.config import PairsConfig, TextsConfig
-from pipeline.tables.format import advised, whole_format, with_advice
+from pipeline.tables.format import SnapshotFormat, advised, whole_format, with_advice
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
-from pipeline.tables.input.listing import NoFilesError, find_files
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableRows, TableScan, Types
 from pipeline.tables.schema import is_id, is_text
+from pipeline.tables.table_files import TableVersion, table_files
 
 _SCAN_THREADS = 8
 _NAMES = {"passages": ("corpus", "passages", "docs", "documents"), "queries": ("queries",)}
@@ -44,9 +44,15 @@ class Source:
     """Exact for Parquet, else an estimate, as `size_bytes` (in memory) always is."""
     size_bytes: int
     skipped: dict[str, str]
+    version: TableVersion | None
+    """Of a table that has versions."""
+    declared: pa.Schema | None
+    """`WholeLayout.declared`."""
 
     def described(self) -> str:
-        return f"{len(self.files)} files, about {self.rows} rows, {self.size_bytes / 2**20:.1f} MiB"
+        version = "" if self.version is None else f"version {self.version.version}, "
+        size_bytes = f"{self.size_bytes / 2**20:.1f} MiB"
+        return f"{version}{len(self.files)} files, about {self.rows} rows, {size_bytes}"
 
     def with_type(self, column: str, data_type: pa.DataType) -> "Source":
         """The same, this column read in another type that holds its values."""
@@ -54,7 +60,7 @@ class Source:
 
     @property
     def layout(self) -> WholeLayout:
-        return _layout(self.config, self.field)
+        return _layout(self.config, self.field, declared=self.declared)
 
     @property
     def ids(self) -> list[str]:
@@ -70,16 +76,9 @@ def scan(
     """
     table_format = whole_format(config.format)
     id_name = _layout(config, field).ids[0]
-    try:
-        files, skipped = find_files(
-            config.path,
-            table_format.SUFFIXES,
-            lambda first: table_format.is_like(first, id_name),
-            config.success_file,
-        )
-    except NoFilesError as error:
-        raise advised(error, error.left_out, config.format, id_name, field) from error
-    layout = _layout(config, field, kept)
+    table = table_files(config, field, id_name)
+    files, skipped = table.files, dict(table.skipped)
+    layout = _layout(config, field, kept, table.schema)
 
     def scan_one(file: SourceFile) -> TableScan:
         try:
@@ -87,7 +86,7 @@ def scan(
         except InputError as error:
             told = str(advised(error, file.url, config.format, id_name, field))
             others = [each.url for each in files if each is not file]
-            if not others:
+            if not others or isinstance(table_format, SnapshotFormat):
                 raise InputError(told) from error
             one = min(_named_for(field, [*others, file.url]) - {file.url}, default=others[0])
             raise InputError(
@@ -122,6 +121,8 @@ def scan(
         rows=sum(scanned.rows for scanned in scans),
         size_bytes=0,
         skipped=skipped,
+        version=TableVersion.of(config, table.version),
+        declared=table.schema,
     )
     _check_types(source, set(needed) - set(source.ids))
     return replace(source, size_bytes=_size_bytes(source, scans))
@@ -182,13 +183,20 @@ def _id_and_text(source: Source) -> tuple[str, str]:
 
 def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[TableRows]:
     """The wanted columns of every row, in batches, with what is known against a row."""
-    check_unchanged(file_range.file, file_range.identity)
+    table_format = whole_format(source.config.format)
+    if table_format.TRAITS.files_are_compared:
+        check_unchanged(file_range.file, file_range.identity)
     schema = pa.schema([(name, source.types[name]) for name in wanted])
-    yield from whole_format(source.config.format).read_table(file_range, source.layout, schema)
+    yield from table_format.read_table(file_range, source.layout, schema)
 
 
-def _layout(config: PairsConfig | TextsConfig, field: str, kept: Iterable[str] = ()) -> WholeLayout:
-    return WholeLayout(field, config.columns, config.header, config.limits, tuple(kept))
+def _layout(
+    config: PairsConfig | TextsConfig,
+    field: str,
+    kept: Iterable[str] = (),
+    declared: pa.Schema | None = None,
+) -> WholeLayout:
+    return WholeLayout(field, config.columns, config.header, config.limits, tuple(kept), declared)
 
 
 def _size_bytes(source: Source, scans: Sequence[TableScan]) -> int:

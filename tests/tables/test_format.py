@@ -19,7 +19,6 @@ from pipeline.preparation.plan import Preparation, record_of
 from pipeline.preparation.plan import plan as plan_preparation
 from pipeline.preparation.tasks import read_file_range, write_part
 from pipeline.tables import formats
-from pipeline.tables.candidates import directory_of
 from pipeline.tables.config import InputConfig, PairsConfig
 from pipeline.tables.format import (
     CandidateFormat,
@@ -32,6 +31,7 @@ from pipeline.tables.format import (
 )
 from pipeline.tables.formats import csv, delta, iceberg, jsonl, lance, parquet, trec, tsv
 from pipeline.tables.output.config import OutputConfig
+from pipeline.tables.table_files import directory_of
 from tests.tables.conftest import plan, read_all
 
 NEW_FORMAT = '''
@@ -178,10 +178,6 @@ def test_an_unknown_format_is_refused_with_those_there_are(new_format: str) -> N
     assert new_format in others
     with pytest.raises(ValidationError, match=f"needs one of {', '.join(others)} and {last}"):
         PairsConfig(path="x", format="xlsx")
-    with pytest.raises(
-        ValidationError, match=r"only `rerank` reads delta tables; write the rows to a folder"
-    ):
-        PairsConfig(path="x", format="delta")
 
 
 @pytest.mark.parametrize(
@@ -206,13 +202,16 @@ def test_a_header_goes_with_what_names_no_columns() -> None:
 def test_every_format_is_found_by_its_files_or_knows_them_itself() -> None:
     for name, module in candidate_formats().items():
         assert isinstance(module, FileFormat) != isinstance(module, SnapshotFormat), name
-    assert {"csv", "jsonl", "parquet", "trec", "tsv"} == whole_formats().keys()
+    for name, whole in whole_formats().items():
+        assert isinstance(whole, FileFormat) != isinstance(whole, SnapshotFormat), name
+    lakehouses = {"delta", "iceberg", "lance"}
+    assert {"csv", "jsonl", "parquet", "trec", "tsv"} | lakehouses == whole_formats().keys()
 
 
 def test_the_formats_here_have_the_types_of_the_protocols() -> None:
     # mypy compares their functions with the protocols'; the registry, at run time, sees only that they exist.
     candidates: list[CandidateFormat] = [csv, delta, iceberg, jsonl, lance, parquet, trec]
-    wholes: list[WholeFormat] = [csv, jsonl, parquet, trec, tsv]
+    wholes: list[WholeFormat] = [csv, delta, iceberg, jsonl, lance, parquet, trec, tsv]
     snapshots: list[SnapshotFormat] = [delta, iceberg, lance]
     assert all(module in candidate_formats().values() for module in candidates)
     assert all(module in whole_formats().values() for module in wholes)

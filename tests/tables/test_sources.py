@@ -27,7 +27,7 @@ def test_size_is_what_rows_take_in_memory(tmp_path: Path) -> None:
 def test_a_parquet_file_is_read_in_ranges_of_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "_TABLE_RANGE_BYTES", 1)
+    monkeypatch.setattr(parquet, "RANGE_BYTES", 1)
     table = pa.table({"query_id": range(10), "passage_id": range(10)})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=4)
     pq.write_table(table[:0], tmp_path / "b.parquet")

@@ -18,6 +18,7 @@ from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="delta")
 scan, read = parquet.scan, parquet.read
+scan_table, read_table = parquet.scan_table, parquet.read_table
 
 _READABLE = {
     "deletionVectors",  # where there are none

@@ -17,6 +17,7 @@ from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="iceberg", path_is_place=False)
 scan, read = parquet.scan, parquet.read
+scan_table, read_table = parquet.scan_table, parquet.read_table
 
 CATALOG = "catalog://"
 _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}

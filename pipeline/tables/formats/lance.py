@@ -18,11 +18,13 @@ from pipeline.tables.input.arrow_rows import (
     is_nested,
     wanted_columns,
 )
+from pipeline.tables.input.arrow_types import plain_type
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.layout import Layout, reading_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.input.traits import Traits
+from pipeline.tables.input.whole_table import RANGE_BYTES, TableRows, TableScan, arrow_rows, stretch
 from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="lance", files_are_compared=False)
@@ -66,6 +68,24 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         parts.append(candidate_rows(batch, file_range.file, first, layout, target))
         first += batch.num_rows
     return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+    dataset, fragment = _fragment(file.url, file.identity)
+    rows = fragment.count_rows()
+    if rows == 0:
+        return TableScan({}, (), 0, 0)
+    step = max(1, rows * RANGE_BYTES // max(1, file.size))
+    ranges = (stretch(file, start, min(start + step, rows)) for start in range(0, rows, step))
+    return TableScan({each.name: plain_type(each.type) for each in dataset.schema}, tuple(ranges), rows, None)
+
+
+def read_table(file_range: FileRange, _layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
+    first, rows = file_range.start, file_range.stop - file_range.start
+    dataset, fragment = _fragment(file_range.file, file_range.identity)
+    for batch in _batches(dataset, fragment, {name: _quoted(name) for name in schema.names}, first, rows):
+        yield arrow_rows(batch, file_range.file, first, schema)
+        first += batch.num_rows
 
 
 def _dataset(url: str, version: int | None) -> Any:

@@ -19,8 +19,7 @@ from pipeline.tables.input.arrow_rows import (
     untold_types,
     wanted_columns,
 )
-from pipeline.tables.input.arrow_types import as_type, plain, plain_type
-from pipeline.tables.input.cleaning import Refusals
+from pipeline.tables.input.arrow_types import plain_type
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
@@ -30,12 +29,18 @@ from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns
 from pipeline.tables.input.traits import Traits
-from pipeline.tables.input.whole_table import TableRows, TableScan, stretch, with_partitions
+from pipeline.tables.input.whole_table import (
+    RANGE_BYTES,
+    TableRows,
+    TableScan,
+    Types,
+    arrow_rows,
+    stretch,
+    with_partitions,
+)
 
 TRAITS = Traits()
 SUFFIXES = with_compression(".parquet", ".pq")
-_TABLE_RANGE_BYTES = 64 * 2**20
-"""What is read at a time of a table that is read whole, uncompressed."""
 
 
 def is_like(first: bytes, _id_name: str) -> bool:
@@ -97,18 +102,33 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     with opened(file.url, layout.limits) as table:
         parquet = table.file
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
-        given = {field.name: plain_type(field.type) for field in parquet.schema_arrow}
-        typed = typed_by_values(parquet, given) if groups else parquet.schema_arrow
+        given = _plain_types(parquet.schema_arrow)
+        typed = _whole_columns(file, parquet, layout) if groups else parquet.schema_arrow
     sizes = [(group.num_rows, group.total_byte_size) for group in groups]
     file_ranges = tuple(_table_ranges(file, sizes))
     if not file_ranges:
         return TableScan({}, (), 0, 0)
-    types = with_partitions({field.name: plain_type(field.type) for field in typed}, file.partitions)
+    types = with_partitions(_plain_types(typed), file.partitions)
     untold = {
-        name: kind for name, kind in given.items() if pa.types.is_null(types[name]) and kind != types[name]
+        name: kind
+        for name, kind in given.items()
+        if name in types and pa.types.is_null(types[name]) and kind != types[name]
     }
     # A file holds a repeated text once: its bytes do not tell what the rows take in memory.
     return TableScan(types, file_ranges, sum(rows for rows, _ in sizes), None, untold)
+
+
+def _plain_types(schema: pa.Schema) -> Types:
+    return {field.name: plain_type(field.type) for field in schema}
+
+
+def _whole_columns(file: SourceFile, parquet: pq.ParquetFile, layout: WholeLayout) -> pa.Schema:
+    """As `_columns`."""
+    held = parquet.schema_arrow
+    if layout.declared is None:
+        return typed_by_values(parquet, held.names)
+    wanted = layout.read(layout.declared.names)
+    return declared_columns(file.url, held, file.partitions, wanted, layout.declared)
 
 
 def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[FileRange]:
@@ -116,7 +136,7 @@ def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[F
     start = stop = size_bytes = 0
     for number, (rows, group_bytes) in enumerate(groups):
         stop, size_bytes = stop + rows, size_bytes + group_bytes
-        if stop > start and (size_bytes >= _TABLE_RANGE_BYTES or number == len(groups) - 1):
+        if stop > start and (size_bytes >= RANGE_BYTES or number == len(groups) - 1):
             yield stretch(file, start, stop)
             start, size_bytes = stop, 0
 
@@ -126,9 +146,4 @@ def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) ->
         held = [name for name in schema.names if name in opened_table.names]
         for first, batch in opened_table.rows(file_range, held):
             rows = add_partitions(batch, schema.names, file_range.partitions)
-            columns = [
-                as_type(plain(rows[each.name]), each.type, f"{file_range.file}: column {each.name!r}")
-                for each in schema
-            ]
-            numbers = pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())
-            yield TableRows(pa.table(columns, schema=schema), numbers, Refusals.none(batch.num_rows))
+            yield arrow_rows(rows, file_range.file, first, schema)

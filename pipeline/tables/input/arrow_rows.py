@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import as_lists, as_type, is_list, plain, plain_type
+from pipeline.tables.input.arrow_types import (
+    as_lists,
+    as_type,
+    column_of,
+    is_list,
+    plain,
+    plain_type,
+)
 from pipeline.tables.input.cleaning import valid_text
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, refuse_repeated, require_columns, scan_schema
@@ -180,7 +187,7 @@ def _rename(batch: pa.Table, row: pa.Array, layout: Layout) -> _Columns:
         "query": plain(batch[names.query]),
         "passage_id": plain(batch[names.passage_id]),
         "passage": plain(batch[names.passage]),
-        "kept": {ours: plain(_column(batch, theirs)) for ours, theirs in layout.kept.items()},
+        "kept": {ours: plain(column_of(batch, theirs)) for ours, theirs in layout.kept.items()},
         "row": row,
         "item": pa.nulls(len(row), pa.int32()),
         "reason": pa.nulls(len(row), pa.string()),
@@ -198,7 +205,7 @@ def _flatten(batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout) ->
     item = pa.array(np.arange(len(inner)) - starts[parent.to_numpy()] + 1, pa.int32())
     kept = {
         ours: plain(
-            pc.struct_field(inner, theirs) if theirs in inside else _column(batch, theirs).take(parent)
+            pc.struct_field(inner, theirs) if theirs in inside else column_of(batch, theirs).take(parent)
         )
         for ours, theirs in layout.kept.items()
     }
@@ -213,11 +220,6 @@ def _flatten(batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout) ->
         "reason": pa.nulls(len(inner), pa.string()),
         "field": pa.nulls(len(inner), pa.string()),
     }
-
-
-def _column(batch: pa.Table, name: str) -> pa.ChunkedArray:
-    """Null where the table gained the column after this file was written."""
-    return batch[name] if name in batch.column_names else pa.chunked_array([pa.nulls(batch.num_rows)])
 
 
 def _null_lists(

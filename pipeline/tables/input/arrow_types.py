@@ -12,6 +12,11 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return whole.cast(plain_type(whole.type), safe=False)
 
 
+def column_of(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """Null where the table gained the column after this file was written."""
+    return rows[name] if name in rows.column_names else pa.chunked_array([pa.nulls(rows.num_rows)])
+
+
 def plain_bytes(column: pa.Array) -> int:
     """What a column takes once it is `plain`: a dictionary's texts as often as they stand there."""
     if pa.types.is_dictionary(column.type) and plain_type(column.type) in (pa.string(), pa.binary()):

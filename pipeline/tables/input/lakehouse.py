@@ -16,40 +16,38 @@ _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "_versions": "Lance"}
 _DATA, _METADATA = "data", "metadata"
 _METADATA_FILE = re.compile(r"(v\d+|\d+-)[^/]*\.metadata\.json(\.gz)?")
 """Of Iceberg, whose tables have it in `metadata/`, beside `data/`."""
-_READ_WITH = {
-    "Delta": "format=delta --set input.path={folder}",
-    "Iceberg": "format=iceberg --set input.path=(its metadata.json)",
-    "Lance": "format=lance --set input.path={folder}",
-}
+_FORMATS = {"Delta": "delta", "Iceberg": "iceberg", "Lance": "lance"}
+"""Those that are read."""
+
+
+class LakehouseError(InputError):
+    """A lakehouse's table where plain files were to be read."""
+
+    def __init__(self, folder: str, kind: str) -> None:
+        super().__init__(
+            f"{folder}: is a lakehouse's table ({kind}); its files may hold rows that were deleted or updated"
+        )
+        self.args = (folder, kind)  # what unpickling hands to __init__
+        self.format = _FORMATS.get(kind)
+        """What reads it; None where nothing does."""
+        self.place = "(its metadata.json)" if self.format == "iceberg" else folder
+        """Its path, in that format."""
 
 
 def refuse_lakehouse(fs: Any, searched: Mapping[str, tuple[Any, str]], named: Collection[str]) -> None:
-    """Raises InputError for a table that lies in a folder, or that the folder or a named file lies in.
+    """Raises LakehouseError for a table that lies in a folder, or that the folder or a named file lies in.
 
     searched: the files that were found, each with the folder that was searched for it, the second of the two;
     named: files that were named themselves.
     """
     for name, (_, root) in searched.items():
         for folder, kind in _told_by(name, root, searched):
-            _refuse(fs, folder, kind)
+            raise LakehouseError(place_of(fs, folder), kind)
     roots = {root for _, root in searched.values()}
     above = {folder for place in {*roots, *named} for folder in _above(place)}
     for folder, child in sorted(above):
         for kind in _kinds_of(fs, folder, child):
-            _refuse(fs, folder, kind)
-
-
-def _refuse(fs: Any, folder: str, kind: str) -> None:
-    place = place_of(fs, folder)
-    who_reads = "No command reads it"
-    if kind in _READ_WITH:
-        how = _READ_WITH[kind].format(folder=place)
-        who_reads = f"`rerank` reads it: --set input.{how}. For other commands"
-    raise InputError(
-        f"{place}: is a lakehouse's table ({kind}); its files may hold rows that were deleted or updated."
-        f" {who_reads}: write its rows to a folder of Parquet files,"
-        " and name that"
-    )
+            raise LakehouseError(place_of(fs, folder), kind)
 
 
 def _told_by(name: str, root: str, searched: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -41,11 +41,19 @@ class WholeLayout:
     limits: Limits = DEFAULT_LIMITS
     kept: tuple[str, ...] = ()
     """Columns beside ids and texts that are passed through: their types are those of all rows."""
+    declared: pa.Schema | None = None
+    """As of `Layout`."""
 
     @property
     def exact(self) -> list[str]:
         """The columns that hold ids and texts, whose values are never made into ones of another type."""
         return [name for name in self.columns.model_dump().values() if name is not None]
+
+    def read(self, names: list[str]) -> list[str]:
+        """Those of a table's columns that are read: of candidates all."""
+        if isinstance(self.columns, ColumnNames):
+            return names
+        return [name for name in names if name in {*self.exact, *self.kept}]
 
     @property
     def ids(self) -> list[str]:

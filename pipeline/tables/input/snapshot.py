@@ -35,7 +35,7 @@ def library(module: str, traits: Traits) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f"input.format {traits.extra} needs a package that is not here ({error.name}):"
+            f"format {traits.extra} needs a package that is not here ({error.name}):"
             f" pip install 'rayrank[{traits.extra}]'"
         ) from error
 

@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.arrow_types import as_type as as_arrow_type
+from pipeline.tables.input.arrow_types import column_of, plain
 from pipeline.tables.input.cleaning import Refusals, is_int64, is_unicode
 from pipeline.tables.input.compression import is_packed
 from pipeline.tables.input.files import SourceFile
@@ -18,6 +20,8 @@ from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.schema import REASONS
 
+RANGE_BYTES = 64 * 2**20
+"""What is read at a time of a table, uncompressed, where a file can be read in parts."""
 _SAMPLED_ROWS = 1000
 _BATCH_ROWS = 4096
 _COMPRESSION = 4
@@ -71,6 +75,16 @@ def stretch(file: SourceFile, start: int, stop: int) -> FileRange:
         first_row=start + 1,
         partitions=file.partitions,
     )
+
+
+def arrow_rows(rows: pa.Table, url: str, first: int, schema: pa.Schema) -> TableRows:
+    """Of a file of Arrow's types, the first of them number `first` (from 0), as `WholeFormat.read_table`."""
+    columns = [
+        as_arrow_type(plain(column_of(rows, each.name)), each.type, f"{url}: column {each.name!r}")
+        for each in schema
+    ]
+    numbers = pa.array(range(first + 1, first + 1 + rows.num_rows), pa.int64())
+    return TableRows(pa.table(columns, schema=schema), numbers, Refusals.none(rows.num_rows))
 
 
 def scan_rows(

@@ -6,7 +6,9 @@ import fsspec
 import pytest
 
 from pipeline.errors import InputError, NotThereError
+from pipeline.tables.config import InputConfig, TextsConfig
 from pipeline.tables.input.listing import find_files
+from pipeline.tables.table_files import table_files
 
 LOGS = {
     "Delta": "_delta_log/00000000000000000000.json",
@@ -34,22 +36,26 @@ def put(folder: Path, *names: str) -> None:
 def test_a_table_is_refused_wherever_the_path_stands(tmp_path: Path, kind: str, below: str) -> None:
     put(tmp_path / "t", LOGS[kind], "data/day=1/a.parquet")
     put(tmp_path, "other.parquet")
-    with pytest.raises(
-        InputError, match=rf"^{tmp_path}/t: is a lakehouse's table \({kind}\); .* write its rows"
-    ):
+    with pytest.raises(InputError, match=rf"^{tmp_path}/t: is a lakehouse's table \({kind}\); its files"):
         find(f"{tmp_path}/{below}")
     assert find(f"{tmp_path}/other.parquet") == [f"{tmp_path}/other.parquet"]
 
 
 def test_the_way_out_is_that_of_the_table(tmp_path: Path) -> None:
     put(tmp_path / "t", LOGS["Delta"], "a.parquet")
-    with pytest.raises(InputError, match=rf"--set input.format=delta --set input.path={tmp_path}/t\. For"):
-        find(f"{tmp_path}/t")
+    way_out = rf"updated\. Read it as one: --set queries.format=delta --set queries.path={tmp_path}/t$"
+    with pytest.raises(InputError, match=way_out):
+        table_files(TextsConfig(path=f"{tmp_path}/t"), "queries", "_id")
+    put(tmp_path / "i", LOGS["Iceberg"], "data/a.parquet")
+    with pytest.raises(
+        InputError, match=r"--set input.format=iceberg --set input.path=\(its metadata.json\)$"
+    ):
+        table_files(InputConfig(path=f"{tmp_path}/i"), "input", "query_id")
     put(tmp_path / "h", LOGS["Hudi"], "a.parquet")
     with pytest.raises(
-        InputError, match=r"updated\. No command reads it: write its rows to a folder of Parquet files"
+        InputError, match=r"updated\. Write its rows to a folder of Parquet files, and name that$"
     ):
-        find(f"{tmp_path}/h/a.parquet")
+        table_files(TextsConfig(path=f"{tmp_path}/h/a.parquet"), "passages", "_id")
 
 
 def test_what_only_looks_like_one_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""A job that has begun goes on with the versions of a lakehouse's tables that it began with."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from pipeline import log
+from pipeline.errors import InputError
+from pipeline.job_record import begun_job
+from pipeline.output import is_complete
+from pipeline.tables.config import InputConfig, WholeTableConfig
+from pipeline.tables.format import SnapshotFormat, format_named, with_advice
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.table_files import TableVersion
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+@contextmanager
+def with_begun_versions(
+    config: Config, output: Directory, command: str, results: Collection[str]
+) -> Iterator[Config]:
+    """The config, with a version for each table that it names without one and an unfinished start has read.
+
+    Of a finished job nothing is left to read: what has changed since then is told as another job's. results:
+    the subdirectories of the output that hold any. Raises InputError from the block with the way out: a
+    version may be gone.
+    """
+    taken = []
+    tables = dict(_without_version(config))
+    begun = begun_job(output, command, results) if tables else None
+    if begun is not None and not is_complete(output):
+        for field, was in begun.versions.items():
+            if field in tables and TableVersion.of(tables[field], was.version) == was:
+                log.info("this job began with a version of its table", of=field, **was.model_dump())
+                config = _with_version(config, field.split("."), was.version)
+                taken.append(f"version {was.version} of {was.path}")
+    try:
+        yield config
+    except InputError as error:
+        if not taken:
+            raise
+        way_out = (
+            f"This job began with {', '.join(taken)}: to begin with what is there now, take another"
+            " output.path, or remove the directory"
+        )
+        raise InputError(with_advice(str(error), way_out)) from error
+
+
+def _without_version(
+    config: BaseModel, under: str = ""
+) -> Iterator[tuple[str, InputConfig | WholeTableConfig]]:
+    """The tables of a config that have versions, of which it names none, by their dotted fields."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, InputConfig | WholeTableConfig):
+            if value.version is None and isinstance(format_named(value.format), SnapshotFormat):
+                yield f"{under}{name}", value
+        elif isinstance(value, BaseModel):
+            yield from _without_version(value, f"{under}{name}.")
+
+
+def _with_version(config: Config, names: list[str], version: int) -> Config:
+    if not names:
+        return config.model_copy(update={"version": version})
+    below = _with_version(getattr(config, names[0]), names[1:], version)
+    return config.model_copy(update={names[0]: below})

@@ -1,0 +1,71 @@
+"""The files of a table of any format: found by their names, or those that the table itself tells."""
+
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline import log
+from pipeline.errors import InputError
+from pipeline.redaction import redacted
+from pipeline.tables.config import InputConfig, WholeTableConfig
+from pipeline.tables.format import FileFormat, SnapshotFormat, advised, format_named, with_advice
+from pipeline.tables.input.lakehouse import LakehouseError
+from pipeline.tables.input.listing import NoFilesError, find_files
+from pipeline.tables.input.snapshot import Snapshot
+from pipeline.tables.storage import absolute
+
+
+class TableVersion(BaseModel):
+    """What was read of a table that has versions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    """As the config has it."""
+    version: int
+
+    @classmethod
+    def of(cls, config: InputConfig | WholeTableConfig, version: int | None) -> Self | None:
+        """None of a table that has none."""
+        return None if version is None else cls(path=redacted(config.path), version=version)
+
+
+def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str) -> Snapshot:
+    """field: where a config names the table; id_name: the column that every such table has.
+
+    Raises InputError where there is no such table.
+    """
+    table_format = format_named(config.format)
+    if isinstance(table_format, SnapshotFormat):
+        table = table_format.snapshot(config.path, config.version)
+        log.info("table", of=field, path=config.path, version=table.version)
+        return table
+    assert isinstance(table_format, FileFormat)
+    try:
+        files, skipped = find_files(
+            config.path,
+            table_format.SUFFIXES,
+            lambda first: table_format.is_like(first, id_name),
+            config.success_file,
+        )
+    except NoFilesError as error:
+        raise advised(error, error.left_out, config.format, id_name, field) from error
+    except LakehouseError as error:
+        advice = "Write its rows to a folder of Parquet files, and name that"
+        if error.format is not None:
+            advice = f"Read it as one: --set {field}.format={error.format} --set {field}.path={error.place}"
+        raise InputError(with_advice(str(error), advice)) from error
+    return Snapshot(files, skipped=skipped)
+
+
+def places(tables: Iterable[InputConfig | WholeTableConfig]) -> Iterator[str]:
+    """`directory_of` those that lie somewhere."""
+    return (place for table in tables if (place := directory_of(table)) is not None)
+
+
+def directory_of(config: InputConfig | WholeTableConfig) -> str | None:
+    """Where the table lies, for every process; None where its path is a name and no place."""
+    if not format_named(config.format).TRAITS.path_is_place:
+        return None
+    return absolute(config.path).rstrip("/")

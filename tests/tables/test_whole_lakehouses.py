@@ -1,0 +1,232 @@
+"""Delta, Iceberg and Lance tables read whole: one version, as the table declares it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import lance
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.table import Table
+
+from pipeline.errors import InputError, NotThereError
+from pipeline.tables import sources
+from pipeline.tables.config import PairsConfig, TextsConfig
+from pipeline.tables.input.listing import find_files
+
+PASSAGES = [{"_id": f"p{n}", "text": f"passage {n}\n熊", "views": n} for n in range(7)]
+LATE = [{"_id": "late", "text": "after", "views": 2**40, "source": "web"}]
+Change = Callable[[], str]
+
+
+class _Delta:
+    def __init__(self, folder: Path) -> None:
+        self.path = f"{folder}/delta"
+
+    def add(self, rows: list[dict[str, Any]]) -> int:
+        deltalake.write_deltalake(self.path, pa.Table.from_pylist(rows), mode="append", schema_mode="merge")
+        return int(deltalake.DeltaTable(self.path).version())
+
+    def remove(self, where: str) -> None:
+        deltalake.DeltaTable(self.path).delete(where)
+
+
+class _Iceberg:
+    def __init__(self, folder: Path) -> None:
+        self.path = ""
+        self._table: Table | None = None
+        self._catalog = InMemoryCatalog("c", warehouse=f"file://{folder}/iceberg")
+        self._catalog.create_namespace("n")
+
+    @property
+    def table(self) -> Table:
+        assert self._table is not None
+        return self._table
+
+    def add(self, rows: list[dict[str, Any]]) -> int:
+        data = pa.Table.from_pylist(rows)
+        if self._table is None:
+            self._table = self._catalog.create_table("n.t", data.schema)
+        with self.table.update_schema() as update:
+            update.union_by_name(data.schema)
+        self.table.append(data)
+        return self._written()
+
+    def remove(self, where: str) -> None:
+        self.table.delete(where)
+        self._written()
+
+    def _written(self) -> int:
+        self.path, now = self.table.metadata_location, self.table.current_snapshot()
+        assert now is not None
+        return now.snapshot_id
+
+
+class _Lance:
+    def __init__(self, folder: Path) -> None:
+        self.path = f"{folder}/t.lance"
+
+    def add(self, rows: list[dict[str, Any]]) -> int:
+        data = pa.Table.from_pylist(rows)
+        if Path(self.path).exists():
+            table = lance.dataset(self.path)
+            known = set(table.schema.names)
+            if new := [field for field in data.schema if field.name not in known]:
+                table.add_columns(new)
+            return int(lance.write_dataset(data, self.path, mode="append").version)
+        return int(lance.write_dataset(data, self.path, max_rows_per_file=4).version)
+
+    def remove(self, where: str) -> None:
+        lance.dataset(self.path).delete(where)
+
+
+Lakehouse = _Delta | _Iceberg | _Lance
+TABLES: dict[str, Callable[[Path], Lakehouse]] = {"delta": _Delta, "iceberg": _Iceberg, "lance": _Lance}
+
+
+def scan(path: str, name: str, *kept: str, version: int | None = None) -> sources.Source:
+    config = TextsConfig(path=path, format=name, version=version)
+    return sources.scan(config, "passages", ["_id", "text"], kept)
+
+
+def read(source: sources.Source, *columns: str) -> list[dict[str, Any]]:
+    return [
+        {**row, "row": number}
+        for file_range in source.file_ranges
+        for rows in sources.read(file_range, source, list(columns))
+        for row, number in zip(rows.columns.to_pylist(), rows.numbers.to_pylist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_one_version_is_read_with_the_columns_that_it_declares(name: str, tmp_path: Path) -> None:
+    table = TABLES[name](tmp_path)
+    first = table.add(PASSAGES)
+    source = scan(table.path, name)
+    assert source.described().startswith(
+        f"version {first}, {2 if name == 'lance' else 1} files, about 7 rows"
+    )
+    assert source.size_bytes > 0
+    table.add(LATE)
+    table.remove("_id = 'p1'")
+    now = scan(table.path, name, "source")
+    assert now.types["source"] == pa.string()
+    kept = {row["_id"]: row for row in read(now, "_id", "text", "views", "source")}
+    assert list(kept).count("p1") == 0
+    assert kept.keys() == {*(f"p{n}" for n in range(7) if n != 1), "late"}
+    assert (kept["late"]["source"], kept["p6"]["source"]) == ("web", None)
+    assert (kept["late"]["views"], kept["p6"]["views"]) == (2**40, 6)
+    # What was planned before the table changed, and what is asked for by its number, is the old one.
+    for old in (source, scan(table.path, name, version=first)):
+        was = read(old, "_id", "text")
+        assert [(row["_id"], row["text"]) for row in was] == [(row["_id"], row["text"]) for row in PASSAGES]
+        rows_of_files = [1, 2, 3, 4, 1, 2, 3] if name == "lance" else [*range(1, 8)]
+        assert [row["row"] for row in was] == rows_of_files
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_is_missing_is_named(name: str, tmp_path: Path) -> None:
+    table = TABLES[name](tmp_path)
+    table.add([{"_id": "a", "body": "b"}])
+    with pytest.raises(InputError, match="no column 'text'; it has _id, body"):
+        scan(table.path, name)
+    path = f"{tmp_path}/none/metadata/1.metadata.json" if name == "iceberg" else f"{tmp_path}/none"
+    with pytest.raises(NotThereError, match=r"none.*: not a readable \w+ table"):
+        scan(path, name)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_rows_is_named(name: str, tmp_path: Path) -> None:
+    table = TABLES[name](tmp_path)
+    table.add(LATE)
+    table.remove("_id = 'late'")
+    with pytest.raises(InputError, match="holds no rows"):
+        scan(table.path, name)
+
+
+def test_candidates_have_all_columns_and_partitions_their_types(tmp_path: Path) -> None:
+    day = pa.array([20_000, 20_000, None], pa.date32())
+    rows = pa.table({"query_id": [1, 1, 2], "passage_id": ["a", "b", "a"], "day": day})
+    deltalake.write_deltalake(f"{tmp_path}/t", rows, partition_by=["day"])
+    more = pa.table({"query_id": [3], "passage_id": ["c"], "day": day[:1], "grade": [0.5]})
+    deltalake.write_deltalake(f"{tmp_path}/t", more, mode="append", schema_mode="merge")
+    config = PairsConfig(path=f"{tmp_path}/t", format="delta")
+    source = sources.scan(config, "candidates", ["query_id", "passage_id"])
+    assert source.types == {
+        "query_id": pa.int64(), "passage_id": pa.string(), "day": pa.date32(), "grade": pa.float64(),
+    }  # fmt: skip
+    found = sorted(read(source, *source.types), key=lambda row: (row["query_id"], row["passage_id"]))
+    assert [row["grade"] for row in found] == [None, None, None, 0.5]
+    assert [row["day"] for row in found] == [day[0].as_py(), day[0].as_py(), None, day[0].as_py()]
+
+
+def test_a_column_that_was_renamed_matters_where_it_is_read(tmp_path: Path) -> None:
+    table = _Iceberg(tmp_path)
+    table.add(PASSAGES)
+    with table.table.update_schema() as update:
+        update.rename_column("views", "seen")
+    path = table.table.metadata_location
+    assert len(read(scan(path, "iceberg"), "_id")) == 7
+    with pytest.raises(InputError, match="column 'seen' does not stand in this data file"):
+        scan(path, "iceberg", "seen")
+    pairs = PairsConfig.model_validate(
+        {"path": path, "format": "iceberg", "columns": {"query_id": "_id", "passage_id": "text"}}
+    )
+    with pytest.raises(InputError, match="column 'seen' does not stand in this data file"):
+        sources.scan(pairs, "candidates", ["_id", "text"])
+
+
+def test_a_fragment_is_read_in_parts_of_some_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.tables.formats.lance.RANGE_BYTES", 1)
+    rows = [{"_id": f"p{n}", "text": "x" * 1000} for n in range(40)]
+    lance.write_dataset(pa.Table.from_pylist(rows), f"{tmp_path}/t")
+    source = scan(f"{tmp_path}/t", "lance")
+    assert len(source.file_ranges) == 40
+    found = read(source, "_id")
+    assert [(row["_id"], row["row"]) for row in found] == [(f"p{n}", n + 1) for n in range(40)]
+
+
+def test_a_data_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    table = _Delta(tmp_path)
+    table.add(PASSAGES)
+    source = scan(table.path, "delta")
+    (file,) = Path(table.path).glob("*.parquet")
+    file.unlink()
+    with pytest.raises(InputError, match=r"\.parquet: changed while the job ran .*now gone"):
+        read(source, "_id")
+    with pytest.raises(NotThereError, match=r"\.parquet: no such file"):
+        scan(table.path, "delta")
+
+
+def test_the_same_table_read_as_plain_files_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    table = _Delta(tmp_path)
+    table.add(PASSAGES)
+    with pytest.raises(
+        InputError, match=r"\(Delta\).*--set passages.format=delta --set passages.path=/.*/delta"
+    ):
+        scan(table.path, "parquet")
+    with pytest.raises(InputError, match=r"\(Delta\)"):
+        find_files(table.path, (".parquet",), lambda _: False)
+
+
+@pytest.mark.parametrize("table", [TextsConfig, PairsConfig])
+def test_versions_go_with_lakehouses_and_their_whole_tables(table: Any) -> None:
+    with pytest.raises(ValidationError, match="version goes with delta, iceberg and lance; jsonl files have"):
+        table(path="x", format="jsonl", version=1)
+    with pytest.raises(ValidationError, match="success_file goes with files; a version of lance is always"):
+        table(path="x", format="lance", success_file="_SUCCESS")
+
+
+@pytest.mark.parametrize("name", ["delta", "lance"])
+def test_on_s3(bucket: str, name: str) -> None:
+    store = {"aws_endpoint": os.environ["AWS_ENDPOINT_URL"], "allow_http": "true"}
+    rows, path = pa.Table.from_pylist(PASSAGES), f"{bucket}/t"
+    if name == "delta":
+        deltalake.write_deltalake(path, rows, storage_options={**store, "aws_conditional_put": "etag"})
+    else:
+        lance.write_dataset(rows, path, storage_options=store)
+    assert [row["_id"] for row in read(scan(path, name), "_id")] == [row["_id"] for row in PASSAGES]
