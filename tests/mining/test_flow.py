@@ -117,17 +117,30 @@ def test_another_job_or_input_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_number_and_no_text_is_told(tmp_path: Path) -> None:
     table = rows()
     table[0]["passage"] = None
+    table = [row | {"tags": ["a"]} for row in table]
     source = write(tmp_path / "in", table)
     with pytest.raises(
-        InputError, match=r"score: column 'passage' holds string; name the column of the scores"
+        InputError, match=r"score: column 'tags' holds list<.*>; name the column of the scores, numbers"
     ):
-        flow.run(config(source, score="passage"))
+        flow.run(config(source, score="tags"))
     told = r"no column 'bm25'; it has .*\. Name the table's own columns in score, rank or positives.label$"
     with pytest.raises(InputError, match=told):
         flow.run(config(source, rank="bm25"))
     summary = flow.run(config(source))
     assert summary.rejected == {"null_passage": 1}
     assert summary.candidates == 47
+
+
+def test_scores_and_ranks_that_are_text_are_as_good(tmp_path: Path) -> None:
+    """As CSV has them, and as the mix of `rerank` takes them."""
+    table = [row | {"first": 8 - number % 8} for number, row in enumerate(rows())]
+    options = {"rank": "first", "negatives": {"ranks": [2, 5], "absolute_margin": 0.15}}
+    flow.run(config(write(tmp_path / "in", table), "numbers", **options))
+    texts = [row | {"score": str(row["score"]), "first": str(row["first"])} for row in table]
+    texts[0]["score"] = "none"  # a candidate without a score
+    summary = flow.run(config(write(tmp_path / "csv", texts), "texts", **options))
+    assert summary.rows == 6
+    assert mined(tmp_path / "texts") == mined(tmp_path / "numbers")
 
 
 def test_positives_without_a_score_are_told_from_none(tmp_path: Path) -> None:
