@@ -32,6 +32,7 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, is_being_written, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, read_manifest, write_manifest
+from pipeline.tables.output.markers import all_files
 from pipeline.tables.storage import absolute, bucket_lacking
 
 _SUCCESS = "_SUCCESS"
@@ -251,7 +252,7 @@ def digests(table: str) -> dict[str, str]:
     manifest = None if output is None else read_manifest(output)
     if output is None or not isinstance(manifest, Manifest):
         return {}
-    return {f"{output.url}/{name}": stamp.digest for name, stamp in manifest.files.items()}
+    return {f"{output.url}/{name}": stamp.digest for name, stamp in all_files(output, manifest).items()}
 
 
 def _when_finished(output: Directory) -> str:

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import output
 from pipeline.errors import InputError, NotThereError
 from pipeline.mining.config import JudgedRunConfig
 from pipeline.mining.negatives import NO_POSITIVE, NO_SCORE, Candidate, Choice, choose
 from pipeline.ranking import query_numbers, ranks
-from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.candidates import Plan, directory_of, plan_table
 from pipeline.tables.input.numeric_columns import as_numbers, may_hold_numbers
 from pipeline.tables.output.training_rows import training_row
 from pipeline.tables.positives import are_positive, check_label
@@ -29,8 +30,10 @@ def plan_run(config: JudgedRunConfig, shard_pairs: int) -> Plan:
 
     Raises InputError for what can't be read, and where scores, ranks or labels can be no numbers.
     """
+    table = directory_of(config.input)
+    digests = {} if table is None else output.digests(table)
     try:
-        plan = plan_table(config.input, config.kept, shard_pairs)
+        plan = plan_table(config.input, config.kept, shard_pairs, digests=digests)
     except NotThereError:
         raise
     except InputError as error:  # of a column that is not there: readers know the field that `rerank` has

@@ -1,6 +1,7 @@
 """Mining in this process, from a run to training rows; executors/test_ray_data.py has it on Ray."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.mining import flow, shard
 from pipeline.mining.config import MineConfig, NegativesConfig
 from pipeline.reranking import flow as reranking
+from pipeline.tables.output.tasks import TaskReport
 from tests.conftest import ROOT, golden_cases
 from tests.mining.runs import bytes_of, config, mined, rows, write
 from tests.reranking.jobs import config as rerank
@@ -205,3 +207,30 @@ def test_the_demo(
     assert "1 too_few_negatives: fewer negatives than negatives.at_least were found (q03)" in told
     for field in MineConfig.model_fields | NegativesConfig.model_fields:
         assert re.search(rf"\b{field}:", demo.read_text()), field
+
+
+def test_a_run_that_is_made_again_with_the_same_bytes_is_the_same(tmp_path: Path) -> None:
+    """Of another command the content tells, and no time stamp."""
+    table = write(tmp_path / "in", rows())
+    kept = {"keep_columns": {"query": "query", "passage": "passage", "label": "label"}}
+    reranking.run(rerank(table, "run", output=kept))
+    job = config(tmp_path / "run/run", "../out", shard_pairs=8)
+    shards = flow.run(job)
+    marker = sorted((tmp_path / "out" / TaskReport.FOLDER).iterdir())[1]
+    (tmp_path / "out/_SUCCESS").unlink()
+    (tmp_path / "out/summary.json").unlink()
+    marker.unlink()  # as if it had been killed in its second shard
+    parts = sorted((tmp_path / "run/run").iterdir())
+    before = [part.read_bytes() for part in parts]
+    for part in parts:
+        part.unlink()
+    reranking.run(rerank(table, "run", output=kept))
+    for part, data in zip(parts, before, strict=True):
+        assert part.read_bytes() == data
+        os.utime(part, (part.stat().st_mtime + 60,) * 2)
+    assert flow.run(job).model_copy(update={"wall_s": shards.wall_s}) == shards
+    reranking.run(rerank(table, "other", output=kept | {"top_k": 3}))
+    (tmp_path / "run").rename(tmp_path / "former")
+    (tmp_path / "other").rename(tmp_path / "run")
+    with pytest.raises(OutputError, match="holds the output of another job"):
+        flow.run(job)
