@@ -64,7 +64,8 @@ class Counts(BaseModel):
 
     queries: int = 0
     pairs: int = 0
-    """Scored. pairs + rejected + beyond_top_k = the rows of the input."""
+    """Scored. pairs + rejected + beyond_top_k = the rows of the input, and the lines of texts beside a TREC
+    run that can't be used."""
     beyond_top_k: int = Field(default=0, exclude_if=is_empty)
     """Candidates that input.top_k left out."""
     reused: int = 0
