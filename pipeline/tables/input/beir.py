@@ -4,23 +4,19 @@ What a model reads is the title and the text with a space between them, or the t
 empty, as BEIR does. The rule stands here for one text and for a column of them.
 """
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.tables.input.cleaning import valid_text
 
 
-def with_title(title: Any, text: Any) -> Any:
-    """One text. What is none stays as it is, for `checked` to find: null, a text or title of another type."""
-    if title is None or title == "" or not isinstance(text, str):
-        return text
-    return f"{title} {text}".strip() if isinstance(title, str) else title
+def with_title(title: str | None, text: str | None) -> str | None:
+    """One text; a null title is empty, a null text stays null."""
+    return f"{title} {text}".strip() if title and text is not None else text
 
 
 def with_titles(titles: pa.Array, texts: pa.Array) -> pa.Array:
-    """A column of them; a null title is empty, a null text stays null."""
+    """A column of them."""
     both = pc.binary_join_element_wise(titles, texts, " ")
     try:
         both = pc.utf8_trim_whitespace(both)
