@@ -32,10 +32,12 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import Lease, is_being_written, last_heartbeat, lease
 from pipeline.tables.output.local_disk import refuse_lost_link
 from pipeline.tables.output.manifest import Manifest, read_manifest, write_manifest
+from pipeline.tables.output.markers import all_files
 from pipeline.tables.storage import absolute, bucket_lacking
 
 _SUCCESS = "_SUCCESS"
-_FOLDERS = {"_manifest", "candidates", "embeddings", "rejects", "run", "scores", "training_rows", "unmatched"}
+_REJECTS = "rejects"
+_FOLDERS = {"_manifest", "candidates", "embeddings", _REJECTS, "run", "scores", "training_rows", "unmatched"}
 """Whose files readers of an output take for parts of it."""
 _SHOWN_DIFFERENCES = 10
 _LOOKED_INTO = 20
@@ -137,7 +139,8 @@ class Start(Generic[Summary]):
             return self._nothing_to_do(finished)
         with lease(self.output, self.record.shards, done()) as held:
             # Another start may have worked here until now: on this job, or on another one.
-            check_output(self.output, self.record, self.results, resumes=self.resumes)
+            if check_output(self.output, self.record, self.results, resumes=self.resumes) is None:
+                self.output.remove(_REJECTS)  # which a job that left no results may have left
             if self.output.read(SUMMARY) != told:
                 finished = self.finished(check_bytes=check_bytes)
                 if finished is not None and not lacks(finished):
@@ -249,7 +252,7 @@ def digests(table: str) -> dict[str, str]:
     manifest = None if output is None else read_manifest(output)
     if output is None or not isinstance(manifest, Manifest):
         return {}
-    return {f"{output.url}/{name}": stamp.digest for name, stamp in manifest.files.items()}
+    return {f"{output.url}/{name}": stamp.digest for name, stamp in all_files(output, manifest).items()}
 
 
 def _when_finished(output: Directory) -> str:

@@ -21,6 +21,10 @@ METRICS = {
             metrics.REJECTED,
         },
     ),
+    "retrieve": (
+        "output",
+        {*metrics.TASK_COUNTERS, metrics.TASKS_DONE, metrics.TASKS_REMAINING, metrics.REJECTED},
+    ),
     "serve": ("model", {*serve_metrics.COUNTERS, *serve_metrics.HISTOGRAMS}),
 }
 """Of each dashboard: the label by which it chooses, and what it is to show."""
@@ -40,6 +44,10 @@ def dashboard(name: str) -> dict[str, Any]:
 
 def expressions(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def test_each_dashboard_is_tried() -> None:
+    assert {path.stem for path in Path("configs/grafana").glob("*.json")} == METRICS.keys()
 
 
 def test_it_shows_every_metric_and_no_other(name: str, dashboard: dict[str, Any]) -> None:

@@ -11,13 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import output
 from pipeline.errors import InputError, NotThereError
 from pipeline.mining.config import JudgedRunConfig
 from pipeline.mining.negatives import NO_POSITIVE, NO_SCORE, Candidate, Choice, choose
 from pipeline.ranking import query_numbers, ranks
 from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.input.numeric_columns import as_numbers, may_hold_numbers
 from pipeline.tables.output.training_rows import training_row
 from pipeline.tables.positives import are_positive, check_label
+from pipeline.tables.table_files import directory_of
 
 _NOWHERE = 2**53
 """The rank of what has none, behind all others."""
@@ -26,10 +29,12 @@ _NOWHERE = 2**53
 def plan_run(config: JudgedRunConfig, shard_pairs: int) -> Plan:
     """The run's shards; judgments are among the files that the output depends on.
 
-    Raises InputError for what can't be read, and where scores, ranks or labels are no numbers.
+    Raises InputError for what can't be read, and where scores, ranks or labels can be no numbers.
     """
+    table = directory_of(config.input)
+    digests = {} if table is None else output.digests(table)
     try:
-        plan = plan_table(config.input, config.kept, shard_pairs)
+        plan = plan_table(config.input, config.kept, shard_pairs, digests=digests)
     except NotThereError:
         raise
     except InputError as error:  # of a column that is not there: readers know the field that `rerank` has
@@ -57,11 +62,11 @@ def line_of(query: str, choice: Choice) -> bytes:
 
 
 def _check_columns(config: JudgedRunConfig, types: pa.StructType) -> None:
-    """Raises InputError where scores, ranks or labels are no numbers."""
+    """Raises InputError where scores, ranks or labels can be no numbers."""
     check_label(config.positives.label, types, "positives.label")
     for field, name in (("score", config.score), ("rank", config.rank)):
         kind = None if name is None else types.field(name).type
-        if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        if kind is not None and not may_hold_numbers(kind):
             raise InputError(
                 f"{field}: column {name!r} holds {kind}; name the column of the {field}s, numbers",
                 field=field,
@@ -75,8 +80,8 @@ def _by_query(
 
     A candidate without a score is neither side's.
     """
-    scores = pc.struct_field(candidates["kept"].combine_chunks(), config.score).cast(pa.float64())
-    finite = pc.fill_null(pc.is_finite(scores), fill_value=False)
+    scores = as_numbers(pc.struct_field(candidates["kept"].combine_chunks(), config.score))
+    finite = scores.is_valid()
     usable, scores = candidates.filter(finite), scores.filter(finite)
     places = _ranks(usable, scores, config)
     positive = are_positive(usable.append_column("rank", places), config.positives)
@@ -113,6 +118,5 @@ def _ranks(candidates: pa.Table, scores: pa.Array, config: JudgedRunConfig) -> p
     """Where the run's own column tells none, one that is in no window."""
     if config.rank is None:
         return ranks(candidates["query_id"], candidates["passage_id"], scores.cast(pa.float32(), safe=False))
-    own = pc.struct_field(candidates["kept"].combine_chunks(), config.rank).cast(pa.float64())
-    told = pc.fill_null(pc.is_finite(own), fill_value=False)
-    return pc.if_else(told, own, float(_NOWHERE)).cast(pa.int64(), safe=False)
+    own = as_numbers(pc.struct_field(candidates["kept"].combine_chunks(), config.rank))
+    return pc.fill_null(own, float(_NOWHERE)).cast(pa.int64(), safe=False)

@@ -20,7 +20,7 @@ from pipeline.levels import FuseConfig, fuse
 from pipeline.placement import JobActors
 from pipeline.ranking import ranks
 from pipeline.scoring.config import ScorerConfig
-from pipeline.tables.input.first_stage import as_scores
+from pipeline.tables.input.numeric_columns import as_scores
 from pipeline.tables.schema import (
     FIRST_STAGE_SCORE,
     FUSED,

@@ -35,7 +35,7 @@ def estimate(
     else:
         return
     yield from _speed_lines(levels, samples, speeds, source)
-    left = planned.record.pairs - counts.rows
+    left = max(0, planned.record.pairs - counts.rows)  # rejects may be lines of texts, which are no pairs
     work = _work(len(planned.plan.shards) - len(done), left, samples, speeds)
     if work.shards:
         pools = [level.actors for level in levels]

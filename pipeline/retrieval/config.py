@@ -181,6 +181,11 @@ class RetrieveConfig(Dated):
 
     @model_validator(mode="after")
     def _device_fits_the_actors(self) -> Self:
+        if self.actors.num_gpus and not self.dense:
+            raise ValueError(
+                f"actors.num_gpus {self.actors.num_gpus:g} holds GPUs that no source uses: bm25 computes on"
+                " CPUs; leave it out"
+            )
         for name, dense in self.dense.items():
             self.actors.check_device(dense.scorer.device, "actors", scorer_field(name))
         return self

@@ -32,6 +32,8 @@ from pipeline.tables.output.directory import Directory
 
 ROLE: dict[Kind, Role] = {"passages": "passage", "queries": "query"}
 _LOG_EVERY_S = 30.0
+_LONGEST = 1e19
+"""Of a vector: the product of two such ones, and what it is off by, are within float32."""
 _ARROW = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -90,16 +92,35 @@ def _embedded(
             made = scorer.embed_windows(texts, ROLE[kind], Progress(source, kind, len(texts)))
     except ScoringError as error:
         raise _named(error.reason, job, kind, rows, new[error.index]) from error
-    ends, counts = np.cumsum(made.windows).tolist(), made.windows.tolist()
+    ends, windows = np.cumsum(made.windows).tolist(), made.windows.tolist()
     with np.errstate(over="ignore"):  # what is too large is told below
         vectors = made.embeddings.astype(dense.dtype)
-    if len(too_large := np.flatnonzero(~np.isfinite(vectors).all(axis=1))):
-        at = new[np.searchsorted(ends, too_large[0], side="right")]
-        reason = f"its embedding is too large for sources.{source}.dense.dtype {dense.dtype}; set float32"
-        raise _named(reason, job, kind, rows, at)
-    each = {at: vectors[end - count : end] for at, end, count in zip(new.tolist(), ends, counts, strict=True)}
+    each = {at: vectors[end - many : end] for at, end, many in zip(new.tolist(), ends, windows, strict=True)}
     parts = [each[at] if at in each else known[digest] for at, digest in enumerate(hashes.to_pylist())]
-    return _table(rows, kind, parts, made.embeddings.shape[1], dense.dtype), made
+    counts = [len(part) for part in parts]
+    every = np.concatenate([vectors[:0], *parts])
+    if (unfit := _first_unfit(every)) is not None:
+        at = int(np.searchsorted(np.cumsum(counts), unfit, side="right"))
+        raise _named(_why_unfit(every[unfit], source, dense.dtype), job, kind, rows, at)
+    return _table(rows, kind, every, counts), made
+
+
+def _first_unfit(vectors: npt.NDArray[Any]) -> int | None:
+    """Which of the vectors (vectors, width) can't be searched; None where all can."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32)
+    unfit = np.flatnonzero(~(squares <= _LONGEST**2))
+    return int(unfit[0]) if len(unfit) else None
+
+
+def _why_unfit(vector: npt.NDArray[Any], source: str, dtype: str) -> str:
+    if not np.isfinite(vector).all():
+        return f"its embedding is too large for sources.{source}.dense.dtype {dtype}; set float32"
+    return (
+        f"its embedding has the length {np.linalg.norm(vector.astype(np.float64)):.1e}. Those of more than"
+        f" {_LONGEST:.0e} can't be compared in float32: take a sources.{source}.dense.scorer.model that"
+        " normalizes its embeddings"
+    )
 
 
 def _cut(job: Job, source: str, kind: Kind, rows: pa.Table) -> int:
@@ -141,18 +162,18 @@ def dense_of(job: Job, source: str) -> DenseConfig:
     return job.config.dense[source]
 
 
-def _table(rows: pa.Table, kind: Kind, parts: Sequence[npt.NDArray[Any]], width: int, dtype: str) -> pa.Table:
-    counts = [len(part) for part in parts]
-    at = np.repeat(np.arange(len(parts)), counts)
+def _table(rows: pa.Table, kind: Kind, vectors: npt.NDArray[Any], counts: Sequence[int]) -> pa.Table:
+    """vectors: (vectors, width), of each row as many as `counts` says."""
+    at = np.repeat(np.arange(len(counts)), counts)
     window = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
-    values = pa.array(np.concatenate([np.zeros((0, width), dtype), *parts]).ravel(), _ARROW[dtype])
+    values = pa.array(vectors.ravel(), _ARROW[vectors.dtype.name])
     columns = {name: rows[name].take(pa.array(at)) for name in (ID[kind], "hash")}
     return pa.table(
         {
             ID[kind]: columns[ID[kind]],
             "window": pa.array(window, pa.int32()),
             "hash": columns["hash"],
-            "embedding": pa.FixedSizeListArray.from_arrays(values, width),
+            "embedding": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1]),
         }
     )
 

@@ -33,8 +33,9 @@ from pipeline.tables.output.tasks import TaskReport
 from pipeline.tables.table_files import places
 
 _SHOWN = ("candidates", "unmatched", "rejects")
-_RESULTS = (*_SHOWN, "embeddings", WORK, TaskReport.FOLDER)
-"""The subdirectories that hold results; without any another job may have the directory."""
+_RESULTS = ("candidates", "unmatched", "embeddings", WORK, TaskReport.FOLDER)
+"""The subdirectories that hold results; without any another job may have the directory. Rejects alone are
+none: they say how to mend a table, of which the mended one makes another job."""
 
 
 def run(config: RetrieveConfig, *, check_bytes: bool = False) -> Summary:

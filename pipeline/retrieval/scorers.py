@@ -1,6 +1,5 @@
 """The scorers of dense sources. torch comes with this module: a first stage by words alone does without."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -28,15 +27,18 @@ class Found(NamedTuple):
 
 
 def find(source: str, dense: DenseConfig, config: ScorerConfig) -> Found:
-    """config: that of `dense`, on its device. Loads neither tokenizer nor weights.
+    """config: that of `dense`, on its device. Loads the tokenizer, no weights.
 
-    Raises ModelError or ConfigError where it embeds no texts, or compares them as no search here does.
+    Raises ModelError or ConfigError where it embeds no texts, compares them as no search here does, or does
+    not take the lengths that the config gives.
     """
     with named(source, config), lean_imports():
         scorer = Scorer(config)
         if not scorer.embeds:
             raise ConfigError(
-                f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no texts"
+                f"model {scorer.checkpoint.name}: the family {scorer.family} scores pairs, it embeds no"
+                " texts",
+                field="model",
             )
         saved = Saved.of(scorer.checkpoint)
         if saved.similarity not in ("cosine", "dot"):
@@ -44,6 +46,8 @@ def find(source: str, dense: DenseConfig, config: ScorerConfig) -> Found:
                 f"{scorer.checkpoint.name}: compares embeddings by {saved.similarity}; only cosine and dot"
                 " can be searched"
             )
+        # What is wrong with lengths is told by the encoder, which would else be asked after all was read.
+        cast("EmbeddingEncoder", scorer.encoder).encode_texts([], "query")
         # Not where the checkpoint gives normalized embeddings, and they are kept as they are.
         normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dense.dtype == "float32"
         by_cosine = saved.similarity == "cosine" and not normalized
@@ -80,13 +84,13 @@ def lengths_of(source: str, config: ScorerConfig) -> Lengths:
 def named(source: str, config: ScorerConfig) -> Iterator[None]:
     """An error of a source's scorer begins with the field that is at fault, as a user writes it.
 
-    What a scorer tells of an option begins with the option. All else is of the checkpoint, or of its adapter.
+    What a scorer tells of no option is of the checkpoint, or of its adapter.
     """
     try:
         yield
     except (ConfigError, ModelError, TemporaryError) as error:
-        field = error.field or re.split("[ :.]", error.message, maxsplit=1)[0]
-        if field.partition(".")[0] not in ScorerConfig.model_fields:
+        field = error.field
+        if field is None:
             adapter = config.peft_path is not None and error.message.startswith(config.peft_path)
             field = "peft_path" if adapter else "model"
             error.message = f"{field}: {error.message}"

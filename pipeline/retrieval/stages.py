@@ -14,6 +14,7 @@ from pipeline.retrieval.executors import Executor
 from pipeline.retrieval.plan import KINDS, Job, Kind
 from pipeline.retrieval.reuse import remember
 from pipeline.retrieval.shards import WORK
+from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.lease import Lease
 from pipeline.tables.output.manifest import Stamps
 from pipeline.tables.output.sealed import Stamp
@@ -55,7 +56,11 @@ class Stages:
 
     def run(self) -> Result:
         """The counts of the summary."""
-        passages, queries = (self._read(kind) for kind in KINDS)
+        try:
+            passages, queries = (self._read(kind) for kind in KINDS)
+        except InputError:
+            self._forget_reading()
+            raise
         counts = {"passages": self._drop("passages", passages), "queries": self._drop("queries", queries)}
         self._counts = counts
         log.info("read", **counts, shards=len(passages))
@@ -104,10 +109,20 @@ class Stages:
             raise InputError(
                 f"{table.config.path}: none of its rows can be used as {kind} ({reasons});"
                 f" {self._job.output.url}/rejects names each. Mend the table, or correct {kind}.columns, and"
-                " take another output.path"
+                " start again"
             )
         self._rejected.update(rejected)
         return shards
+
+    def _forget_reading(self) -> None:
+        """Where no more was done than reading, leave the output to the mended table, which is another job.
+
+        The rejects stay, for who mends it.
+        """
+        done = names_done(self._job.output, TaskReport)
+        if all(name.startswith("read-") for name in done):
+            self._job.output.remove(TaskReport.FOLDER)
+            self._job.output.remove(WORK)
 
     def _drop(self, kind: Kind, shards: dict[str, int]) -> int:
         """How many rows there are of different ids."""

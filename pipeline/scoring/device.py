@@ -125,10 +125,11 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(
             f"device {name}: this process sees {torch.cuda.device_count()} CUDA devices; to compute on the"
-            " CPU, give a job's actors num_gpus: 0, and anything else device: cpu"
+            " CPU, give a job's actors num_gpus: 0, and anything else device: cpu",
+            field="device",
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("device mps: not available in this process")
+        raise ModelError("device mps: not available in this process", field="device")
     return device
 
 

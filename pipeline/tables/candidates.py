@@ -19,6 +19,7 @@ from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, 
 from pipeline.tables.input.layout import Layout
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.sought import SoughtQueries
+from pipeline.tables.input.texts_beside import unusable_texts
 from pipeline.tables.schema import FIRST_STAGE_SCORE
 from pipeline.tables.table_files import TableVersion, directory_of, table_files
 
@@ -113,6 +114,8 @@ def read_shard(
         parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
     candidates, rejects = clean(pa.concat_tables(parts).combine_chunks(), plan.needed_score)
     _check_balance(shard, candidates, rejects)
+    if shard.index == 0:  # each line of the texts that can't be used is told once
+        rejects = pa.concat_tables([rejects, unusable_texts(layout, rejects.schema)])
     return _first_stage_best(candidates, config.top_k), rejects
 
 
@@ -139,7 +142,7 @@ def _places(rows: pa.Table) -> Iterator[tuple[str, int, int | None]]:
 
 def beyond_top_k(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
     """How many candidates `top_k` left out of what `read_shard` gave."""
-    return shard.candidates - _pairs_read(candidates, rejects)
+    return shard.candidates - _pairs_read(shard, candidates, rejects)
 
 
 def _first_stage_best(candidates: pa.Table, top_k: int | None) -> pa.Table:
@@ -165,7 +168,7 @@ def _layout(config: InputConfig, kept: dict[str, str], declared: pa.Schema | Non
 
 def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> None:
     """Every pair that was counted for the plan is here once, to be scored or refused."""
-    pairs_read = _pairs_read(candidates, rejects)
+    pairs_read = _pairs_read(shard, candidates, rejects)
     if pairs_read != shard.candidates:
         files = ", ".join(file_range.file for file_range in shard.file_ranges)
         raise InputError(
@@ -173,7 +176,10 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
         )
 
 
-def _pairs_read(candidates: pa.Table, rejects: pa.Table) -> int:
+def _pairs_read(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
+    # The lines of texts among the rejects are no pairs.
+    files = pa.array([redacted(file_range.file) for file_range in shard.file_ranges], pa.string())
+    rejects = rejects.filter(pc.is_in(rejects["file"], value_set=files))
     # A row whose list is null was refused as one and counted as none.
     without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
     return int(candidates.num_rows + rejects.num_rows - without_list)

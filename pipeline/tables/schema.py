@@ -11,7 +11,7 @@ run (a row a kept candidate, a query's rows together in rank order):
     of a cascade: score is 1 / rank; the cuts and the window are of the last level that saw the candidate;
     level_N_score, level_N_rank, and level_N_ before score_N, raw_score and fused (float32, what ranks at a
     level that fuses): level N's own, from 0, null where it did not see the candidate
-rejects (a row a candidate that could not be scored):
+rejects (a row a candidate that could not be scored, or a line of texts that can't be used):
     file; row: 1-based, the line of a text file or the row of a Parquet file; item: 1-based position in a
     nested row's list; query_id, passage_id where they could be read; reason: one of REASONS; field: of
     invalid_text and invalid_id, which one is: query_id, query, passage_id, passage, title, or a kept column,

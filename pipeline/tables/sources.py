@@ -104,7 +104,9 @@ def scan(
         types = _merged_types(named, layout.ids)
     else:
         types = _common_types(named)
-    types = _told(types, scans, needed)
+    title = config.columns.title if isinstance(config.columns, TextColumns) else None
+    wanted = needed if title is None or title not in types else [*needed, title]
+    types = _told(types, scans, wanted)
     for url, present in named:
         # A title is looked for where none may be.
         held = [name for name, kind in present.items() if name in needed or not pa.types.is_null(kind)]
@@ -124,7 +126,7 @@ def scan(
         version=TableVersion.of(config, table.version),
         declared=table.schema,
     )
-    _check_types(source, set(needed) - set(source.ids))
+    _check_types(source, set(wanted) - set(source.ids), title)
     return replace(source, size_bytes=_size_bytes(source, scans))
 
 
@@ -257,7 +259,7 @@ def _told(types: Types, scans: Sequence[TableScan], needed: list[str]) -> Types:
     return types | {name: untold.get(name, pa.string()) for name in none}
 
 
-def _check_types(source: Source, texts: set[str]) -> None:
+def _check_types(source: Source, texts: set[str], title: str | None) -> None:
     for name in source.ids:
         if not is_id(source.types[name]):
             raise InputError(
@@ -266,6 +268,7 @@ def _check_types(source: Source, texts: set[str]) -> None:
             )
     for name in sorted(texts):
         if not is_text(source.types[name]):
+            way_out = f"; set {source.field}.columns.title to null to read no titles" if name == title else ""
             raise InputError(
-                f"{source.config.path}: column {name!r} is {source.types[name]}, a text is needed"
+                f"{source.config.path}: column {name!r} is {source.types[name]}, a text is needed{way_out}"
             )

@@ -115,9 +115,9 @@ def test_changed_judgments_make_another_job(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_by_their_field(tmp_path: Path) -> None:
-    mined = judged(tmp_path, rows())
-    with pytest.raises(InputError, match=r"^data.mined.score: column 'passage' holds string; name the col"):
-        read({**mined, "score": "passage"})
+    mined = judged(tmp_path, [row | {"tags": ["a"]} for row in rows()])
+    with pytest.raises(InputError, match=r"^data.mined.score: column 'tags' holds list<.*>; name the column"):
+        read({**mined, "score": "tags"})
     with pytest.raises(InputError, match=r"^data.mined.positives.label: column 'passage' holds string; a"):
         read({**mined, "positives": {"label": "passage"}})
     with pytest.raises(

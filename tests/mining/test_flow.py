@@ -1,6 +1,7 @@
 """Mining in this process, from a run to training rows; executors/test_ray_data.py has it on Ray."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.mining import flow, shard
 from pipeline.mining.config import MineConfig, NegativesConfig
 from pipeline.reranking import flow as reranking
+from pipeline.tables.output.tasks import TaskReport
 from tests.conftest import ROOT, golden_cases
 from tests.mining.runs import bytes_of, config, mined, rows, write
 from tests.reranking.jobs import config as rerank
@@ -117,17 +119,30 @@ def test_another_job_or_input_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_number_and_no_text_is_told(tmp_path: Path) -> None:
     table = rows()
     table[0]["passage"] = None
+    table = [row | {"tags": ["a"]} for row in table]
     source = write(tmp_path / "in", table)
     with pytest.raises(
-        InputError, match=r"score: column 'passage' holds string; name the column of the scores"
+        InputError, match=r"score: column 'tags' holds list<.*>; name the column of the scores, numbers"
     ):
-        flow.run(config(source, score="passage"))
+        flow.run(config(source, score="tags"))
     told = r"no column 'bm25'; it has .*\. Name the table's own columns in score, rank or positives.label$"
     with pytest.raises(InputError, match=told):
         flow.run(config(source, rank="bm25"))
     summary = flow.run(config(source))
     assert summary.rejected == {"null_passage": 1}
     assert summary.candidates == 47
+
+
+def test_scores_and_ranks_that_are_text_are_as_good(tmp_path: Path) -> None:
+    """As CSV has them, and as the mix of `rerank` takes them."""
+    table = [row | {"first": 8 - number % 8} for number, row in enumerate(rows())]
+    options = {"rank": "first", "negatives": {"ranks": [2, 5], "absolute_margin": 0.15}}
+    flow.run(config(write(tmp_path / "in", table), "numbers", **options))
+    texts = [row | {"score": str(row["score"]), "first": str(row["first"])} for row in table]
+    texts[0]["score"] = "none"  # a candidate without a score
+    summary = flow.run(config(write(tmp_path / "csv", texts), "texts", **options))
+    assert summary.rows == 6
+    assert mined(tmp_path / "texts") == mined(tmp_path / "numbers")
 
 
 def test_positives_without_a_score_are_told_from_none(tmp_path: Path) -> None:
@@ -192,3 +207,30 @@ def test_the_demo(
     assert "1 too_few_negatives: fewer negatives than negatives.at_least were found (q03)" in told
     for field in MineConfig.model_fields | NegativesConfig.model_fields:
         assert re.search(rf"\b{field}:", demo.read_text()), field
+
+
+def test_a_run_that_is_made_again_with_the_same_bytes_is_the_same(tmp_path: Path) -> None:
+    """Of another command the content tells, and no time stamp."""
+    table = write(tmp_path / "in", rows())
+    kept = {"keep_columns": {"query": "query", "passage": "passage", "label": "label"}}
+    reranking.run(rerank(table, "run", output=kept))
+    job = config(tmp_path / "run/run", "../out", shard_pairs=8)
+    shards = flow.run(job)
+    marker = sorted((tmp_path / "out" / TaskReport.FOLDER).iterdir())[1]
+    (tmp_path / "out/_SUCCESS").unlink()
+    (tmp_path / "out/summary.json").unlink()
+    marker.unlink()  # as if it had been killed in its second shard
+    parts = sorted((tmp_path / "run/run").iterdir())
+    before = [part.read_bytes() for part in parts]
+    for part in parts:
+        part.unlink()
+    reranking.run(rerank(table, "run", output=kept))
+    for part, data in zip(parts, before, strict=True):
+        assert part.read_bytes() == data
+        os.utime(part, (part.stat().st_mtime + 60,) * 2)
+    assert flow.run(job).model_copy(update={"wall_s": shards.wall_s}) == shards
+    reranking.run(rerank(table, "other", output=kept | {"top_k": 3}))
+    (tmp_path / "run").rename(tmp_path / "former")
+    (tmp_path / "other").rename(tmp_path / "run")
+    with pytest.raises(OutputError, match="holds the output of another job"):
+        flow.run(job)

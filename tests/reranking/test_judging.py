@@ -82,7 +82,7 @@ def test_rejected_candidates_and_queries_are_on_neither_side(tmp_path: Path) -> 
     texts = {"queries": f"{tmp_path}/queries.jsonl", "passages": f"{tmp_path}/corpus.jsonl"}
     source = {"path": str(tmp_path / "run.trec"), "format": "trec", "top_k": 1, **texts}
     summary = job(config(tmp_path / "run.trec", input=source, qrels=str(tmp_path / "qrels.txt")))
-    assert summary.rejected == {"null_passage": 1, "null_query": 1}
+    assert summary.rejected == {"no_passage_text": 1, "no_query_text": 1}
     assert summary.judged is not None
     assert (summary.judged.measured_queries, summary.judged.lost_queries) == (2, 1)
     for measure in summary.judged.measures.values():

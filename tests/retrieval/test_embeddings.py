@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import InputError
@@ -9,7 +10,7 @@ from pipeline.retrieval.embeddings import Progress
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import MINILM
 from tests.retrieval.checkpoints import large_embedder
-from tests.retrieval.tables import config, make, write_jsonl, write_texts
+from tests.retrieval.tables import config, make, rows_of, write_jsonl, write_texts
 
 
 def test_a_log_hears_of_it_every_half_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,3 +61,29 @@ def test_what_float16_has_no_room_for_is_refused_before_it_is_written(tmp_path: 
     with pytest.raises(InputError, match=told):
         make(narrow)
     assert not (tmp_path / "float16/embeddings").exists()
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_vectors_whose_products_float32_has_no_room_for_are_refused(tmp_path: Path, similarity: str) -> None:
+    """Their scores were 0, infinite or none, and an infinite one found nothing."""
+    write_texts(tmp_path, {"p1": "panda", "p2": "stone"}, {"q": "a bear"})
+    large, larger = (
+        config(
+            tmp_path,
+            sources={"e": {"dense": {"scorer": {"model": model, "device": "cpu"}}}},
+            output={"path": str(tmp_path / f"out {times}")},
+        )
+        for times in (1e17, 2.5e18)
+        for model in [large_embedder(tmp_path / f"{times}", times, similarity)]
+    )
+    assert make(large).candidates == 2
+    scores = [row["first_stage_score"] for row in rows_of(tmp_path, "out 1e+17/candidates")]
+    assert np.isfinite(scores).all()
+    assert scores[0] > scores[1]
+    told = (
+        r"corpus.jsonl row 1: passage 'p1': its embedding has the length 1.4e\+19. Those of more than 1e\+19"
+        r" can't be compared in float32: take a sources.e.dense.scorer.model that normalizes its embeddings"
+    )
+    with pytest.raises(InputError, match=told):
+        make(larger)
+    assert not (tmp_path / "out 2.5e+18/embeddings").exists()

@@ -403,6 +403,10 @@ def test_the_command(
             "sources: {a: {bm25: {stemer: x}}}",
             "sources.a.bm25.stemer: there is no such field; the fields here are stop_words, stemming, k1, b$",
         ),
+        (
+            "sources: {a: {bm25: {}}}\nactors: {num_gpus: 0.5}",
+            "actors.num_gpus 0.5 holds GPUs that no source uses: bm25 computes on CPUs; leave it out",
+        ),
         ("sources: {a: {bm25: {stemming: x}}}", "sources.a.bm25.stemming: needs one of arabic"),
     ],
 )

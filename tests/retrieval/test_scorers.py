@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import RayrankError
 from pipeline.retrieval import flow
+from pipeline.retrieval.plan import plan
 from tests.conftest import DATA, MINILM, TINY
 from tests.retrieval.tables import config, make, write_texts
 from tests.scoring.families.test_bi_encoder import bge_like
@@ -30,6 +31,7 @@ def job(folder: Path, **scorer: Any) -> Any:
         ({"peft_path": "/nowhere"}, "peft_path: /nowhere: no such directory"),
         ({"family": "none"}, "family: no family 'none'; there are"),
         ({"max_length": 9999}, f"max_length 9999: {MINILM} has 512 positions"),
+        ({"max_length": 2}, "max_length 2: leaves query and passage no room"),
         ({"device": "mps"}, "device mps: not available in this process"),
     ],
 )
@@ -37,6 +39,15 @@ def test_the_field_is_named_in_full(tmp_path: Path, scorer: dict[str, Any], mess
     with pytest.raises(RayrankError) as refused:
         make(job(tmp_path, **scorer))
     assert str(refused.value).startswith(f"{FIELD}.{message}")
+
+
+@pytest.mark.parametrize("max_length", [2, 9999])
+def test_a_length_that_the_model_can_not_take_is_named_before_a_text_is_read(
+    tmp_path: Path, max_length: int
+) -> None:
+    with pytest.raises(RayrankError, match=f"^{FIELD}.max_length {max_length}: ") as refused:
+        plan(job(tmp_path, max_length=max_length))
+    assert refused.value.field == f"{FIELD}.max_length"
 
 
 def test_a_dry_run_names_it_too(tmp_path: Path) -> None:

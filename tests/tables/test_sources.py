@@ -219,6 +219,28 @@ def test_queries_are_known_by_their_name_where_the_queries_are_a_file_elsewhere(
     )
 
 
+@pytest.mark.parametrize("asked_for", [{}, {"title": "title"}])
+def test_a_title_that_is_no_text_is_told_with_the_way_out(tmp_path: Path, asked_for: dict[str, str]) -> None:
+    """A title that nobody asked for is looked for, too."""
+    for title in (pa.array([1]), pa.array([b"a"]), pa.array([["a"]])):
+        pq.write_table(pa.table({"_id": ["p1"], "text": ["a"], "title": title}), tmp_path / "a.parquet")
+        config = TextsConfig.model_validate({"path": str(tmp_path), "columns": asked_for})
+        message = r"column 'title' is \w+.*, a text is needed; set passages.columns.title to null"
+        with pytest.raises(InputError, match=message):
+            sources.scan(config, "passages", ["_id", "text", *asked_for])
+    without = TextsConfig.model_validate({"path": str(tmp_path), "columns": {"title": None}})
+    assert sources.scan(without, "passages", ["_id", "text"]).rows == 1
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.int32(), pa.null()])
+def test_a_title_without_any_value_may_be_of_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"_id": ["p1"], "text": ["a"], "title": pa.nulls(1, kind)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = sources.scan(TextsConfig(path=str(tmp_path)), "passages", ["_id", "text"])
+    (rows,) = sources.read(source.file_ranges[0], source, ["title"])
+    assert rows.columns["title"].to_pylist() == [None]
+
+
 def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_path: Path) -> None:
     (tmp_path / "INFO.json").write_text('{\n"name": "cranfield"\n}\n')
     (tmp_path / "docs.jsonl").write_text('{"_id": "1", "text": "one"}\n')

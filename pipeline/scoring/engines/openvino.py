@@ -69,7 +69,9 @@ def supports(family: str, checkpoint: Checkpoint, config: ScorerConfig) -> str |
 def prepare(network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
     """With dtype bfloat16 the head runs in it, too: OpenVINO has one precision for a whole network."""
     if device.type != "cpu":
-        raise ConfigError(f"engine openvino: runs on CPUs, and device auto is {device} here; set it to cpu")
+        raise ConfigError(
+            f"engine openvino: runs on CPUs, and device auto is {device} here; set it to cpu", field="engine"
+        )
     return _compiled(_converted(network, output), dtype)
 
 
@@ -95,7 +97,9 @@ def load_quantized(files: dict[str, bytes], dtype: torch.dtype) -> Computation:
     try:
         model = _core().read_model(files[_GRAPH], files[_WEIGHTS])
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"quantization.path: OpenVINO does not read it: {error}") from error
+        raise ModelError(
+            f"quantization.path: OpenVINO does not read it: {error}", field="quantization.path"
+        ) from error
     return _compiled(model, dtype)
 
 
@@ -169,7 +173,8 @@ def _converted(network: Any, output: Output) -> Any:
         except Exception as error:  # the tracer and each of its operators raise what they like
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"engine openvino: {type(network).__name__} can't be converted: {reason}; leave engine out"
+                f"engine openvino: {type(network).__name__} can't be converted: {reason}; leave engine out",
+                field="engine",
             ) from error
 
 
@@ -209,7 +214,9 @@ def _attend(
 def _compiled(model: Any, dtype: torch.dtype) -> Computation:
     """A network whose inputs are those of `_converted`, on as many threads as torch would take here."""
     if dtype == torch.bfloat16 and "BF16" not in capabilities():
-        raise ConfigError("engine openvino: this chip computes no bfloat16; set dtype to float32")
+        raise ConfigError(
+            "engine openvino: this chip computes no bfloat16; set dtype to float32", field="engine"
+        )
     settings = {
         # By itself it takes bfloat16 where the chip has it.
         "INFERENCE_PRECISION_HINT": _PRECISIONS[str(dtype).removeprefix("torch.")],

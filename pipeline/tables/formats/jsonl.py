@@ -21,7 +21,14 @@ from pipeline.tables.input.json_values import common_type, common_types, type_of
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
-from pipeline.tables.input.text_lines import RunFinder, checked, first_line, is_id_value, numbered_lines
+from pipeline.tables.input.text_lines import (
+    RunFinder,
+    checked,
+    first_line,
+    is_id_value,
+    numbered_lines,
+    object_lines,
+)
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableRows, TableScan, Types, read_rows, scan_rows
 
@@ -40,7 +47,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
     checked, lines = False, 0
     with open_text(file.url, layout.limits) as text:
-        for start, number, line in _all_lines(text):
+        for start, number, line in object_lines(text):
             lines += 1
             row = parse_object(line, number, text, file.partitions)
             if isinstance(row, str):
@@ -72,19 +79,6 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
             parsed = parse_object(line, number, text, file_range.partitions)
             rows += _rows(parsed, number, file_range, layout, schema)
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
-
-
-def _all_lines(text: TextFile) -> Iterator[tuple[int, int, bytes]]:
-    """As `numbered_lines`. Raises InputError for a JSON list with a row a line: the last alone is a row."""
-    is_first = True
-    for start, number, line in numbered_lines(text, 0, None, 1):
-        if is_first and line.lstrip().startswith(b"[") and line.rstrip().endswith((b"[", b",")):
-            raise InputError(
-                f"{text.url}: begins with `[`, as a JSON list of rows does; write an object on each line:"
-                " jq -c '.[]' OLD > NEW"
-            )
-        is_first = False
-        yield start, number, line
 
 
 def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
@@ -138,7 +132,7 @@ def _rows(
 
 def rows(text: TextFile) -> Iterator[tuple[int, Row | str]]:
     """(line number, object) of every line, or the reason why it holds none."""
-    for _, number, line in _all_lines(text):
+    for _, number, line in object_lines(text):
         yield number, parse_object(line, number, text, {})
 
 

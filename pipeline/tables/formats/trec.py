@@ -6,27 +6,23 @@ say and however the lines stand. Columns to keep are rank, score and tag, and th
 BEIR's queries.jsonl and corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.beir import json_texts
 from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
-from pipeline.tables.input.limits import Limits
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import (
     RunFinder,
     checked,
     first_line,
-    is_tab_separated,
     numbered_lines,
-    tab_separated,
 )
+from pipeline.tables.input.texts_beside import KINDS, Kind, read_texts
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.trec_lines import RUN_FORM, run_line
 from pipeline.tables.input.whole_table import Row, TableRows, TableScan, joined_chars, read_rows, scan_rows
@@ -35,9 +31,6 @@ from pipeline.tables.schema import FIRST_STAGE_SCORE
 TRAITS = Traits(noun="a TREC run", holds_texts=False, columns_are_fixed=True, first_stage_score="score")
 SUFFIXES = with_compression(".trec", ".run", ".txt")
 _COLUMNS = {"rank": pa.int32(), "score": pa.float64(), "tag": pa.string()}
-
-Texts = dict[str, Any]
-"""By id. What stands there may be no text, for `checked` to find."""
 
 
 def is_like(first: bytes, _id_name: str) -> bool:
@@ -68,8 +61,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         lines = numbered_lines(text, file_range.start, file_range.stop, file_range.first_row)
         entries = [(number, _entry(line)) for _, number, line in lines]
     present = [entry for _, entry in entries if entry is not None]
-    queries = _texts(layout.queries, layout.limits, {entry["query_id"] for entry in present})
-    passages = _texts(layout.passages, layout.limits, {entry["passage_id"] for entry in present})
+    queries, passages = (_texts(layout, kind, present) for kind in KINDS)
     rows = [
         _row(number, entry and {**file_range.partitions, **entry}, queries, passages, layout)
         for number, entry in entries
@@ -119,7 +111,9 @@ def _rank(text: bytes) -> int:
     return int(rank)
 
 
-def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout: Layout) -> Row:
+def _row(
+    number: int, entry: Row | None, queries: dict[str, str], passages: dict[str, str], layout: Layout
+) -> Row:
     columns = entry or {"query_id": None, "passage_id": None}
     row = {
         "query_id": columns["query_id"],
@@ -130,30 +124,15 @@ def _row(number: int, entry: Row | None, queries: Texts, passages: Texts, layout
         "row": number,
         "item": None,
     }
-    return checked(row, (pa.string(), pa.string())) if entry else {**row, "reason": "malformed_row"}
+    if not entry:
+        return {**row, "reason": "malformed_row"}
+    lacks = (f"no_{kind}_text" for kind in KINDS if row[kind] is None)
+    good = checked(row, (pa.string(), pa.string()))
+    return {**good, "reason": good["reason"] or next(lacks, None)}
 
 
-def _texts(url: str | None, limits: Limits, wanted: set[str]) -> Texts:
-    if url is None:
-        return dict.fromkeys(wanted, "")
-    texts: Texts = {}
-    with open_text(url, limits) as file:
-        read_texts = _tsv_texts if is_tab_separated(url) else _json_texts
-        for number, text_id, text in read_texts(file):
-            if text_id in wanted:
-                if text_id in texts:
-                    raise InputError(f"{url} line {number}: id {text_id!r} stands there a second time")
-                texts[text_id] = text
-    return texts
-
-
-def _json_texts(file: TextFile) -> Iterator[tuple[int, str, Any]]:
-    lines = ((number, line) for _, number, line in numbered_lines(file, 0, None, 1))
-    return json_texts(lines, file.url, file.limits)
-
-
-def _tsv_texts(file: TextFile) -> Iterator[tuple[int, str, str]]:
-    for _, number, _, (text_id, *text) in tab_separated(file, 0, None, 1):
-        if not text:
-            raise InputError(f"{file.url} line {number}: not an id, a tab and a text")
-        yield number, text_id.removeprefix("\ufeff"), "\t".join(text)  # a mark where files were joined
+def _texts(layout: Layout, kind: Kind, entries: Iterable[Row]) -> dict[str, str]:
+    """Of these entries, by id; empty ones where they are not to be read."""
+    url = layout.queries if kind == "query" else layout.passages
+    wanted = {entry[f"{kind}_id"] for entry in entries}
+    return dict.fromkeys(wanted, "") if url is None else read_texts(url, layout.limits, kind, wanted)

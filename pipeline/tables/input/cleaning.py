@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.tables.input.first_stage import as_scores
+from pipeline.tables.input.numeric_columns import as_scores
 from pipeline.tables.schema import rejects_schema
 
 _NULL_REASONS = {

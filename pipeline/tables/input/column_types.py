@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.tables.input import arrow_types, json_values
-from pipeline.tables.input.first_stage import may_hold_scores
 from pipeline.tables.input.layout import scan_schema
+from pipeline.tables.input.numeric_columns import may_hold_numbers
 from pipeline.tables.input.shards import FileScan
 
 
@@ -51,7 +51,7 @@ class ColumnTypes:
     def check_scores(self, name: str, path: str) -> None:
         """Raises InputError where no row can have a score in this kept column. path: of the table."""
         kind = self._types[name]
-        if not may_hold_scores(kind):
+        if not may_hold_numbers(kind):
             held = "no value in any row" if pa.types.is_null(kind) else f"{kind}, which is no number"
             raise InputError(
                 f"{path}: column {self._names[name]!r} holds {held}; the first stage's scores are needed in"

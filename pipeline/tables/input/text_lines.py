@@ -80,6 +80,22 @@ def numbered_lines(
             yield place, number, content
 
 
+def object_lines(text: TextFile) -> Iterator[tuple[int, int, bytes]]:
+    """Of JSON lines, as `numbered_lines`.
+
+    Raises InputError for a JSON list with a row a line, of which the last alone would be one.
+    """
+    is_first = True
+    for start, number, line in numbered_lines(text, 0, None, 1):
+        if is_first and line.lstrip().startswith(b"[") and line.rstrip().endswith((b"[", b",")):
+            raise InputError(
+                f"{text.url}: begins with `[`, as a JSON list of rows does; write an object on each line:"
+                " jq -c '.[]' OLD > NEW"
+            )
+        is_first = False
+        yield start, number, line
+
+
 def first_line(first: bytes) -> bytes:
     """Of what a file begins with, the first line that is not blank, without its end."""
     return next((line for line in without_mark(first).splitlines() if line.strip()), b"")

@@ -16,7 +16,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import Marker, names_done, read_marker, whole, with_its_files
-from pipeline.tables.output.manifest import Listing, Problem, Stamps, in_threads
+from pipeline.tables.output.manifest import Listing, Manifest, Problem, Stamps, in_threads
 from pipeline.tables.output.run import MENDED, run_file
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.statistics import Distribution, Mover, RankChanges
@@ -64,7 +64,8 @@ class Counts(BaseModel):
 
     queries: int = 0
     pairs: int = 0
-    """Scored. pairs + rejected + beyond_top_k = the rows of the input."""
+    """Scored. pairs + rejected + beyond_top_k = the rows of the input, and the lines of texts beside a TREC
+    run that can't be used."""
     beyond_top_k: int = Field(default=0, exclude_if=is_empty)
     """Candidates that input.top_k left out."""
     reused: int = 0
@@ -150,6 +151,14 @@ def written_files(output: Directory, job: str, names: Iterable[str]) -> Iterator
         if isinstance(found, Problem):
             raise InputError(f"{output.url}/{found}; {MENDED}")
         yield found.files
+
+
+def all_files(output: Directory, manifest: Manifest) -> dict[str, Stamp]:
+    """What a finished output holds. Raises as `written_files`."""
+    files = dict(manifest.files)
+    for of_shard in written_files(output, manifest.job, shard_names(manifest.shards)):
+        files |= of_shard
+    return files
 
 
 def run_files(output: Directory, job: str, names: Sequence[str]) -> Iterator[tuple[str, Stamp]]:

@@ -20,6 +20,7 @@ from tests.retrieval.tables import bytes_of, config, make, write_texts
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_head")]
 
 SOURCES = {"words": {"bm25": {}}, "minilm": {"dense": {"scorer": {"model": MINILM, "device": "cpu"}}}}
+ON_ANY_DEVICE = {"minilm": {"dense": {"scorer": {"model": MINILM}}}}
 
 
 def both(folder: Path, executor: str, **sections: Any) -> RetrieveConfig:
@@ -51,7 +52,7 @@ def test_it_writes_the_bytes_of_a_first_stage_in_this_process(
 @pytest.mark.parametrize(
     ("step", "sections", "hours"),
     [
-        ("embed", {"actors": {"num_gpus": 1.0}}, 3.3),
+        ("embed", {"actors": {"num_gpus": 1.0}, "sources": ON_ANY_DEVICE}, 3.3),
         ("embed", {"actors": {"num_cpus": 1.0}}, 28.3),
         ("embed_shared", {"actors": {"num_cpus": 4.0}}, 7.4),
         ("index", {}, 0.8),
@@ -75,5 +76,7 @@ def test_what_goes_wrong_in_a_task_arrives_as_itself(tmp_path: Path) -> None:
     write_texts(tmp_path, {"p1": "one", "p2": "two"}, {"q1": "one"})
     with (tmp_path / "corpus.jsonl").open("a") as stream:
         stream.write("{}\n" * 2000 + "[" * 200 + "]" * 200 + "\n")
-    with pytest.raises(InputError, match=r"corpus.jsonl line 2003: it nests too deep"):
-        make(both(tmp_path, "ray_data"))
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"corpus.jsonl line 2003: it nests too deep"):
+            make(both(tmp_path, "ray_data"))
+        (tmp_path / "corpus.jsonl").touch()  # as if it had been mended: no other job's output is in the way

@@ -59,7 +59,7 @@ def test_ids_alone_are_read_without_the_texts(tmp_path: Path, monkeypatch: pytes
     config = InputConfig(path=str(tmp_path / "run.trec"), format="trec", **collection(tmp_path))
     planned = plan_table(config, {}, 100)
     whole, rejects = read_shard(planned.shards[0], config, {}, planned)
-    monkeypatch.setattr(trec, "json_texts", None)
+    monkeypatch.setattr(trec, "read_texts", None)
     ids = read_ids(planned.shards[0], config, {}, planned, rejects)
     assert ids.equals(whole.select(["query_id", "passage_id"]))
 
@@ -74,16 +74,33 @@ def test_ids_without_a_text_and_broken_lines_are_rejected(tmp_path: Path) -> Non
     good, bad = read_all(tmp_path / "run.trec", "trec", **texts)
     assert len(good) == 3
     assert [(row["row"], row["reason"]) for row in bad] == [
-        (4, "null_passage"), (5, "malformed_row"), (6, "null_query"),
+        (4, "no_passage_text"), (5, "malformed_row"), (6, "no_query_text"),
     ]  # fmt: skip
 
 
-def test_broken_texts_are_named(tmp_path: Path) -> None:
-    texts = collection(tmp_path)
+@pytest.mark.parametrize("shard_pairs", [1, 100])
+def test_lines_of_texts_that_can_not_be_used_are_told_once(tmp_path: Path, shard_pairs: int) -> None:
+    """And the candidates that need them, in the shards where they stand."""
+    texts = collection(tmp_path, RUN + "q2 Q0 d3 2 6 bm25\nq3 Q0 d1 1 1 bm25\n")
     with (tmp_path / "passages.jsonl").open("a") as stream:
-        stream.write('{"_id": "d3"}\n')
-    with pytest.raises(InputError, match=r"passages.jsonl line 3: not an object with _id and text"):
-        read_all(tmp_path / "run.trec", "trec", **texts)
+        stream.write('{"_id": "d3", "text": 3}\n{"_id": "d4", "te')
+    with (tmp_path / "queries.jsonl").open("a") as stream:
+        stream.write('{"text": "third"}\n')
+    for top_k in (None, 1):
+        good, bad = read_all(tmp_path / "run.trec", "trec", shard_pairs, top_k=top_k, **texts)
+        assert len(good) == (3 if top_k is None else 2)
+        found = [(row["file"].rpartition("/")[2], row["row"], row["reason"], row["field"]) for row in bad]
+        assert sorted(found) == [
+            ("passages.jsonl", 3, "invalid_text", "passage"),
+            ("passages.jsonl", 4, "malformed_row", None),
+            ("queries.jsonl", 3, "null_query_id", None),
+            ("run.trec", 4, "no_passage_text", None),
+            ("run.trec", 5, "no_query_text", None),
+        ]
+
+
+def test_texts_that_are_not_there_are_named(tmp_path: Path) -> None:
+    texts = collection(tmp_path)
     (tmp_path / "queries.jsonl").unlink()
     with pytest.raises(InputError, match=r"queries.jsonl: no such file"):
         plan(tmp_path / "run.trec", "trec", **texts)

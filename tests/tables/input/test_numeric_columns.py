@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.tables.input.first_stage import as_scores, may_hold_scores
+from pipeline.tables.input.numeric_columns import as_numbers, as_scores, may_hold_numbers
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,17 @@ def test_what_is_a_finite_number_is_a_score(
     assert found.to_pylist() == scores
 
 
+def test_a_number_keeps_the_digits_that_a_score_has_no_room_for() -> None:
+    found = as_numbers(pa.array(["0.1", "1e39", "1e999", "x"], pa.large_string()))
+    assert found.type == pa.float64()
+    assert found.to_pylist() == [0.1, 1e39, None, None]
+
+
 def test_a_text_that_is_none_has_no_score() -> None:
     broken = pa.array([b"\xff1", b"1"], pa.binary()).view(pa.string())
     assert as_scores(broken).to_pylist() == [None, np.float32(1)]
 
 
-def test_which_columns_may_hold_scores() -> None:
-    assert all(map(may_hold_scores, (pa.int8(), pa.float16(), pa.decimal128(5, 2), pa.string())))
-    assert not any(map(may_hold_scores, (pa.null(), pa.bool_(), pa.list_(pa.float32()), pa.binary())))
+def test_which_columns_may_hold_numbers() -> None:
+    assert all(map(may_hold_numbers, (pa.int8(), pa.float16(), pa.decimal128(5, 2), pa.string())))
+    assert not any(map(may_hold_numbers, (pa.null(), pa.bool_(), pa.list_(pa.float32()), pa.binary())))
