@@ -17,6 +17,7 @@ from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.format import SnapshotFormat, advised, whole_format, with_advice
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile, check_unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
 from pipeline.tables.input.shards import FileRange
@@ -117,7 +118,8 @@ def scan(
     source = Source(
         config=config,
         field=field,
-        files=tuple(files),
+        # Deleted rows go with the ranges: each task is sent all files.
+        files=tuple(file._replace(deleted=DeletedRows()) for file in files),
         file_ranges=file_ranges,
         types=types,
         rows=sum(scanned.rows for scanned in scans),

@@ -17,6 +17,7 @@ from pipeline.errors import InputError, NotThereError
 from pipeline.tables import sources
 from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.input.listing import find_files
+from tests.tables.deletion_vectors import delete_rows
 
 PASSAGES = [{"_id": f"p{n}", "text": f"passage {n}\n熊", "views": n} for n in range(7)]
 LATE = [{"_id": "late", "text": "after", "views": 2**40, "source": "web"}]
@@ -188,6 +189,33 @@ def test_a_fragment_is_read_in_parts_of_some_size(tmp_path: Path, monkeypatch: p
     assert len(source.file_ranges) == 40
     found = read(source, "_id")
     assert [(row["_id"], row["row"]) for row in found] == [(f"p{n}", n + 1) for n in range(40)]
+
+
+@pytest.mark.parametrize("range_bytes", [1, 2**20])
+def test_deletion_vectors_are_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int
+) -> None:
+    monkeypatch.setattr("pipeline.tables.formats.parquet.RANGE_BYTES", range_bytes)
+    path, rows = f"{tmp_path}/delta", pa.Table.from_pylist(PASSAGES)
+    properties = deltalake.WriterProperties(max_row_group_size=2)
+    deltalake.write_deltalake(path, rows, writer_properties=properties)
+    before = scan(path, "delta")
+    delete_rows(path, [1, 2, 3, 6])
+    source = scan(path, "delta")
+    assert source.rows == 3
+    # The second and the last row group of four hold none.
+    assert len(source.file_ranges) == (2 if range_bytes == 1 else 1)
+    found = read(source, "_id", "text")
+    assert [row["row"] for row in found] == [1, 5, 6]
+    of_the_library = pa.table(deltalake.DeltaTable(path).scan().read_all()).to_pylist()
+    assert [(row["_id"], row["text"]) for row in found] == [
+        (row["_id"], row["text"]) for row in of_the_library
+    ]
+    assert len(read(before, "_id")) == 7
+    assert before.files[0].identity != source.files[0].identity
+    delete_rows(path, [*range(7)])
+    with pytest.raises(InputError, match="holds no rows"):
+        scan(path, "delta")
 
 
 def test_a_data_file_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Delta Lake: the data files of one version, which are Parquet.
 
 What the protocol lets a data file differ by from the table is honoured (partition values, columns added,
-types widened) or refused (deletion vectors, column mapping, features unknown here).
+types widened, rows deleted) or refused (column mapping, features unknown here).
 """
 
 import re
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute, class_for
@@ -21,7 +23,7 @@ scan, read = parquet.scan, parquet.read
 scan_table, read_table = parquet.scan_table, parquet.read_table
 
 _READABLE = {
-    "deletionVectors",  # where there are none
+    "deletionVectors",
     "timestampNtz",
     "typeWidening",
     "typeWidening-preview",
@@ -38,6 +40,7 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         _check(url, table)
         actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
+        deleted = _deleted_rows(table)
     except RayrankError:
         raise
     except deltalake.exceptions.TableNotFoundError as error:
@@ -49,9 +52,18 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in columns]
     root = absolute(url).rstrip("/")
     places = [
-        (_place(root, path), dict(zip(columns, row, strict=True)))
+        (
+            _place(root, path),
+            dict(zip(columns, row, strict=True)),
+            deleted.pop(_name(table, path), DeletedRows()),
+        )
         for path, *row in zip(actions["path"].to_pylist(), *values, strict=True)
     ]
+    if deleted:  # else its rows would come back
+        raise InputError(
+            f"{url}: has a deletion vector for {min(deleted)}, which is none of the data files in its log."
+            f" Rewrite its files: REORG TABLE delta.`{url}` APPLY (PURGE)"
+        )
     return Snapshot(data_files(places), table.version(), schema)
 
 
@@ -70,12 +82,21 @@ def _check(url: str, table: Any) -> None:
         )
     if unknown := sorted(features - _READABLE - {"columnMapping"}):
         raise InputError(f"{url}: has the reader feature {unknown[0]}, which is not read here")
-    deleted = pa.table(table.deletion_vectors())["filepath"]
-    if len(deleted):
-        raise InputError(
-            f"{url}: {len(deleted)} of its files have deletion vectors, which are not read here, such as"
-            f" {deleted[0]}. Rewrite these files: REORG TABLE delta.`{url}` APPLY (PURGE)"
-        )
+
+
+def _deleted_rows(table: Any) -> dict[str, DeletedRows]:
+    """By `_name`, of the data files that have a deletion vector."""
+    vectors = pa.table(table.deletion_vectors())
+    masks = (mask.values.to_numpy(zero_copy_only=False) for mask in vectors["selection_vector"])
+    return {
+        _name(table, file.as_py()): DeletedRows.at(np.flatnonzero(~mask))
+        for file, mask in zip(vectors["filepath"], masks, strict=True)
+    }
+
+
+def _name(table: Any, path: str) -> str:
+    """Of a data file, the same from the log and from the library, which gives whole URLs."""
+    return unquote(path.removeprefix(table.table_uri.rstrip("/") + "/"))
 
 
 def _place(root: str, path: str) -> str:

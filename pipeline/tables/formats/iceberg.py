@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute, class_for
@@ -43,7 +44,9 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     for task in tasks:
         check_readable(url, task)
     return Snapshot(
-        data_files((task.file.file_path, {}) for task in tasks), taken and taken.snapshot_id, schema
+        data_files((task.file.file_path, {}, DeletedRows()) for task in tasks),
+        taken and taken.snapshot_id,
+        schema,
     )
 
 

@@ -65,7 +65,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     columns = {name: _quoted(name) for name in wanted_columns(dataset.schema, layout)}
     parts = []
     for batch in _batches(dataset, fragment, columns, file_range.start, file_range.stop - file_range.start):
-        parts.append(candidate_rows(batch, file_range.file, first, layout, target))
+        parts.append(candidate_rows(batch, _numbers(first, batch), file_range.file, layout, target))
         first += batch.num_rows
     return pa.concat_tables(parts) if parts else target.empty_table()
 
@@ -84,8 +84,12 @@ def read_table(file_range: FileRange, _layout: WholeLayout, schema: pa.Schema) -
     first, rows = file_range.start, file_range.stop - file_range.start
     dataset, fragment = _fragment(file_range.file, file_range.identity)
     for batch in _batches(dataset, fragment, {name: _quoted(name) for name in schema.names}, first, rows):
-        yield arrow_rows(batch, file_range.file, first, schema)
+        yield arrow_rows(batch, _numbers(first, batch), file_range.file, schema)
         first += batch.num_rows
+
+
+def _numbers(first: int, batch: pa.Table) -> pa.Array:
+    return pa.array(range(first + 1, first + 1 + batch.num_rows), pa.int64())
 
 
 def _dataset(url: str, version: int | None) -> Any:

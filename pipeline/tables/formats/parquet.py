@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.errors import InputError
 from pipeline.tables.input.arrow_rows import (
     Runs,
     candidate_rows,
@@ -51,7 +52,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     query_id, runs = layout.columns.query_id, Runs()
     with opened(file.url, layout.limits) as table:
         parquet = table.file
-        if parquet.metadata.num_rows == 0:
+        if _rows_left(file, parquet) == 0:
             return None
         rows = _columns(file, parquet, layout)
         schema = checked_schema(file.url, rows, layout)
@@ -61,7 +62,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         columns += [_leaf(parquet, layout)] if nested else []
         for batch in table.batches(range(parquet.num_row_groups), columns):
             part = add_partitions(pa.Table.from_batches([batch]), [query_id], file.partitions)
-            runs.add(part[query_id], _lengths(part[layout.columns.candidates]) if nested else None)
+            lengths = _lengths(part[layout.columns.candidates]) if nested else None
+            runs.add(part[query_id], lengths, file.deleted)
     return runs.scan(file, schema, untold)
 
 
@@ -71,10 +73,21 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         held = table.file.schema_arrow
         wanted = wanted_columns(layout.declared or partition_schema(file_range.partitions, held), layout)
         parts = []
-        for first, batch in table.rows(file_range, [name for name in wanted if name in held.names]):
+        for numbers, batch in table.rows(file_range, [name for name in wanted if name in held.names]):
             rows = add_partitions(batch, wanted, file_range.partitions)
-            parts.append(candidate_rows(rows, file_range.file, first, layout, target))
+            parts.append(candidate_rows(rows, numbers, file_range.file, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def _rows_left(file: SourceFile, parquet: pq.ParquetFile) -> int:
+    """How many rows are not deleted. Raises InputError where the table deletes more than the file has."""
+    held = parquet.metadata.num_rows
+    if file.deleted.count and file.deleted.positions()[-1] >= held:
+        raise InputError(
+            f"{file.url}: row {file.deleted.positions()[-1] + 1} is deleted by its table, but the file has"
+            f" {held} rows: they do not belong together. Rewrite the table, or restore the file"
+        )
+    return int(held - file.deleted.count)
 
 
 def _columns(file: SourceFile, parquet: pq.ParquetFile, layout: Layout) -> pa.Schema:
@@ -101,6 +114,7 @@ def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     with opened(file.url, layout.limits) as table:
         parquet = table.file
+        rows = _rows_left(file, parquet)
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
         given = _plain_types(parquet.schema_arrow)
         typed = _whole_columns(file, parquet, layout) if groups else parquet.schema_arrow
@@ -115,7 +129,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
         if name in types and pa.types.is_null(types[name]) and kind != types[name]
     }
     # A file holds a repeated text once: its bytes do not tell what the rows take in memory.
-    return TableScan(types, file_ranges, sum(rows for rows, _ in sizes), None, untold)
+    return TableScan(types, file_ranges, rows, None, untold)
 
 
 def _plain_types(schema: pa.Schema) -> Types:
@@ -132,18 +146,20 @@ def _whole_columns(file: SourceFile, parquet: pq.ParquetFile, layout: WholeLayou
 
 
 def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[FileRange]:
-    """Stretches of row groups, (rows, bytes), of some size; a file without rows has none."""
+    """Stretches of row groups, (rows, bytes), of some size; without those that hold no rows."""
     start = stop = size_bytes = 0
     for number, (rows, group_bytes) in enumerate(groups):
         stop, size_bytes = stop + rows, size_bytes + group_bytes
         if stop > start and (size_bytes >= RANGE_BYTES or number == len(groups) - 1):
-            yield stretch(file, start, stop)
+            part = stretch(file, start, stop)
+            if part.deleted.count < stop - start:
+                yield part
             start, size_bytes = stop, 0
 
 
 def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     with opened(file_range.file, layout.limits) as opened_table:
         held = [name for name in schema.names if name in opened_table.names]
-        for first, batch in opened_table.rows(file_range, held):
+        for numbers, batch in opened_table.rows(file_range, held):
             rows = add_partitions(batch, schema.names, file_range.partitions)
-            yield arrow_rows(rows, file_range.file, first, schema)
+            yield arrow_rows(rows, numbers, file_range.file, schema)

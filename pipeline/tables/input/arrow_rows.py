@@ -19,12 +19,14 @@ from pipeline.tables.input.arrow_types import (
     plain_type,
 )
 from pipeline.tables.input.cleaning import valid_text
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, refuse_repeated, require_columns, scan_schema
 from pipeline.tables.input.shards import FileScan, Int64Array
 from pipeline.tables.schema import is_id, is_text
 
 BATCH_ROWS = 4096
+_NONE = DeletedRows()
 
 _Columns = dict[str, Any]
 """An array a column of a `reading_schema`; of `kept` a dict of them, by their names in the run."""
@@ -41,9 +43,19 @@ class Runs:
         self._rows = self._pairs_before = 0
         """Rows so far; pairs of rows before the first that has an id."""
 
-    def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
-        """The next rows: their query ids and, in a nested table, how many candidates each has."""
+    def add(
+        self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None, deleted: DeletedRows = _NONE
+    ) -> None:
+        """The next rows: their query ids and, in a nested table, how many candidates each has.
+
+        deleted: of the file; such a row has no query and no candidate.
+        """
         ids = _null_where_invalid(plain(query_ids))
+        kept = deleted.kept(self._rows, self._rows + len(ids))
+        if not kept.all():
+            ids = pc.if_else(pa.array(kept), ids, pa.scalar(None, ids.type))
+            each = 1 if candidates is None else pc.fill_null(candidates, 0)
+            candidates = pc.if_else(pa.array(kept), each, 0)
         valid = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
         known = ids.drop_null()
         begins = np.zeros(0, np.int64)
@@ -150,12 +162,11 @@ def wanted_columns(schema: pa.Schema, layout: Layout) -> list[str]:
     return [name for name in wanted if name in schema.names]
 
 
-def candidate_rows(batch: pa.Table, url: str, first: int, layout: Layout, target: pa.Schema) -> pa.Table:
-    """Rows of the file, the first of them number `first` (from 0), as `target`, a `reading_schema`.
+def candidate_rows(batch: pa.Table, row: pa.Array, url: str, layout: Layout, target: pa.Schema) -> pa.Table:
+    """Rows of the file as `target`, a `reading_schema`. row: their numbers in the file, 1-based.
 
     Raises InputError where a value does not fit the type that the table's files have in common.
     """
-    row = pa.array(np.arange(first + 1, first + 1 + batch.num_rows))
     if not is_nested(batch.schema, layout):
         return _cast(_rename(batch, row, layout), url, layout, target)
     name = layout.columns.candidates

@@ -8,12 +8,14 @@ from typing import IO, Any, NamedTuple
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import ERRORS as COMPRESSION_ERRORS
 from pipeline.tables.input.compression import check_compression, decompressed
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.limits import Limits
 from pipeline.tables.input.links import located, not_there
 from pipeline.tables.input.partitions import Partitions, hive_partitions
 from pipeline.tables.storage import locate, place_of, store_errors
 
 _BY_DIGEST = " bytes, digest "
+_DELETED = ", rows deleted: "
 _NAMED = 5
 """Files of a folder that an error tells of."""
 
@@ -26,6 +28,8 @@ class SourceFile(NamedTuple):
     identity: str
     partitions: Partitions
     """Columns that stand in the path alone, not in the file."""
+    deleted: DeletedRows = DeletedRows()
+    """Rows that the file holds and its table does not."""
 
 
 def find_file(url: str) -> SourceFile:
@@ -76,11 +80,21 @@ def known_by(file: SourceFile, digest: str) -> SourceFile:
     return file._replace(identity=f"{file.size}{_BY_DIGEST}{digest}")
 
 
+def without(file: SourceFile, deleted: DeletedRows) -> SourceFile:
+    """The file with rows that its table has deleted since: with others deleted, it is another one."""
+    if not deleted.count:
+        return file
+    identity = f"{file.identity}{_DELETED}{deleted.count}, {deleted.digest()}"
+    return file._replace(identity=identity, deleted=deleted)
+
+
 def check_unchanged(url: str, identity: str) -> None:
     """Raises InputError where the file is no longer the one that was planned with.
 
     What is known by a digest is compared by its size: to read all of it for each shard would take too long.
+    Which of its rows are deleted is planned, and nothing that the store knows.
     """
+    identity = identity.partition(_DELETED)[0]
     size, by_digest, _ = identity.partition(_BY_DIGEST)
     try:
         file = find_file(url)

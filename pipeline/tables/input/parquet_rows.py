@@ -37,8 +37,8 @@ class OpenParquet:
         """Its columns."""
         return list(self.file.schema_arrow.names)
 
-    def rows(self, file_range: FileRange, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-        """The rows [start, stop), in batches with the number (0-based) of the first."""
+    def rows(self, file_range: FileRange, columns: list[str]) -> Iterator[tuple[pa.Array, pa.Table]]:
+        """The rows [start, stop) without the deleted ones, in batches with their numbers (1-based)."""
         counts = [self._group(group).num_rows for group in range(self.file.num_row_groups)]
         ends = np.cumsum(counts)
         groups = [
@@ -50,7 +50,11 @@ class OpenParquet:
         for batch in self.batches(groups, columns):
             first, last = max(row, file_range.start), min(row + batch.num_rows, file_range.stop)
             if first < last:
-                yield first, pa.Table.from_batches([batch.slice(first - row, last - first)])
+                kept = file_range.deleted.kept(first, last)
+                rows = pa.Table.from_batches([batch.slice(first - row, last - first)])
+                if kept.any():
+                    numbers = pa.array(np.arange(first + 1, last + 1)[kept])
+                    yield numbers, rows if kept.all() else rows.filter(pa.array(kept))
             row += batch.num_rows
             if row >= file_range.stop:
                 return

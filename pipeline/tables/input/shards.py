@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
 from pipeline.redaction import redacted
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.partitions import Partitions
 
@@ -34,6 +35,8 @@ class FileRange:
     """1-based number of the row (text files: line) at `start`."""
     partitions: Partitions = field(default_factory=dict)
     """Columns that stand in the path alone, not in the file."""
+    deleted: DeletedRows = field(default_factory=DeletedRows)
+    """Of a Parquet file: those of its rows here that the table has deleted."""
 
 
 class Shard(BaseModel):
@@ -60,8 +63,11 @@ class Shard(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Of what the shard holds: files with their identities, and the stretches of them."""
-        named = redacted(self.model_dump_json(include={"file_ranges"}))
+        """Of what the shard holds: files with their identities, which tell of deleted rows, and the stretches
+        of them.
+        """
+        deleted = {"file_ranges": {"__all__": {"deleted"}}}
+        named = redacted(self.model_dump_json(include={"file_ranges"}, exclude=deleted))
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
@@ -148,6 +154,7 @@ def _extend(shard: _Open, scan: FileScan, run: int, stop: int, top_k: int | None
             stop=end,
             first_row=int(scan.rows[run]),
             partitions=scan.file.partitions,
+            deleted=scan.file.deleted.within(int(scan.starts[run]), end),
         )
     )
     shard.queries += stop - run - scan.query_ids[run:stop].null_count

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import SourceFile, find_file
+from pipeline.tables.input.deleted_rows import DeletedRows
+from pipeline.tables.input.files import SourceFile, find_file, without
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.traits import Traits
 
@@ -47,11 +48,15 @@ def object_store_options() -> dict[str, str]:
     return {"aws_endpoint": endpoint, **plain} if endpoint else {}
 
 
-def data_files(places: Iterable[tuple[str, Partitions]]) -> list[SourceFile]:
+def data_files(places: Iterable[tuple[str, Partitions, DeletedRows]]) -> list[SourceFile]:
     """The data files at these URLs, sorted by path. Raises InputError for one that is not there."""
+
+    def find(place: tuple[str, Partitions, DeletedRows]) -> SourceFile:
+        url, partitions, deleted = place
+        return without(find_file(url)._replace(partitions=partitions), deleted)
+
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = threads.map(lambda place: find_file(place[0])._replace(partitions=place[1]), places)
-        return sorted(files, key=lambda file: file.url)
+        return sorted(threads.map(find, places), key=lambda file: file.url)
 
 
 def declared_columns(

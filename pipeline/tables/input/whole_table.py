@@ -74,16 +74,16 @@ def stretch(file: SourceFile, start: int, stop: int) -> FileRange:
         stop=stop,
         first_row=start + 1,
         partitions=file.partitions,
+        deleted=file.deleted.within(start, stop),
     )
 
 
-def arrow_rows(rows: pa.Table, url: str, first: int, schema: pa.Schema) -> TableRows:
-    """Of a file of Arrow's types, the first of them number `first` (from 0), as `WholeFormat.read_table`."""
+def arrow_rows(rows: pa.Table, numbers: pa.Array, url: str, schema: pa.Schema) -> TableRows:
+    """Of a file of Arrow's types, as `WholeFormat.read_table`. numbers: as `TableRows` has them."""
     columns = [
         as_arrow_type(plain(column_of(rows, each.name)), each.type, f"{url}: column {each.name!r}")
         for each in schema
     ]
-    numbers = pa.array(range(first + 1, first + 1 + rows.num_rows), pa.int64())
     return TableRows(pa.table(columns, schema=schema), numbers, Refusals.none(rows.num_rows))
 
 

@@ -1,19 +1,16 @@
-import base64
-import json
 import os
-import string
 from pathlib import Path
 from typing import Any
 
 import deltalake
 import pyarrow as pa
-import pyroaring
 import pytest
 
 from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
-from tests.tables.conftest import Row, check_every_row_once, nested, plan, read_all, rows
+from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
+from tests.tables.deletion_vectors import delete_rows
 
 
 def write(path: Path | str, table: list[Row] | pa.Table, **options: Any) -> str:
@@ -78,34 +75,103 @@ def test_column_mapping_and_unknown_features_are_refused(tmp_path: Path) -> None
         plan(path, "delta")
 
 
-def test_deletion_vectors_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "t", rows())
-    log = tmp_path / "t" / "_delta_log" / "00000000000000000000.json"
-    actions = [json.loads(line) for line in log.read_text().splitlines()]
-    for action in actions:
-        if "protocol" in action:
-            features = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
-            action["protocol"] = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
-    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
-    assert len(read_all(path, "delta")[0]) == 15
-    for action in actions:
-        if "add" in action:
-            action["add"]["deletionVector"] = deletion_vector([0, 3])
-    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
-    assert pa.table(deltalake.DeltaTable(path).scan().read_all()).num_rows == 13
-    with pytest.raises(InputError, match=r"1 of its files have deletion vectors.*REORG TABLE"):
+def table_of_two_files(path: Path, table: list[Row]) -> str:
+    """The first six rows in one file, the others in one that comes later by its name, in small row groups."""
+    days = [{**row, "day": "a" if number < 6 else "b"} for number, row in enumerate(table)]
+    properties = deltalake.WriterProperties(max_row_group_size=4)
+    return write(path, days, partition_by=["day"], writer_properties=properties)
+
+
+DELETED = ([0, 1, 4], [0, 3, 4, 5, 8])
+"""Of 6 and 9 rows: where files, queries and row groups begin and end, and all of q3."""
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("shard_pairs", [1, 2, 4, 1000])
+def test_deletion_vectors_are_applied(tmp_path: Path, shard_pairs: int, in_file: bool) -> None:
+    path = table_of_two_files(tmp_path / "t ü", rows())
+    delete_rows(path, *DELETED, in_file=in_file)
+    good, bad = read_all(path, "delta", shard_pairs)
+    of_the_library = pa.table(deltalake.DeltaTable(path).scan().read_all()).select(TEXTS).to_pylist()
+    assert [{name: row[name] for name in TEXTS} for row in good] == sorted(
+        of_the_library, key=lambda row: (row["query_id"], row["passage_id"])
+    )
+    kept = [[row + 1 for row in range(9 if file else 6) if row not in DELETED[file]] for file in (0, 1)]
+    assert [row["row"] for row in good] == [*kept[0], *kept[1]]
+    assert bad == []
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 1000])
+def test_deletion_vectors_of_a_nested_table(tmp_path: Path, shard_pairs: int) -> None:
+    path = write(tmp_path / "t", nested(rows()))
+    delete_rows(path, [0, 3])
+    good, _ = read_all(path, "delta", shard_pairs)
+    assert [(row["query_id"], row["row"], row["item"]) for row in good] == [
+        (f"q{row - 1}", row, item) for row in (2, 3, 5) for item in (1, 2, 3)
+    ]
+
+
+def test_rejects_have_the_rows_of_the_file(tmp_path: Path) -> None:
+    table = rows(queries=2)
+    table[1]["passage"] = table[4]["passage"] = None
+    path = write(tmp_path / "t", table)
+    delete_rows(path, [0, 1, 3])
+    good, bad = read_all(path, "delta")
+    assert [row["row"] for row in good] == [3, 6]
+    assert [(row["row"], row["reason"]) for row in bad] == [(5, "null_passage")]
+
+
+def test_a_file_whose_rows_are_all_deleted_holds_none(tmp_path: Path) -> None:
+    path = table_of_two_files(tmp_path / "t", rows())
+    delete_rows(path, [*range(6)])
+    assert [row["query_id"] for row in read_all(path, "delta")[0]] == ["q2"] * 3 + ["q3"] * 3 + ["q4"] * 3
+    (skipped,) = plan(path, "delta").skipped.items()
+    assert "/day=a/" in skipped[0]
+    assert skipped[1] == "holds no rows"
+    delete_rows(path, [*range(6)], [*range(9)])
+    with pytest.raises(InputError, match="holds no candidates"):
         plan(path, "delta")
 
 
-def deletion_vector(rows_deleted: list[int]) -> dict[str, Any]:
-    """As the protocol writes a small one into the log: a magic number and a bitmap, in Z85."""
-    bitmap = (1681511377).to_bytes(4, "little") + pyroaring.BitMap64(rows_deleted).serialize()
-    padded = bitmap + b"\0" * (-len(bitmap) % 4)
-    b85 = string.digits + string.ascii_uppercase + string.ascii_lowercase + "!#$%&()*+-;<=>?@^_`{|}~"
-    z85 = string.digits + string.ascii_lowercase + string.ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
-    text = base64.b85encode(padded).decode().translate(str.maketrans(b85, z85))
-    size = {"sizeInBytes": len(bitmap), "cardinality": len(rows_deleted)}
-    return {"storageType": "i", "pathOrInlineDv": text, **size}
+def test_versions_differ_by_what_is_deleted_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", rows())
+    first = delete_rows(path, [0])
+    planned = plan(path, "delta")
+    second = delete_rows(path, [1])
+    identities = [plan(path, "delta", version=version).identities() for version in (0, first, second)]
+    assert [list(each) for each in identities] == [[*planned.identities()]] * 3
+    assert len({*(str(each) for each in identities)}) == 3
+    assert identities[1] == planned.identities()
+    config = InputConfig.model_validate({"path": path, "format": "delta"})
+    candidates, _ = read_shard(planned.shards[0], config, {}, planned)
+    assert candidates["row"].to_pylist() == [*range(2, 16)]
+    (file,) = (tmp_path / "t").glob("*.parquet")
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(InputError, match=r"\.parquet: changed while the job ran"):
+        read_shard(planned.shards[0], config, {}, planned)
+
+
+def test_a_deletion_vector_that_is_gone_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", rows())
+    delete_rows(path, [0], in_file=True)
+    (file,) = (tmp_path / "t").glob("deletion_vector_*.bin")
+    file.unlink()
+    with pytest.raises(InputError, match=f"^{path}: not a readable Delta table: .*{file.name}") as error:
+        plan(path, "delta")
+    assert "\n" not in str(error.value)
+
+
+def test_a_deletion_vector_of_more_rows_than_the_file_has_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", rows())
+    delete_rows(path, [0, 20])
+    with pytest.raises(InputError, match="not a readable Delta table: .*exceeds numRecords 15"):
+        plan(path, "delta")
+    log = tmp_path / "t" / "_delta_log" / "00000000000000000001.json"
+    log.write_text(log.read_text().replace('\\"numRecords\\":15', '\\"numRecords\\":30'))
+    with pytest.raises(
+        InputError, match=r"\.parquet: row 21 is deleted by its table, but the file has 15 rows"
+    ):
+        plan(path, "delta")
 
 
 def test_files_that_were_vacuumed_are_named(tmp_path: Path) -> None:
