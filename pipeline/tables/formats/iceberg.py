@@ -1,17 +1,26 @@
-"""Iceberg: the data files of one snapshot, as far as they are Parquet without row-level deletes.
+"""Iceberg: the data files of one snapshot, as far as they are Parquet, without the rows that positional
+deletes name. Equality deletes and deletion vectors (of format version 3) are refused.
 
 A table is the URL of its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE with a catalog of pyiceberg's
 own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id: those added
 later are null in older files, those renamed later are refused.
 """
 
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
-from pipeline.tables.input.deleted_rows import DeletedRows
+from pipeline.tables.input.arrow_types import plain, plain_type
+from pipeline.tables.input.deleted_rows import DeletedRows, Positions
+from pipeline.tables.input.limits import DEFAULT_LIMITS
+from pipeline.tables.input.parquet_rows import opened
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.storage import absolute, class_for
@@ -25,6 +34,11 @@ _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
 """The same credentials as for all other files."""
 _NO_TABLE = {"NoSuchTableError", "NoSuchNamespaceError"}
 """Errors of pyiceberg, by name: it may not be installed."""
+_THREADS = 16
+_WAY_OUT = (
+    "Rewrite the data files: CALL system.rewrite_data_files(table => ...,"
+    " options => map('delete-file-threshold', '1'))"
+)
 
 
 def snapshot(url: str, version: int | None) -> Snapshot:
@@ -40,28 +54,60 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         what = f"not a readable Iceberg table: {str(error) or type(error).__name__}"
         if isinstance(error, FileNotFoundError) or type(error).__name__ in _NO_TABLE:
             raise NotThereError(url, what) from error
+        if "equality deletes" in what:  # which the library refuses itself
+            what = f"{what}. {_WAY_OUT}"
         raise class_for(error, InputError)(f"{url}: {what}") from error
     for task in tasks:
-        check_readable(url, task)
-    return Snapshot(
-        data_files((task.file.file_path, {}, DeletedRows()) for task in tasks),
-        taken and taken.snapshot_id,
-        schema,
-    )
+        _check_readable(url, task)
+    deleted = zip(tasks, _deleted_rows(tasks), strict=True)
+    files = data_files((task.file.file_path, {}, rows) for task, rows in deleted)
+    return Snapshot(files, taken and taken.snapshot_id, schema)
 
 
-def check_readable(url: str, task: Any) -> None:
-    """task: a FileScanTask. Raises InputError where its rows are not all that stand in a Parquet file."""
-    if task.delete_files:
-        raise InputError(
-            f"{url}: rows of {task.file.file_path} are deleted by delete files, which are not read here."
-            " Rewrite the data files: CALL system.rewrite_data_files(table => ...,"
-            " options => map('delete-file-threshold', '1'))"
-        )
+def _check_readable(url: str, task: Any) -> None:
+    """task: a FileScanTask. Raises InputError where its rows, or what deletes them, are not read here."""
+    for each in task.delete_files:
+        kind = f"{each.content.name}, {each.file_format.value}"
+        if kind != "POSITION_DELETES, PARQUET":
+            raise InputError(
+                f"{url}: rows of {task.file.file_path} are deleted by {each.file_path} ({kind}), which is not"
+                f" read here. {_WAY_OUT}"
+            )
     if task.file.file_format.value != "PARQUET":
         raise InputError(
             f"{task.file.file_path}: is {task.file.file_format.value}, not Parquet, which is read here"
         )
+
+
+def _deleted_rows(tasks: list[Any]) -> list[DeletedRows]:
+    """Of the file of each task, what those delete files name that count for it: none is older than it."""
+    urls = sorted({each.file_path for task in tasks for each in task.delete_files})
+    with ThreadPoolExecutor(_THREADS) as threads:
+        named = dict(zip(urls, threads.map(_positions_by_file, urls), strict=True))
+    none = np.zeros(0, np.int64)
+    return [DeletedRows.at(np.unique(np.concatenate([none, *_of_file(task, named)]))) for task in tasks]
+
+
+def _of_file(task: Any, named: dict[str, dict[str, list[Positions]]]) -> Iterator[Positions]:
+    for each in task.delete_files:
+        yield from named[each.file_path].get(task.file.file_path, [])
+
+
+def _positions_by_file(url: str) -> dict[str, list[Positions]]:
+    """What a delete file holds: data files by their paths, and which of their rows are deleted."""
+    found = defaultdict[str, list[Positions]](list)
+    with opened(url, DEFAULT_LIMITS) as table:
+        types = {each.name: plain_type(each.type) for each in table.file.schema_arrow}
+        if types.get("file_path") != pa.string() or types.get("pos") not in (pa.int32(), pa.int64()):
+            raise InputError(f"{url}: is no delete file: it needs file_path, a text, and pos, an integer")
+        for batch in table.batches(range(table.file.num_row_groups), ["file_path", "pos"]):
+            paths, positions = (plain(pa.chunked_array([batch[name]])) for name in ("file_path", "pos"))
+            if paths.null_count or positions.null_count or pc.any(pc.less(positions, 0)).as_py():
+                raise InputError(f"{url}: a delete file with a null or a negative position. {_WAY_OUT}")
+            for path in pc.unique(paths):
+                of_path = positions.filter(pc.equal(paths, path))
+                found[path.as_py()].append(of_path.to_numpy().astype(np.int64))
+    return found
 
 
 def _load(url: str) -> Any:

@@ -1,18 +1,21 @@
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, StringType
 from pyiceberg.utils.config import Config
 
 from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
-from pipeline.tables.formats.iceberg import check_readable
 from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
 
 
@@ -105,13 +108,113 @@ def test_rows_that_were_deleted_are_not_read(catalog: SqlCatalog) -> None:
     assert {row["query_id"] for row in good} == {"q0", "q2", "q3", "q4"}
 
 
-def test_deletes_that_are_not_merged_are_refused(catalog: SqlCatalog) -> None:
-    # pyiceberg writes none; Spark and Flink do.
-    (task,) = write(catalog, rows()).scan().plan_files()
-    assert isinstance(task, FileScanTask)
-    check_readable("table", task)
-    with pytest.raises(InputError, match="are deleted by delete files.*Rewrite"):
-        check_readable("table", FileScanTask(task.file, {task.file}))
+def delete_rows(table: Table, deletes: list[Row], **options: Any) -> str:
+    """Commits a file of positional deletes, as Spark's merge-on-read does: pyiceberg itself writes none."""
+    url = f"{table.location()}/data/delete-{len(table.history())}.parquet"
+    pq.write_table(pa.Table.from_pylist(deletes), url.removeprefix("file://"))
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
+        snapshot.append_data_file(delete_file(url, **options))
+    return url.removeprefix("file://")
+
+
+def delete_file(
+    url: str,
+    content: DataFileContent = DataFileContent.POSITION_DELETES,
+    file_format: FileFormat = FileFormat.PARQUET,
+) -> DataFile:
+    made = DataFile.from_args(
+        content=content,
+        file_path=url,
+        file_format=file_format,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=1,
+    )
+    made.spec_id = 0
+    return made
+
+
+def files_of(table: Table) -> list[str]:
+    """By the number of rows."""
+    tasks = sorted(table.scan().plan_files(), key=lambda task: task.file.record_count)
+    return [task.file.file_path for task in tasks]
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
+def test_positional_deletes_are_applied(catalog: SqlCatalog, shard_pairs: int) -> None:
+    table = write(catalog, rows()[:6])
+    table.append(pa.Table.from_pylist(rows()[6:]))
+    first, second = files_of(table)
+    delete_rows(
+        table, [*({"file_path": first, "pos": pos} for pos in (0, 4)), {"file_path": second, "pos": 8}]
+    )
+    delete_rows(table, [{"file_path": second, "pos": pos} for pos in (1, 8)])
+    table.append(pa.Table.from_pylist([{**row, "query_id": "late"} for row in rows(queries=1)]))
+    good, bad = read_all(table.metadata_location, "iceberg", shard_pairs)
+    of_the_library = table.scan().to_arrow().select(TEXTS).to_pylist()
+    order = itemgetter("query_id", "passage_id")
+    found = sorted(good, key=order)
+    assert [{name: row[name] for name in TEXTS} for row in found] == sorted(of_the_library, key=order)
+    assert [row["row"] for row in found] == [1, 2, 3, 2, 3, 4, 6, 1, 3, 4, 5, 6, 7, 8]
+    assert bad == []
+
+
+def test_snapshots_differ_by_what_is_deleted_alone(catalog: SqlCatalog) -> None:
+    table = write(catalog, rows())
+    planned = plan(table.metadata_location, "iceberg")
+    delete_rows(table, [{"file_path": files_of(table)[0], "pos": 14}])
+    now = plan(table.metadata_location, "iceberg")
+    assert now.identities().keys() == planned.identities().keys()
+    assert now.identities() != planned.identities()
+    config = InputConfig.model_validate({"path": table.metadata_location, "format": "iceberg"})
+    assert [read_shard(each.shards[0], config, {}, each)[0].num_rows for each in (planned, now)] == [15, 14]
+
+
+@pytest.mark.parametrize(
+    ("deletes", "message"),
+    [
+        ({"file_path": "here"}, r"delete-1\.parquet: is no delete file"),
+        ({"file_path": "here", "pos": "0"}, r"delete-1\.parquet: is no delete file"),
+        ({"file_path": "here", "pos": -1}, r"delete-1\.parquet: .* a negative position.*Rewrite"),
+        ({"file_path": "here", "pos": 15}, "row 16 is deleted by its table, but the file has 15 rows"),
+        ({"file_path": "elsewhere", "pos": 15}, None),
+    ],
+)
+def test_delete_files_that_cant_be_used_are_named(
+    catalog: SqlCatalog, deletes: Row, message: str | None
+) -> None:
+    table = write(catalog, rows())
+    file = files_of(table)[0] if deletes["file_path"] == "here" else "file:///elsewhere"
+    path = delete_rows(table, [{**deletes, "file_path": file}])
+    if message is None:
+        assert len(read_all(table.metadata_location, "iceberg")[0]) == 15
+    else:
+        with pytest.raises(InputError, match=message):
+            plan(table.metadata_location, "iceberg")
+    Path(path).unlink()
+    with pytest.raises(InputError, match=r"delete-1\.parquet: no such file"):
+        plan(table.metadata_location, "iceberg")
+
+
+@pytest.mark.parametrize(
+    ("content", "file_format"),
+    [
+        (DataFileContent.EQUALITY_DELETES, FileFormat.PARQUET),
+        (DataFileContent.POSITION_DELETES, FileFormat.PUFFIN),
+        (DataFileContent.POSITION_DELETES, FileFormat.ORC),
+    ],
+)
+def test_other_deletes_are_refused(
+    catalog: SqlCatalog, content: DataFileContent, file_format: FileFormat
+) -> None:
+    table = write(catalog, rows())
+    deletes = [{"file_path": files_of(table)[0], "pos": 0}]
+    delete_rows(table, deletes, content=content, file_format=file_format)
+    message = rf"delete-1\.parquet \({content.name}, {file_format.name}\), which is not read here"
+    if content is DataFileContent.EQUALITY_DELETES:
+        message = "does not yet support equality deletes"
+    with pytest.raises(InputError, match=rf"{message}.*Rewrite the data files"):
+        plan(table.metadata_location, "iceberg")
 
 
 @pytest.mark.parametrize(
