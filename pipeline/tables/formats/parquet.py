@@ -49,7 +49,7 @@ def is_like(first: bytes, _id_name: str) -> bool:
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
-    query_id, runs = layout.columns.query_id, Runs()
+    query_id, runs = layout.columns.query_id, Runs(file.deleted)
     with opened(file.url, layout.limits) as table:
         parquet = table.file
         if _rows_left(file, parquet) == 0:
@@ -62,8 +62,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         columns += [_leaf(parquet, layout)] if nested else []
         for batch in table.batches(range(parquet.num_row_groups), columns):
             part = add_partitions(pa.Table.from_batches([batch]), [query_id], file.partitions)
-            lengths = _lengths(part[layout.columns.candidates]) if nested else None
-            runs.add(part[query_id], lengths, file.deleted)
+            runs.add(part[query_id], _lengths(part[layout.columns.candidates]) if nested else None)
     return runs.scan(file, schema, untold)
 
 

@@ -19,14 +19,13 @@ from pipeline.tables.input.arrow_types import (
     plain_type,
 )
 from pipeline.tables.input.cleaning import valid_text
-from pipeline.tables.input.deleted_rows import DeletedRows
+from pipeline.tables.input.deleted_rows import DeletedRows, kept
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, refuse_repeated, require_columns, scan_schema
 from pipeline.tables.input.shards import FileScan, Int64Array
 from pipeline.tables.schema import is_id, is_text
 
 BATCH_ROWS = 4096
-_NONE = DeletedRows()
 
 _Columns = dict[str, Any]
 """An array a column of a `reading_schema`; of `kept` a dict of them, by their names in the run."""
@@ -35,7 +34,9 @@ _Columns = dict[str, Any]
 class Runs:
     """Gathers where the queries of one file stand, from its rows in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, deleted: DeletedRows | None = None) -> None:
+        """deleted: of the file; such a row has no query and no candidate."""
+        self._deleted = (deleted or DeletedRows()).positions()
         self._ids: list[pa.Array] = []
         self._starts: list[Int64Array] = []
         self._pairs: list[Int64Array] = []
@@ -43,19 +44,14 @@ class Runs:
         self._rows = self._pairs_before = 0
         """Rows so far; pairs of rows before the first that has an id."""
 
-    def add(
-        self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None, deleted: DeletedRows = _NONE
-    ) -> None:
-        """The next rows: their query ids and, in a nested table, how many candidates each has.
-
-        deleted: of the file; such a row has no query and no candidate.
-        """
+    def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
+        """The next rows: their query ids and, in a nested table, how many candidates each has."""
         ids = _null_where_invalid(plain(query_ids))
-        kept = deleted.kept(self._rows, self._rows + len(ids))
-        if not kept.all():
-            ids = pc.if_else(pa.array(kept), ids, pa.scalar(None, ids.type))
+        mask = kept(self._deleted, self._rows, self._rows + len(ids))
+        if not mask.all():
+            ids = pc.if_else(pa.array(mask), ids, pa.scalar(None, ids.type))
             each = 1 if candidates is None else pc.fill_null(candidates, 0)
-            candidates = pc.if_else(pa.array(kept), each, 0)
+            candidates = pc.if_else(pa.array(mask), each, 0)
         valid = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
         known = ids.drop_null()
         begins = np.zeros(0, np.int64)

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-_DECODED_AT_ONCE = 32
-"""Of files that are scanned side by side, each of which is asked for its ranges one by one."""
+_DECODED_AT_ONCE = 8
+"""Of files that are cut into ranges side by side, each asked for its ranges one by one. Bounds memory."""
 _FAST = 1
 """A level of zlib: the others take many times as long for a few bytes."""
 
@@ -44,15 +44,16 @@ class DeletedRows:
         first, last = np.searchsorted(self.positions(), (start, stop))
         return DeletedRows.at(self.positions()[first:last])
 
-    def kept(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
-        """Of the file's rows [start, stop), which are not deleted."""
-        mask = np.ones(stop - start, bool)
-        first, last = np.searchsorted(self.positions(), (start, stop))
-        mask[self.positions()[first:last] - start] = False
-        return mask
-
     def digest(self) -> str:
         return hashlib.sha256(self.positions().astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def kept(deleted: Positions, start: int, stop: int) -> npt.NDArray[np.bool_]:
+    """Of the file's rows [start, stop), which are not deleted."""
+    mask = np.ones(stop - start, bool)
+    first, last = np.searchsorted(deleted, (start, stop))
+    mask[deleted[first:last] - start] = False
+    return mask
 
 
 @lru_cache(_DECODED_AT_ONCE)

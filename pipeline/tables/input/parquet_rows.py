@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.tables.input.arrow_rows import BATCH_ROWS
 from pipeline.tables.input.arrow_types import plain_bytes
+from pipeline.tables.input.deleted_rows import kept
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.layout import refuse_repeated
 from pipeline.tables.input.limits import Limits
@@ -39,6 +40,7 @@ class OpenParquet:
 
     def rows(self, file_range: FileRange, columns: list[str]) -> Iterator[tuple[pa.Array, pa.Table]]:
         """The rows [start, stop) without the deleted ones, in batches with their numbers (1-based)."""
+        deleted = file_range.deleted.positions()
         counts = [self._group(group).num_rows for group in range(self.file.num_row_groups)]
         ends = np.cumsum(counts)
         groups = [
@@ -50,11 +52,11 @@ class OpenParquet:
         for batch in self.batches(groups, columns):
             first, last = max(row, file_range.start), min(row + batch.num_rows, file_range.stop)
             if first < last:
-                kept = file_range.deleted.kept(first, last)
+                mask = kept(deleted, first, last)
                 rows = pa.Table.from_batches([batch.slice(first - row, last - first)])
-                if kept.any():
-                    numbers = pa.array(np.arange(first + 1, last + 1)[kept])
-                    yield numbers, rows if kept.all() else rows.filter(pa.array(kept))
+                if mask.any():
+                    numbers = pa.array(np.arange(first + 1, last + 1)[mask])
+                    yield numbers, rows if mask.all() else rows.filter(pa.array(mask))
             row += batch.num_rows
             if row >= file_range.stop:
                 return

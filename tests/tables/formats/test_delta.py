@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import deltalake
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -195,3 +196,12 @@ def test_on_s3(bucket: str) -> None:
     options = {"aws_endpoint": os.environ["AWS_ENDPOINT_URL"], "allow_http": "true"}
     path = write(f"{bucket}/delta", rows(), storage_options={**options, "aws_conditional_put": "etag"})
     assert len(read_all(path, "delta", 4)[0]) == 15
+
+
+def test_deletion_vectors_on_s3(bucket: str, tmp_path: Path) -> None:
+    path = table_of_two_files(tmp_path / "t", rows())
+    delete_rows(path, *DELETED, in_file=True)
+    store = fsspec.filesystem("s3")
+    store.put(path, f"{bucket}/t", recursive=True)
+    here, there = (read_all(each, "delta", 4)[0] for each in (path, f"{bucket}/t"))
+    assert [(row["query_id"], row["row"]) for row in there] == [(row["query_id"], row["row"]) for row in here]

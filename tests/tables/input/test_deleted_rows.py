@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from pipeline.tables.input.deleted_rows import DeletedRows
+from pipeline.tables.input.deleted_rows import DeletedRows, kept
 from pipeline.tables.input.shards import FileRange, Shard
 
 POSITIONS = np.array([0, 3, 4, 9, 2**40])
@@ -24,9 +24,12 @@ def test_ranges_take_what_is_deleted_in_them() -> None:
     assert deleted.within(4, 10) == DeletedRows.at(POSITIONS[2:4])
     assert deleted.within(5, 9) == DeletedRows()
     assert DeletedRows().within(0, 4) == DeletedRows()
-    assert deleted.kept(3, 7).tolist() == [False, False, True, True]
-    assert deleted.within(3, 7).kept(3, 7).tolist() == [False, False, True, True]
-    assert DeletedRows().kept(3, 5).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("known", [DeletedRows.at(POSITIONS), DeletedRows.at(POSITIONS).within(3, 7)])
+def test_the_others_are_kept(known: DeletedRows) -> None:
+    assert kept(known.positions(), 3, 7).tolist() == [False, False, True, True]
+    assert kept(DeletedRows().positions(), 3, 5).tolist() == [True, True]
 
 
 def test_others_have_another_digest() -> None:

@@ -1,5 +1,7 @@
+import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
+from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile
-from pipeline.tables.input.shards import FileScan, Shard, cut_shards
+from pipeline.tables.input.shards import FileRange, FileScan, Shard, cut_shards
 
 queries_of_files = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=1, max_size=6)
 
@@ -109,3 +112,15 @@ def test_many_queries_are_planned_at_once() -> None:
     ids = [f"q{number}" for number in range(count)]
     shards = list(cut_shards([scan("f", list(ids), [100] * count)], 20_000))
     assert len(shards) == count // 200
+
+
+def test_deleted_rows_leave_the_fingerprint_to_the_identity() -> None:
+    """Shards that were done before files had deleted rows keep theirs."""
+    one = FileRange("f", "i", 0, 9, 1, deleted=DeletedRows.at(np.array([2])))
+    first, second = (
+        Shard(index=0, file_ranges=(each,), queries=1, candidates=1, pairs=1)
+        for each in (one, replace(one, identity="j"))
+    )
+    named = '{"file_ranges":[{"file":"f","identity":"i","start":0,"stop":9,"first_row":1,"partitions":{}}]}'
+    assert first.fingerprint == hashlib.sha256(named.encode()).hexdigest()[:16]
+    assert second.fingerprint != first.fingerprint
