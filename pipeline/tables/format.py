@@ -64,7 +64,7 @@ class CandidateFormat(Format, Protocol):
         """
 
     def read(self, file_range: FileRange, layout: Layout, schema: pa.Schema, /) -> pa.Table:
-        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one of them.
+        """The rows of a stretch of a file, of `layout.reading_schema(schema)`, every one that is not deleted.
 
         Of a format whose own column tells how good the first stage found each, with FIRST_STAGE_SCORE.
         """
@@ -80,7 +80,7 @@ class WholeFormat(Format, Protocol):
     def read_table(
         self, file_range: FileRange, layout: WholeLayout, schema: pa.Schema, /
     ) -> Iterator[TableRows]:
-        """The columns of `schema`, every row of them, in batches.
+        """The columns of `schema`, every row of them that is not deleted, in batches that are not empty.
 
         A row that is not of the table's form, and an id or a text of another type, is there with a refusal.
         """

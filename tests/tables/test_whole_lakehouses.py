@@ -216,6 +216,10 @@ def test_deletion_vectors_are_applied(
     delete_rows(path, [*range(7)])
     with pytest.raises(InputError, match="holds no rows"):
         scan(path, "delta")
+    deltalake.write_deltalake(path, pa.Table.from_pylist(LATE), mode="append", schema_mode="merge")
+    late = scan(path, "delta")
+    assert [row["_id"] for row in read(late, "_id")] == ["late"]
+    assert list(late.skipped.values()) == ["holds no rows"]
 
 
 def test_a_data_file_that_is_gone_is_named(tmp_path: Path) -> None:

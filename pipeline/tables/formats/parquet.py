@@ -2,7 +2,8 @@
 
 Our own ranges of rows, read with pyarrow: a scan reads the query ids only, a read streams through the row
 groups that overlap. A row group that holds several shards is read once for each of them. The data files of
-Delta and Iceberg tables are read here too.
+Delta and Iceberg tables are read here too. Rows that such a table has deleted keep their places: ranges and
+row numbers are those of the file.
 """
 
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
         rows = _rows_left(file, parquet)
         groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
         given = _plain_types(parquet.schema_arrow)
-        typed = _whole_columns(file, parquet, layout) if groups else parquet.schema_arrow
+        typed = _whole_columns(file, parquet, layout) if rows else parquet.schema_arrow
     sizes = [(group.num_rows, group.total_byte_size) for group in groups]
     file_ranges = tuple(_table_ranges(file, sizes))
     if not file_ranges:

@@ -21,7 +21,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DeletedRows:
-    """Travels with a file and its ranges, also in JSON: two bytes a row where one of 100 is deleted."""
+    """Travels with a file and its ranges, also in JSON: 2.5 bytes a row where one of 100 is deleted."""
 
     count: int = 0
     packed: str = ""

@@ -1,10 +1,12 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tables.input.files import check_unchanged, find_file
+from pipeline.tables.input.deleted_rows import DeletedRows
+from pipeline.tables.input.files import check_unchanged, find_file, without
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.text_file import open_text
 
@@ -46,3 +48,18 @@ def test_other_texts_are_opened(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t").write_bytes(data)
     with open_text(str(tmp_path / "t"), DEFAULT_LIMITS) as stream:
         assert stream.read() == data
+
+
+def test_what_is_deleted_makes_another_file_of_the_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("abc")
+    file = find_file(str(path))
+    one, other = (without(file, DeletedRows.at(np.array([row]))) for row in (1, 2))
+    assert len({file.identity, one.identity, other.identity}) == 3
+    assert without(file, DeletedRows()) == file
+    check_unchanged(one.url, one.identity)
+    path.write_text("abcd")
+    with pytest.raises(
+        InputError, match=r"changed while the job ran \(planned with 3 bytes, [^,]*, now 4 bytes"
+    ):
+        check_unchanged(one.url, one.identity)
