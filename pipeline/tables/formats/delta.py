@@ -32,6 +32,9 @@ _READABLE = {
 }
 
 
+_WAY_OUT = "Rewrite the table's files: REORG TABLE delta.`{}` APPLY (PURGE)"
+
+
 def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises NotThereError where there is no Delta table, InputError where it needs more than this reads."""
     deltalake = library("deltalake", TRAITS)
@@ -40,7 +43,7 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         _check(url, table)
         actions = pa.table(table.get_add_actions(flatten=True))
         schema = pa.schema(table.schema().to_arrow())
-        deleted = _deleted_rows(table)
+        deleted = _deleted_rows(url, table)
     except RayrankError:
         raise
     except deltalake.exceptions.TableNotFoundError as error:
@@ -62,12 +65,12 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     if deleted:  # else its rows would come back
         raise InputError(
             f"{url}: has a deletion vector for {min(deleted)}, which is none of the data files in its log."
-            f" Rewrite its files: REORG TABLE delta.`{url}` APPLY (PURGE)"
+            f" {_WAY_OUT.format(url)}"
         )
     return Snapshot(data_files(places), table.version(), schema)
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     """The library lays its errors out for a terminal, as trees in colours."""
     return " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).replace("\u21b3", "").split())
 
@@ -84,9 +87,17 @@ def _check(url: str, table: Any) -> None:
         raise InputError(f"{url}: has the reader feature {unknown[0]}, which is not read here")
 
 
-def _deleted_rows(table: Any) -> dict[str, DeletedRows]:
+def _deleted_rows(url: str, table: Any) -> dict[str, DeletedRows]:
     """By `_name`, of the data files that have a deletion vector."""
-    vectors = pa.table(table.deletion_vectors())
+    try:
+        vectors = pa.table(table.deletion_vectors())
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # the library's, and no Exception
+            raise
+        raise InputError(
+            f"{url}: its deletion vectors can't be read ({_in_one_line(error)}): one is damaged, or their"
+            f" files have more than {2**31 - 1} rows together. {_WAY_OUT.format(url)}"
+        ) from error
     masks = (mask.values.to_numpy(zero_copy_only=False) for mask in vectors["selection_vector"])
     return {
         _name(table, file.as_py()): DeletedRows.at(np.flatnonzero(~mask))

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_a_deletion_vector_that_is_gone_is_named(tmp_path: Path) -> None:
     (file,) = (tmp_path / "t").glob("deletion_vector_*.bin")
     file.unlink()
     with pytest.raises(InputError, match=f"^{path}: not a readable Delta table: .*{file.name}") as error:
+        plan(path, "delta")
+    assert "\n" not in str(error.value)
+
+
+def test_a_deletion_vector_at_which_the_library_panics_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "t", rows())
+    delete_rows(path, [0])
+    log = tmp_path / "t" / "_delta_log" / "00000000000000000001.json"
+    log.write_text(re.sub(r'"pathOrInlineDv": "[^"]*"', '"pathOrInlineDv": ""', log.read_text()))
+    with pytest.raises(
+        InputError, match=r"^.*/t: its deletion vectors can't be read \(.*REORG TABLE"
+    ) as error:
         plan(path, "delta")
     assert "\n" not in str(error.value)
 
