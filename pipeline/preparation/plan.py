@@ -164,7 +164,7 @@ def _scan_texts(
     if kind is None:
         raise InputError(
             f"{config.path}: column {own.id!r} is {theirs}, and {id_name!r} in {candidates.config.path} is"
-            f" {ours}; ids must be of one type to be found"
+            f" {ours}; ids must be of one type to be found: write both as text, or both as integers"
         )
     return source.with_type(own.id, kind), candidates.with_type(id_name, kind)
 

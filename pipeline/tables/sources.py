@@ -38,6 +38,8 @@ class Source:
     """Where the config names it: candidates, queries or passages."""
     files: tuple[SourceFile, ...]
     file_ranges: tuple[FileRange, ...]
+    range_rows: tuple[int, ...]
+    """Of each of them, exact or an estimate."""
     types: Types
     """Of its columns, the same in all files."""
     rows: int
@@ -57,6 +59,11 @@ class Source:
     def with_type(self, column: str, data_type: pa.DataType) -> "Source":
         """The same, this column read in another type that holds its values."""
         return replace(self, types=self.types | {column: data_type})
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether the table tells its files itself."""
+        return isinstance(whole_format(self.config.format), SnapshotFormat)
 
     @property
     def layout(self) -> WholeLayout:
@@ -112,6 +119,7 @@ def scan(
         held = [name for name, kind in present.items() if name in needed or not pa.types.is_null(kind)]
         require_columns(url, needed, held, f"{field}.columns")
     file_ranges = tuple(file_range for scanned in scans for file_range in scanned.file_ranges)
+    range_rows = tuple(rows for scanned in scans for rows in scanned.range_rows())
     if not (types and file_ranges):
         raise InputError(f"{config.path}: holds no rows")
     source = Source(
@@ -119,6 +127,7 @@ def scan(
         field=field,
         files=tuple(files),
         file_ranges=file_ranges,
+        range_rows=range_rows,
         types=types,
         rows=sum(scanned.rows for scanned in scans),
         size_bytes=0,
@@ -139,6 +148,14 @@ def check_apart(passages: Source | None, queries: Source | None, way_out: str = 
     if passages is not None and queries is not None:
         if _id_and_text(passages) != _id_and_text(queries):
             return
+        if passages.has_versions and (queries.config.format, queries.config.path) == (
+            passages.config.format,
+            passages.config.path,
+        ):
+            raise InputError(
+                f"passages.path and queries.path: both are {passages.config.path}: each text there would be a"
+                f" query and a passage. Give the queries a table, or columns, of their own{way_out}"
+            )
         shared = {file.url for file in passages.files} & {file.url for file in queries.files}
         if shared:
             passages_more = len(passages.files) >= len(queries.files)
