@@ -25,8 +25,6 @@ TEXT = {"passages": "passage", "queries": "query"}
 
 QUERIES_A_SHARD = 1024
 """What is searched for at once: the matrix products of a GPU and of a CPU have reached their speed."""
-_READ_TOGETHER = 1000
-"""File ranges, at most: a task's arguments travel as one row."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,10 @@ class Job:
         return self.config.shard_passages if kind == "passages" else QUERIES_A_SHARD
 
     def read_together(self, kind: Kind) -> Iterator[tuple[FileRange, ...]]:
-        """What one task reads: a file range, or several neighbours that fit into a shard. Files may be many
-        and small, and a shard of each would cost more than its rows.
+        """What one task reads: no more than fits into a shard, since a shard of each small file would cost
+        more than its rows.
         """
-        source, together, rows = self.table(kind), list[FileRange](), 0
-        for file_range, more in zip(source.file_ranges, source.range_rows, strict=True):
-            if together and (rows + more > self.shard_rows(kind) or len(together) == _READ_TOGETHER):
-                yield tuple(together)
-                together, rows = [], 0
-            together.append(file_range)
-            rows += more
-        yield tuple(together)
+        return self.table(kind).together(self.shard_rows(kind))
 
     @property
     def kept(self) -> pa.StructType:

@@ -25,6 +25,10 @@ from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.table_files import TableVersion, table_files
 
 _SCAN_THREADS = 8
+_TOGETHER_BYTES = 64 * 2**20
+"""Of file ranges that are read by one task, in memory, where there are several."""
+_READ_TOGETHER = 1000
+"""File ranges, at most: a task's arguments travel as one row."""
 _NAMES = {"passages": ("corpus", "passages", "docs", "documents"), "queries": ("queries",)}
 """As collections name their files."""
 
@@ -55,6 +59,18 @@ class Source:
         version = "" if self.version is None else f"version {self.version.version}, "
         size_bytes = f"{self.size_bytes / 2**20:.1f} MiB"
         return f"{version}{len(self.files)} files, about {self.rows} rows, {size_bytes}"
+
+    def together(self, most_rows: int) -> Iterator[tuple[FileRange, ...]]:
+        """All file ranges, neighbours of up to so many rows together: files may be many and small."""
+        most_rows = min(most_rows, _TOGETHER_BYTES * self.rows // max(1, self.size_bytes))
+        together, rows = list[FileRange](), 0
+        for file_range, more in zip(self.file_ranges, self.range_rows, strict=True):
+            if together and (rows + more > most_rows or len(together) == _READ_TOGETHER):
+                yield tuple(together)
+                together, rows = [], 0
+            together.append(file_range)
+            rows += more
+        yield tuple(together)
 
     def with_type(self, column: str, data_type: pa.DataType) -> "Source":
         """The same, this column read in another type that holds its values."""
