@@ -20,6 +20,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 def embed(collection: Path, threads: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         job = plan(config(collection, Path(out) / "out", {"minilm": DENSE}, threads))
-        file_range = json.dumps(
-            {
-                name: getattr(job.passages.file_ranges[0], name)
-                for name in job.passages.file_ranges[0].__slots__
-            }
-        )
-        (shard,) = STEPS["read"](job, kind="passages", number=0, file_range=file_range).result["shards"]
+        file_ranges = json.dumps([asdict(job.passages.file_ranges[0])])
+        (shard,) = STEPS["read"](job, kind="passages", number=0, file_ranges=file_ranges).result["shards"]
         write_dropped(job.output, "passages", pa.array([], pa.int64()), pa.array([], pa.int64()))
         scorer = scorers.loaded("minilm", job.config.dense["minilm"].scorer, was_auto=False)
         texts = [f"{row['title']} {row['text']}".strip() for row in rows_of(collection / "docs.jsonl")]

@@ -13,40 +13,49 @@ from pipeline.output import is_complete
 from pipeline.tables.config import InputConfig, WholeTableConfig
 from pipeline.tables.format import SnapshotFormat, format_named, with_advice
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.table_files import TableVersion
+from pipeline.tables.table_files import TableVersion, VersionGoneError
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
 @contextmanager
 def with_begun_versions(
-    config: Config, output: Directory, command: str, results: Collection[str]
+    config: Config,
+    output: Directory,
+    command: str,
+    results: Collection[str],
+    *,
+    resumes: bool = True,
 ) -> Iterator[Config]:
-    """The config, with a version for each table that it names without one and an unfinished start has read.
+    """The config, with a version for each table that it names without one and an earlier start has read.
 
-    Of a finished job nothing is left to read: what has changed since then is told as another job's. results:
-    the subdirectories of the output that hold any. Raises InputError from the block with the way out: a
-    version may be gone.
+    A finished job without a date takes none: what has changed since then is told as another job's. All starts
+    of one date are the same job. results, resumes: as `output.check_output` takes them. Raises InputError
+    with the way out where a version is gone by now, which no later start finds again.
     """
-    taken = []
+    taken = dict[str, int]()
     tables = dict(_without_version(config))
     begun = begun_job(output, command, results) if tables else None
-    if begun is not None and not is_complete(output):
+    if begun is not None and (_is_dated(config) if is_complete(output) else resumes):
         for field, was in begun.versions.items():
             if field in tables and TableVersion.of(tables[field], was.version) == was:
                 log.info("this job began with a version of its table", of=field, **was.model_dump())
                 config = _with_version(config, field.split("."), was.version)
-                taken.append(f"version {was.version} of {was.path}")
+                taken[tables[field].path] = was.version
     try:
         yield config
-    except InputError as error:
-        if not taken:
+    except VersionGoneError as error:
+        if error.place not in taken:
             raise
         way_out = (
-            f"This job began with {', '.join(taken)}: to begin with what is there now, take another"
+            f"This job began with version {taken[error.place]}: to begin with what is there now, take another"
             " output.path, or remove the directory"
         )
         raise InputError(with_advice(str(error), way_out)) from error
+
+
+def _is_dated(config: BaseModel) -> bool:
+    return getattr(config, "run_date", None) is not None
 
 
 def _without_version(

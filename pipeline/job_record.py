@@ -132,7 +132,11 @@ def differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
         if old != new:
             yield f"{field}: the model's weights or files: were {old}, are {new}"
     if before.files != now.files:  # versions may differ in nothing that is read
-        yield from _version_differences(before, now)
+        versions = list(_version_differences(before, now))
+        yield from versions or _file_differences(before, now)
+
+
+def _file_differences(before: JobRecord, now: JobRecord) -> Iterator[str]:
     for file in sorted(before.files.keys() | now.files.keys()):
         old, new = before.files.get(file), now.files.get(file)
         if old is None:

@@ -24,6 +24,7 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import names_done
 from pipeline.tables.output.lease import Heartbeat, is_silent, last_heartbeat
 from pipeline.tables.output.markers import ShardReport, markers
+from pipeline.tables.output.tasks import TaskReport
 
 _SHOWN = 10
 
@@ -60,7 +61,10 @@ class Status(BaseModel):
     command: str
     """Of pipeline: rerank, retrieve, ..."""
     shards: int
+    """Of a first stage, those of the queries, which are done last."""
     shards_done: int
+    tasks_done: dict[str, int] = {}
+    """Of a first stage that is not complete: those of each of its steps."""
     pairs: int
     """Of all shards; of a first stage, the candidates that it finds at most."""
     rejected: dict[str, int] | None
@@ -87,6 +91,7 @@ class Status(BaseModel):
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
             f"pairs    {self.pairs} {'candidates at most' if self.command == 'retrieve' else 'in all'}",
+            *([f"tasks    done: {', '.join(self._steps())}"] if self.tasks_done else []),
             *self._left_out(),
             *(f"dtype    {dtype} ({scorer})" for scorer, dtype in self.dtypes.items()),
         ]
@@ -109,6 +114,9 @@ class Status(BaseModel):
         if self.damaged:
             lines.append("The same command, where need be with --check-bytes, makes what is damaged again")
         return lines
+
+    def _steps(self) -> Iterator[str]:
+        return (f"{tasks} {step}" for step, tasks in self.tasks_done.items())
 
     def _left_out(self) -> Iterator[str]:
         if self.rejected is not None:
@@ -155,6 +163,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         command=record.command,
         shards=record.shards,
         shards_done=shards_done,
+        tasks_done=_tasks_done(output) if record.command == "retrieve" and not complete else {},
         pairs=record.pairs,
         rejected=_rejected(output, record, done, summary if has_ended else None),
         quarantined=[]
@@ -164,6 +173,12 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         **(_speed(summary) if has_ended and summary is not None else {}),
         **({} if heartbeat is None else _told(heartbeat, now)),
     )
+
+
+def _tasks_done(output: Directory) -> dict[str, int]:
+    """A task's name begins with its step's."""
+    steps = [name.partition("-") for name in sorted(names_done(output, TaskReport))]
+    return dict(Counter(step for step, dash, _ in steps if dash))
 
 
 def _speed(summary: _Ended) -> dict[str, Any]:

@@ -41,10 +41,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def retrieve(folder: Path, out: str = "out", path: str | None = None, **fields: Any) -> RetrieveConfig:
+def retrieve(
+    folder: Path, out: str = "out", path: str | None = None, columns: Any = None, **fields: Any
+) -> RetrieveConfig:
+    more = {} if columns is None else {"columns": columns}
     return config(
         folder,
-        passages={"path": path or str(folder / "passages"), "format": "delta"},
+        passages={"path": path or str(folder / "passages"), "format": "delta", **more},
         queries={"path": str(folder / "queries"), "format": "lance"},
         output={"path": str(folder / out), "keep_columns": {"lang": "lang"}},
         shard_passages=2,
@@ -67,6 +70,8 @@ def test_a_first_stage_goes_on_with_the_versions_it_began_with(
             make(retrieve(folder))
     write(folder / "passages", NEWS)
     lance.dataset(str(folder / "queries")).delete("_id = 'q1'")
+    with pytest.raises(InputError, match=r"no column 'wrong'; it has _id, text, lang\. .*columns$"):
+        make(retrieve(folder, columns={"text": "wrong"}))
     assert "version 0, 1 files, about 6 rows" in flow.describe(retrieve(folder))
     assert make(retrieve(folder)).finished_before is None
     told = f"this job began with a version of its table of=passages path={folder}/passages version=0"
@@ -93,7 +98,9 @@ def test_a_version_that_is_gone_is_told_with_the_way_out(
         make(late)
     for file in (folder / "2026-11-27").glob("*.parquet"):
         file.unlink()
-    way_out = rf"no such file\. This job began with version 0 of {folder}/2026-11-27.*: to begin with what is"
+    way_out = (
+        rf"{folder}/2026-11-27: version 0 can't be read: .*no such file\. This job began with version 0: "
+    )
     with pytest.raises(InputError, match=way_out):  # and no LateError: to wait would not help
         make(late)
     (folder / "2026-11-27/_delta_log/00000000000000000000.json").unlink()
@@ -101,6 +108,30 @@ def test_a_version_that_is_gone_is_told_with_the_way_out(
         make(late)
     with pytest.raises(LateError):
         make(retrieve(folder, "b", path=f"{folder}/{{run_date}}", run_date="2026-11-27"))
+
+
+def test_all_starts_of_a_date_are_the_same_job(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    night = retrieve(folder, "out/{run_date}", run_date="2026-11-27")
+    make(night)
+    write(folder / "passages", NEWS)
+    assert make(night).finished_before
+    assert "this job began with a version of its table of=passages" in caplog.text
+    assert make(retrieve(folder, "out/{run_date}", run_date="2026-11-28")).passages == 7
+    prepared = {
+        "candidates": {"path": str(folder / "out/2026-11-27/candidates")},
+        "passages": {"path": str(folder / "passages"), "format": "delta"},
+        "output": {"path": str(folder / "prepared/{run_date}")},
+        "executor": "here",
+        "run_date": "2026-11-27",
+    }
+    pq.write_table(
+        pa.table({"query_id": ["q"], "query": ["a"], "passage_id": ["p1"]}), folder / "pairs.parquet"
+    )
+    prepared["candidates"] = {"path": str(folder / "pairs.parquet")}
+    preparation.run(PrepareConfig.model_validate(prepared))
+    write(folder / "passages", NEWS)
+    assert preparation.run(PrepareConfig.model_validate(prepared)).finished_before
 
 
 def test_a_rerank_goes_on_with_the_version_it_began_with(

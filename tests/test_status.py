@@ -9,7 +9,9 @@ from pipeline import status
 from pipeline.job_record import write_record
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import mark_done
+from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Heartbeat
+from pipeline.tables.output.tasks import TaskReport
 from tests.outputs import finish_run
 from tests.reporting.reports import quarantined, report, summary
 from tests.test_output import RECORD
@@ -171,3 +173,16 @@ def test_a_damaged_heartbeat_leaves_the_rest_to_tell(tmp_path: Path, data: bytes
     directory.write("_manifest/driver/000003.json", data)
     told = status.read(directory, NOW)
     assert told.lines()[:2] == ["state    unknown", "shards   2 of 8 done (25.0%)"]
+
+
+def test_a_first_stage_tells_the_tasks_of_its_steps(tmp_path: Path) -> None:
+    directory = output(tmp_path)
+    write_record(directory, RECORD.model_copy(update={"command": "retrieve"}))
+    for name in ("read-passages-000000", "read-queries-000000", "embed-minilm-passages-000000", "reuse"):
+        report = TaskReport(format_version=FORMAT_VERSION, job="j", name=name, result={}, files={})
+        mark_done(directory, report)
+    told = status.read(directory, NOW)
+    assert told.tasks_done == {"embed": 1, "read": 2}
+    assert "tasks    done: 1 embed, 2 read" in told.lines()
+    directory.write("_SUCCESS", b"")
+    assert status.read(directory, NOW).tasks_done == {}

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, cast
 
 from pipeline import log, output, registry
+from pipeline.begun_versions import with_begun_versions
 from pipeline.errors import OutputError
 from pipeline.output import Start
 from pipeline.preparation import executors
@@ -80,7 +81,8 @@ def _plan(config: PrepareConfig) -> tuple[Start[Summary], Preparation]:
     tables = (config.candidates, config.queries, config.passages)
     with late_tables(config.run_date):
         directory = output.open_directory(config.output.path, places(table for table in tables if table))
-        preparation = plan(config)
+        with with_begun_versions(config, directory, "prepare", _RESULTS, resumes=False) as versioned:
+            preparation = plan(versioned)
     record = record_of(config, preparation)
     return Start(directory, record, _RESULTS, Summary, resumes=False), preparation
 

@@ -1,6 +1,7 @@
 """What a preparation will do: its tables, how finely it shuffles them, the memory that takes. No Ray here."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipeline.tables.sources import Source, check_apart, scan
 
 _PARTITION_BYTES = 128 * 2**20
 """Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""
+_READ_ROWS = 50_000
+"""Of small files, by one task."""
 _MAX_PARTITIONS = 1000
 """A shuffle makes an object for each pair of a map task and a partition."""
 BATCH_BYTES = 256 * 2**20
@@ -88,23 +91,25 @@ class Preparation:
             " shuffle is spilled to disk",
         }
 
-    def file_ranges(self) -> list[dict[str, Any]]:
-        """What there is to read, a row each."""
-        numbers = {file.url: number for source in self.sources for number, file in enumerate(source.files)}
+    def reads(self, fields: Collection[str]) -> list[dict[str, Any]]:
+        """What there is to read of these tables, a row what one task reads."""
         return [
             {
                 "name": f"{source.field}-{number:06d}",
                 "field": source.field,
-                "file": numbers[file_range.file],
-                "file_range": json.dumps(asdict(file_range)),
+                "file_ranges": json.dumps([asdict(each) for each in ranges]),
             }
             for source in self.sources
-            for number, file_range in enumerate(source.file_ranges)
+            if source.field in fields
+            for number, ranges in enumerate(source.together(_READ_ROWS))
         ]
 
     def for_workers(self) -> "Preparation":
         """Without what may be long and no task needs: its file range travels apart."""
-        light = {source.field: replace(source, file_ranges=(), skipped={}) for source in self.sources}
+        light = {
+            source.field: replace(source, file_ranges=(), range_rows=(), skipped={})
+            for source in self.sources
+        }
         return replace(
             self,
             candidates=light["candidates"],
@@ -164,7 +169,7 @@ def _scan_texts(
     if kind is None:
         raise InputError(
             f"{config.path}: column {own.id!r} is {theirs}, and {id_name!r} in {candidates.config.path} is"
-            f" {ours}; ids must be of one type to be found"
+            f" {ours}; ids must be of one type to be found: write both as text, or both as integers"
         )
     return source.with_type(own.id, kind), candidates.with_type(id_name, kind)
 

@@ -36,7 +36,7 @@ from pipeline.tables.schema import rejects_schema
 from pipeline.tables.sources import Source, read
 
 _READ = "_manifest/read"
-_FILE_RANGE = TypeAdapter(FileRange)
+_FILE_RANGES = TypeAdapter(tuple[FileRange, ...])
 
 
 class PartReport(BaseModel):
@@ -66,32 +66,45 @@ class RowsRead(BaseModel):
     """The rejects, by the name in the output."""
 
 
-def read_file_range(row: pa.Table, output: str, preparation: Preparation) -> Iterator[pa.Table]:
-    """The rows of a stretch of a file, with the key of the shuffle that comes next; rejected texts are
+def read_file_ranges(row: pa.Table, output: str, preparation: Preparation) -> Iterator[pa.Table]:
+    """The rows of some stretches of files, with the key of the shuffle that comes next; rejected texts are
     written here.
+
+    row: one of `Preparation.reads`.
     """
     wait_out(preparation.max_outage_s)
     at = row.to_pylist()[0]
-    file_range, source = _FILE_RANGE.validate_json(at["file_range"]), preparation.source(at["field"])
-    count, directory, schema = 0, Directory(output), preparation.schema
+    file_ranges, source = _FILE_RANGES.validate_json(at["file_ranges"]), preparation.source(at["field"])
+    numbers = {file.url: number for number, file in enumerate(source.files)}
+    count, directory = 0, Directory(output)
     rejects: list[pa.Table] = []
-    if isinstance(source.config, TextsConfig):
-        kind = {"queries": "query", "passages": "passage"}[source.field]
-        for columns, refusals in _texts(file_range, source, source.config, kind):
-            count += len(columns["row"])
-            rows = text_rows({**columns, "file": _repeat(at["file"], columns)}, kind, refusals, schema)
-            good = pc.is_null(rows["reason"])
-            rejects.append(_rejects(rows.filter(pc.invert(good)), source))
-            yield keyed(rows.filter(good), f"{kind}_id")
-    else:
-        next_id = "query_id" if preparation.passages is None else "passage_id"
-        for columns, refusals in _candidates(file_range, preparation):
-            count += len(columns["row"])
-            rows = candidate_rows({**columns, "file": _repeat(at["file"], columns)}, refusals, schema)
-            yield keyed(rows, next_id)
+    for file_range in file_ranges:
+        for rows, next_id in _rows(file_range, numbers[file_range.file], source, preparation):
+            count += rows.num_rows
+            if isinstance(source.config, TextsConfig):
+                good = pc.is_null(rows["reason"])
+                rejects.append(_rejects(rows.filter(pc.invert(good)), source))
+                yield keyed(rows.filter(good), next_id)
+            else:
+                yield keyed(rows, next_id)
     files, rejected = _write_rejects(directory, at["name"], rejects)
     counted = RowsRead(field=source.field, rows=count, rejected=rejected, files=files)
     directory.write(f"{_READ}/{at['name']}.json", sealed(counted))
+
+
+def _rows(
+    file_range: FileRange, file: int, source: Source, preparation: Preparation
+) -> Iterator[tuple[pa.Table, str]]:
+    """Rows as `joining` has them, and the id that they are shuffled by next. file: its number."""
+    schema = preparation.schema
+    if isinstance(source.config, TextsConfig):
+        kind = {"queries": "query", "passages": "passage"}[source.field]
+        for columns, refusals in _texts(file_range, source, source.config, kind):
+            yield text_rows({**columns, "file": _repeat(file, columns)}, kind, refusals, schema), f"{kind}_id"
+    else:
+        next_id = "query_id" if preparation.passages is None else "passage_id"
+        for columns, refusals in _candidates(file_range, preparation):
+            yield candidate_rows({**columns, "file": _repeat(file, columns)}, refusals, schema), next_id
 
 
 def rows_read(output: Directory) -> list[RowsRead]:

@@ -213,10 +213,10 @@ class Summary(Counts, JobSummary):
             to = (
                 "to fit the scorer's lengths" if self.lengths is None else f"at {self.lengths.with_positions}"
             )
-            to = "to fit the levels' lengths, counted at the last level that read them" if self.levels else to
+            to, at = ("at some level", " at the last level that read a pair") if self.levels else (to, "")
             yield (
                 f"{self.truncated} pairs were cut {to}; query_cut and passage_cut in the run tell by how many"
-                f" tokens{_way_out(self.lengths)}"
+                f" tokens{at}{_way_out(self.lengths)}"
             )
             for number, level in enumerate(self.levels):
                 if level.lengths is not None:

@@ -2,15 +2,18 @@
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from pipeline.job_record import JobRecord
+from pipeline.ranking import query_numbers
 from pipeline.reranking.cascade import Level, seen
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.reuse import with_previous
-from pipeline.reranking.shard import EncodedShard, Job, OpenShard, encode
+from pipeline.reranking.shard import EncodedShard, Job, OpenShard, ScoredShard, encode, hand_on
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batching import Sequences
 from pipeline.scoring.copies import Distinct, distinct
@@ -55,7 +58,8 @@ def sample(config: RerankConfig, plan: Plan, record: JobRecord) -> list[Sample]:
     """Of each level, from shards that are spread evenly.
 
     Whole shards: what is read once for many pairs (a text that is embedded, a query's tokens, an equal pair)
-    is read once a shard. Who goes on is not known without scores; the first stage's best stand for them.
+    is read once a shard. Who goes on is not known without scores: those of a previous run tell most of it,
+    and else the first stage's best stand for them.
     """
     os.environ.setdefault("RAYON_NUM_THREADS", str(os.cpu_count()))  # nothing else is at work here
     job = with_previous(Job(config, plan, record.identity), record)
@@ -66,16 +70,26 @@ def sample(config: RerankConfig, plan: Plan, record: JobRecord) -> list[Sample]:
         for level, found in zip(levels, samples, strict=True):
             encoded = encode(shard, job)
             found.add(encoded, level.scorer)
-            shard = _passed(encoded.open, level)
+            shard = hand_on(ScoredShard(encoded.open, _supposed(encoded, level), LevelCounts()), job)
     return samples
 
 
-def _passed(shard: OpenShard, level: Level) -> OpenShard:
-    """As if the level had left the order as it was."""
-    saw = seen(shard.results, level.sees)
-    goes_on = seen(shard.results, level.keep).filter(saw)
-    texts = shard.texts.filter(goes_on) if shard.texts.num_rows else shard.texts
-    return replace(shard, texts=texts, counts=(*shard.counts, LevelCounts()))
+def _supposed(encoded: EncodedShard, level: Level) -> pa.Table:
+    """The level's results, where an unknown score is that of the candidate before it in the order so far.
+
+    Where no score of a query is known, its order stays.
+    """
+    saw = seen(encoded.open.results, level.sees)
+    queries = query_numbers(encoded.open.candidates["query_id"].filter(saw))
+    rank = encoded.open.results["rank"].filter(saw).to_numpy()
+    order = np.lexsort((rank, queries))
+    places, results = np.argsort(order), encoded.results
+    for at, field in enumerate(results.schema):
+        if pa.types.is_floating(field.type):
+            known = pd.Series(results[field.name].to_numpy()[order]).groupby(queries[order])
+            values = known.ffill().fillna(known.transform("first")).fillna(pd.Series(-rank[order]))
+            results = results.set_column(at, field, pa.array(values.to_numpy()[places], field.type))
+    return results
 
 
 def _spread(number: int, wanted: int) -> list[int]:

@@ -1,5 +1,6 @@
 """What a first stage will do: its tables, its sources, what makes two starts the same job. No Ray here."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -9,7 +10,9 @@ from pipeline.errors import InputError
 from pipeline.job_record import JobRecord, known_versions
 from pipeline.retrieval.config import RetrieveConfig, scorer_field
 from pipeline.tables.config import TextsConfig
+from pipeline.tables.input.arrow_types import common_type
 from pipeline.tables.input.layout import require_columns
+from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.sources import Source, check_apart, scan
@@ -59,6 +62,16 @@ class Job:
         """Passages a query to search for: one more where one may be left out."""
         return self.config.depth(source) + self.config.leave_out_self
 
+    def shard_rows(self, kind: Kind) -> int:
+        """Rows of a shard, at most."""
+        return self.config.shard_passages if kind == "passages" else QUERIES_A_SHARD
+
+    def read_together(self, kind: Kind) -> Iterator[tuple[FileRange, ...]]:
+        """What one task reads: no more than fits into a shard, since a shard of each small file would cost
+        more than its rows.
+        """
+        return self.table(kind).together(self.shard_rows(kind))
+
     @property
     def kept(self) -> pa.StructType:
         """The passages' columns that are passed through, by their names in the table."""
@@ -68,7 +81,8 @@ class Job:
     def for_workers(self) -> "Job":
         """Without what may be long and no task needs: its file range travels apart."""
         passages, queries = (
-            replace(source, file_ranges=(), skipped={}) for source in (self.passages, self.queries)
+            replace(source, file_ranges=(), range_rows=(), skipped={})
+            for source in (self.passages, self.queries)
         )
         return replace(self, passages=passages, queries=queries)
 
@@ -79,7 +93,7 @@ def plan(config: RetrieveConfig) -> Job:
     passages, queries = _scan(config.passages, "passages", kept), _scan(config.queries, "queries", [])
     require_columns(config.passages.path, kept, list(passages.types), "output.keep_columns")
     if config.leave_out_self:
-        _check_same_ids(passages, queries)
+        passages, queries = _with_same_ids(passages, queries)
     else:
         check_apart(passages, queries, "; if the queries are passages themselves: leave_out_self=true")
     output = config.output.model_copy(update={"path": Directory(config.output.path).url})
@@ -99,10 +113,13 @@ def plan(config: RetrieveConfig) -> Job:
 
 def record_of(job: Job) -> JobRecord:
     """What makes two starts the same first stage."""
+    several = any(len(ranges) > 1 for kind in KINDS for ranges in job.read_together(kind))
+    # Earlier versions read each file alone, to other shards.
+    reading = {"files_read_together": True} if several else {}
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="retrieve",
-        config=job.config.determining_fields(),
+        config=job.config.determining_fields() | reading,
         models=dict(job.models),
         files={file.url: file.identity for source in (job.passages, job.queries) for file in source.files},
         shards=-(-job.queries.rows // QUERIES_A_SHARD),
@@ -111,13 +128,16 @@ def record_of(job: Job) -> JobRecord:
     )
 
 
-def _check_same_ids(passages: Source, queries: Source) -> None:
+def _with_same_ids(passages: Source, queries: Source) -> tuple[Source, Source]:
+    """Their ids in the type that they have in common."""
     theirs, ours = (source.types[source.ids[0]] for source in (passages, queries))
-    if theirs != ours:
+    common = common_type(theirs, ours)
+    if common is None:
         raise InputError(
             f"leave_out_self: ids of queries are {ours}, those of passages {theirs}: no query is a passage;"
             " write both in one type, or set leave_out_self to false"
         )
+    return passages.with_type(passages.ids[0], common), queries.with_type(queries.ids[0], common)
 
 
 def _scan(config: TextsConfig, field: Kind, kept: list[str]) -> Source:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import InputError
 from pipeline.redaction import redacted
-from pipeline.retrieval.plan import ID, QUERIES_A_SHARD, TEXT, Job, Kind
+from pipeline.retrieval.plan import ID, TEXT, Job, Kind
 from pipeline.retrieval.shards import Done, Files, Shard, read_shard, write_dropped, write_shard
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.beir import with_titles
@@ -28,21 +29,23 @@ _SHARD_BYTES = 256 * 2**20
 """Of texts, where they are long."""
 HASHES_AT_ONCE = 16_000_000
 """Of ids, among which the same one is looked for: bounds memory."""
-_FILE_RANGE = TypeAdapter(FileRange)
+_FILE_RANGES = TypeAdapter(tuple[FileRange, ...])
 
 _Place = tuple[int, ...]
 """Of a row: its file and row in the input, its shard and row there."""
 
 
-def read_file_range(job: Job, kind: Kind, number: int, file_range: str) -> Done:
-    """Write the shards of one file range. Gives their names with their rows, how many texts are empty, and
+def read_file_ranges(job: Job, kind: Kind, number: int, file_ranges: str) -> Done:
+    """Write the shards of some file ranges. Gives their names with their rows, how many texts are empty, and
     reason to rejects.
     """
-    at, shards, rejected = _FILE_RANGE.validate_json(file_range), dict[str, int](), Counter[str]()
+    shards, rejected = dict[str, int](), Counter[str]()
     rejects: list[pa.Table] = []
     files: Files = {}
     empty = 0
-    for block, rows in enumerate(stretches(cleaned(job, kind, at, rejects), _shard_rows(job, kind))):
+    ranges = _FILE_RANGES.validate_json(file_ranges)
+    every = chain.from_iterable(cleaned(job, kind, at, rejects) for at in ranges)
+    for block, rows in enumerate(stretches(every, job.shard_rows(kind))):
         shard = Shard(number, block)
         files |= write_shard(job.output, kind, shard, _sorted(rows, kind))
         shards[shard.name] = rows.num_rows
@@ -85,10 +88,6 @@ def text_hashes(texts: pa.ChunkedArray) -> pa.Array:
     """The content hash of each text."""
     digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts.to_pylist()]
     return pa.array(digests, pa.binary(16))
-
-
-def _shard_rows(job: Job, kind: Kind) -> int:
-    return job.config.shard_passages if kind == "passages" else QUERIES_A_SHARD
 
 
 def cleaned(job: Job, kind: Kind, at: FileRange, rejects: list[pa.Table]) -> Iterator[pa.Table]:

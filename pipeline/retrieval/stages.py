@@ -90,14 +90,11 @@ class Stages:
     def _read(self, kind: Kind) -> dict[str, int]:
         """The shards by name, each with its rows. Raises InputError where no row can be used."""
         table = self._job.table(kind)
-        tasks = [
-            Task(
-                f"read-{kind}-{number:06d}",
-                "read",
-                {"kind": kind, "number": number, "file_range": json.dumps(asdict(file_range))},
-            )
-            for number, file_range in enumerate(table.file_ranges)
-        ]
+        tasks = []
+        for number, ranges in enumerate(self._job.read_together(kind)):
+            file_ranges = json.dumps([asdict(each) for each in ranges])
+            arguments = {"kind": kind, "number": number, "file_ranges": file_ranges}
+            tasks.append(Task(f"read-{kind}-{number:06d}", "read", arguments))
         shards: dict[str, int] = {}
         rejected = Counter[str]()
         for result in self._do("read", tasks).values():

@@ -35,7 +35,7 @@ def _search(job: Job, source: str, block: str, group: int, **arguments: Any) -> 
 
 
 STEPS: dict[str, Callable[..., Done]] = {
-    "read": reading.read_file_range,
+    "read": reading.read_file_ranges,
     "drop": reading.drop_repeated,
     "index": bm25.index,
     "statistics": bm25.statistics,

@@ -33,7 +33,7 @@ class InputConfig(BaseModel):
     """
     format: str = "parquet"
     """Of candidate tables, the name of a module in `pipeline/tables/formats`."""
-    version: int | None = None
+    version: int | None = Field(default=None, ge=0)
     """delta, iceberg (a snapshot's id), lance: null takes the latest. A job that has begun goes on with the
     version it began with."""
     top_k: PositiveInt | None = None
@@ -100,7 +100,7 @@ class WholeTableConfig(BaseModel):
     format: str = "parquet"
     """Of tables read whole, the name of a module in `pipeline/tables/formats`. csv: with quotes, or without
     them and with tabs where the name ends in .tsv; tsv: tabs and no quotes, whatever the name."""
-    version: int | None = None
+    version: int | None = Field(default=None, ge=0)
     """As of rerank's `input`: of a delta, iceberg or lance table; null takes the latest."""
     success_file: str | None = Field(default=None, pattern=r"^[^/]+$")
     """As of rerank's `input`: a file that the table's writer puts into its directory last."""

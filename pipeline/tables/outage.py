@@ -28,6 +28,9 @@ _OUTAGES = {
     "botocore.parsers.ResponseParserError",
     "builtins.ConnectionError",
     "builtins.TimeoutError",
+    "pyiceberg.exceptions.ServerError",
+    "pyiceberg.exceptions.ServiceUnavailableError",
+    "pyiceberg.exceptions.TooManyRequestsError",
     "requests.exceptions.ConnectionError",
     "requests.exceptions.Timeout",
 }

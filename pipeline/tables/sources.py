@@ -26,6 +26,10 @@ from pipeline.tables.schema import is_id, is_text
 from pipeline.tables.table_files import TableVersion, table_files
 
 _SCAN_THREADS = 8
+_TOGETHER_BYTES = 64 * 2**20
+"""Of file ranges that are read by one task, in memory, where there are several."""
+_READ_TOGETHER = 1000
+"""File ranges, at most: a task's arguments travel as one row."""
 _NAMES = {"passages": ("corpus", "passages", "docs", "documents"), "queries": ("queries",)}
 """As collections name their files."""
 
@@ -39,6 +43,8 @@ class Source:
     """Where the config names it: candidates, queries or passages."""
     files: tuple[SourceFile, ...]
     file_ranges: tuple[FileRange, ...]
+    range_rows: tuple[int, ...]
+    """Of each of them, exact or an estimate."""
     types: Types
     """Of its columns, the same in all files."""
     rows: int
@@ -55,9 +61,26 @@ class Source:
         size_bytes = f"{self.size_bytes / 2**20:.1f} MiB"
         return f"{version}{len(self.files)} files, about {self.rows} rows, {size_bytes}"
 
+    def together(self, most_rows: int) -> Iterator[tuple[FileRange, ...]]:
+        """All file ranges, neighbours of up to so many rows together: files may be many and small."""
+        most_rows = min(most_rows, _TOGETHER_BYTES * self.rows // max(1, self.size_bytes))
+        together, rows = list[FileRange](), 0
+        for file_range, more in zip(self.file_ranges, self.range_rows, strict=True):
+            if together and (rows + more > most_rows or len(together) == _READ_TOGETHER):
+                yield tuple(together)
+                together, rows = [], 0
+            together.append(file_range)
+            rows += more
+        yield tuple(together)
+
     def with_type(self, column: str, data_type: pa.DataType) -> "Source":
         """The same, this column read in another type that holds its values."""
         return replace(self, types=self.types | {column: data_type})
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether the table tells its files itself."""
+        return isinstance(whole_format(self.config.format), SnapshotFormat)
 
     @property
     def layout(self) -> WholeLayout:
@@ -113,6 +136,7 @@ def scan(
         held = [name for name, kind in present.items() if name in needed or not pa.types.is_null(kind)]
         require_columns(url, needed, held, f"{field}.columns")
     file_ranges = tuple(file_range for scanned in scans for file_range in scanned.file_ranges)
+    range_rows = tuple(rows for scanned in scans for rows in scanned.range_rows())
     if not (types and file_ranges):
         raise InputError(f"{config.path}: holds no rows")
     source = Source(
@@ -121,6 +145,7 @@ def scan(
         # Deleted rows go with the ranges: each task is sent all files.
         files=tuple(file._replace(deleted=DeletedRows()) for file in files),
         file_ranges=file_ranges,
+        range_rows=range_rows,
         types=types,
         rows=sum(scanned.rows for scanned in scans),
         size_bytes=0,
@@ -141,6 +166,14 @@ def check_apart(passages: Source | None, queries: Source | None, way_out: str = 
     if passages is not None and queries is not None:
         if _id_and_text(passages) != _id_and_text(queries):
             return
+        if passages.has_versions and (queries.config.format, queries.config.path) == (
+            passages.config.format,
+            passages.config.path,
+        ):
+            raise InputError(
+                f"passages.path and queries.path: both are {passages.config.path}: each text there would be a"
+                f" query and a passage. Give the queries a table, or columns, of their own{way_out}"
+            )
         shared = {file.url for file in passages.files} & {file.url for file in queries.files}
         if shared:
             passages_more = len(passages.files) >= len(queries.files)

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import log
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotThereError
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig, WholeTableConfig
 from pipeline.tables.format import FileFormat, SnapshotFormat, advised, format_named, with_advice
@@ -31,6 +31,10 @@ class TableVersion(BaseModel):
         return None if version is None else cls(path=redacted(config.path), version=version)
 
 
+class VersionGoneError(NotThereError):
+    """The version of a table that was asked for can't be read, or not all of its files are left."""
+
+
 def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str) -> Snapshot:
     """field: where a config names the table; id_name: the column that every such table has.
 
@@ -38,7 +42,13 @@ def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str
     """
     table_format = format_named(config.format)
     if isinstance(table_format, SnapshotFormat):
-        table = table_format.snapshot(config.path, config.version)
+        try:
+            table = table_format.snapshot(config.path, config.version)
+        except InputError as error:
+            if config.version is None:
+                raise
+            why = str(error).removeprefix(f"{redacted(config.path)}: ")
+            raise VersionGoneError(config.path, f"version {config.version} can't be read: {why}") from error
         log.info("table", of=field, path=config.path, version=table.version)
         return table
     assert isinstance(table_format, FileFormat)

@@ -180,7 +180,9 @@ def test_the_summary_of_a_cascade_tells_which_level_cuts() -> None:
         for line in reports.summary(truncated=3, levels=levels).lines()
         if " cut at " in line or "were cut" in line
     ]
-    assert lines[0].startswith("3 pairs were cut to fit the levels' lengths, counted at the last level that")
+    assert lines[0].startswith(
+        "3 pairs were cut at some level; query_cut and passage_cut in the run tell by how"
+    )
     assert lines[1:] == [
         "  levels.0: 7 cut at passage_max_length 16 or max_length 512;"
         " scorer.long_passages or a larger length reads more"

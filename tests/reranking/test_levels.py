@@ -14,6 +14,8 @@ from pipeline.errors import InputError, ModelError
 from pipeline.evaluation.runs import read_whole_run
 from pipeline.reranking import dry_run, flow, shard, worker
 from pipeline.reranking.config import RerankConfig
+from pipeline.reranking.flow import plan_job
+from pipeline.reranking.sample import sample
 from tests.conftest import DATA, TINY
 from tests.reranking.jobs import config, data_of
 
@@ -180,6 +182,22 @@ def test_scores_are_reused_by_each_scorer_wherever_it_stood(table: Path, made: P
     other = {"scorer": {"model": TINY, "max_length": 99}}
     with pytest.raises(InputError, match=r"another scorer's \(scorer.max_length was not given, is 99\)"):
         flow.run(config(table, "other", reuse=str(made), **other))
+
+
+def test_a_dry_run_lets_known_scores_tell_who_goes_on(table: Path, made: Path) -> None:
+    again = cascade(table, "again", reuse=str(made))
+    assert dry_run.describe(again).count("none needs scoring") == 2
+    # Of a query without any known score, and of a candidate beside known ones, it still counts all.
+    rows = pq.read_table(table).to_pylist()
+    changed = [row | {"passage": "new"} if at in (0, 4, 5, 6, 7) else row for at, row in enumerate(rows)]
+    shutil.rmtree(table)
+    table.mkdir()
+    pq.write_table(pa.Table.from_pylist(changed), table / "part.parquet")
+    planned = plan_job(again, may_ask=False)
+    supposed = sample(planned.config, planned.plan, planned.record)
+    summary = flow.run(again)
+    assert supposed[0].read == summary.levels[0].pairs - summary.levels[0].reused
+    assert [found.candidates for found in supposed] == [level.pairs for level in summary.levels]
 
 
 def test_equal_pairs_score_alike_at_each_level(table: Path) -> None:

@@ -291,6 +291,19 @@ def test_queries_that_are_passages_leave_themselves_out_on_request(folder: Path)
         make(config(folder, leave_out_self=True, queries={"path": str(folder / "numbers.parquet")}))
 
 
+def test_the_same_ids_may_be_integers_of_two_widths(folder: Path) -> None:
+    for name, kind in (("a", pa.int64()), ("b", pa.int32())):
+        pq.write_table(
+            pa.table({"_id": pa.array([1, 2], kind), "text": ["panda"] * 2}), folder / f"{name}.parquet"
+        )
+    tables: dict[str, Any] = {
+        "passages": {"path": str(folder / "a.parquet")},
+        "queries": {"path": str(folder / "b.parquet")},
+    }
+    make(config(folder, leave_out_self=True, **tables))
+    assert found(rows_of(folder)) == [(1, 2), (2, 1)]
+
+
 def test_a_folder_that_holds_the_queries_too_is_refused(folder: Path) -> None:
     out = f"{folder}-out"
     with pytest.raises(

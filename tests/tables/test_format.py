@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.plan import Preparation, record_of
 from pipeline.preparation.plan import plan as plan_preparation
-from pipeline.preparation.tasks import read_file_range, write_part
+from pipeline.preparation.tasks import read_file_ranges, write_part
 from pipeline.tables import formats
 from pipeline.tables.config import InputConfig, PairsConfig
 from pipeline.tables.format import (
@@ -110,8 +110,8 @@ def prepared(settings: dict[str, Any]) -> Preparation:
     job_record.write_record(output.open_directory(path, []), record_of(config, preparation))
     parts = [
         part
-        for file_range in preparation.file_ranges()
-        for part in read_file_range(pa.Table.from_pylist([file_range]), path, preparation)
+        for read in preparation.reads(["candidates"])
+        for part in read_file_ranges(pa.Table.from_pylist([read]), path, preparation)
     ]
     write_part(pa.concat_tables(parts), path, preparation)
     return preparation

@@ -7,6 +7,12 @@ import pytest
 from aiohttp import ClientPayloadError
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError, SSLError
 from fsspec.exceptions import FSTimeoutError
+from pyiceberg.exceptions import (
+    NoSuchTableError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+)
 
 from pipeline.errors import InputError, RayrankError, TemporaryError
 from pipeline.tables import outage
@@ -67,6 +73,10 @@ class Store:
     [
         (REFUSED, True),
         (ReadTimeoutError(endpoint_url="http://store"), True),
+        (ServerError("500"), True),
+        (ServiceUnavailableError("503"), True),
+        (TooManyRequestsError("429"), True),
+        (NoSuchTableError("t"), False),
         (ClientPayloadError("cut"), True),
         (FSTimeoutError(), True),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), True),

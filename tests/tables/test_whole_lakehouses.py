@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.table import Table
 
-from pipeline.errors import InputError, NotThereError
-from pipeline.tables import sources
+from pipeline.errors import InputError, NotThereError, TemporaryError
+from pipeline.tables import outage, sources
 from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.input.listing import find_files
 from tests.tables.deletion_vectors import delete_rows
@@ -170,8 +170,9 @@ def test_a_column_that_was_renamed_matters_where_it_is_read(tmp_path: Path) -> N
     table.add(PASSAGES)
     with table.table.update_schema() as update:
         update.rename_column("views", "seen")
-    path = table.table.metadata_location
-    assert len(read(scan(path, "iceberg"), "_id")) == 7
+    table.add([{"_id": "late", "text": "after", "seen": 1}])
+    path = table.path
+    assert len(read(scan(path, "iceberg"), "_id")) == 8
     with pytest.raises(InputError, match="column 'seen' does not stand in this data file"):
         scan(path, "iceberg", "seen")
     pairs = PairsConfig.model_validate(
@@ -179,6 +180,59 @@ def test_a_column_that_was_renamed_matters_where_it_is_read(tmp_path: Path) -> N
     )
     with pytest.raises(InputError, match="column 'seen' does not stand in this data file"):
         sources.scan(pairs, "candidates", ["_id", "text"])
+
+
+def test_vectors_are_kept_whatever_kind_of_list_they_are(tmp_path: Path) -> None:
+    vectors = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
+    inside = pa.StructArray.from_arrays([vectors], ["v"])
+    rows = pa.table({"_id": ["a", "b"], "text": ["x", "y"], "v": vectors, "s": inside})
+    deltalake.write_deltalake(f"{tmp_path}/t", rows)
+    found = read(scan(f"{tmp_path}/t", "delta", "v", "s"), "v", "s")
+    assert [row["v"] for row in found] == [[1.0, 2.0], None]
+    assert [row["s"] for row in found] == [{"v": [1.0, 2.0]}, {"v": None}]
+
+
+def test_a_blob_column_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    blob = pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
+    schema = pa.schema([("_id", pa.string()), ("text", pa.string()), blob])
+    lance.write_dataset(pa.table([["a"], ["x"], [b"xx"]], schema=schema), f"{tmp_path}/t")
+    assert len(read(scan(f"{tmp_path}/t", "lance"), "_id")) == 1
+    with pytest.raises(
+        InputError, match="column 'b' is a blob column of Lance, .* copy the table without it"
+    ):
+        scan(f"{tmp_path}/t", "lance", "b")
+
+
+def test_a_lance_table_is_read_on_where_its_store_was_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pipeline.tables.formats.lance.BATCH_ROWS", 2)
+    _Lance(tmp_path).add(PASSAGES)
+    away = iter([True, False, True, False, False, True, *[False] * 100])
+
+    def flaky(answer: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            if next(away):
+                raise OSError("error sending request for url (http://store)")
+            return answer(*args, **options)
+
+        return call
+
+    real = lance.LanceScanner.to_batches
+    monkeypatch.setattr(lance, "dataset", flaky(lance.dataset))
+    monkeypatch.setattr(
+        lance.LanceScanner, "to_batches", lambda self: map(flaky(lambda batch: batch), real(self))
+    )
+    outage.wait_out(5)
+    try:
+        found = read(scan(f"{tmp_path}/t.lance", "lance"), "_id")
+    finally:
+        outage.wait_out(0)
+    assert [row["_id"] for row in found] == [row["_id"] for row in PASSAGES]
+    away = iter([False] * 5 + [True] * 100)
+    with pytest.raises(TemporaryError, match="error sending request"):
+        read(scan(f"{tmp_path}/t.lance", "lance"), "_id")
 
 
 def test_a_fragment_is_read_in_parts_of_some_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +286,19 @@ def test_a_data_file_that_is_gone_is_named(tmp_path: Path) -> None:
         read(source, "_id")
     with pytest.raises(NotThereError, match=r"\.parquet: no such file"):
         scan(table.path, "delta")
+
+
+def test_one_table_of_passages_and_queries_is_refused(tmp_path: Path) -> None:
+    table = _Lance(tmp_path)
+    first = table.add(PASSAGES)
+    table.add(LATE)
+    passages = scan(table.path, "lance")
+    config = TextsConfig(path=table.path, format="lance", version=first)
+    queries = sources.scan(config, "queries", ["_id", "text"])
+    with pytest.raises(InputError, match=r"passages.path and queries.path: both are .*t\.lance: .* or so$"):
+        sources.check_apart(passages, queries, " or so")
+    with pytest.raises(InputError, match=rf"{table.path}: version 99 can't be read: not a readable Lance"):
+        scan(table.path, "lance", version=99)
 
 
 def test_the_same_table_read_as_plain_files_is_refused_with_the_way_out(tmp_path: Path) -> None:

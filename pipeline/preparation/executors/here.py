@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline.errors import ConfigError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.preparation.plan import Preparation
-from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, write_part
+from pipeline.preparation.tasks import PartReport, join_passages, read_file_ranges, write_part
 
 _LARGEST_BYTES = 2**30
 """An Arrow text array ends at 2 GiB, and sizes are estimates."""
@@ -36,9 +36,8 @@ def work(output: str, preparation: Preparation) -> Iterator[PartReport]:
 
 
 def _read(output: str, preparation: Preparation, fields: list[str]) -> list[pa.Table]:
-    file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
     return [
         rows
-        for file_range in file_ranges
-        for rows in read_file_range(pa.Table.from_pylist([file_range]), output, preparation)
+        for read in preparation.reads(fields)
+        for rows in read_file_ranges(pa.Table.from_pylist([read]), output, preparation)
     ]

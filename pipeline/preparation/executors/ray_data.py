@@ -14,7 +14,7 @@ from pipeline.capacity import nodes, wait_for_a_cpu
 from pipeline.cluster import join, own_errors
 from pipeline.errors import ConfigError
 from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions
-from pipeline.preparation.tasks import PartReport, join_passages, read_file_range, write_part
+from pipeline.preparation.tasks import PartReport, join_passages, read_file_ranges, write_part
 
 _NO_PROGRESS_S = 7200
 """Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
@@ -67,9 +67,9 @@ def _dataset(output: str, preparation: Preparation) -> ray.data.Dataset:
 
 
 def _read(output: str, preparation: Preparation, fields: list[str]) -> ray.data.Dataset:
-    file_ranges = [file_range for file_range in preparation.file_ranges() if file_range["field"] in fields]
-    return ray.data.from_items(file_ranges, override_num_blocks=len(file_ranges)).map_batches(
-        partial(read_file_range, output=output, preparation=preparation.for_workers()),
+    reads = preparation.reads(fields)
+    return ray.data.from_items(reads, override_num_blocks=len(reads)).map_batches(
+        partial(read_file_ranges, output=output, preparation=preparation.for_workers()),
         batch_size=1,
         batch_format="pyarrow",
     )

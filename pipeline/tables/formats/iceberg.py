@@ -23,6 +23,7 @@ from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.parquet_rows import opened
 from pipeline.tables.input.snapshot import Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
+from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="iceberg", path_is_place=False)
@@ -44,9 +45,11 @@ _WAY_OUT = (
 def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises NotThereError where there is no Iceberg table, InputError for one that this can't read."""
     try:
-        table = _load(url)
-        scan = table.scan(snapshot_id=version)
-        tasks = list(scan.plan_files())
+        table = waited_out(lambda: _load(url), url)
+        latest = table.current_snapshot()
+        # The columns are those of the snapshot, whatever the table became since: a retry asks for its number.
+        scan = table.scan(snapshot_id=latest.snapshot_id if version is None and latest else version)
+        tasks = waited_out(lambda: list(scan.plan_files()), url)
         schema, taken = _schema(table, scan.projection()), scan.snapshot()
     except RayrankError:
         raise

@@ -25,6 +25,7 @@ from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import Snapshot, library, object_store_options
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import RANGE_BYTES, TableRows, TableScan, arrow_rows, stretch
+from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="lance", files_are_compared=False)
@@ -49,6 +50,7 @@ def _file(place: str, version: int, fragment: Any) -> SourceFile:
 
 def scan(file: SourceFile, layout: Layout) -> FileScan:
     dataset, fragment = _fragment(file.url, file.identity)
+    _refuse_blobs(file.url, dataset.schema, wanted_columns(dataset.schema, layout))
     schema = checked_schema(file.url, dataset.schema, layout)
     nested, runs = is_nested(dataset.schema, layout), Runs()
     columns = {"query_id": _quoted(layout.columns.query_id)}
@@ -70,8 +72,9 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(parts) if parts else target.empty_table()
 
 
-def scan_table(file: SourceFile, _layout: WholeLayout) -> TableScan:
+def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
     dataset, fragment = _fragment(file.url, file.identity)
+    _refuse_blobs(file.url, dataset.schema, layout.read(dataset.schema.names))
     rows = fragment.count_rows()
     if rows == 0:
         return TableScan({}, (), 0, 0)
@@ -96,9 +99,10 @@ def _dataset(url: str, version: int | None) -> Any:
     lance = library("lance", TRAITS)
     # Ray forks only to start a program at once, which harms nothing.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    options = object_store_options()
     try:
-        return lance.dataset(url, version=version, storage_options=object_store_options())
-    except (ValueError, OSError) as error:
+        return waited_out(lambda: lance.dataset(url, version=version, storage_options=options), url)
+    except (ValueError, OSError, OverflowError) as error:
         what = f"not a readable Lance table: {error}"
         if "was not found" in str(error):  # it has no class for that
             raise NotThereError(url, what) from error
@@ -116,6 +120,18 @@ def _fragment(url: str, identity: str) -> tuple[Any, Any]:
     return dataset, fragment
 
 
+def _refuse_blobs(url: str, schema: pa.Schema, names: list[str]) -> None:
+    """Raises InputError for a column of these that a scan gives no values of."""
+    for name in names:
+        field = schema.field(name)
+        marked = (field.metadata or {}).get(b"lance-encoding:blob") == b"true"
+        if marked or getattr(field.type, "extension_name", "").startswith("lance.blob"):
+            raise InputError(
+                f"{url}: column {name!r} is a blob column of Lance, whose values are not read here. Leave it"
+                " out, or copy the table without it"
+            )
+
+
 def _identity(fragment: Any) -> str:
     """Of its data and deletion files, whose names are never used twice."""
     content = json.dumps(fragment.metadata.to_json(), sort_keys=True, default=str)
@@ -125,21 +141,39 @@ def _identity(fragment: Any) -> str:
 def _batches(
     dataset: Any, fragment: Any, columns: dict[str, str], start: int, rows: int | None
 ) -> Iterator[pa.Table]:
-    if rows == 0:
-        return
-    scanner = dataset.scanner(
-        columns=columns,
-        fragments=[fragment],
-        offset=start,
-        limit=rows,
-        batch_size=BATCH_ROWS,
-        scan_in_order=True,
-    )
-    try:
-        for batch in scanner.to_batches():
-            yield pa.Table.from_batches([batch])
-    except (ValueError, OSError) as error:
-        raise class_for(error, InputError)(f"{dataset.uri}: not a readable Lance table: {error}") from error
+    """The rows [start, start + rows), None for all. A read that fails while the store is away begins again
+    where it was.
+    """
+    done, batches = 0, None
+
+    def following() -> Any:
+        nonlocal batches
+        if batches is None:
+            scanner = dataset.scanner(
+                columns=columns,
+                fragments=[fragment],
+                offset=start + done,
+                limit=None if rows is None else rows - done,
+                batch_size=BATCH_ROWS,
+                scan_in_order=True,
+            )
+            batches = iter(scanner.to_batches())
+        try:
+            return next(batches, None)
+        except BaseException:
+            batches = None
+            raise
+
+    while rows is None or done < rows:
+        try:
+            batch = waited_out(following, dataset.uri)
+        except (ValueError, OSError) as error:
+            what = f"{dataset.uri}: not a readable Lance table: {error}"
+            raise class_for(error, InputError)(what) from error
+        if batch is None:
+            return
+        done += batch.num_rows
+        yield pa.Table.from_batches([batch])
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Without chunks, dictionaries and the large and view variants, which differ in memory only."""
+    """Without chunks, dictionaries, extensions and the large and view variants: the values are the same."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return whole.cast(plain_type(whole.type), safe=False)
 
@@ -30,6 +30,8 @@ def plain_bytes(column: pa.Array) -> int:
 
 
 def plain_type(data_type: pa.DataType) -> pa.DataType:
+    if isinstance(data_type, pa.BaseExtensionType):  # uuid, json: Ray's shuffle knows none
+        data_type = data_type.storage_type
     if pa.types.is_dictionary(data_type):
         return plain_type(data_type.value_type)
     if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type):

@@ -210,7 +210,7 @@ class _SeenQueries:
             (at for at, (a, b) in enumerate(zip(self._files, by_number, strict=True)) if a != b), None
         )
         if late is None:
-            return "sort the table by query id"
+            return "sort the table by query id, or have pipeline.prepare make one of it"
         name, before = (file.rpartition("/")[2] for file in (self._files[late], by_number[late]))
         return (
             f"files are read in the order of their names, {name} before {before}: if the table is sorted"

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.tables.input.arrow_types import is_list
 from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile, find_file, without
 from pipeline.tables.input.partitions import Partitions
@@ -90,9 +91,11 @@ def _holds(declared: pa.Field, held: pa.Field) -> bool:
     if pa.types.is_struct(one):
         inside = {each.name: each for each in other} if pa.types.is_struct(other) else {}
         return all(each.name in inside and _holds(each, inside[each.name]) for each in one)
-    if pa.types.is_list(one) or pa.types.is_large_list(one):
-        is_list = pa.types.is_list(other) or pa.types.is_large_list(other)
-        return is_list and _holds(one.value_field, other.value_field)
+    if is_list(one):
+        return is_list(other) and _holds(one.value_field, other.value_field)
+    if pa.types.is_map(one):
+        is_map = bool(pa.types.is_map(other))
+        return is_map and _holds(one.key_field, other.key_field) and _holds(one.item_field, other.item_field)
     return True
 
 

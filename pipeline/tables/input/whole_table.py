@@ -48,6 +48,12 @@ class TableScan:
     untold: Types = field(default_factory=dict)
     """Of columns without any value, which `types` has as null: the types that they were given."""
 
+    def range_rows(self) -> list[int]:
+        """The rows of each file range. A file that is read in parts has exact ones."""
+        if len(self.file_ranges) == 1:
+            return [self.rows]
+        return [file_range.stop - file_range.start for file_range in self.file_ranges]
+
 
 @dataclass(frozen=True)
 class TableRows:
@@ -114,7 +120,7 @@ def scan_rows(
     return TableScan(
         types,
         (stretch(file, 0, file.size),),
-        size_bytes * len(sample) // max(1, sampled),
+        max(len(sample) and 1, size_bytes * len(sample) // max(1, sampled)),
         size_bytes,
     )
 

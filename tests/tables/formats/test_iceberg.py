@@ -80,18 +80,31 @@ def test_columns_added_or_widened_later(catalog: SqlCatalog) -> None:
         plan(table.metadata_location, "iceberg", kept={"sauce": "sauce"})
 
 
-def test_columns_renamed_or_replaced_later_are_refused(catalog: SqlCatalog) -> None:
+def test_the_columns_are_those_of_the_snapshot(catalog: SqlCatalog) -> None:
     table = write(catalog, rows())
+    planned = plan(table.metadata_location, "iceberg")
     with table.update_schema() as update:
         update.rename_column("passage", "body")
+        update.add_column("source", StringType())
+    now = plan(table.metadata_location, "iceberg")
+    assert (now.schema, now.identities()) == (planned.schema, planned.identities())
+    with pytest.raises(InputError, match="no column 'source'; it has query_id, query, passage_id, passage"):
+        plan(table.metadata_location, "iceberg", kept={"source": "source"})
+
+
+def test_columns_renamed_or_replaced_later_are_refused(catalog: SqlCatalog) -> None:
+    table = write(catalog, rows())
+    with table.update_schema(allow_incompatible_changes=True) as update:
+        update.rename_column("passage", "body")
+        update.delete_column("first_score")
+    with table.update_schema() as update:
+        update.add_column("first_score", StringType())
+    late = [{**row, "body": row["passage"], "first_score": "high"} for row in rows(queries=1)]
+    table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
     with pytest.raises(
         InputError, match=r"\.parquet: column 'body' does not stand in this data file.*Rewrite"
     ):
         plan(table.metadata_location, "iceberg", columns={"passage": "body"})
-    with table.update_schema(allow_incompatible_changes=True) as update:
-        update.delete_column("first_score")
-    with table.update_schema() as update:
-        update.add_column("first_score", StringType())
     with pytest.raises(InputError, match="column 'first_score' does not stand"):
         plan(
             table.metadata_location,
@@ -99,6 +112,20 @@ def test_columns_renamed_or_replaced_later_are_refused(catalog: SqlCatalog) -> N
             columns={"query": "query_id", "passage": "query"},
             kept={"s": "first_score"},
         )
+
+
+def test_a_field_renamed_in_a_map_is_refused(catalog: SqlCatalog) -> None:
+    texts = pa.schema([(name, pa.string()) for name in TEXTS])
+    of_map = pa.map_(pa.string(), pa.struct([("x", pa.int64())]))
+    table = catalog.create_table("search.candidates", texts.append(pa.field("m", of_map)))
+    row = {name: rows()[0][name] for name in TEXTS} | {"m": [("a", {"x": 1})]}
+    table.append(pa.Table.from_pylist([row], table.schema().as_arrow()))
+    assert read_all(table.metadata_location, "iceberg", kept={"m": "m"})[0][0]["kept"]["m"] == row["m"]
+    with table.update_schema() as update:
+        update.rename_column("m.value.x", "y")
+    table.append(pa.Table.from_pylist([row | {"m": [("a", {"y": 2})]}], table.schema().as_arrow()))
+    with pytest.raises(InputError, match="column 'm' does not stand in this data file"):
+        plan(table.metadata_location, "iceberg", kept={"m": "m"})
 
 
 def test_rows_that_were_deleted_are_not_read(catalog: SqlCatalog) -> None:
