@@ -1,5 +1,5 @@
 """Linear layers in bfloat16 on a CPU: oneDNN gets their weights in its own layout, made once and not in every
-call, and adds bias and GELU while it multiplies.
+call. It adds bias, GELU and the states that go around a layer while it multiplies.
 
 By the operators that torch.compile puts in their place (torch/_inductor/mkldnn_ir.py).
 """
@@ -22,15 +22,25 @@ def prepack(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Non
 
 def replace_linear(network: nn.Module, dtype: torch.dtype) -> None:
     """All linear layers whose weights are of this dtype."""
-    for module in [*network.modules()]:
-        for name, child in [*module.named_children()]:
-            if type(child) is nn.Linear and child.weight.dtype == dtype:
-                setattr(module, name, PrepackedLinear(child, gelu=name == "dense" and _took_gelu(module)))
+    for name, child in [*network.named_children()]:
+        replace_linear(child, dtype)
+        if type(child) is nn.Linear and child.weight.dtype == dtype:
+            setattr(network, name, PrepackedLinear(child, gelu=name == "dense" and _took_gelu(network)))
+        elif _adds_residual(child):
+            setattr(network, name, _PrepackedOutput(child))
 
 
 def _computes_bfloat16() -> bool:
     operators = torch.ops.mkldnn
     return hasattr(operators, "_linear_pointwise") and bool(operators._is_mkldnn_bf16_supported())
+
+
+def _adds_residual(module: Any) -> bool:
+    """Whether it is what BERT and its kin do after attention, and after the layer with GELU."""
+    children = dict(module.named_children())
+    return children.keys() == {"dense", "LayerNorm", "dropout"} and isinstance(
+        children["dense"], PrepackedLinear
+    )
 
 
 def _took_gelu(module: Any) -> bool:
@@ -57,3 +67,22 @@ class PrepackedLinear(nn.Module):
             states, self._weight, self._bias, *self._after
         )
         return result
+
+    def plus(self, states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """(..., in) and (..., out) to (..., out), for a layer without GELU."""
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            states, residual, self._weight, self._bias, "add"
+        )
+        return result
+
+
+class _PrepackedOutput(nn.Module):
+    """Of (..., in) states and (..., out) of before: LayerNorm(dense(states) + before). No dropout."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.dense, self._norm = output.dense, output.LayerNorm
+
+    def forward(self, states: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = self._norm(self.dense.plus(states, before))
+        return normed

@@ -5,17 +5,18 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from pipeline.scoring import prepacked
+from pipeline.scoring import packing, prepacked
 from pipeline.scoring.prepacked import PrepackedLinear, prepack, replace_linear
 
 CPU = torch.device("cpu")
 
 
-def network(activation: str = "gelu") -> Any:
+def network(activation: str = "gelu", model_type: str = "xlm-roberta") -> Any:
     torch.manual_seed(0)
-    config = XLMRobertaConfig(
+    config = AutoConfig.for_model(
+        model_type,
         vocab_size=100,
         hidden_size=32,
         num_hidden_layers=2,
@@ -24,8 +25,13 @@ def network(activation: str = "gelu") -> Any:
         hidden_act=activation,
         id2label={0: "relevance"},
         initializer_range=0.5,
+        pad_token_id=1,
     )
-    made: Any = XLMRobertaForSequenceClassification(config)
+    auto: Any = AutoModelForSequenceClassification
+    made = auto.from_config(config)
+    for weight in made.parameters():  # ModernBERT's initial ones give nearly the same score to all
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=0.5)
     return made.eval()
 
 
@@ -42,6 +48,18 @@ def test_a_network_gives_the_logits_that_it_gave(activation: str) -> None:
     assert gelus_taken == (2 if activation == "gelu" else 0)
 
 
+@pytest.mark.parametrize("model_type", packing._LAYOUTS)
+@torch.inference_mode()
+def test_every_kind_that_is_packed_gives_the_logits_that_it_gave(model_type: str) -> None:
+    model, ids = network(model_type=model_type), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids).logits
+    replace_linear(model, torch.float32)
+    assert before.std() > 0.1
+    torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=1e-5)
+    sums_taken = sum(isinstance(module, prepacked._PrepackedOutput) for module in model.modules())
+    assert sums_taken == (0 if model_type == "modernbert" else 4)
+
+
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("tokens", [0, 1, 7, 2000])
 @torch.inference_mode()
@@ -50,6 +68,9 @@ def test_a_layer_takes_any_number_of_tokens(tokens: int, has_bias: bool) -> None
     for gelu in (False, True):
         expected = nn.functional.gelu(linear(states)) if gelu else linear(states)
         torch.testing.assert_close(PrepackedLinear(linear, gelu=gelu)(states), expected, rtol=0, atol=1e-5)
+    before = torch.randn(1, tokens, 24)
+    found = PrepackedLinear(linear, gelu=False).plus(states, before)
+    torch.testing.assert_close(found, linear(states) + before, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not prepacked._computes_bfloat16(), reason="this chip multiplies no bfloat16")
