@@ -8,7 +8,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.scoring import packing, prepacked
-from pipeline.scoring.prepacked import PrepackedLinear, prepack, replace_linear
+from pipeline.scoring.engines.torch import prepare
+from pipeline.scoring.prepacked import PrepackedLinear, gelu_in_place, prepack, replace_linear
 
 CPU = torch.device("cpu")
 
@@ -46,6 +47,41 @@ def test_a_network_gives_the_logits_that_it_gave(activation: str) -> None:
     assert not any(type(module) is nn.Linear for module in model.modules())
     gelus_taken = sum(isinstance(module, nn.Identity) for module in model.modules())
     assert gelus_taken == (2 if activation == "gelu" else 0)
+
+
+@pytest.mark.parametrize("model_type", [*packing._LAYOUTS, "deberta-v2"])
+@torch.inference_mode()
+def test_gelu_in_place_writes_over_its_input_and_gives_the_same_bits(model_type: str) -> None:
+    model, ids = network(model_type=model_type), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids, output_hidden_states=True)
+    gelu_in_place(model)
+    after = model(input_ids=ids, output_hidden_states=True)
+    assert before.logits.std() > 0.1
+    assert all(map(torch.equal, (before.logits, *before.hidden_states), (after.logits, *after.hidden_states)))
+    layer = next((module for module in model.modules() if hasattr(module, "intermediate_act_fn")), None)
+    assert (layer is None) == (model_type == "modernbert")
+    if layer is not None:
+        states = torch.randn(5)
+        expected = nn.functional.gelu(states)
+        assert torch.equal(layer.intermediate_act_fn(states), expected)
+        assert torch.equal(states, expected)  # written over
+
+
+@pytest.mark.parametrize(("model_type", "drops_padding"), [("xlm-roberta", True), ("deberta-v2", False)])
+def test_every_network_has_it(model_type: str, drops_padding: bool) -> None:
+    model = network(model_type=model_type)
+    assert prepare(model, "logits", CPU, torch.float32).drops_padding == drops_padding
+    activation = model.base_model.encoder.layer[1].intermediate.intermediate_act_fn
+    assert activation.act is torch.ops.aten.gelu_
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_python", "relu"])
+def test_another_activation_stays(activation: str) -> None:
+    model, states = network(activation), torch.randn(5)
+    gelu_in_place(model)
+    kept = states.clone()
+    model.roberta.encoder.layer[0].intermediate.intermediate_act_fn(states)
+    assert torch.equal(states, kept)
 
 
 @pytest.mark.parametrize("model_type", packing._LAYOUTS)
