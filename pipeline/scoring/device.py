@@ -15,9 +15,9 @@ from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = {"float32": 1024, "float16": 1024, "bfloat16": 4096}
 """In float32 small enough that a layer's activations stay in a core's cache (benchmarks/scorer.md). bfloat16
-on AMX gains by larger batches: 1.4 times as many pairs/s as with 1,024 at widths 384 and 768 (12 layers, two
-cores, 2026-11-25). A table, not a measurement at load: two runs of a job make the same batches, and with
-them the same bytes."""
+on AMX gains by larger batches, at widths 384 and 768: 1.1 times as many pairs/s as with 1,024, and 1.4 times
+where weights are not prepacked (12 layers, 2026-11-27 and -25). A table, not a measurement at load: two runs
+of a job make the same batches, and with them the same bytes."""
 _CPU_CALL_TOKENS, _GPU_CALL_TOKENS = 32, 256
 """What a batch costs beside its tokens, as so many of them: on a CPU as measured (12 layers of width 384, one
 thread: 20 ms a batch, 0.6 ms a token). On an H200, gemma-2b's shape, 64 candidates a query, ran at 312, 474

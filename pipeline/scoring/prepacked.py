@@ -1,7 +1,8 @@
-"""Linear layers in bfloat16 on a CPU: oneDNN gets their weights in its own layout, made once and not in every
-call, and adds bias and GELU while it multiplies.
+"""What makes a network's layers faster where it only evaluates.
 
-By the operators that torch.compile puts in their place (torch/_inductor/mkldnn_ir.py).
+GELU writes over its input. And for linear layers in bfloat16 on a CPU, oneDNN gets the weights in its own
+layout, made once and not in every call, and adds bias, GELU and the states that go around a layer while it
+multiplies, by the operators that torch.compile puts in their place (torch/_inductor/mkldnn_ir.py).
 """
 
 from typing import Any
@@ -20,12 +21,26 @@ def prepack(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Non
         replace_linear(network, dtype)
 
 
+def gelu_in_place(network: nn.Module) -> None:
+    """Of BERT and its kin, the exact one: what it reads, a linear layer made for it alone.
+
+    A layer's widest states then take memory once, not twice, which is faster on a CPU (benchmarks/scorer.md).
+    The bits are the same.
+    """
+    module: Any
+    for module in network.modules():
+        if _has_exact_gelu(module):
+            module.intermediate_act_fn.act = torch.ops.aten.gelu_
+
+
 def replace_linear(network: nn.Module, dtype: torch.dtype) -> None:
     """All linear layers whose weights are of this dtype."""
-    for module in [*network.modules()]:
-        for name, child in [*module.named_children()]:
-            if type(child) is nn.Linear and child.weight.dtype == dtype:
-                setattr(module, name, PrepackedLinear(child, gelu=name == "dense" and _took_gelu(module)))
+    for name, child in [*network.named_children()]:
+        replace_linear(child, dtype)
+        if type(child) is nn.Linear and child.weight.dtype == dtype:
+            setattr(network, name, PrepackedLinear(child, gelu=name == "dense" and _took_gelu(network)))
+        elif _adds_residual(child):
+            setattr(network, name, _PrepackedOutput(child))
 
 
 def _computes_bfloat16() -> bool:
@@ -33,13 +48,25 @@ def _computes_bfloat16() -> bool:
     return hasattr(operators, "_linear_pointwise") and bool(operators._is_mkldnn_bf16_supported())
 
 
+def _adds_residual(module: Any) -> bool:
+    """Whether it is what BERT and its kin do after attention, and after the layer with GELU."""
+    children = dict(module.named_children())
+    return children.keys() == {"dense", "LayerNorm", "dropout"} and isinstance(
+        children["dense"], PrepackedLinear
+    )
+
+
 def _took_gelu(module: Any) -> bool:
     """Whether what BERT and its kin do after `dense` is the exact GELU alone, which is taken out then."""
-    activation = getattr(module, "intermediate_act_fn", None)
-    exact = isinstance(activation, GELUActivation) and activation.act is nn.functional.gelu
+    exact = _has_exact_gelu(module)
     if exact:
         module.intermediate_act_fn = nn.Identity()
     return exact
+
+
+def _has_exact_gelu(module: Any) -> bool:
+    activation = getattr(module, "intermediate_act_fn", None)
+    return isinstance(activation, GELUActivation) and activation.act is nn.functional.gelu
 
 
 class PrepackedLinear(nn.Module):
@@ -57,3 +84,22 @@ class PrepackedLinear(nn.Module):
             states, self._weight, self._bias, *self._after
         )
         return result
+
+    def plus(self, states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """(..., in) and (..., out) to (..., out), for a layer without GELU."""
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            states, residual, self._weight, self._bias, "add"
+        )
+        return result
+
+
+class _PrepackedOutput(nn.Module):
+    """Of (..., in) states and (..., out) of before: LayerNorm(dense(states) + before). No dropout."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.dense, self._norm = output.dense, output.LayerNorm
+
+    def forward(self, states: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = self._norm(self.dense.plus(states, before))
+        return normed

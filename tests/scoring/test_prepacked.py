@@ -5,17 +5,19 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from pipeline.scoring import prepacked
-from pipeline.scoring.prepacked import PrepackedLinear, prepack, replace_linear
+from pipeline.scoring import packing, prepacked
+from pipeline.scoring.engines.torch import prepare
+from pipeline.scoring.prepacked import PrepackedLinear, gelu_in_place, prepack, replace_linear
 
 CPU = torch.device("cpu")
 
 
-def network(activation: str = "gelu") -> Any:
+def network(activation: str = "gelu", model_type: str = "xlm-roberta") -> Any:
     torch.manual_seed(0)
-    config = XLMRobertaConfig(
+    config = AutoConfig.for_model(
+        model_type,
         vocab_size=100,
         hidden_size=32,
         num_hidden_layers=2,
@@ -24,8 +26,13 @@ def network(activation: str = "gelu") -> Any:
         hidden_act=activation,
         id2label={0: "relevance"},
         initializer_range=0.5,
+        pad_token_id=1,
     )
-    made: Any = XLMRobertaForSequenceClassification(config)
+    auto: Any = AutoModelForSequenceClassification
+    made = auto.from_config(config)
+    for weight in made.parameters():  # ModernBERT's initial ones give nearly the same score to all
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=0.5)
     return made.eval()
 
 
@@ -42,6 +49,53 @@ def test_a_network_gives_the_logits_that_it_gave(activation: str) -> None:
     assert gelus_taken == (2 if activation == "gelu" else 0)
 
 
+@pytest.mark.parametrize("model_type", [*packing._LAYOUTS, "deberta-v2"])
+@torch.inference_mode()
+def test_gelu_in_place_writes_over_its_input_and_gives_the_same_bits(model_type: str) -> None:
+    model, ids = network(model_type=model_type), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids, output_hidden_states=True)
+    gelu_in_place(model)
+    after = model(input_ids=ids, output_hidden_states=True)
+    assert before.logits.std() > 0.1
+    assert all(map(torch.equal, (before.logits, *before.hidden_states), (after.logits, *after.hidden_states)))
+    layer = next((module for module in model.modules() if hasattr(module, "intermediate_act_fn")), None)
+    assert (layer is None) == (model_type == "modernbert")
+    if layer is not None:
+        states = torch.randn(5)
+        expected = nn.functional.gelu(states)
+        assert torch.equal(layer.intermediate_act_fn(states), expected)
+        assert torch.equal(states, expected)  # written over
+
+
+@pytest.mark.parametrize(("model_type", "drops_padding"), [("xlm-roberta", True), ("deberta-v2", False)])
+def test_every_network_has_it(model_type: str, drops_padding: bool) -> None:
+    model = network(model_type=model_type)
+    assert prepare(model, "logits", CPU, torch.float32).drops_padding == drops_padding
+    activation = model.base_model.encoder.layer[1].intermediate.intermediate_act_fn
+    assert activation.act is torch.ops.aten.gelu_
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_python", "relu"])
+def test_another_activation_stays(activation: str) -> None:
+    model, states = network(activation), torch.randn(5)
+    gelu_in_place(model)
+    kept = states.clone()
+    model.roberta.encoder.layer[0].intermediate.intermediate_act_fn(states)
+    assert torch.equal(states, kept)
+
+
+@pytest.mark.parametrize("model_type", packing._LAYOUTS)
+@torch.inference_mode()
+def test_every_kind_that_is_packed_gives_the_logits_that_it_gave(model_type: str) -> None:
+    model, ids = network(model_type=model_type), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids).logits
+    replace_linear(model, torch.float32)
+    assert before.std() > 0.1
+    torch.testing.assert_close(model(input_ids=ids).logits, before, rtol=0, atol=1e-5)
+    sums_taken = sum(isinstance(module, prepacked._PrepackedOutput) for module in model.modules())
+    assert sums_taken == (0 if model_type == "modernbert" else 4)
+
+
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("tokens", [0, 1, 7, 2000])
 @torch.inference_mode()
@@ -50,6 +104,9 @@ def test_a_layer_takes_any_number_of_tokens(tokens: int, has_bias: bool) -> None
     for gelu in (False, True):
         expected = nn.functional.gelu(linear(states)) if gelu else linear(states)
         torch.testing.assert_close(PrepackedLinear(linear, gelu=gelu)(states), expected, rtol=0, atol=1e-5)
+    before = torch.randn(1, tokens, 24)
+    found = PrepackedLinear(linear, gelu=False).plus(states, before)
+    torch.testing.assert_close(found, linear(states) + before, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not prepacked._computes_bfloat16(), reason="this chip multiplies no bfloat16")

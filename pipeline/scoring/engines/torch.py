@@ -8,7 +8,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Computation, Output
 from pipeline.scoring.packing import packed
-from pipeline.scoring.prepacked import prepack
+from pipeline.scoring.prepacked import gelu_in_place, prepack
 from pipeline.scoring.weights import cast_backbone
 
 INSTALL = "pip install torch"
@@ -25,9 +25,11 @@ def supports(_family: str, _checkpoint: Checkpoint, _config: ScorerConfig) -> No
 def prepare(network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
     model = cast_backbone(network, dtype).to(device).eval()
     without_padding = packed(model, output, device, dtype)
+    if without_padding is not None:
+        prepack(model, device, dtype)
+    gelu_in_place(model)
     if without_padding is None:
         return Computation(_Padded(model, output).run)
-    prepack(model, device, dtype)
     return Computation(without_padding.run, drops_padding=True, lay=without_padding.lay)
 
 
