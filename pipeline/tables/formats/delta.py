@@ -16,6 +16,7 @@ from pipeline.tables.formats import parquet
 from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
 from pipeline.tables.input.traits import Traits
+from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
 
 TRAITS = Traits(extra="delta")
@@ -39,11 +40,12 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     """Raises NotThereError where there is no Delta table, InputError where it needs more than this reads."""
     deltalake = library("deltalake", TRAITS)
     try:
-        table = deltalake.DeltaTable(absolute(url), version, storage_options=object_store_options())
+        place, options = absolute(url), object_store_options()
+        table = waited_out(lambda: deltalake.DeltaTable(place, version, storage_options=options), url)
         _check(url, table)
-        actions = pa.table(table.get_add_actions(flatten=True))
+        actions = waited_out(lambda: pa.table(table.get_add_actions(flatten=True)), url)
         schema = pa.schema(table.schema().to_arrow())
-        deleted = _deleted_rows(url, table)
+        deleted = waited_out(lambda: _deleted_rows(url, table), url)
     except RayrankError:
         raise
     except deltalake.exceptions.TableNotFoundError as error:

@@ -2,10 +2,11 @@
 deletes name. Equality deletes and deletion vectors (of format version 3) are refused.
 
 A table is the URL of its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE with a catalog of pyiceberg's
-own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id: those added
-later are null in older files, those renamed later are refused.
+own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id, in files that
+have none by the table's name mapping: those added later are null in older files.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from pipeline.tables.input.arrow_types import plain, plain_type
 from pipeline.tables.input.deleted_rows import DeletedRows, Positions
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.parquet_rows import opened
-from pipeline.tables.input.snapshot import Snapshot, data_files, library
+from pipeline.tables.input.snapshot import NAMES, Snapshot, data_files, library
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
@@ -135,7 +136,11 @@ def _schema(table: Any, columns: Any) -> pa.Schema:
     """As Arrow. Null is forbidden to those columns whose value stands elsewhere when a file lacks them."""
     elsewhere = {each.source_id for each in _identities(table)}
     elsewhere |= {each.field_id for each in columns.fields if each.initial_default is not None}
+    mapping = table.name_mapping()
+    names = {each.field_id: json.dumps(each.names) for each in ([] if mapping is None else mapping.root)}
     return pa.schema(
-        arrow.with_nullable(arrow.nullable and each.field_id not in elsewhere)
+        arrow.with_nullable(arrow.nullable and each.field_id not in elsewhere).with_metadata(
+            {**arrow.metadata, **({NAMES: names[each.field_id]} if each.field_id in names else {})}
+        )
         for arrow, each in zip(columns.as_arrow(), columns.fields, strict=True)
     )

@@ -26,10 +26,10 @@ from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
 from pipeline.tables.input.parquet_footer import typed_by_values
-from pipeline.tables.input.parquet_rows import opened
+from pipeline.tables.input.parquet_rows import OpenParquet, opened
 from pipeline.tables.input.partitions import add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.snapshot import declared_columns
+from pipeline.tables.input.snapshot import declared_columns, held_names
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import (
     RANGE_BYTES,
@@ -59,10 +59,12 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         schema = checked_schema(file.url, rows, layout)
         untold = untold_types(schema, partition_schema(file.partitions, parquet.schema_arrow), layout)
         nested = is_nested(rows, layout)
-        columns = [query_id] if query_id in parquet.schema_arrow.names else []
-        columns += [_leaf(parquet, layout)] if nested else []
+        theirs = _names(table, layout.declared)
+        columns = [theirs[query_id]] if query_id in theirs else []
+        columns += [_leaf(parquet, layout, theirs)] if nested else []
         for batch in table.batches(range(parquet.num_row_groups), columns):
-            part = add_partitions(pa.Table.from_batches([batch]), [query_id], file.partitions)
+            held = _renamed(pa.Table.from_batches([batch]), theirs)
+            part = add_partitions(held, [query_id], file.partitions)
             runs.add(part[query_id], _lengths(part[layout.columns.candidates]) if nested else None)
     return runs.scan(file, schema, untold)
 
@@ -70,13 +72,25 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     target = reading_schema(schema)
     with opened(file_range.file, layout.limits) as table:
-        held = table.file.schema_arrow
+        held, theirs = table.file.schema_arrow, _names(table, layout.declared)
         wanted = wanted_columns(layout.declared or partition_schema(file_range.partitions, held), layout)
         parts = []
-        for numbers, batch in table.rows(file_range, [name for name in wanted if name in held.names]):
-            rows = add_partitions(batch, wanted, file_range.partitions)
+        for numbers, batch in table.rows(file_range, [theirs[name] for name in wanted if name in theirs]):
+            rows = add_partitions(_renamed(batch, theirs), wanted, file_range.partitions)
             parts.append(candidate_rows(rows, numbers, file_range.file, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
+
+
+def _names(table: OpenParquet, declared: pa.Schema | None) -> dict[str, str]:
+    """The columns that can be read of a file, with their names there."""
+    if declared is None:
+        return {name: name for name in table.names}
+    return held_names(table.file.schema_arrow, declared)
+
+
+def _renamed(rows: pa.Table, theirs: dict[str, str]) -> pa.Table:
+    ours = {name: our for our, name in theirs.items()}
+    return rows.rename_columns([ours[name] for name in rows.column_names])
 
 
 def _rows_left(file: SourceFile, parquet: pq.ParquetFile) -> int:
@@ -103,12 +117,13 @@ def _lengths(lists: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.list_value_length(lists.cast(pa.list_(pa.null())) if pa.types.is_null(lists.type) else lists)
 
 
-def _leaf(parquet: pq.ParquetFile, layout: Layout) -> str:
+def _leaf(parquet: pq.ParquetFile, layout: Layout, theirs: dict[str, str]) -> str:
     """The Parquet path of the nested passage ids, to count candidates without reading texts."""
     paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
-    begin, end = f"{layout.columns.candidates}.", f".{layout.columns.passage_id}"
+    whole = theirs[layout.columns.candidates]
+    begin, end = f"{whole}.", f".{layout.columns.passage_id}"
     inside = (str(path) for path in paths if path.startswith(begin) and path.endswith(end))
-    return next(inside, layout.columns.candidates)  # whole where it holds no candidate
+    return next(inside, whole)  # where it holds no candidate
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
@@ -159,7 +174,8 @@ def _table_ranges(file: SourceFile, groups: list[tuple[int, int]]) -> Iterator[F
 
 def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
     with opened(file_range.file, layout.limits) as opened_table:
-        held = [name for name in schema.names if name in opened_table.names]
+        theirs = _names(opened_table, layout.declared)
+        held = [theirs[name] for name in schema.names if name in theirs]
         for numbers, batch in opened_table.rows(file_range, held):
-            rows = add_partitions(batch, schema.names, file_range.partitions)
+            rows = add_partitions(_renamed(batch, theirs), schema.names, file_range.partitions)
             yield arrow_rows(rows, numbers, file_range.file, schema)

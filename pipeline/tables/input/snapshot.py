@@ -1,6 +1,7 @@
 """A table as it was at one moment: what a lakehouse table holds, however it changes while the job runs."""
 
 import importlib
+import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from pipeline.tables.input.traits import Traits
 
 _THREADS = 16
 _FIELD_ID = b"PARQUET:field_id"
+NAMES = b"rayrank:names"
+"""In a declared column's metadata: the names, as JSON, that it has in files without numbers."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +68,55 @@ def declared_columns(
 ) -> pa.Schema:
     """What the rows of a data file are, as its table declares them.
 
-    Raises InputError where the file holds one of the columns `names` under another name or in another shape:
-    the table's columns were changed after the file was written. A column that is not there at all is null,
-    if the table lets it be.
+    Raises InputError where the file holds one of the columns `names` in another shape: the table's columns
+    were changed after the file was written. A column that is not there at all is null, if the table lets it
+    be.
     """
-    ids = {_id(each) for each in held} - {None}
+    theirs = held_names(held, declared)
     for name in names:
         if name not in declared.names or name in partitions:
             continue
         column = declared.field(name)
-        absent = name not in held.names and _id(column) not in ids and column.nullable
-        if not absent and not (name in held.names and _holds(column, held.field(name))):
+        if name in theirs:
+            stands = _holds(column, held.field(theirs[name]))
+        else:
+            stands = column.nullable and _tells_all(held, column)
+        if not stands:
             raise InputError(
                 f"{url}: column {name!r} does not stand in this data file as the table declares it: it was"
-                " renamed, replaced or given another shape later. Rewrite the table's data files"
+                " replaced or given another shape later, or what is in it was renamed. Rewrite the table's"
+                " data files"
             )
     return declared
 
 
+def held_names(held: pa.Schema, declared: pa.Schema) -> dict[str, str]:
+    """Of the columns that a table declares, those that a data file holds, with their names there.
+
+    Iceberg tells columns by numbers, and those of files that have none by the names in its name mapping.
+    """
+    by_id = {_id(each): each.name for each in held if _id(each) is not None}
+    found = dict[str, str]()
+    for column in declared:
+        if _id(column) is None:
+            names = [column.name]
+        elif by_id:
+            names = [by_id[_id(column)]] if _id(column) in by_id else []
+        else:
+            names = json.loads((column.metadata or {}).get(NAMES, b"[]"))
+        found.update((column.name, name) for name in names if name in held.names)
+    return found
+
+
+def _tells_all(held: pa.Schema, column: pa.Field) -> bool:
+    """Whether the file lacks a column that was not found. One without numbers and names tells nothing."""
+    numbered = any(_id(each) is not None for each in held)
+    return numbered or _id(column) is None or NAMES in column.metadata
+
+
 def _holds(declared: pa.Field, held: pa.Field) -> bool:
     """Whether both are the same column, with all that is in it; values may have been of a narrower type."""
-    if _id(declared) not in (None, _id(held)):
+    if _id(held) is not None and _id(declared) not in (None, _id(held)):
         return False
     one, other = declared.type, held.type
     if pa.types.is_struct(one):

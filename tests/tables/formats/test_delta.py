@@ -8,7 +8,8 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InputError, NotThereError
+from pipeline.errors import InputError, NotThereError, TemporaryError
+from pipeline.tables import outage
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
@@ -198,6 +199,27 @@ def test_files_that_were_vacuumed_are_named(tmp_path: Path) -> None:
         read_shard(planned.shards[0], config, {}, planned)
     with pytest.raises(InputError, match=r"\.parquet: no such file"):
         plan(path, "delta")
+
+
+def test_a_plan_waits_for_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, away, opened = write(tmp_path / "t", rows()), [True, True], deltalake.DeltaTable
+
+    def flaky(*args: Any, **options: Any) -> Any:
+        if away:
+            away.pop()
+            raise OSError("error sending request for url (http://store)")
+        return opened(*args, **options)
+
+    monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(deltalake, "DeltaTable", flaky)
+    with pytest.raises(TemporaryError, match="error sending request"):
+        plan(path, "delta")
+    outage.wait_out(5)
+    try:
+        assert plan(path, "delta").shards
+    finally:
+        outage.wait_out(0)
+    assert not away
 
 
 def test_what_is_no_delta_table_is_named(tmp_path: Path) -> None:

@@ -92,26 +92,66 @@ def test_the_columns_are_those_of_the_snapshot(catalog: SqlCatalog) -> None:
         plan(table.metadata_location, "iceberg", kept={"source": "source"})
 
 
-def test_columns_renamed_or_replaced_later_are_refused(catalog: SqlCatalog) -> None:
-    table = write(catalog, rows())
+def test_columns_renamed_or_replaced_later_are_told_by_their_numbers(catalog: SqlCatalog) -> None:
+    table = write(catalog, rows(queries=2))
     with table.update_schema(allow_incompatible_changes=True) as update:
-        update.rename_column("passage", "body")
+        update.rename_column("passage", "the body")
         update.delete_column("first_score")
     with table.update_schema() as update:
         update.add_column("first_score", StringType())
-    late = [{**row, "body": row["passage"], "first_score": "high"} for row in rows(queries=1)]
+        update.add_column("passage", StringType())
+    late = [{**row, "query_id": "q9", "the body": row["passage"], "first_score": "high"} for row in rows(1)]
+    late = [{**row, "passage": "another"} for row in late]
     table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
-    with pytest.raises(
-        InputError, match=r"\.parquet: column 'body' does not stand in this data file.*Rewrite"
-    ):
-        plan(table.metadata_location, "iceberg", columns={"passage": "body"})
-    with pytest.raises(InputError, match="column 'first_score' does not stand"):
-        plan(
-            table.metadata_location,
-            "iceberg",
-            columns={"query": "query_id", "passage": "query"},
-            kept={"s": "first_score"},
-        )
+    good, bad = read_all(
+        table.metadata_location,
+        "iceberg",
+        shard_pairs=2,
+        columns={"passage": "the body"},
+        kept={"score": "first_score", "other": "passage"},
+    )
+    assert bad == []
+    assert sorted(row["passage"] for row in good) == sorted(row["passage"] for row in [*rows(2), *rows(1)])
+    kept = {row["query_id"]: row["kept"] for row in good}
+    assert kept["q0"] == kept["q1"] == {"score": None, "other": None}
+    assert kept["q9"] == {"score": "high", "other": "another"}
+
+
+def test_lists_of_candidates_may_be_renamed(catalog: SqlCatalog) -> None:
+    table = write(catalog, nested(rows(queries=2)))
+    with table.update_schema() as update:
+        update.rename_column("candidates", "found")
+        update.rename_column("query_id", "qid")
+    late = [{**row, "qid": "q9", "found": row["candidates"]} for row in nested(rows(queries=1))]
+    table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
+    names = {"candidates": "found", "query_id": "qid"}
+    good, _ = read_all(table.metadata_location, "iceberg", shard_pairs=2, columns=names)
+    assert {row["query_id"] for row in good} == {"q0", "q1", "q9"}
+    assert len(good) == 9
+
+
+def test_files_that_were_added_to_a_table_are_told_by_its_names(catalog: SqlCatalog, tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows(queries=2)), tmp_path / "old.parquet")
+    table = catalog.create_table("search.candidates", pa.Table.from_pylist(rows()).schema)
+    table.add_files([f"file://{tmp_path}/old.parquet"])
+    assert len(read_all(table.metadata_location, "iceberg")[0]) == 6
+    with table.update_schema() as update:
+        update.rename_column("passage", "body")
+        update.add_column("source", StringType())
+    late = [{**row, "query_id": "q9", "body": row["passage"], "source": "web"} for row in rows(queries=1)]
+    table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
+    options: dict[str, Any] = {"columns": {"passage": "body"}, "kept": {"source": "source"}}
+    good, _ = read_all(table.metadata_location, "iceberg", **options)
+    assert {(row["query_id"], row["kept"]["source"]) for row in good} == {
+        ("q0", None),
+        ("q1", None),
+        ("q9", "web"),
+    }
+    assert {row["passage"] for row in good} == {row["passage"] for row in rows(queries=2)}
+    with table.transaction() as change:
+        change.remove_properties("schema.name-mapping.default")
+    with pytest.raises(InputError, match=r"old.parquet: column 'query_id' does not stand in this data file"):
+        plan(table.metadata_location, "iceberg", **options)
 
 
 def test_a_field_renamed_in_a_map_is_refused(catalog: SqlCatalog) -> None:
