@@ -29,14 +29,14 @@ def with_begun_versions(
 ) -> Iterator[Config]:
     """The config, with a version for each table that it names without one and an earlier start has read.
 
-    A finished job without a date takes none: what has changed since then is told as another job's. All starts
-    of one date are the same job. results, resumes: as `output.check_output` takes them. Raises InputError
-    with the way out where a version is gone by now, which no later start finds again.
+    A finished job takes none, unless its place is that of a date, whose starts are all the same job: what has
+    changed since then is told as another job's. results, resumes: as `output.check_output` takes them.
+    Raises InputError with the way out where a version is gone by now, which no later start finds again.
     """
     taken = dict[str, int]()
     tables = dict(_without_version(config))
     begun = begun_job(output, command, results) if tables else None
-    if begun is not None and (_is_dated(config) if is_complete(output) else resumes):
+    if begun is not None and (_is_dated(config, output) if is_complete(output) else resumes):
         for field, was in begun.versions.items():
             if field in tables and TableVersion.of(tables[field], was.version) == was:
                 log.info("this job began with a version of its table", of=field, **was.model_dump())
@@ -54,8 +54,10 @@ def with_begun_versions(
         raise InputError(with_advice(str(error), way_out)) from error
 
 
-def _is_dated(config: BaseModel) -> bool:
-    return getattr(config, "run_date", None) is not None
+def _is_dated(config: BaseModel, output: Directory) -> bool:
+    """Whether the output is that of one date, and so are all jobs there one."""
+    run_date = getattr(config, "run_date", None)
+    return run_date is not None and str(run_date) in output.url
 
 
 def _without_version(

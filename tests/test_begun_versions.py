@@ -118,6 +118,13 @@ def test_all_starts_of_a_date_are_the_same_job(folder: Path, caplog: pytest.LogC
     assert make(night).finished_before
     assert "this job began with a version of its table of=passages" in caplog.text
     assert make(retrieve(folder, "out/{run_date}", run_date="2026-11-28")).passages == 7
+    # An output without the date is not that of one.
+    dated = {"path": f"{folder}/{{run_date}}", "run_date": "2026-11-28"}
+    write(folder / "2026-11-28", PASSAGES)
+    make(retrieve(folder, "one", **dated))
+    write(folder / "2026-11-28", NEWS)
+    with pytest.raises(OutputError, match="passages.version: was 0, is 1"):
+        make(retrieve(folder, "one", **dated))
     prepared = {
         "candidates": {"path": str(folder / "out/2026-11-27/candidates")},
         "passages": {"path": str(folder / "passages"), "format": "delta"},

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import log
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.arrow_types import plain, plain_type
@@ -51,7 +52,14 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         # The columns are those of the snapshot, whatever the table became since: a retry asks for its number.
         scan = table.scan(snapshot_id=latest.snapshot_id if version is None and latest else version)
         tasks = waited_out(lambda: list(scan.plan_files()), url)
-        schema, taken = _schema(table, scan.projection()), scan.snapshot()
+        columns, taken = scan.projection(), scan.snapshot()
+        schema = _schema(table, columns)
+        if version is None and columns.schema_id != table.schema().schema_id:
+            log.warning(
+                "columns were changed since the last write: those of that write are read",
+                table=url,
+                now=", ".join(table.schema().column_names),
+            )
     except RayrankError:
         raise
     except Exception as error:  # each catalog's client has errors of its own

@@ -27,7 +27,7 @@ from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema
 from pipeline.tables.input.parquet_footer import typed_by_values
 from pipeline.tables.input.parquet_rows import OpenParquet, opened
-from pipeline.tables.input.partitions import add_partitions, partition_schema
+from pipeline.tables.input.partitions import Partitions, add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.snapshot import declared_columns, held_names
 from pipeline.tables.input.traits import Traits
@@ -60,11 +60,11 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         untold = untold_types(schema, partition_schema(file.partitions, parquet.schema_arrow), layout)
         nested = is_nested(rows, layout)
         theirs = _names(table, layout.declared)
+        sought = [query_id, layout.columns.candidates] if nested else [query_id]
         columns = [theirs[query_id]] if query_id in theirs else []
-        columns += [_leaf(parquet, layout, theirs)] if nested else []
+        columns += [_leaf(parquet, layout, theirs)] if layout.columns.candidates in theirs and nested else []
         for batch in table.batches(range(parquet.num_row_groups), columns):
-            held = _renamed(pa.Table.from_batches([batch]), theirs)
-            part = add_partitions(held, [query_id], file.partitions)
+            part = _with_all(pa.Table.from_batches([batch]), theirs, sought, file.partitions, layout.declared)
             runs.add(part[query_id], _lengths(part[layout.columns.candidates]) if nested else None)
     return runs.scan(file, schema, untold)
 
@@ -76,7 +76,7 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
         wanted = wanted_columns(layout.declared or partition_schema(file_range.partitions, held), layout)
         parts = []
         for numbers, batch in table.rows(file_range, [theirs[name] for name in wanted if name in theirs]):
-            rows = add_partitions(_renamed(batch, theirs), wanted, file_range.partitions)
+            rows = _with_all(batch, theirs, wanted, file_range.partitions, layout.declared)
             parts.append(candidate_rows(rows, numbers, file_range.file, layout, target))
     return pa.concat_tables(parts) if parts else target.empty_table()
 
@@ -88,9 +88,23 @@ def _names(table: OpenParquet, declared: pa.Schema | None) -> dict[str, str]:
     return held_names(table.file.schema_arrow, declared)
 
 
-def _renamed(rows: pa.Table, theirs: dict[str, str]) -> pa.Table:
+def _with_all(
+    rows: pa.Table,
+    theirs: dict[str, str],
+    names: list[str],
+    partitions: Partitions,
+    declared: pa.Schema | None,
+) -> pa.Table:
+    """Rows by our names: with the columns that the path alone has, and nulls where the table gained a column
+    after the file was written.
+    """
     ours = {name: our for our, name in theirs.items()}
-    return rows.rename_columns([ours[name] for name in rows.column_names])
+    rows = rows.rename_columns([ours[name] for name in rows.column_names])
+    rows = add_partitions(rows, names, partitions)
+    if declared is not None:
+        for name in (name for name in names if name not in rows.column_names):
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, declared.field(name).type))
+    return rows
 
 
 def _rows_left(file: SourceFile, parquet: pq.ParquetFile) -> int:
@@ -177,5 +191,5 @@ def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) ->
         theirs = _names(opened_table, layout.declared)
         held = [theirs[name] for name in schema.names if name in theirs]
         for numbers, batch in opened_table.rows(file_range, held):
-            rows = add_partitions(_renamed(batch, theirs), schema.names, file_range.partitions)
+            rows = _with_all(batch, theirs, schema.names, file_range.partitions, layout.declared)
             yield arrow_rows(rows, numbers, file_range.file, schema)

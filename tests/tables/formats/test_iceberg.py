@@ -80,13 +80,16 @@ def test_columns_added_or_widened_later(catalog: SqlCatalog) -> None:
         plan(table.metadata_location, "iceberg", kept={"sauce": "sauce"})
 
 
-def test_the_columns_are_those_of_the_snapshot(catalog: SqlCatalog) -> None:
+def test_the_columns_are_those_of_the_snapshot(catalog: SqlCatalog, caplog: pytest.LogCaptureFixture) -> None:
     table = write(catalog, rows())
     planned = plan(table.metadata_location, "iceberg")
     with table.update_schema() as update:
         update.rename_column("passage", "body")
         update.add_column("source", StringType())
+    assert "columns were changed" not in caplog.text
     now = plan(table.metadata_location, "iceberg")
+    assert "columns were changed since the last write" in caplog.text
+    assert "now='query_id, query, passage_id, body, first_score, source'" in caplog.text
     assert (now.schema, now.identities()) == (planned.schema, planned.identities())
     with pytest.raises(InputError, match="no column 'source'; it has query_id, query, passage_id, passage"):
         plan(table.metadata_location, "iceberg", kept={"source": "source"})
@@ -115,6 +118,23 @@ def test_columns_renamed_or_replaced_later_are_told_by_their_numbers(catalog: Sq
     kept = {row["query_id"]: row["kept"] for row in good}
     assert kept["q0"] == kept["q1"] == {"score": None, "other": None}
     assert kept["q9"] == {"score": "high", "other": "another"}
+
+
+@pytest.mark.parametrize("name", ["query_id", "query", "passage_id", "passage", "candidates"])
+def test_rows_from_before_a_needed_column_are_rejected(catalog: SqlCatalog, name: str) -> None:
+    shape = nested if name == "candidates" else list
+    whole = pa.Table.from_pylist(shape(rows(queries=2)))
+    table = catalog.create_table("search.candidates", whole.schema)
+    table.append(whole)
+    with table.update_schema(allow_incompatible_changes=True) as update:
+        update.delete_column(name)
+    with table.update_schema() as update:
+        update.union_by_name(whole.schema)
+    late = [{**row, "query_id": "q9"} for row in shape(rows(queries=1))]
+    table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
+    good, bad = read_all(table.metadata_location, "iceberg", shard_pairs=2)
+    assert [row["query_id"] for row in good] == ["q9"] * 3
+    assert [row["reason"] for row in bad] == [f"null_{name}"] * (2 if name == "candidates" else 6)
 
 
 def test_lists_of_candidates_may_be_renamed(catalog: SqlCatalog) -> None:
