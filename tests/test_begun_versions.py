@@ -73,6 +73,7 @@ def test_a_first_stage_goes_on_with_the_versions_it_began_with(
     with pytest.raises(InputError, match=r"no column 'wrong'; it has _id, text, lang\. .*columns$"):
         make(retrieve(folder, columns={"text": "wrong"}))
     assert "version 0, 1 files, about 6 rows" in flow.describe(retrieve(folder))
+    assert "version 0, 1 files" in flow.describe(retrieve(folder, path=f"{folder}/passages/"))
     assert make(retrieve(folder)).finished_before is None
     told = f"this job began with a version of its table of=passages path={folder}/passages version=0"
     assert told in caplog.text

@@ -115,7 +115,7 @@ def record_of(job: Job) -> JobRecord:
     """What makes two starts the same first stage."""
     several = any(len(ranges) > 1 for kind in KINDS for ranges in job.read_together(kind))
     # Earlier versions read each file alone, to other shards.
-    reading = {"files_read_together": True} if several else {}
+    reading = {"small_files": "read together"} if several else {}
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="retrieve",

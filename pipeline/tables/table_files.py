@@ -22,13 +22,15 @@ class TableVersion(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str
-    """As the config has it."""
+    """`directory_of` it, or its name."""
     version: int
 
     @classmethod
     def of(cls, config: InputConfig | WholeTableConfig, version: int | None) -> Self | None:
         """None of a table that has none."""
-        return None if version is None else cls(path=redacted(config.path), version=version)
+        if version is None:
+            return None
+        return cls(path=redacted(directory_of(config) or config.path), version=version)
 
 
 class VersionGoneError(NotThereError):

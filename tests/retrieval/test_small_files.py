@@ -53,7 +53,7 @@ def test_a_first_stage_that_read_them_one_by_one_is_another_job(folder: Path) ->
     record = read_record(plan(job).output)
     assert record is not None
     fields = record.model_dump()
-    del fields["config"]["files_read_together"]
+    del fields["config"]["small_files"]
     write_record(plan(job).output, JobRecord.model_validate(fields))
-    with pytest.raises(OutputError, match="files_read_together: was not given, is true"):
+    with pytest.raises(OutputError, match='small_files: was not given, is "read together"'):
         make(job)
