@@ -12,10 +12,11 @@ from pipeline.errors import InputError
 from pipeline.job_record import JobRecord, known_versions
 from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.joining import rows_schema
+from pipeline.tables.apart import check_apart
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.arrow_types import common_type
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.sources import Source, check_apart, scan
+from pipeline.tables.sources import Source, scan
 
 _PARTITION_BYTES = 128 * 2**20
 """Of a shuffle, where there are not too many: about what an output file holds, uncompressed."""

@@ -9,13 +9,14 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.job_record import JobRecord, known_versions
 from pipeline.retrieval.config import RetrieveConfig, scorer_field
+from pipeline.tables.apart import check_apart
 from pipeline.tables.config import TextsConfig
 from pipeline.tables.input.arrow_types import common_type
 from pipeline.tables.input.layout import require_columns
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import FORMAT_VERSION
-from pipeline.tables.sources import Source, check_apart, scan
+from pipeline.tables.sources import Source, scan
 
 Kind = Literal["passages", "queries"]
 KINDS: tuple[Kind, Kind] = ("passages", "queries")

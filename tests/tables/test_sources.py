@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.tables import sources
+from pipeline.tables.apart import check_apart
 from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.formats import parquet
 
@@ -171,23 +172,23 @@ def test_queries_that_lie_among_the_passages_are_refused(tmp_path: Path) -> None
         (tmp_path / f"{name}.jsonl").write_text('{"_id": "1", "text": "one"}\n')
     folder, passages = texts(tmp_path), texts(tmp_path / "corpus.jsonl")
     queries = texts(tmp_path / "queries.jsonl", field="queries")
-    sources.check_apart(passages, queries)
+    check_apart(passages, queries)
     with pytest.raises(
         InputError,
         match=r"^passages.path: .* has .*/queries.jsonl, which queries.path has too: .* Name the passages"
         r" alone: passages.path=.*/corpus.jsonl$",
     ):
-        sources.check_apart(folder, queries)
+        check_apart(folder, queries)
     with pytest.raises(InputError, match=r"^queries.path: .* alone: queries.path=.*/queries.jsonl or so$"):
-        sources.check_apart(passages, texts(tmp_path, field="queries"), " or so")
+        check_apart(passages, texts(tmp_path, field="queries"), " or so")
     with pytest.raises(InputError, match=r"alone: a file for passages, another for queries$"):
-        sources.check_apart(folder, texts(tmp_path, field="queries"))
+        check_apart(folder, texts(tmp_path, field="queries"))
     (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "one", "answer": "two"}\n')
     config = TextsConfig.model_validate(
         {"path": str(tmp_path / "queries.jsonl"), "format": "jsonl", "columns": {"text": "answer"}}
     )
     answers = sources.scan(config, "passages", ["_id", "answer"])
-    sources.check_apart(answers, texts(tmp_path / "queries.jsonl", field="queries"))
+    check_apart(answers, texts(tmp_path / "queries.jsonl", field="queries"))
 
 
 def test_queries_are_known_by_their_name_where_the_queries_are_a_file_elsewhere(tmp_path: Path) -> None:
@@ -202,21 +203,19 @@ def test_queries_are_known_by_their_name_where_the_queries_are_a_file_elsewhere(
     )
     for path in (folder / "scifact", folder / "scifact" / "*.jsonl"):
         with pytest.raises(InputError, match=told):
-            sources.check_apart(texts(path), some, " or so")
-    sources.check_apart(texts(folder / "scifact" / "corpus.jsonl"), some)
+            check_apart(texts(path), some, " or so")
+    check_apart(texts(folder / "scifact" / "corpus.jsonl"), some)
     with pytest.raises(
         InputError, match=r"has .*/corpus.jsonl, which is named for passages: .*/queries.jsonl;"
     ):
-        sources.check_apart(None, texts(folder / "scifact", field="queries"))
+        check_apart(None, texts(folder / "scifact", field="queries"))
     # A folder for each, as the hub has BEIR; then one of the parts alone is not the whole table.
     for name in ("hub/corpus/part-0.jsonl", "hub/corpus/part-1.jsonl", "hub/queries/part-0.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(row)
     with pytest.raises(InputError, match=r"queries/part-0.jsonl, .* a glob or a folder of these 2 files"):
-        sources.check_apart(texts(tmp_path / "hub"), some)
-    sources.check_apart(
-        texts(tmp_path / "hub" / "corpus"), texts(tmp_path / "hub" / "queries", field="queries")
-    )
+        check_apart(texts(tmp_path / "hub"), some)
+    check_apart(texts(tmp_path / "hub" / "corpus"), texts(tmp_path / "hub" / "queries", field="queries"))
 
 
 @pytest.mark.parametrize("asked_for", [{}, {"title": "title"}])

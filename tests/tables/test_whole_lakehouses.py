@@ -15,6 +15,7 @@ from pyiceberg.table import Table
 
 from pipeline.errors import InputError, NotThereError, TemporaryError
 from pipeline.tables import outage, sources
+from pipeline.tables.apart import check_apart
 from pipeline.tables.config import PairsConfig, TextsConfig
 from pipeline.tables.input.listing import find_files
 from tests.tables.deletion_vectors import delete_rows
@@ -296,7 +297,7 @@ def test_one_table_of_passages_and_queries_is_refused(tmp_path: Path) -> None:
     config = TextsConfig(path=table.path, format="lance", version=first)
     queries = sources.scan(config, "queries", ["_id", "text"])
     with pytest.raises(InputError, match=r"passages.path and queries.path: both are .*t\.lance: .* or so$"):
-        sources.check_apart(passages, queries, " or so")
+        check_apart(passages, queries, " or so")
     with pytest.raises(InputError, match=rf"{table.path}: version 99 can't be read: not a readable Lance"):
         scan(table.path, "lance", version=99)
 
