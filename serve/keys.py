@@ -109,7 +109,7 @@ class Keyring:
         path = Path(self._config.file)
         self._seen = _settled(path)
         try:
-            return f"api.keys.file {path}", path.read_text(encoding="utf-8-sig")
+            return f"api.keys.file {path}", _content(path).decode("utf-8-sig")
         except OSError as error:
             raise ConfigError(f"api.keys.file {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -247,6 +247,16 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _content(path: Path) -> bytes:
+    """Read in one call: where it is written meanwhile, two may give the parts of two versions."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise ConfigError(f"api.keys.file {path}: is being written; try again")
+    return content
 
 
 def _settled(path: Path) -> tuple[int, int, int] | None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.tables.outage import wait_out
 from tests.own_ray import environment, folder_of_its_own, head_node, joined
 
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
@@ -50,6 +51,13 @@ def _no_power_cuts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _descriptor: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _waits_for_no_store() -> Iterator[None]:
+    """Jobs say for their process how long a store may be away. The next test begins with none."""
+    yield
+    wait_out(0)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -96,11 +96,11 @@ class BatchLoop:
             while len(under_way) > ahead:
                 oldest = under_way.popleft()
                 output = work.output(oldest)
-                if output is None:
+                if isinstance(output, str):
                     under_way.clear()
                     # A GPU's memory may be there in pieces, so that even a small batch finds no room.
                     if not self.device.release() or failed == oldest.batch.place:
-                        self._make_room(oldest.batch, budget)
+                        self._make_room(oldest.batch, budget, output)
                     failed = oldest.batch.place
                     batches.go_back_to(oldest.batch)
                 else:
@@ -133,14 +133,14 @@ class BatchLoop:
             return batch.real_tokens
         return len(batch.members) * max(1, int(self._filled(np.array(batch.longest))))
 
-    def _make_room(self, batch: Batch, budget: int) -> None:
-        """After memory ran out on a batch."""
+    def _make_room(self, batch: Batch, budget: int, lack: str) -> None:
+        """After memory ran out on a batch, as `lack` tells."""
         if len(batch.members) == 1:
             self.device.max_batch_tokens = budget  # batches were not too large, this sequence is
             tokens = batch.prefix + batch.longest
             raise ScoringError(
                 int(batch.members[0]),
-                f"its {tokens} tokens alone need more memory than {self.device.torch} has",
+                f"its {tokens} tokens alone need more memory than {self.device.torch} has ({lack})",
             )
         self.device.shrink(self._computed(batch) + len(batch.members) * batch.prefix)
 
@@ -152,7 +152,9 @@ class _Launched(NamedTuple):
     wait: Callable[[], torch.Tensor] | None
     """Gives its output on the CPU."""
     error: Exception | None = None
-    """Why it was not launched. Null: memory ran out; the exception's frames hold what filled it."""
+    """Why it was not launched."""
+    lack: str = ""
+    """In its place where memory ran out: an exception's frames hold what filled it."""
 
 
 class _Work(NamedTuple):
@@ -169,21 +171,23 @@ class _Work(NamedTuple):
         try:
             return _Launched(batch, self.device.fetch(self._forward(batch.members)))
         except Exception as error:
-            return _Launched(batch, None, None if self.device.is_out_of_memory(error) else error)
+            if self.device.is_out_of_memory(error):
+                return _Launched(batch, None, lack=_told(error))
+            return _Launched(batch, None, error)
 
-    def output(self, launched: _Launched) -> torch.Tensor | None:
-        """None where memory ran out. Raises ScoringError where it failed in another way."""
+    def output(self, launched: _Launched) -> torch.Tensor | str:
+        """Or how memory ran out. Raises ScoringError where it failed in another way."""
         error, members = launched.error, launched.batch.members
         if error is not None:
             raise self._named(error, members) from error
         if launched.wait is None:
-            return None
+            return launched.lack
         try:
             return launched.wait()
         except Exception as late:
             if not self.device.is_out_of_memory(late):
                 raise self._named(late, members) from late
-        return None
+            return _told(late)
 
     def _forward(self, members: IndexArray) -> torch.Tensor:
         length = int(self.filled(self.sequences.lengths[members]).max())
@@ -204,3 +208,7 @@ class _Work(NamedTuple):
                     return ScoringError(int(index), f"{type(alone).__name__}: {alone}")
         others = f" (in one batch with {len(members) - 1} others)" if len(members) > 1 else ""
         return ScoringError(int(members[0]), f"{type(error).__name__}: {error}{others}")
+
+
+def _told(lack: Exception) -> str:
+    return (str(lack) or type(lack).__name__).splitlines()[0][:200]

@@ -2,6 +2,7 @@
 memory ran out.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,14 +31,15 @@ DeBERTa of width 768 (and to 1,020 MB with 8, in a fifth less time), from 700 to
 (and to 900 MB, in a sixth less time; one thread, 2026-11-27)."""
 _MAX_BATCH_TOKENS = 65_536
 """Past this a GPU is busy anyway, and only memory grows."""
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory"
+    r"|^could not (create a (primitive|memory object)|execute a primitive)$"
+    r"|MPS backend out of memory"
+    r"|CUDA error: out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED"
 )
 """How it is said without torch.OutOfMemoryError: by the CPU's allocator (c10/core/impl/alloc_cpu.cpp), by
+oneDNN, which keeps its status to itself (dnnl.hpp) and says in other words what it can't compute at all, by
 MPS, and by parts of CUDA that allocate past torch."""
 
 
@@ -114,7 +116,7 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether it says that some memory ran out, the device's or the machine's."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def resolve_device(name: str) -> torch.device:

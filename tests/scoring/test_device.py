@@ -15,7 +15,7 @@ from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop, Forward
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.config import Dtype
-from pipeline.scoring.device import Device, resolve_device
+from pipeline.scoring.device import Device, is_out_of_memory, resolve_device
 from tests.conftest import TINY
 
 LENGTHS = [3, 8, 1, 5, 8, 2, 4]
@@ -100,7 +100,8 @@ def test_the_budget_is_halved_until_a_batch_fits_and_stays_so() -> None:
 
 def test_a_sequence_that_never_fits_is_named() -> None:
     runner = loop(64)
-    with pytest.raises(ScoringError, match="pair 1: its 8 tokens alone need more memory than cpu has"):
+    told = r"pair 1: its 8 tokens alone need more memory than cpu has \(.*DefaultCPUAllocator: can't allocate"
+    with pytest.raises(ScoringError, match=told):
         runner.run(sequences(), [Group(np.arange(7))], 0, forward_within(7, []))
     assert runner.device.max_batch_tokens == 64
 
@@ -143,6 +144,20 @@ def test_an_error_of_the_whole_batch_says_so() -> None:
 
     with pytest.raises(ScoringError, match=r"pair 1: ValueError: too many \(in one batch with 6 others\)"):
         loop(64).run(sequences(), [Group(np.arange(7))], 0, forward)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("could not create a primitive", True),
+        ("could not execute a primitive", True),
+        ("could not create a memory object", True),
+        ("could not create a primitive descriptor for the matmul primitive. Run workload with", False),
+        ("shapes do not match", False),
+    ],
+)
+def test_what_onednn_says_where_memory_runs_out(text: str, expected: bool) -> None:
+    assert is_out_of_memory(RuntimeError(text)) is expected
 
 
 def test_no_sequences() -> None:

@@ -137,6 +137,28 @@ def test_a_key_that_stays_is_never_refused_while_the_file_is_written_again_and_a
     assert keyring.name_of(f"{BATCH}299") == "batch"
 
 
+def test_a_file_that_is_written_while_it_is_read_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"search:{SEARCH}\n")
+    keyring = Keyring(KeysConfig(file=str(file)))
+    really = os.fstat
+
+    def written_meanwhile(descriptor: int) -> os.stat_result:
+        status = really(descriptor)
+        file.write_text(f"batch:{BATCH}\nsearch:{SEARCH}\n")
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", written_meanwhile)
+        with pytest.raises(ConfigError, match="is being written; try again"):
+            Keyring(KeysConfig(file=str(file)))
+        file.write_text(f"search:{SEARCH} \n")
+        assert keyring.name_of(BATCH) is None
+    assert [keyring.name_of(key) for key in (SEARCH, BATCH)] == ["search", "batch"]
+
+
 def test_an_api_without_its_file_of_keys_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,10 +226,8 @@ def test_a_lance_table_is_read_on_where_its_store_was_away(
         lance.LanceScanner, "to_batches", lambda self: map(flaky(lambda batch: batch), real(self))
     )
     outage.wait_out(5)
-    try:
-        found = read(scan(f"{tmp_path}/t.lance", "lance"), "_id")
-    finally:
-        outage.wait_out(0)
+    found = read(scan(f"{tmp_path}/t.lance", "lance"), "_id")
+    outage.wait_out(0)
     assert [row["_id"] for row in found] == [row["_id"] for row in PASSAGES]
     away = iter([False] * 5 + [True] * 100)
     with pytest.raises(TemporaryError, match="error sending request"):
