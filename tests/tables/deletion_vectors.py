@@ -10,7 +10,7 @@ from typing import Any
 
 import pyroaring
 
-_FEATURES = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
+_FEATURE = "deletionVectors"
 _MAGIC = 1681511377
 
 
@@ -21,11 +21,13 @@ def delete_rows(table: str, *deleted: list[int], in_file: bool = False) -> int:
     """
     log = Path(table) / "_delta_log"
     commits = sorted(log.glob("*.json"))
-    lines = (line for commit in commits for line in commit.read_text().splitlines())
-    adds = {action["add"]["path"]: action["add"] for action in map(json.loads, lines) if "add" in action}
-    actions: list[dict[str, Any]] = [
-        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **_FEATURES}}
-    ]
+    past = [json.loads(line) for commit in commits for line in commit.read_text().splitlines()]
+    adds = {action["add"]["path"]: action["add"] for action in past if "add" in action}
+    protocol = [action["protocol"] for action in past if "protocol" in action][-1]
+    features = {
+        kind: sorted({*protocol.get(kind, []), _FEATURE}) for kind in ("readerFeatures", "writerFeatures")
+    }
+    actions: list[dict[str, Any]] = [{"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}]
     for path, positions in zip(sorted(adds), deleted, strict=False):
         old = {key: adds[path][key] for key in ("path", "deletionVector") if key in adds[path]}
         actions.append({"remove": {**old, "deletionTimestamp": 0, "dataChange": True}})

@@ -17,7 +17,9 @@ from pipeline.errors import InputError, NotThereError, TemporaryError
 from pipeline.tables import outage, sources
 from pipeline.tables.apart import check_apart
 from pipeline.tables.config import PairsConfig, TextsConfig
+from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.listing import find_files
+from tests.tables.column_mapping import MappedTable
 from tests.tables.deletion_vectors import delete_rows
 
 PASSAGES = [{"_id": f"p{n}", "text": f"passage {n}\n熊", "views": n} for n in range(7)]
@@ -181,6 +183,21 @@ def test_a_column_that_was_renamed_is_the_same_in_older_files(tmp_path: Path) ->
     )
     source = sources.scan(pairs, "candidates", ["_id", "text"])
     assert sum(row["seen"] for row in read(source, *source.types)) == 22
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_mapped_columns_of_delta_and_fields_in_them_have_the_tables_names(tmp_path: Path, mode: str) -> None:
+    passages = [{**row, "at": {"place": f"x{n}", "marks": [{"n": n}]}} for n, row in enumerate(PASSAGES)]
+    table = MappedTable(tmp_path / "t", pa.Table.from_pylist(passages).schema, mode)
+    table.add(passages)
+    table.rename("_id", "key")
+    table.rename("at.place", "where")
+    table.rename("at.marks.n", "number")
+    config = TextsConfig(path=str(table.path), format="delta", columns=TextColumns(id="key"))
+    found = read(sources.scan(config, "passages", ["key", "text"], ["at"]), "key", "at")
+    assert [(row["key"], row["at"]) for row in found] == [
+        (row["_id"], {"where": f"x{n}", "marks": [{"number": n}]}) for n, row in enumerate(PASSAGES)
+    ]
 
 
 def test_vectors_are_kept_whatever_kind_of_list_they_are(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Delta Lake: the data files of one version, which are Parquet.
 
 What the protocol lets a data file differ by from the table is honoured (partition values, columns added,
-types widened, rows deleted) or refused (column mapping, features unknown here).
+renamed and dropped, types widened, rows deleted) or refused (features unknown here).
 """
 
 import re
@@ -13,8 +13,16 @@ import pyarrow as pa
 
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
+from pipeline.tables.input.arrow_types import with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows
-from pipeline.tables.input.snapshot import Snapshot, data_files, library, object_store_options
+from pipeline.tables.input.snapshot import (
+    Snapshot,
+    data_files,
+    library,
+    object_store_options,
+    with_names,
+    with_number,
+)
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
@@ -24,6 +32,7 @@ scan, read = parquet.scan, parquet.read
 scan_table, read_table = parquet.scan_table, parquet.read_table
 
 _READABLE = {
+    "columnMapping",
     "deletionVectors",
     "timestampNtz",
     "typeWidening",
@@ -44,7 +53,7 @@ def snapshot(url: str, version: int | None) -> Snapshot:
         table = waited_out(lambda: deltalake.DeltaTable(place, version, storage_options=options), url)
         _check(url, table)
         actions = waited_out(lambda: pa.table(table.get_add_actions(flatten=True)), url)
-        schema = pa.schema(table.schema().to_arrow())
+        schema = _schema(table)
         deleted = waited_out(lambda: _deleted_rows(url, table), url)
     except RayrankError:
         raise
@@ -78,15 +87,31 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _check(url: str, table: Any) -> None:
-    features = set(table.protocol().reader_features or [])
-    mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
-    if mapping != "none":
-        raise InputError(
-            f"{url}: has column mapping ({mapping}): its files hold other names than the table, which is not"
-            " read here. Copy the table to one without it"
-        )
-    if unknown := sorted(features - _READABLE - {"columnMapping"}):
+    if unknown := sorted(set(table.protocol().reader_features or []) - _READABLE):
         raise InputError(f"{url}: has the reader feature {unknown[0]}, which is not read here")
+    if (mode := _mapping(table)) not in ("none", "name", "id"):
+        raise InputError(f"{url}: has column mapping by {mode!r}; Delta's protocol has name and id")
+
+
+def _mapping(table: Any) -> str:
+    """How data files tell columns: `none`, by their names; `name` and `id`, by names and numbers for that."""
+    return str(table.metadata().configuration.get("delta.columnMapping.mode", "none"))
+
+
+def _schema(table: Any) -> pa.Schema:
+    """As Arrow, each column and each field in it with what data files tell it by."""
+    schema, mode = pa.schema(table.schema().to_arrow()), _mapping(table)
+    return schema if mode == "none" else pa.schema([_mapped(each, mode) for each in schema])
+
+
+def _mapped(column: pa.Field, mode: str) -> pa.Field:
+    given = column.metadata or {}
+    mapped = column.with_type(with_fields(column.type, lambda each: _mapped(each, mode)))
+    if mode == "id":
+        number = given.get(b"delta.columnMapping.id")
+        return mapped if number is None else with_number(mapped, int(number))
+    name = given.get(b"delta.columnMapping.physicalName")
+    return mapped if name is None else with_names(mapped, [name.decode()])
 
 
 def _deleted_rows(url: str, table: Any) -> dict[str, DeletedRows]:

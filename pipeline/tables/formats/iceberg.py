@@ -6,7 +6,6 @@ own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched
 have none by the table's name mapping: those added later are null in older files.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,11 @@ import pyarrow.compute as pc
 from pipeline import log
 from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
-from pipeline.tables.input.arrow_types import plain, plain_type
+from pipeline.tables.input.arrow_types import plain, plain_type, with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows, Positions
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.parquet_rows import opened
-from pipeline.tables.input.snapshot import NAMES, Snapshot, data_files, library
+from pipeline.tables.input.snapshot import Snapshot, data_files, library, number_of, with_names
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.outage import waited_out
 from pipeline.tables.storage import absolute, class_for
@@ -145,10 +144,22 @@ def _schema(table: Any, columns: Any) -> pa.Schema:
     elsewhere = {each.source_id for each in _identities(table)}
     elsewhere |= {each.field_id for each in columns.fields if each.initial_default is not None}
     mapping = table.name_mapping()
-    names = {each.field_id: json.dumps(each.names) for each in ([] if mapping is None else mapping.root)}
+    names = {} if mapping is None else dict(_names(mapping.root))
     return pa.schema(
-        arrow.with_nullable(arrow.nullable and each.field_id not in elsewhere).with_metadata(
-            {**arrow.metadata, **({NAMES: names[each.field_id]} if each.field_id in names else {})}
-        )
+        _mapped(arrow, names).with_nullable(arrow.nullable and each.field_id not in elsewhere)
         for arrow, each in zip(columns.as_arrow(), columns.fields, strict=True)
     )
+
+
+def _names(mapping: list[Any]) -> Iterator[tuple[int, list[str]]]:
+    """Of columns, and of the fields in them, by their numbers."""
+    for each in mapping:
+        if each.field_id is not None:
+            yield each.field_id, each.names
+        yield from _names(each.fields)
+
+
+def _mapped(column: pa.Field, names: dict[int, list[str]]) -> pa.Field:
+    mapped = column.with_type(with_fields(column.type, lambda each: _mapped(each, names)))
+    number = number_of(column)
+    return with_names(mapped, names[number]) if number in names else mapped

@@ -29,7 +29,7 @@ from pipeline.tables.input.parquet_footer import typed_by_values
 from pipeline.tables.input.parquet_rows import OpenParquet, opened
 from pipeline.tables.input.partitions import Partitions, add_partitions, partition_schema
 from pipeline.tables.input.shards import FileRange, FileScan
-from pipeline.tables.input.snapshot import declared_columns, held_names
+from pipeline.tables.input.snapshot import as_declared, declared_columns, held_names
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import (
     RANGE_BYTES,
@@ -102,6 +102,9 @@ def _with_all(
     rows = rows.rename_columns([ours[name] for name in rows.column_names])
     rows = add_partitions(rows, names, partitions)
     if declared is not None:
+        for at, name in enumerate(rows.column_names):
+            if name in declared.names:
+                rows = rows.set_column(at, name, as_declared(rows[name], declared.field(name).type))
         for name in (name for name in names if name not in rows.column_names):
             rows = rows.append_column(name, pa.nulls(rows.num_rows, declared.field(name).type))
     return rows
@@ -135,9 +138,18 @@ def _leaf(parquet: pq.ParquetFile, layout: Layout, theirs: dict[str, str]) -> st
     """The Parquet path of the nested passage ids, to count candidates without reading texts."""
     paths = [parquet.schema.column(index).path for index in range(len(parquet.schema))]
     whole = theirs[layout.columns.candidates]
-    begin, end = f"{whole}.", f".{layout.columns.passage_id}"
+    begin, end = f"{whole}.", f".{_name_inside(parquet.schema_arrow.field(whole), layout)}"
     inside = (str(path) for path in paths if path.startswith(begin) and path.endswith(end))
     return next(inside, whole)  # where it holds no candidate
+
+
+def _name_inside(held: pa.Field, layout: Layout) -> str:
+    """Of the passage ids in a file's candidates."""
+    name = layout.columns.passage_id
+    if layout.declared is None:
+        return name
+    declared = layout.declared.field(layout.columns.candidates).type.value_type
+    return held_names(pa.schema(held.type.value_type), pa.schema(declared)).get(name, name)
 
 
 def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:

@@ -1,5 +1,7 @@
 """Arrow's types: those that differ in memory only, and what two have in common where no value is lost."""
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,6 +52,28 @@ def is_list(data_type: pa.DataType) -> bool:
     types = pa.types
     kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     return any(is_kind(data_type) for is_kind in (*kinds, types.is_list_view, types.is_large_list_view))
+
+
+def fields_of(data_type: pa.DataType) -> list[pa.Field]:
+    """Those of a struct, the item of a list, key and item of a map; none of any other type."""
+    if pa.types.is_map(data_type):
+        return [data_type.key_field, data_type.item_field]
+    return [data_type.field(number) for number in range(data_type.num_fields)]
+
+
+def with_fields(data_type: pa.DataType, change: Callable[[pa.Field], pa.Field]) -> pa.DataType:
+    """The type with each of `fields_of` changed; any other type as it is."""
+    types = pa.types
+    fields = [change(each) for each in fields_of(data_type)]
+    if types.is_struct(data_type):
+        return pa.struct(fields)
+    if types.is_map(data_type):
+        return pa.map_(*fields)
+    if types.is_fixed_size_list(data_type):
+        return pa.list_(fields[0], data_type.list_size)
+    if types.is_large_list(data_type):
+        return pa.large_list(fields[0])
+    return pa.list_(fields[0]) if types.is_list(data_type) else data_type
 
 
 def as_lists(column: pa.Array, data_type: pa.DataType) -> pa.Array:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import is_list
+from pipeline.tables.input.arrow_types import fields_of, is_list, with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows
 from pipeline.tables.input.files import SourceFile, find_file, without
 from pipeline.tables.input.partitions import Partitions
@@ -19,7 +19,7 @@ from pipeline.tables.input.traits import Traits
 
 _THREADS = 16
 _FIELD_ID = b"PARQUET:field_id"
-NAMES = b"rayrank:names"
+_NAMES = b"rayrank:names"
 """In a declared column's metadata: the names, as JSON, that it has in files without numbers."""
 
 
@@ -63,6 +63,16 @@ def data_files(places: Iterable[tuple[str, Partitions, DeletedRows]]) -> list[So
         return sorted(threads.map(find, places), key=lambda file: file.url)
 
 
+def with_names(column: pa.Field, names: list[str]) -> pa.Field:
+    """A declared column, or a field in one, that has one of these names in data files without numbers."""
+    return column.with_metadata({**(column.metadata or {}), _NAMES: json.dumps(names)})
+
+
+def with_number(column: pa.Field, number: int) -> pa.Field:
+    """A declared column, or a field in one, that has this number in data files."""
+    return column.with_metadata({**(column.metadata or {}), _FIELD_ID: str(number)})
+
+
 def declared_columns(
     url: str, held: pa.Schema, partitions: Partitions, names: list[str], declared: pa.Schema
 ) -> pa.Schema:
@@ -84,8 +94,8 @@ def declared_columns(
         if not stands:
             raise InputError(
                 f"{url}: column {name!r} does not stand in this data file as the table declares it: it was"
-                " replaced or given another shape later, or what is in it was renamed. Rewrite the table's"
-                " data files"
+                " replaced or given another shape later, as by a new field in it. Rewrite the table's data"
+                " files"
             )
     return declared
 
@@ -93,35 +103,63 @@ def declared_columns(
 def held_names(held: pa.Schema, declared: pa.Schema) -> dict[str, str]:
     """Of the columns that a table declares, those that a data file holds, with their names there.
 
-    Iceberg tells columns by numbers, and those of files that have none by the names in its name mapping.
+    Iceberg tells columns by numbers, and those of files that have none by the names in its name mapping;
+    Delta with column mapping by numbers, or by names that stay when the column is renamed.
     """
-    by_id = {_id(each): each.name for each in held if _id(each) is not None}
+    by_id = {number_of(each): each.name for each in held if number_of(each) is not None}
     found = dict[str, str]()
     for column in declared:
-        if _id(column) is None:
-            names = [column.name]
+        if number_of(column) is None:
+            names = _names(column) or [column.name]
         elif by_id:
-            names = [by_id[_id(column)]] if _id(column) in by_id else []
+            names = [by_id[number_of(column)]] if number_of(column) in by_id else []
         else:
-            names = json.loads((column.metadata or {}).get(NAMES, b"[]"))
+            names = _names(column)
         found.update((column.name, name) for name in names if name in held.names)
     return found
 
 
+def as_declared(held: pa.ChunkedArray, declared: pa.DataType) -> pa.ChunkedArray:
+    """A data file's column, with the table's names of the fields in it. Those that it lacks keep theirs."""
+    named = _named(held.type, declared)
+    if named == held.type:
+        return held
+    return pa.chunked_array([chunk.view(named) for chunk in held.chunks], named)
+
+
+def _named(held: pa.DataType, declared: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_struct(held) and types.is_struct(declared):
+        theirs = held_names(pa.schema(held), pa.schema(declared))
+        ours = {name: declared.field(our) for our, name in theirs.items()}
+        return with_fields(held, lambda each: _as_ours(each, ours.get(each.name), declared))
+    if (is_list(held) and is_list(declared)) or (types.is_map(held) and types.is_map(declared)):
+        inside = iter(fields_of(declared))
+        return with_fields(held, lambda each: each.with_type(_named(each.type, next(inside).type)))
+    return held
+
+
+def _as_ours(held: pa.Field, ours: pa.Field | None, declared: pa.DataType) -> pa.Field:
+    if ours is not None:
+        return held.with_name(ours.name).with_type(_named(held.type, ours.type))
+    taken = held.name in {each.name for each in fields_of(declared)}
+    return held.with_name(f"{held.name} (dropped)") if taken else held
+
+
 def _tells_all(held: pa.Schema, column: pa.Field) -> bool:
     """Whether the file lacks a column that was not found. One without numbers and names tells nothing."""
-    numbered = any(_id(each) is not None for each in held)
-    return numbered or _id(column) is None or NAMES in column.metadata
+    numbered = any(number_of(each) is not None for each in held)
+    return numbered or number_of(column) is None or _NAMES in column.metadata
 
 
 def _holds(declared: pa.Field, held: pa.Field) -> bool:
     """Whether both are the same column, with all that is in it; values may have been of a narrower type."""
-    if _id(held) is not None and _id(declared) not in (None, _id(held)):
+    if number_of(held) is not None and number_of(declared) not in (None, number_of(held)):
         return False
     one, other = declared.type, held.type
     if pa.types.is_struct(one):
-        inside = {each.name: each for each in other} if pa.types.is_struct(other) else {}
-        return all(each.name in inside and _holds(each, inside[each.name]) for each in one)
+        theirs = held_names(pa.schema(other), pa.schema(one)) if pa.types.is_struct(other) else {}
+        return all(each.name in theirs and _holds(each, other.field(theirs[each.name])) for each in one)
     if is_list(one):
         return is_list(other) and _holds(one.value_field, other.value_field)
     if pa.types.is_map(one):
@@ -130,6 +168,12 @@ def _holds(declared: pa.Field, held: pa.Field) -> bool:
     return True
 
 
-def _id(column: pa.Field) -> bytes | None:
-    """Iceberg's number of a column, which its name may leave."""
-    return (column.metadata or {}).get(_FIELD_ID)
+def _names(column: pa.Field) -> list[str]:
+    names: list[str] = json.loads((column.metadata or {}).get(_NAMES, b"[]"))
+    return names
+
+
+def number_of(column: pa.Field) -> int | None:
+    """What tells a column, or a field in one, whatever its name; None where it has none."""
+    number = (column.metadata or {}).get(_FIELD_ID)
+    return None if number is None else int(number)

@@ -6,12 +6,14 @@ from typing import Any
 import deltalake
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, NotThereError, TemporaryError
 from pipeline.tables import outage
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
+from tests.tables.column_mapping import MappedTable
 from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
 from tests.tables.deletion_vectors import delete_rows
 
@@ -69,12 +71,91 @@ def test_rows_that_were_deleted_are_not_read(tmp_path: Path) -> None:
     assert {row["query_id"] for row in good} == {"q0", "q2", "q3", "q4"}
 
 
-def test_column_mapping_and_unknown_features_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["name", "id"])
+@pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
+@pytest.mark.parametrize("shape", [list, nested])
+def test_mapped_columns_are_told_as_the_table_tells_them(
+    tmp_path: Path, shape: Any, shard_pairs: int, mode: str
+) -> None:
+    table = MappedTable(tmp_path / "t", pa.Table.from_pylist(shape(rows())).schema, mode)
+    table.add(shape(rows()))
+    check_every_row_once(str(table.path), "delta", shard_pairs)
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_mapped_columns_may_be_renamed_dropped_and_added(tmp_path: Path, mode: str) -> None:
+    shape = pa.Table.from_pylist([{**row, "day": "a", "old": "x"} for row in rows()]).schema
+    table = MappedTable(tmp_path / "t", shape, mode, partition_by="day")
+    table.add([{**row, "day": "a", "old": "x"} for row in rows(queries=2)])
+    table.rename("passage", "the body, as it is")
+    table.rename("day", "date")
+    table.drop("old")
+    table.gain(pa.field("old", pa.int64()))
+    late = [{**row, "query_id": "q9", "the body, as it is": row["passage"]} for row in rows(queries=1)]
+    table.add([{**row, "date": "b", "old": 7} for row in late])
+    delete_rows(str(table.path), [0], [2])
+    good, bad = read_all(
+        table.path, "delta", 2, columns={"passage": "the body, as it is"}, kept={"old": "old", "date": "date"}
+    )
+    assert bad == []
+    assert {(row["query_id"], row["kept"]["date"], row["kept"]["old"]) for row in good} == {
+        ("q0", "a", None),
+        ("q1", "a", None),
+        ("q9", "b", 7),
+    }
+    of_the_library = pa.table(deltalake.DeltaTable(table.path).scan().read_all()).to_pylist()
+    assert sorted(row["passage"] for row in good) == sorted(
+        row["the body, as it is"] for row in of_the_library
+    )
+    assert len(good) == 7
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_fields_in_mapped_columns_may_be_renamed_and_dropped(tmp_path: Path, mode: str) -> None:
+    table = MappedTable(tmp_path / "t", pa.Table.from_pylist(nested(rows())).schema, mode)
+    table.add(nested(rows(queries=2)))
+    table.rename("candidates.passage", "body")
+    table.drop("candidates.first_score")
+    options: dict[str, Any] = {"columns": {"passage": "body"}, "kept": {"all": "candidates"}}
+    good, bad = read_all(table.path, "delta", 2, **options)
+    assert ([row["passage"] for row in good], bad) == ([row["passage"] for row in rows(queries=2)], [])
+    assert good[0]["kept"]["all"][1] == {"passage_id": "p1", "body": rows()[1]["passage"]}
+    # A physical name that was a logical one: the field was dropped, and another took its name.
+    table.rename("candidates.body", "col-003")
+    table.rename("candidates.passage_id", "col-005")
+    names = {"passage": "col-003", "passage_id": "col-005"}
+    good, _ = read_all(table.path, "delta", 2, columns=names)
+    assert [row["passage"] for row in good] == [row["passage"] for row in rows(queries=2)]
+
+
+def test_data_files_without_numbers_are_refused_where_columns_are_told_by_them(tmp_path: Path) -> None:
+    table = MappedTable(tmp_path / "t", pa.Table.from_pylist(rows()).schema, "id")
+    table.add(rows())
+    (file,) = table.path.glob("*.parquet")
+    held = pq.read_table(file)
+    pq.write_table(pa.table({name: held[name] for name in held.column_names}), file)
+    with pytest.raises(InputError, match="part-1.parquet: column 'query_id' does not stand in this data fil"):
+        plan(table.path, "delta")
+
+
+def test_unknown_mappings_and_features_are_refused(tmp_path: Path) -> None:
+    table = MappedTable(tmp_path / "mapped", pa.Table.from_pylist(rows()).schema, "place")
+    with pytest.raises(
+        InputError, match="mapped: has column mapping by 'place'; Delta's protocol has name and"
+    ):
+        plan(table.path, "delta")
     path = write(tmp_path / "t", rows())
     log = tmp_path / "t" / "_delta_log" / "00000000000000000000.json"
     text = log.read_text()
-    log.write_text(text.replace('"configuration":{}', '"configuration":{"delta.columnMapping.mode":"name"}'))
-    with pytest.raises(InputError, match=r"has column mapping \(name\).*Copy the table"):
+    log.write_text(
+        re.sub(
+            r'"protocol":{[^}]*}',
+            '"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["variantType"],'
+            '"writerFeatures":["variantType"]}',
+            text,
+        )
+    )
+    with pytest.raises(InputError, match=r"reader feature variantType, which is not read here"):
         plan(path, "delta")
 
 
