@@ -211,4 +211,5 @@ class _Work(NamedTuple):
 
 
 def _told(lack: Exception) -> str:
-    return (str(lack) or type(lack).__name__).splitlines()[0][:200]
+    """Its last line: OpenVINO's first ones tell the places in its code."""
+    return (str(lack).strip() or type(lack).__name__).splitlines()[-1][:200]

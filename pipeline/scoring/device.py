@@ -33,14 +33,18 @@ _MAX_BATCH_TOKENS = 65_536
 """Past this a GPU is busy anyway, and only memory grows."""
 _OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory"
-    r"|^could not (create a (primitive|memory object)|execute a primitive)$"
+    r"|could not (create a (primitive|memory object)|execute a primitive)$"
+    r"|Failed to allocate \d+ bytes of memory"
+    r"|std::bad_alloc|can't alloc$"
     r"|MPS backend out of memory"
     r"|CUDA error: out of memory"
-    r"|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_ALLOC_FAILED",
+    re.MULTILINE,
 )
 """How it is said without torch.OutOfMemoryError: by the CPU's allocator (c10/core/impl/alloc_cpu.cpp), by
 oneDNN, which keeps its status to itself (dnnl.hpp) and says in other words what it can't compute at all, by
-MPS, and by parts of CUDA that allocate past torch."""
+OpenVINO (intel_cpu's cpu_memory.cpp, and Xbyak, which writes its code), by MPS, and by parts of CUDA that
+allocate past torch."""
 
 
 class Device:

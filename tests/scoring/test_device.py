@@ -153,10 +153,14 @@ def test_an_error_of_the_whole_batch_says_so() -> None:
         ("could not execute a primitive", True),
         ("could not create a memory object", True),
         ("could not create a primitive descriptor for the matmul primitive. Run workload with", False),
+        ("Exception from src/node.cpp:794:\n[CPU] Gather\nFailed to allocate 96 bytes of memory\n\n", True),
+        ("Exception from src/node.cpp:823:\n[CPU] Transpose node with name 'x' can't alloc\n\n", True),
+        ("Exception from src/node.cpp:823:\n[CPU] FullyConnected: could not create a primitive\n\n", True),
+        ("Check 'std::bad_alloc' failed", True),
         ("shapes do not match", False),
     ],
 )
-def test_what_onednn_says_where_memory_runs_out(text: str, expected: bool) -> None:
+def test_what_a_cpus_libraries_say_where_memory_runs_out(text: str, expected: bool) -> None:
     assert is_out_of_memory(RuntimeError(text)) is expected
 
 
