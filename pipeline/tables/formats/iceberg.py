@@ -3,7 +3,8 @@ deletes name. Equality deletes and deletion vectors (of format version 3) are re
 
 A table is the URL of its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE with a catalog of pyiceberg's
 own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id, in files that
-have none by the table's name mapping: those added later are null in older files.
+have none by the table's name mapping. Those that a file lacks have the value of its partition, or their
+default, or null.
 """
 
 from collections import defaultdict
@@ -22,6 +23,7 @@ from pipeline.tables.input.arrow_types import plain, plain_type, with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows, Positions
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.parquet_rows import opened
+from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.snapshot import Snapshot, data_files, library, number_of, with_names
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.outage import waited_out
@@ -36,6 +38,10 @@ _FILE_IO = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
 """The same credentials as for all other files."""
 _NO_TABLE = {"NoSuchTableError", "NoSuchNamespaceError"}
 """Errors of pyiceberg, by name: it may not be installed."""
+_TOLD_AS_TEXT = {
+    *("string", "int", "long", "float", "double", "decimal", "boolean"),
+    *("date", "timestamp", "timestamptz"),
+}
 _THREADS = 16
 _WAY_OUT = (
     "Rewrite the data files: CALL system.rewrite_data_files(table => ...,"
@@ -71,7 +77,9 @@ def snapshot(url: str, version: int | None) -> Snapshot:
     for task in tasks:
         _check_readable(url, task)
     deleted = zip(tasks, _deleted_rows(tasks), strict=True)
-    files = data_files((task.file.file_path, {}, rows) for task, rows in deleted)
+    files = data_files(
+        (task.file.file_path, _elsewhere(table, columns, task.file), rows) for task, rows in deleted
+    )
     return Snapshot(files, taken and taken.snapshot_id, schema)
 
 
@@ -133,16 +141,35 @@ def _load(url: str) -> Any:
     return library("pyiceberg.table", TRAITS).StaticTable.from_metadata(absolute(url), _FILE_IO)
 
 
-def _identities(table: Any) -> list[Any]:
-    """The partition fields whose values files may leave to the table's metadata."""
-    fields = [each for spec in table.specs().values() for each in spec.fields]
-    return [each for each in fields if str(each.transform) == "identity"]
+def _elsewhere(table: Any, columns: Any, file: Any) -> Partitions:
+    """As text, the values of columns that a data file may lack: those of its partition, else the defaults."""
+    values = {
+        each.field_id: each.initial_default for each in columns.fields if each.initial_default is not None
+    }
+    values |= {each.source_id: file.partition[at] for at, each in _identities(table.specs()[file.spec_id])}
+    to_text = library("pyiceberg.transforms", TRAITS).IdentityTransform().to_human_string
+    return {
+        each.name: None if values[each.field_id] is None else to_text(each.field_type, values[each.field_id])
+        for each in columns.fields
+        if each.field_id in values and _is_text(each)
+    }
+
+
+def _identities(spec: Any) -> Iterator[tuple[int, Any]]:
+    """The partition fields whose values files may leave to the table's metadata, with their places."""
+    return ((at, each) for at, each in enumerate(spec.fields) if str(each.transform) == "identity")
+
+
+def _is_text(column: Any) -> bool:
+    """Whether a value of the table's metadata can be told as text that is cast to the column's type."""
+    return str(column.field_type).partition("(")[0] in _TOLD_AS_TEXT
 
 
 def _schema(table: Any, columns: Any) -> pa.Schema:
-    """As Arrow. Null is forbidden to those columns whose value stands elsewhere when a file lacks them."""
-    elsewhere = {each.source_id for each in _identities(table)}
+    """As Arrow. Null is forbidden to columns that files may lack and whose values `_elsewhere` can't tell."""
+    elsewhere = {each.source_id for spec in table.specs().values() for _, each in _identities(spec)}
     elsewhere |= {each.field_id for each in columns.fields if each.initial_default is not None}
+    elsewhere -= {each.field_id for each in columns.fields if _is_text(each)}
     mapping = table.name_mapping()
     names = {} if mapping is None else dict(_names(mapping.root))
     return pa.schema(

@@ -1,3 +1,6 @@
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -174,6 +177,87 @@ def test_files_that_were_added_to_a_table_are_told_by_its_names(catalog: SqlCata
         plan(table.metadata_location, "iceberg", **options)
 
 
+def migrated(catalog: SqlCatalog, folder: Path, values: list[Any], **columns: pa.DataType) -> Table:
+    """A table of one file that Hive wrote: a partition's values stand in the path, and it has no numbers."""
+    file = folder / "old.parquet"
+    pq.write_table(pa.Table.from_pylist(rows(queries=2)), file)
+    schema = pa.Table.from_pylist(rows()).schema
+    for name, kind in columns.items():
+        schema = schema.append(pa.field(name, kind))
+    table = catalog.create_table("search.candidates", schema)
+    with table.update_spec() as update:
+        for name in columns:
+            update.add_identity(name)
+    mapping = table.schema().name_mapping.model_dump_json()
+    with table.transaction() as change:
+        change.set_properties({"schema.name-mapping.default": mapping})
+    with table.transaction() as change, change.update_snapshot().fast_append() as snapshot:
+        snapshot.append_data_file(in_manifest(f"file://{file}", Record(*values), table.spec().spec_id))
+    return table
+
+
+def test_values_of_partitions_may_stand_in_paths_alone(catalog: SqlCatalog, tmp_path: Path) -> None:
+    kinds = {
+        "day": pa.date32(),
+        "at": pa.timestamp("us", "UTC"),
+        "lang": pa.string(),
+        "n": pa.int64(),
+        "price": pa.decimal128(9, 2),
+        "gone": pa.string(),
+    }
+    table = migrated(
+        catalog, tmp_path, [20454, 86_400_000_001, "zh/Hant x", 7, Decimal("1.50"), None], **kinds
+    )
+    kept = {name: name for name in kinds}
+    good, _ = read_all(table.metadata_location, "iceberg", shard_pairs=2, kept=kept)
+    assert [row["kept"] for row in good] == [
+        {
+            "day": date(2026, 1, 1),
+            "at": datetime(1970, 1, 2, microsecond=1, tzinfo=UTC),
+            "lang": "zh/Hant x",
+            "n": 7,
+            "price": Decimal("1.50"),
+            "gone": None,
+        }
+    ] * 6
+    late = {**rows()[0], "query_id": "q9", **good[0]["kept"], "n": 8}
+    table.append(pa.Table.from_pylist([late], table.schema().as_arrow()))
+    good, _ = read_all(table.metadata_location, "iceberg", kept=kept)
+    assert {(row["query_id"], row["kept"]["n"]) for row in good} == {("q0", 7), ("q1", 7), ("q9", 8)}
+
+
+def test_files_from_before_a_column_with_a_default_have_that(catalog: SqlCatalog) -> None:
+    table = write(catalog, rows(queries=2))
+    with table.update_schema() as update:
+        update.add_column("source", StringType())
+        update.add_column("n", LongType())
+    late = [{**row, "query_id": "q9", "source": None, "n": 9} for row in rows(queries=1)]
+    table.append(pa.Table.from_pylist(late, table.schema().as_arrow()))
+    # Of version 3 of the format, which pyiceberg reads and does not write.
+    metadata = json.loads(Path(table.metadata_location.removeprefix("file://")).read_text())
+    for field in metadata["schemas"][-1]["fields"]:
+        if field["name"] in ("source", "n"):
+            field["initial-default"] = "web" if field["name"] == "source" else 7
+    path = Path(table.location().removeprefix("file://"), "metadata", "9.metadata.json")
+    path.write_text(json.dumps(metadata | {"format-version": 3, "next-row-id": 0}))
+    good, _ = read_all(path, "iceberg", kept={"source": "source", "n": "n"})
+    kept = {row["query_id"]: row["kept"] for row in good}
+    assert kept == {
+        "q0": {"source": "web", "n": 7},
+        "q1": {"source": "web", "n": 7},
+        "q9": {"source": None, "n": 9},
+    }
+
+
+def test_a_partitions_value_that_is_no_text_is_refused_where_a_file_lacks_it(
+    catalog: SqlCatalog, tmp_path: Path
+) -> None:
+    table = migrated(catalog, tmp_path, [b"ab"], key=pa.binary())
+    assert len(read_all(table.metadata_location, "iceberg")[0]) == 6
+    with pytest.raises(InputError, match=r"old.parquet: column 'key' does not stand in this data file"):
+        plan(table.metadata_location, "iceberg", kept={"key": "key"})
+
+
 def test_a_field_renamed_in_a_map_is_the_same_in_older_files(catalog: SqlCatalog) -> None:
     texts = pa.schema([(name, pa.string()) for name in TEXTS])
     of_map = pa.map_(pa.string(), pa.struct([("x", pa.int64())]))
@@ -211,15 +295,18 @@ def delete_file(
     content: DataFileContent = DataFileContent.POSITION_DELETES,
     file_format: FileFormat = FileFormat.PARQUET,
 ) -> DataFile:
+    return in_manifest(url, Record(), 0, content=content, file_format=file_format)
+
+
+def in_manifest(url: str, partition: Record, spec_id: int, **options: Any) -> DataFile:
     made = DataFile.from_args(
-        content=content,
+        **{"content": DataFileContent.DATA, "file_format": FileFormat.PARQUET, **options},
         file_path=url,
-        file_format=file_format,
-        partition=Record(),
+        partition=partition,
         record_count=1,
         file_size_in_bytes=1,
     )
-    made.spec_id = 0
+    made.spec_id = spec_id
     return made
 
 
