@@ -108,8 +108,8 @@ def embed(collection: Path, threads: int, rounds: int) -> None:
         report(work, rounds, "Scorer.embed")
 
 
-def search(passages: int, threads: int, dtype: str, rounds: int = 3) -> dict[str, float]:
-    """The least seconds that each took."""
+def search(passages: int, threads: int, dtype: str, rounds: int) -> dict[str, list[float]]:
+    """The seconds that each took, one number a round."""
     torch.set_num_threads(threads)
     chance = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -165,8 +165,8 @@ def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
     return shard.name
 
 
-def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[str, float]:
-    """Print the least that each took, and how many times the base's that is. Gives the seconds."""
+def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[str, list[float]]:
+    """Print the least that each took, and how many times the base's that is. Gives all, in seconds."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, call in work.items():
@@ -175,7 +175,7 @@ def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[s
     for name, (seconds, cpu_s) in least.items():
         wall, cpu = (mine / its for mine, its in zip(least[name], least[base], strict=True))
         print(f"{name:<20} {seconds:8.2f} s {wall:6.2f} {cpu_s:8.2f} CPU s {cpu:6.2f}", flush=True)
-    return {name: seconds for name, (seconds, _) in least.items()}
+    return {name: [seconds for seconds, _ in times] for name, times in taken.items()}
 
 
 if __name__ == "__main__":
