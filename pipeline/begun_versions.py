@@ -33,7 +33,7 @@ def with_begun_versions(
     changed since then is told as another job's. results, resumes: as `output.check_output` takes them.
     Raises InputError with the way out where a version is gone by now, which no later start finds again.
     """
-    taken = dict[str, int]()
+    taken = set[tuple[str, int]]()
     tables = dict(_without_version(config))
     begun = begun_job(output, command, results) if tables else None
     if begun is not None and (_is_dated(config, output) if is_complete(output) else resumes):
@@ -41,16 +41,22 @@ def with_begun_versions(
             if field in tables and TableVersion.of(tables[field], was.version) == was:
                 log.info("this job began with a version of its table", of=field, **was.model_dump())
                 config = _with_version(config, field.split("."), was.version)
-                taken[tables[field].path] = was.version
+                taken.add((tables[field].path, was.version))
     try:
         yield config
     except VersionGoneError as error:
-        if error.place not in taken:
+        if (error.place, error.version) not in taken:
             raise
         way_out = (
-            f"This job began with version {taken[error.place]}: to begin with what is there now, take another"
+            f"This job began with version {error.version}: to begin with what is there now, take another"
             " output.path, or remove the directory"
         )
+        if is_complete(output):
+            way_out = (
+                f"{output.url} is finished and was made of it. Without it nothing can be compared or mended,"
+                " and nothing was done. Leave the output alone:"
+                f" pipeline.status --output {output.url} tells whether it is whole"
+            )
         raise InputError(with_advice(str(error), way_out)) from error
 
 

@@ -1,5 +1,6 @@
 """Jobs on tables that change while they run: each goes on with the version that it began with."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,37 @@ def test_a_version_that_is_gone_is_told_with_the_way_out(
         make(late)
     with pytest.raises(LateError):
         make(retrieve(folder, "b", path=f"{folder}/{{run_date}}", run_date="2026-11-27"))
+
+
+def test_what_is_no_matter_of_the_version_is_told_as_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(steps.STEPS, "search", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(retrieve(folder))
+    write(folder / "passages", NEWS)
+
+    def forbidden(*_: Any, **__: Any) -> Any:
+        raise OSError("Client error with status 403 Forbidden: ExpiredToken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deltalake, "DeltaTable", forbidden)
+        with pytest.raises(InputError, match="ExpiredToken$"):
+            make(retrieve(folder))
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "deltalake", None)
+        with pytest.raises(InputError, match=r"pip install 'rayrank\[delta\]'$"):
+            make(retrieve(folder))
+
+
+def test_a_finished_output_whose_version_is_gone_is_left_alone(folder: Path) -> None:
+    night = retrieve(folder, "out/{run_date}", run_date="2026-11-27")
+    make(night)
+    write(folder / "passages", PASSAGES[:3], mode="overwrite")
+    deltalake.DeltaTable(str(folder / "passages")).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    told = r"version 0 can't be read: .*out/2026-11-27 is finished and was made of it.*Leave the output alone"
+    with pytest.raises(InputError, match=told):
+        make(night)
 
 
 def test_all_starts_of_a_date_are_the_same_job(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from pipeline import log
 from pipeline.errors import InputError
 from pipeline.job_record import JobRecord
 from pipeline.reporting.judged import Judge, Judged, ReadJudge
@@ -56,10 +57,11 @@ def judged(
     plan: Plan,
     record: JobRecord,
     written: Sequence[str],
-) -> Judged:
+) -> Judged | None:
     """The run beside the input's order of the candidates that were scored, over the written shards.
 
-    Of the table only the shards that hold judged queries are read again.
+    Of the table only the shards that hold judged queries are read again. None where it is another one by now:
+    what was scored shall not be lost for that.
     """
     sought, after, before = SoughtQueries(judge.queries), Passages(), Passages()
     shards = {shard.name: shard for shard in plan.shards}
@@ -70,7 +72,12 @@ def judged(
         theirs += [shards[name]] if passages else []
     for shard in theirs:
         rejects = _rejects(directory, shard.name, files[shard.name])
-        ids = read_ids(shard, config.input, config.kept, plan, rejects)
+        try:
+            ids = read_ids(shard, config.input, config.kept, plan, rejects)
+        except InputError as error:
+            instead = f"pipeline.evaluate --run {directory.url} --qrels {judge.qrels}"
+            log.error("the run is not measured", because=error, instead=instead)
+            return None
         before |= sought.passages(ids)
     return judge.measure(before, after, plan.found, config.depth)
 

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from pipeline import log
+from pipeline.errors import InputError
 from pipeline.reporting.report import MovedQuery
 from pipeline.reporting.totals import Totals
 from pipeline.reranking.config import RerankConfig
@@ -10,14 +12,18 @@ from pipeline.tables.format import candidate_format
 
 
 def moved_queries(totals: Totals, plan: Plan, config: RerankConfig) -> list[MovedQuery]:
-    """The job's movers with their texts, which are read again; a table of ids alone would be read whole for
-    them, so that they have none there.
+    """The job's movers with their texts, which are read again. They have none where the table holds ids alone
+    and would be read whole, and where it is another one by now.
     """
     shards = {shard.name: shard for shard in plan.shards}
     texts: dict[str, pa.Table] = {}
     if candidate_format(config.input.format).TRAITS.holds_texts:
         for name in {name for name, _ in totals.movers}:
-            rows, _ = read_shard(shards[name], config.input, config.kept, plan)
+            try:
+                rows, _ = read_shard(shards[name], config.input, config.kept, plan)
+            except InputError as error:
+                log.warning("the report lacks texts of queries that moved", because=error)
+                break
             places = [
                 at for of, each in totals.movers if of == name for at in (each.first_at, each.former_at)
             ]

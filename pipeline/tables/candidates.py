@@ -13,6 +13,7 @@ from pipeline.ranking import first_stage_order, original_ranks
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
 from pipeline.tables.format import advised, candidate_format
+from pipeline.tables.input.arrow_rows import wanted_columns
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
 from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, known_by
@@ -77,6 +78,8 @@ def plan_table(
         table = replace(table, files=known)
     root = directory_of(config) or ""
     layout = _layout(config, kept, table.schema, root)
+    if table.schema is not None:
+        table = table.read_as(wanted_columns(table.schema, layout))
     if table_format.TRAITS.rows_name_columns:  # a column that a row lacks is null, one of a path is forgotten
         _check_partitions(table.files, list(kept.values()))
     texts = tuple(find_file(url) for url in (config.queries, config.passages) if url is not None)

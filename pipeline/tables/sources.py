@@ -101,8 +101,10 @@ def scan(
     table_format = whole_format(config.format)
     id_name = _layout(config, field).ids[0]
     table = table_files(config, field, id_name)
-    files, skipped = table.files, dict(table.skipped)
     layout = _layout(config, field, kept, table.schema)
+    if table.schema is not None:
+        table = table.read_as(layout.read(table.schema.names))
+    files, skipped = table.files, dict(table.skipped)
 
     def scan_one(file: SourceFile) -> TableScan:
         try:

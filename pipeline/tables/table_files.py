@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import log
-from pipeline.errors import InputError, NotThereError
+from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig, WholeTableConfig
 from pipeline.tables.format import FileFormat, SnapshotFormat, advised, format_named, with_advice
@@ -36,6 +36,11 @@ class TableVersion(BaseModel):
 class VersionGoneError(NotThereError):
     """The version of a table that was asked for can't be read, or not all of its files are left."""
 
+    def __init__(self, place: str, version: int, why: str) -> None:
+        super().__init__(place, f"version {version} can't be read: {why}")
+        self.args = (place, version, why)  # what unpickling hands to __init__
+        self.version = version
+
 
 def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str) -> Snapshot:
     """field: where a config names the table; id_name: the column that every such table has.
@@ -49,8 +54,11 @@ def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str
         except InputError as error:
             if config.version is None:
                 raise
+            # Else it is no matter of the version: rights, say, or a package that is not here.
+            if not (isinstance(error, NotThereError) or _can_be_read(config, table_format)):
+                raise
             why = str(error).removeprefix(f"{redacted(config.path)}: ")
-            raise VersionGoneError(config.path, f"version {config.version} can't be read: {why}") from error
+            raise VersionGoneError(config.path, config.version, why) from error
         log.info("table", of=field, path=config.path, version=table.version)
         return table
     assert isinstance(table_format, FileFormat)
@@ -69,6 +77,15 @@ def table_files(config: InputConfig | WholeTableConfig, field: str, id_name: str
             advice = f"Read it as one: --set {field}.format={error.format} --set {field}.path={error.place}"
         raise InputError(with_advice(str(error), advice)) from error
     return Snapshot(files, skipped=skipped)
+
+
+def _can_be_read(config: InputConfig | WholeTableConfig, table_format: SnapshotFormat) -> bool:
+    """Whether the latest version can."""
+    try:
+        table_format.snapshot(config.path, None)
+    except RayrankError:
+        return False
+    return True
 
 
 def places(tables: Iterable[InputConfig | WholeTableConfig]) -> Iterator[str]:

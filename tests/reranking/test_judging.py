@@ -156,3 +156,24 @@ def test_judgments_are_no_part_of_the_job(table: Path) -> None:
     assert judged_config(table).fingerprint == config(table).fingerprint
     dated = config(table, qrels="s3://b/{run_date}.qrels", run_date="2026-11-20")
     assert dated.qrels == "s3://b/2026-11-20.qrels"
+
+
+def test_a_table_that_was_replaced_after_the_last_shard_loses_no_scores(
+    table: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    really = flow._finish
+
+    def finish(*arguments: Any) -> Summary:
+        for file in table.iterdir():
+            pq.write_table(pq.read_table(file), file)
+        return really(*arguments)
+
+    monkeypatch.setattr(flow, "_finish", finish)
+    summary = job(judged_config(table))
+    assert (summary.pairs, summary.judged) == (32, None)
+    assert output.is_complete(Directory(str(table.parent / "out")))
+    run, qrels = table.parent / "out", table.parent / "qrels.txt"
+    told = f"the run is not measured because='{table}/"
+    assert told in caplog.text
+    assert f"instead='pipeline.evaluate --run {run} --qrels {qrels}'" in caplog.text
+    assert "the report lacks texts of queries that moved because=" in caplog.text

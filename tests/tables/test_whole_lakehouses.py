@@ -200,6 +200,19 @@ def test_mapped_columns_of_delta_and_fields_in_them_have_the_tables_names(tmp_pa
     ]
 
 
+def test_columns_that_changed_places_make_other_files_of_the_same(tmp_path: Path) -> None:
+    table = MappedTable(tmp_path / "t", pa.Table.from_pylist(PASSAGES).schema, "name")
+    table.add(PASSAGES)
+    before = scan(str(table.path), "delta", "views").files
+    table.gain(pa.field("clean", pa.string()))
+    assert scan(str(table.path), "delta", "views").files == before
+    table.rename("text", "old")
+    table.rename("clean", "text")
+    after = scan(str(table.path), "delta", "views").files
+    assert [file.url for file in after] == [file.url for file in before]
+    assert [file.identity for file in after] != [file.identity for file in before]
+
+
 def test_vectors_are_kept_whatever_kind_of_list_they_are(tmp_path: Path) -> None:
     vectors = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
     inside = pa.StructArray.from_arrays([vectors], ["v"])

@@ -138,6 +138,10 @@ def _name(table: Any, path: str) -> str:
 
 
 def _place(root: str, path: str) -> str:
-    """Paths in the log are URL-encoded, and relative to the table unless it is a clone."""
+    """Paths in the log are URL-encoded, and relative to the table unless it is a clone. Java writes URLs of
+    local files with one slash.
+    """
     decoded = unquote(path)
-    return decoded if "://" in decoded else f"{root}/{decoded}"
+    if decoded.startswith("file:/"):
+        return f"file:///{decoded.removeprefix('file:').lstrip('/')}"
+    return decoded if "://" in decoded or decoded.startswith("/") else f"{root}/{decoded}"

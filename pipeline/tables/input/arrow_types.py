@@ -76,6 +76,12 @@ def with_fields(data_type: pa.DataType, change: Callable[[pa.Field], pa.Field]) 
     return pa.list_(fields[0]) if types.is_list(data_type) else data_type
 
 
+def has_dictionary_inside(data_type: pa.DataType) -> bool:
+    """Whether a list, struct or map has one in it."""
+    inside = [each.type for each in fields_of(data_type)]
+    return any(pa.types.is_dictionary(each) or has_dictionary_inside(each) for each in inside)
+
+
 def as_lists(column: pa.Array, data_type: pa.DataType) -> pa.Array:
     """Lists of any kind, or nulls, as plain lists of `data_type`, a null one without items behind it.
 
@@ -130,9 +136,19 @@ def as_type(column: pa.Array, data_type: pa.DataType, place: str) -> pa.Array:
 
 
 def _is_another_value(one: pa.DataType, other: pa.DataType) -> bool:
-    """A decimal as a float is another number, and bytes are no text, which no cast tells."""
+    """A decimal as a float is another number, and bytes are no text, which no cast tells; inside, too."""
     types = pa.types
+    if types.is_struct(one) and types.is_struct(other):
+        theirs = {each.name: each.type for each in other}
+        pairs = [(each.type, theirs[each.name]) for each in one if each.name in theirs]
+    else:
+        ours, others = fields_of(one), fields_of(other)
+        pairs = [(a.type, b.type) for a, b in zip(ours, others, strict=False)]
     return any(
-        (types.is_decimal(a) and types.is_floating(b)) or (types.is_binary(a) and types.is_string(b))
+        (types.is_decimal(a) and types.is_floating(b)) or (_is_bytes(a) and types.is_string(b))
         for a, b in ((one, other), (other, one))
-    )
+    ) or any(_is_another_value(a, b) for a, b in pairs)
+
+
+def _is_bytes(data_type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(data_type) or pa.types.is_fixed_size_binary(data_type))

@@ -15,6 +15,7 @@ from pipeline.tables.input.partitions import Partitions, hive_partitions
 from pipeline.tables.storage import locate, place_of, store_errors
 
 _BY_DIGEST = " bytes, digest "
+_COLUMNS = ", columns: "
 _DELETED = ", rows deleted: "
 _NAMED = 5
 """Files of a folder that an error tells of."""
@@ -32,10 +33,11 @@ class SourceFile(NamedTuple):
     """Rows that the file holds and its table does not."""
 
 
-def find_file(url: str) -> SourceFile:
+def find_file(url: str, partitions: Partitions | None = None) -> SourceFile:
     """The one file that `url` names, or that the link there points to.
 
-    Raises NotThereError where it is not there, InputError where it is no file.
+    partitions: what they are, where its path does not tell them. Raises NotThereError where it is not there,
+    InputError where it is no file.
     """
     fs, path = located(url)
     try:
@@ -47,7 +49,7 @@ def find_file(url: str) -> SourceFile:
         raise _is_folder(fs, path, url)
     if info["type"] != "file":
         raise InputError(f"{url}: is no file")
-    return source_file(place_of(fs, path), info)
+    return source_file(place_of(fs, path), info, partitions)
 
 
 @contextmanager
@@ -88,16 +90,21 @@ def without(file: SourceFile, deleted: DeletedRows) -> SourceFile:
     return file._replace(identity=identity, deleted=deleted)
 
 
+def with_columns(file: SourceFile, digest: str) -> SourceFile:
+    """The file as its table declares its columns: declared in another way, it is another one."""
+    return file._replace(identity=f"{file.identity}{_COLUMNS}{digest}")
+
+
 def check_unchanged(url: str, identity: str) -> None:
     """Raises InputError where the file is no longer the one that was planned with.
 
     What is known by a digest is compared by its size: to read all of it for each shard would take too long.
-    Which of its rows are deleted is planned, and nothing that the store knows.
+    Which of its rows are deleted, and what its columns are, is planned, and nothing that the store knows.
     """
-    identity = identity.partition(_DELETED)[0]
+    identity = identity.partition(_DELETED)[0].partition(_COLUMNS)[0]
     size, by_digest, _ = identity.partition(_BY_DIGEST)
     try:
-        file = find_file(url)
+        file = find_file(url, {})
         now = f"{file.size}{_BY_DIGEST}" if by_digest else file.identity
     except InputError:
         now = "gone"
@@ -114,8 +121,10 @@ def _is_folder(fs: Any, path: str, url: str) -> InputError:
     return InputError(f"{url}: is a folder; name one file. {held[0].upper()}{held[1:]}{more}")
 
 
-def source_file(url: str, info: dict[str, Any]) -> SourceFile:
-    return SourceFile(url, info["size"], _identity(info), hive_partitions(url))
+def source_file(url: str, info: dict[str, Any], partitions: Partitions | None = None) -> SourceFile:
+    """partitions: as in `find_file`."""
+    told = hive_partitions(url) if partitions is None else partitions
+    return SourceFile(url, info["size"], _identity(info), told)
 
 
 def _identity(info: dict[str, Any]) -> str:

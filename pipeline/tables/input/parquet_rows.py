@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.tables.input.arrow_rows import BATCH_ROWS
-from pipeline.tables.input.arrow_types import plain_bytes
+from pipeline.tables.input.arrow_types import has_dictionary_inside, plain, plain_bytes
 from pipeline.tables.input.deleted_rows import kept
 from pipeline.tables.input.files import open_input
 from pipeline.tables.input.layout import refuse_repeated
@@ -62,7 +62,7 @@ class OpenParquet:
                 return
 
     def batches(self, groups: Iterable[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """All rows of some row groups; each batch takes a multiple of `max_page_bytes` at most.
+        """All rows of some row groups, `plain`; each batch takes a multiple of `max_page_bytes` at most.
 
         Raises InputError for a page, and for rows, that are larger than `limits` allow.
         """
@@ -73,10 +73,14 @@ class OpenParquet:
         values = min(BATCH_ROWS, self.limits.max_page_bytes // max(1, dictionary_bytes))
         rows = max(1, int(values / self._values_a_row(groups)))
         size = 0
-        for batch in self.file.iter_batches(rows, row_groups=groups, columns=columns):
-            size += max(0, sum(map(plain_bytes, batch.columns)) - _FREE_ROW_BYTES * batch.num_rows)
-            self.limits.check_expansion(f"{self.url}: columns {', '.join(columns)}", size, compressed)
-            yield batch
+        # Arrow can't put the dictionaries of several row groups together where they stand in other types.
+        apart = any(has_dictionary_inside(each.type) for each in self.file.schema_arrow)
+        for some in [[group] for group in groups] if apart else [groups]:
+            for batch in self.file.iter_batches(rows, row_groups=some, columns=columns):
+                size += max(0, sum(map(plain_bytes, batch.columns)) - _FREE_ROW_BYTES * batch.num_rows)
+                self.limits.check_expansion(f"{self.url}: columns {', '.join(columns)}", size, compressed)
+                # Views, which delta-rs writes, can't be filtered. Without columns, rows are all there is.
+                yield _plain(batch) if columns else batch
 
     def _values_a_row(self, groups: list[int]) -> float:
         """In the row group and column that have most: a row may hold many candidates, and a text array ends
@@ -123,14 +127,21 @@ class OpenParquet:
         return self.file.metadata.row_group(group)
 
 
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(list(map(plain, batch.columns)), batch.schema.names)
+
+
 @contextmanager
 def opened(url: str, limits: Limits) -> Iterator[OpenParquet]:
     """Raises InputError for what is no Parquet, also where the block finds out."""
     with open_input(url, limits) as stream:
         try:
-            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+            # Spark's old timestamps reach from the year 1 to 9999, which in nanoseconds would wrap around.
+            parquet = pq.ParquetFile(
+                stream, page_checksum_verification=True, coerce_int96_timestamp_unit="us"
+            )
             refuse_repeated(url, parquet.schema_arrow.names)
             yield OpenParquet(parquet, url, limits, stream)
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             why = str(error).rstrip(".")
             raise InputError(f"{url}: not a readable Parquet file (is its format right?): {why}") from error

@@ -1,19 +1,20 @@
 """A table as it was at one moment: what a lakehouse table holds, however it changes while the job runs."""
 
+import hashlib
 import importlib
 import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import fields_of, is_list, with_fields
+from pipeline.tables.input.arrow_types import fields_of, is_list, plain_type, with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows
-from pipeline.tables.input.files import SourceFile, find_file, without
+from pipeline.tables.input.files import SourceFile, find_file, with_columns, without
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.traits import Traits
 
@@ -32,6 +33,16 @@ class Snapshot:
     """The columns as the table declares them; None where every file speaks for itself."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Files that are not read, with the reason."""
+
+    def read_as(self, columns: list[str]) -> "Snapshot":
+        """The same, each file known by what the table declares these columns to be, too: a table can rename
+        and replace columns and leave its files as they are.
+        """
+        if self.schema is None:
+            return self
+        told = [_told(self.schema.field(name)) for name in sorted({*columns} & {*self.schema.names})]
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        return replace(self, files=[with_columns(file, digest) for file in self.files])
 
 
 def library(module: str, traits: Traits) -> Any:
@@ -57,7 +68,7 @@ def data_files(places: Iterable[tuple[str, Partitions, DeletedRows]]) -> list[So
 
     def find(place: tuple[str, Partitions, DeletedRows]) -> SourceFile:
         url, partitions, deleted = place
-        return without(find_file(url)._replace(partitions=partitions), deleted)
+        return without(find_file(url, partitions), deleted)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         return sorted(threads.map(find, places), key=lambda file: file.url)
@@ -171,6 +182,12 @@ def _holds(declared: pa.Field, held: pa.Field) -> bool:
 def _names(column: pa.Field) -> list[str]:
     names: list[str] = json.loads((column.metadata or {}).get(_NAMES, b"[]"))
     return names
+
+
+def _told(column: pa.Field) -> list[Any]:
+    """All that tells where its values stand in a data file, and of which type they are."""
+    inside = [_told(each) for each in fields_of(column.type)]
+    return [column.name, number_of(column), _names(column), inside or str(plain_type(column.type))]
 
 
 def number_of(column: pa.Field) -> int | None:

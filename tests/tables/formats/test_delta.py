@@ -71,6 +71,54 @@ def test_rows_that_were_deleted_are_not_read(tmp_path: Path) -> None:
     assert {row["query_id"] for row in good} == {"q0", "q2", "q3", "q4"}
 
 
+@pytest.mark.parametrize("shape", [list, nested])
+def test_rows_that_the_library_itself_updated_and_deleted(tmp_path: Path, shape: Any) -> None:
+    path = write(tmp_path / "t", shape(rows()))
+    deltalake.DeltaTable(path).update(updates={"query": "'new'"}, predicate="query_id = 'q1'")
+    deltalake.DeltaTable(path).delete("query_id = 'q2'")
+    good, bad = read_all(path, "delta", 2)
+    assert bad == []
+    assert {(row["query_id"], row["query"] == "new") for row in good} == {
+        *(("q0", False), ("q1", True), ("q3", False), ("q4", False))
+    }
+    assert sorted(row["passage"] for row in good) == sorted(
+        row["passage"] for row in rows() if row["query_id"] != "q2"
+    )
+
+
+def test_a_table_may_lie_below_a_folder_named_like_its_partition(tmp_path: Path) -> None:
+    path = tmp_path / "query_id=q0" / "t"
+    path.parent.mkdir()
+    check_every_row_once(write(path, rows(), partition_by=["query_id"]), "delta", 4)
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file:", ""])
+def test_a_local_clone_names_files_by_their_whole_places(tmp_path: Path, scheme: str) -> None:
+    path = write(tmp_path / "t", rows())
+    (file,) = (tmp_path / "t").glob("*.parquet")
+    there = file.rename(tmp_path / "elsewhere.parquet")
+    log = tmp_path / "t" / "_delta_log" / "00000000000000000000.json"
+    log.write_text(log.read_text().replace(f'"path":"{file.name}"', f'"path":"{scheme}{there}"'))
+    check_every_row_once(path, "delta", 4)
+
+
+def test_columns_that_changed_places_make_other_files_of_the_same(tmp_path: Path) -> None:
+    shape = pa.Table.from_pylist([{**row, "title": "x"} for row in rows()]).schema
+    table = MappedTable(tmp_path / "t", shape, "name")
+    table.add([{**row, "title": "x"} for row in rows()])
+    before = plan(table.path, "delta")
+    table.gain(pa.field("unread", pa.int64()))
+    table.rename("first_score", "unread too")
+    assert plan(table.path, "delta").identities() == before.identities()
+    table.rename("passage", "old")
+    table.rename("title", "passage")
+    after = plan(table.path, "delta")
+    assert after.identities().keys() == before.identities().keys()
+    assert after.identities() != before.identities()
+    assert after.shards[0].fingerprint != before.shards[0].fingerprint
+    assert [row["passage"] for row in read_all(table.path, "delta")[0]] == ["x"] * 15
+
+
 @pytest.mark.parametrize("mode", ["name", "id"])
 @pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
 @pytest.mark.parametrize("shape", [list, nested])

@@ -1,12 +1,16 @@
+import base64
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from tests.tables.conftest import nested, plan, read_all, rows, write_parquet
+from pipeline.tables.input.arrow_types import with_fields
+from tests.tables.conftest import check_every_row_once, nested, plan, read_all, rows, write_parquet
 
 
 def write(path: Path, **columns: pa.Array) -> Path:
@@ -177,3 +181,52 @@ def test_bytes_that_are_no_text_in_columns_to_keep_are_rejected(tmp_path: Path) 
         good, bad = read_all(path, "parquet", kept={"kept": "more"})
         assert [row["row"] for row in good] == [1]
         assert [(row["row"], row["reason"], row["field"]) for row in bad] == [(2, "invalid_text", "kept")]
+
+
+def write_views(table: pa.Table, path: Path) -> None:
+    """As DataFusion and delta-rs do, whose texts are views: pyarrow writes none in row groups."""
+    views = pa.schema([field.with_type(as_views(field.type)) for field in table.schema])
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table, row_group_size=2)
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(views.serialize().to_pybytes())})
+
+
+def as_views(kind: pa.DataType) -> pa.DataType:
+    return (
+        pa.string_view()
+        if kind == pa.string()
+        else with_fields(kind, lambda each: each.with_type(as_views(each.type)))
+    )
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
+@pytest.mark.parametrize("shape", [list, nested])
+def test_texts_that_were_written_as_views(tmp_path: Path, shape: Any, shard_pairs: int) -> None:
+    write_views(pa.Table.from_pylist(shape(rows())), tmp_path / "t.parquet")
+    assert pq.read_schema(tmp_path / "t.parquet").field("query").type == pa.string_view()
+    check_every_row_once(str(tmp_path / "t.parquet"), "parquet", shard_pairs)
+
+
+def test_dictionaries_in_lists_and_structs_of_several_row_groups(tmp_path: Path) -> None:
+    texts = pa.dictionary(pa.int32(), pa.string())
+    kinds = pa.schema(
+        [
+            ("query_id", pa.string()),
+            ("query", pa.string()),
+            ("candidates", pa.list_(pa.struct([("passage_id", texts), ("passage", texts)]))),
+            ("more", pa.struct([("lang", texts)])),
+        ]
+    )
+    table = [{**row, "more": {"lang": row["query_id"]}} for row in nested(rows())]
+    pq.write_table(pa.Table.from_pylist(table, kinds), tmp_path / "t.parquet", row_group_size=2)
+    good, bad = read_all(tmp_path / "t.parquet", "parquet", kept={"more": "more"})
+    assert ([row["passage"] for row in good], bad) == ([row["passage"] for row in rows()], [])
+    assert [row["kept"]["more"]["lang"] for row in good] == [row["query_id"] for row in rows()]
+
+
+def test_old_timestamps_of_spark_keep_years_that_nanoseconds_do_not_reach(tmp_path: Path) -> None:
+    days = [datetime(9999, 12, 31), datetime(1600, 1, 1, 0, 0, 0, 1), datetime(2024, 2, 29, 12)]
+    table = pa.Table.from_pylist(rows(queries=1)).append_column("until", pa.array(days, pa.timestamp("us")))
+    pq.write_table(table, tmp_path / "t.parquet", use_deprecated_int96_timestamps=True)
+    good, _ = read_all(tmp_path / "t.parquet", "parquet", kept={"until": "until"})
+    assert [row["kept"]["until"] for row in good] == days
