@@ -8,7 +8,7 @@ default, or null.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -166,16 +166,16 @@ def _is_text(column: Any) -> bool:
 
 
 def _schema(table: Any, columns: Any) -> pa.Schema:
-    """As Arrow. Null is forbidden to columns that files may lack and whose values `_elsewhere` can't tell."""
+    """As Arrow. Null is forbidden to columns, and fields in them, that files may lack and whose values
+    `_elsewhere` can't tell.
+    """
+    fields = library("pyiceberg.schema", TRAITS).index_by_id(columns)
     elsewhere = {each.source_id for spec in table.specs().values() for _, each in _identities(spec)}
-    elsewhere |= {each.field_id for each in columns.fields if each.initial_default is not None}
+    elsewhere |= {number for number, each in fields.items() if each.initial_default is not None}
     elsewhere -= {each.field_id for each in columns.fields if _is_text(each)}
     mapping = table.name_mapping()
     names = {} if mapping is None else dict(_names(mapping.root))
-    return pa.schema(
-        _mapped(arrow, names).with_nullable(arrow.nullable and each.field_id not in elsewhere)
-        for arrow, each in zip(columns.as_arrow(), columns.fields, strict=True)
-    )
+    return pa.schema(_mapped(each, names, elsewhere) for each in columns.as_arrow())
 
 
 def _names(mapping: list[Any]) -> Iterator[tuple[int, list[str]]]:
@@ -186,7 +186,8 @@ def _names(mapping: list[Any]) -> Iterator[tuple[int, list[str]]]:
         yield from _names(each.fields)
 
 
-def _mapped(column: pa.Field, names: dict[int, list[str]]) -> pa.Field:
-    mapped = column.with_type(with_fields(column.type, lambda each: _mapped(each, names)))
+def _mapped(column: pa.Field, names: dict[int, list[str]], elsewhere: Set[int]) -> pa.Field:
+    mapped = column.with_type(with_fields(column.type, lambda each: _mapped(each, names, elsewhere)))
     number = number_of(column)
+    mapped = mapped.with_nullable(column.nullable and number not in elsewhere)
     return with_names(mapped, names[number]) if number in names else mapped

@@ -90,23 +90,18 @@ def declared_columns(
     """What the rows of a data file are, as its table declares them.
 
     Raises InputError where the file holds one of the columns `names` in another shape: the table's columns
-    were changed after the file was written. A column that is not there at all is null, if the table lets it
-    be.
+    were changed after the file was written. A column, or a field in one, that is not there at all is null, if
+    the table lets it be.
     """
     theirs = held_names(held, declared)
     for name in names:
         if name not in declared.names or name in partitions:
             continue
         column = declared.field(name)
-        if name in theirs:
-            stands = _holds(column, held.field(theirs[name]))
-        else:
-            stands = column.nullable and _tells_all(held, column)
-        if not stands:
+        if not _stands(column, held, theirs):
             raise InputError(
                 f"{url}: column {name!r} does not stand in this data file as the table declares it: it was"
-                " replaced or given another shape later, as by a new field in it. Rewrite the table's data"
-                " files"
+                " replaced or given another shape later. Rewrite the table's data files"
             )
     return declared
 
@@ -131,30 +126,48 @@ def held_names(held: pa.Schema, declared: pa.Schema) -> dict[str, str]:
 
 
 def as_declared(held: pa.ChunkedArray, declared: pa.DataType) -> pa.ChunkedArray:
-    """A data file's column, with the table's names of the fields in it. Those that it lacks keep theirs."""
-    named = _named(held.type, declared)
-    if named == held.type:
+    """A data file's column, `plain`, with the fields in it that its table declares: by the table's names, and
+    null where the file was written before them.
+    """
+    if not fields_of(held.type):
         return held
-    return pa.chunked_array([chunk.view(named) for chunk in held.chunks], named)
+    return pa.chunked_array([_with_declared(held.combine_chunks(), declared)])
 
 
-def _named(held: pa.DataType, declared: pa.DataType) -> pa.DataType:
-    types = pa.types
-    if types.is_struct(held) and types.is_struct(declared):
-        theirs = held_names(pa.schema(held), pa.schema(declared))
-        ours = {name: declared.field(our) for our, name in theirs.items()}
-        return with_fields(held, lambda each: _as_ours(each, ours.get(each.name), declared))
-    if (is_list(held) and is_list(declared)) or (types.is_map(held) and types.is_map(declared)):
-        inside = iter(fields_of(declared))
-        return with_fields(held, lambda each: each.with_type(_named(each.type, next(inside).type)))
-    return held
+def _with_declared(held: pa.Array, declared: pa.DataType) -> pa.Array:
+    if pa.types.is_struct(held.type):
+        theirs = held_names(pa.schema(held.type), pa.schema(declared))
+        fields = [
+            _with_declared(held.field(theirs[each.name]), each.type)
+            if each.name in theirs
+            else pa.nulls(len(held), plain_type(each.type))
+            for each in declared
+        ]
+        return _struct([each.name for each in declared], fields, held)
+    inside = fields_of(held.type)
+    if not inside:
+        return held
+    if pa.types.is_map(held.type):
+        pair = [
+            _with_declared(held.values.field(at), each.type) for at, each in enumerate(fields_of(declared))
+        ]
+        kind, below = pa.map_(pair[0].type, pair[1].type), _struct(["key", "value"], pair, held.values)
+    else:
+        below = _with_declared(held.values, fields_of(declared)[0].type)
+        kind = with_fields(held.type, lambda each: each.with_type(below.type))
+    own = held.buffers()[: 1 if pa.types.is_fixed_size_list(held.type) else 2]
+    return pa.Array.from_buffers(kind, len(held), own, offset=held.offset, children=[below])
 
 
-def _as_ours(held: pa.Field, ours: pa.Field | None, declared: pa.DataType) -> pa.Field:
-    if ours is not None:
-        return held.with_name(ours.name).with_type(_named(held.type, ours.type))
-    taken = held.name in {each.name for each in fields_of(declared)}
-    return held.with_name(f"{held.name} (dropped)") if taken else held
+def _struct(names: list[str], fields: list[pa.Array], held: pa.Array) -> pa.Array:
+    return pa.StructArray.from_arrays(fields, names, mask=held.is_null())
+
+
+def _stands(column: pa.Field, held: pa.Schema, theirs: dict[str, str]) -> bool:
+    """Whether a column, or a field in one, is there as declared, or may be null. theirs: of `held_names`."""
+    if column.name in theirs:
+        return _holds(column, held.field(theirs[column.name]))
+    return bool(column.nullable) and _tells_all(held, column)
 
 
 def _tells_all(held: pa.Schema, column: pa.Field) -> bool:
@@ -169,8 +182,10 @@ def _holds(declared: pa.Field, held: pa.Field) -> bool:
         return False
     one, other = declared.type, held.type
     if pa.types.is_struct(one):
-        theirs = held_names(pa.schema(other), pa.schema(one)) if pa.types.is_struct(other) else {}
-        return all(each.name in theirs and _holds(each, other.field(theirs[each.name])) for each in one)
+        if not pa.types.is_struct(other):
+            return False
+        theirs = held_names(pa.schema(other), pa.schema(one))
+        return all(_stands(each, pa.schema(other), theirs) for each in one)
     if is_list(one):
         return is_list(other) and _holds(one.value_field, other.value_field)
     if pa.types.is_map(one):

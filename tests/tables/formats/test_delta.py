@@ -1,5 +1,6 @@
 import os
 import re
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,38 @@ def test_columns_added_later_are_null_before(tmp_path: Path) -> None:
     assert {(row["query_id"], row["kept"]["source"]) for row in good} == {("q0", None), ("q9", "web")}
     with pytest.raises(InputError, match="no column 'sauce'"):
         plan(path, "delta", kept={"sauce": "sauce"})
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 2, 1000])
+def test_fields_added_later_in_a_column_are_null_before(tmp_path: Path, shard_pairs: int) -> None:
+    def at(number: int, **more: Any) -> Row:
+        return {"n": number, "marks": [{"m": number, **more}, None] if number % 3 else None, **more}
+
+    path = write(tmp_path / "t", [{**row, "at": at(n) if n % 4 else None} for n, row in enumerate(rows())])
+    late = [{**row, "query_id": "q9", "at": at(n, z="x")} for n, row in enumerate(rows(queries=1))]
+    write(path, late, mode="append", schema_mode="merge")
+    good, bad = read_all(path, "delta", shard_pairs, kept={"at": "at"})
+    of_the_library = pa.table(deltalake.DeltaTable(path).scan().read_all()).to_pylist()
+    order = itemgetter("query_id", "passage_id")
+    assert [row["kept"]["at"] for row in sorted(good, key=order)] == [
+        row["at"] for row in sorted(of_the_library, key=order)
+    ]
+    assert (len(good), bad) == (18, [])
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 2, 1000])
+def test_fields_of_candidates_added_later_are_null_before(tmp_path: Path, shard_pairs: int) -> None:
+    table = nested([{name: row[name] for name in (*TEXTS, "first_score")} for row in rows(queries=2)])
+    old = [
+        {**row, "candidates": [{"passage_id": each["passage_id"]} for each in row["candidates"]]}
+        for row in nested(rows(queries=1))
+    ]
+    path = write(tmp_path / "t", [{**row, "query_id": "old"} for row in old])
+    write(path, table, mode="append", schema_mode="merge")
+    good, bad = read_all(path, "delta", shard_pairs, kept={"first": "first_score"})
+    assert {row["query_id"] for row in good} == {"q0", "q1"}
+    assert good[1]["kept"] == {"first": 1.0}
+    assert [(row["query_id"], row["reason"]) for row in bad] == [("old", "null_passage")] * 3
 
 
 def test_rows_that_were_deleted_are_not_read(tmp_path: Path) -> None:

@@ -258,6 +258,40 @@ def test_a_partitions_value_that_is_no_text_is_refused_where_a_file_lacks_it(
         plan(table.metadata_location, "iceberg", kept={"key": "key"})
 
 
+def test_fields_added_later_in_a_column_are_null_before(catalog: SqlCatalog) -> None:
+    texts = pa.schema([(name, pa.string()) for name in TEXTS])
+    inside = pa.struct([("x", pa.int64())])
+    kinds = {"s": inside, "l": pa.list_(inside), "m": pa.map_(pa.string(), inside)}
+    table = catalog.create_table("search.candidates", pa.schema([*texts, *kinds.items()]))
+    row = {name: rows()[0][name] for name in TEXTS}
+    old = row | {"s": {"x": 1}, "l": [{"x": 2}, None], "m": [("a", {"x": 3})]}
+    none = row | {"query_id": "q8", "s": None, "l": [], "m": []}
+    table.append(pa.Table.from_pylist([old, none], table.schema().as_arrow()))
+    for place in ("s", "l.element", "m.value"):
+        with table.update_schema() as update:
+            update.rename_column(f"{place}.x", "y")
+        with table.update_schema() as update:
+            update.add_column((*place.split("."), "x"), StringType())
+    new = row | {"query_id": "q9"} | {"s": {"y": 4, "x": "n"}, "l": [{"y": 5, "x": "n"}], "m": []}
+    table.append(pa.Table.from_pylist([new], table.schema().as_arrow()))
+    good, _ = read_all(table.metadata_location, "iceberg", kept={name: name for name in kinds})
+    found = {row["query_id"]: row["kept"] for row in good}
+    assert found == {
+        "q0": {"s": {"y": 1, "x": None}, "l": [{"y": 2, "x": None}, None], "m": [("a", {"y": 3, "x": None})]},
+        "q8": {"s": None, "l": [], "m": []},
+        "q9": {"s": {"y": 4, "x": "n"}, "l": [{"y": 5, "x": "n"}], "m": []},
+    }
+    # A default of a field in a column is none that is known here.
+    metadata = json.loads(Path(table.metadata_location.removeprefix("file://")).read_text())
+    struct = next(each["type"] for each in metadata["schemas"][-1]["fields"] if each["name"] == "s")
+    next(each for each in struct["fields"] if each["name"] == "x")["initial-default"] = "web"
+    path = Path(table.location().removeprefix("file://"), "metadata", "9.metadata.json")
+    path.write_text(json.dumps(metadata | {"format-version": 3, "next-row-id": 0}))
+    assert len(read_all(path, "iceberg", kept={"l": "l"})[0]) == 3
+    with pytest.raises(InputError, match="column 's' does not stand in this data file"):
+        plan(path, "iceberg", kept={"s": "s"})
+
+
 def test_a_field_renamed_in_a_map_is_the_same_in_older_files(catalog: SqlCatalog) -> None:
     texts = pa.schema([(name, pa.string()) for name in TEXTS])
     of_map = pa.map_(pa.string(), pa.struct([("x", pa.int64())]))
