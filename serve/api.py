@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -27,6 +28,8 @@ from serve.problems import Problem, invalid, listed_names, unrouted
 from serve.routes import Routes, ScoringPath
 from serve.service import Model, Service
 
+_FIELDS_CHECKED = 100
+"""Of a body that has more, those that are not known are left out: each would be a mistake of its own."""
 _DESCRIPTION = """Reranking: a query and passages in, relevance scores out.
 
 The same scores in several dialects: """
@@ -162,10 +165,14 @@ def _ignored(model: type[BaseModel], body: Any) -> str:
 
 def _parsed(model: type[BaseModel], body: Any, ignored: str) -> Any:
     """Raises Problem."""
+    if isinstance(body, dict) and len(body) > _FIELDS_CHECKED:
+        known = {name: value for name, value in body.items() if name in model.model_fields}
+        body = dict(islice(body.items(), _FIELDS_CHECKED)) | known
     try:
         return model.model_validate(body, from_attributes=True)
     except ValidationError as error:
-        raise invalid(error.errors(), ignored) from error
+        mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+        raise invalid(mistakes, ignored) from error
 
 
 def _state(service: Service, gate: Gate, rollout: Callable[[], Awaitable[str]]) -> APIRouter:

@@ -16,7 +16,7 @@ from ray import serve as ray_serve
 from ray.exceptions import RayActorError
 from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 from starlette.middleware import Middleware
@@ -145,6 +145,9 @@ class RemoteModel:
                 raise
             except BackPressureError as error:
                 return Refused("overloaded", str(error), 1.0)
+            except DeploymentUnavailableError:
+                why = "no replica of this model could be started; the server's log and /ready tell why"
+                return Refused("unavailable", why, 1.0)
             except RayActorError:
                 log.warning("replica died", retried=True)
                 left_s = None if work.timeout_s is None else work.timeout_s - (time.monotonic() - begin)

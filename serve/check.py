@@ -152,7 +152,7 @@ def _read(file: Path) -> tuple[_Config, list[str]]:
     """The config, and what is wrong around its applications. Raises ConfigError for what is no config."""
     tree = _parsed(file)
     if is_manifest := tree.get("kind") == "RayService":
-        tree = _mapping((tree.get("spec") or {}).get("serveConfigV2") or "", "spec.serveConfigV2")
+        tree = _mapping(_config_of(tree), "spec.serveConfigV2")
     if "applications" not in tree and not _OF_A_JOB.isdisjoint(tree):
         raise ConfigError(
             "this is a job's config, for a command such as `python -m pipeline.rerank --config`; the"
@@ -177,6 +177,19 @@ def _read(file: Path) -> tuple[_Config, list[str]]:
         mistakes.append(f"applications: none has import_path: {_BUILT_BY}")
     applications = [_application(one) for one in ours if isinstance(one.get("args", {}), dict)]
     return _Config(applications, http, is_manifest), mistakes
+
+
+def _config_of(manifest: dict[str, Any]) -> str:
+    """The Serve config in a RayService, as text. Raises ConfigError."""
+    spec = manifest.get("spec")
+    text = spec.get("serveConfigV2") if isinstance(spec, dict) else None
+    if not isinstance(text, str):
+        found = "a mapping" if isinstance(text, dict) else "none" if text is None else f"{text!r:.40}"
+        raise ConfigError(
+            f"spec.serveConfigV2: needs the config as text, found {found}; write `serveConfigV2: |` and the"
+            " config indented below it"
+        )
+    return text
 
 
 def _application(fields: dict[str, Any]) -> _Application:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
@@ -42,11 +42,21 @@ def _checked(value: object) -> object:
     raise PydanticCustomError("document", "Input should be a string or an object")
 
 
-Texts = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+class FirstMistake(FailFast):
+    """Of a list the first mistake is told: a million take gigabytes, and seconds for everybody."""
+
+    def __hash__(self) -> int:  # for lists that may be null
+        return hash(self.fail_fast)
+
+
+ListOfTexts = Annotated[list[str], FirstMistake()]
+Texts = Annotated[ListOfTexts, BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 """A text for a list of one."""
 Document = Annotated[str | dict[str, Any], BeforeValidator(_checked)]
 Documents = Annotated[
-    list[Document], BeforeValidator(_listed, json_schema_input_type=str | list[str | dict[str, Any]])
+    list[Document],
+    FirstMistake(),
+    BeforeValidator(_listed, json_schema_input_type=str | list[str | dict[str, Any]]),
 ]
 ONE_OR_MORE: JsonDict = {"minItems": 1}
 """In the schema. None at all is refused later, in the dialect's own words."""

@@ -102,8 +102,8 @@ class Replica:
             return Refused("overloaded", str(error), error.retry_after_s)
         except ScoringError as error:
             return Refused("too_long", str(error), pair=error.index)
-        except (ConfigError, ModelError) as error:
-            return Refused("too_long", str(error))
+        except (ConfigError, ModelError) as error:  # where the model lies is nothing for clients
+            return Refused("too_long", str(error).replace(self._scorer.checkpoint.name, "the model"))
         try:
             batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:
@@ -179,14 +179,17 @@ class Replica:
 
 
 def _turns(work: Work) -> Iterator[slice]:
-    """Consecutive pairs of _TURN_CHARACTERS together, or one that has more. A turn counts a query once."""
-    first = characters = 0
+    """Consecutive pairs of _TURN_CHARACTERS together, or one that has more. A turn counts a query once, and
+    has room for as much beside a long one, which is tokenized in every turn.
+    """
+    first = characters = longest = 0
     queries = set[str]()
     for at, (query, passage) in enumerate(zip(work.queries, work.passages, strict=True)):
         more = len(passage) + (0 if query in queries else len(query))
-        if at > first and characters + more > _TURN_CHARACTERS:
+        longest = max(longest, len(query))
+        if at > first and characters + more > max(_TURN_CHARACTERS, 2 * longest):
             yield slice(first, at)
-            first, characters, more, queries = at, 0, len(query) + len(passage), set()
+            first, characters, more, queries, longest = at, 0, len(query) + len(passage), set(), len(query)
         characters += more
         queries.add(query)
     yield slice(first, len(work.passages))

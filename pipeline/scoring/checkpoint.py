@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import huggingface_hub
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from pipeline.errors import ModelError, RayrankError, TemporaryError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
-from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer
+from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer, own_sides
 from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -70,6 +70,18 @@ class Checkpoint:
             pad = self.config.integer("pad_token_id")
             return positions - (1 if pad is None else pad) - 1
         return positions
+
+    def side_of(self, what: Literal["truncation", "padding"]) -> str:
+        """`left` or `right`: the side on which its tokenizer cuts, or pads. tokenizer_config.json has the
+        first word, as in transformers, and tokenizer.json the second.
+        """
+        told = self.tokenizer_config.text(f"{what}_side")
+        return str(told or self._own_sides.get(what) or "right").lower()
+
+    @cached_property
+    def _own_sides(self) -> dict[str, Any]:
+        """Of tokenizer.json, which has megabytes."""
+        return own_sides(self.path)
 
     @property
     def tokenizer_max_length(self) -> int | None:

@@ -36,8 +36,9 @@ class Limits(Config):
     """Tokens of a pair."""
     passage_max_length: PositiveInt | None = None
     """Tokens of the passage."""
-    truncation: Literal["flag_embedding", "longest_first", "error"] | None = None
-    """What is cut of a pair that is too long."""
+    truncation: Literal["flag_embedding", "longest_first", "error", "cut"] | None = None
+    """What is cut of a pair that is too long. `cut`: as the config has it, or what flag_embedding cuts where
+    that is error."""
     truncation_side: Literal["left", "right"] | None = None
     """From which end."""
 

@@ -16,6 +16,7 @@ from pipeline.scoring.truncation import Fit
 IntArray = npt.NDArray[np.int32]
 SEQUENCE = "_sequence"
 Role = Literal["query", "passage"]
+_MARK = "\0passage\0"
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,19 @@ def token_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, IntArray]
     }
 
 
-def passage_offsets(tokenizer: Tokenizer, text: str, first: int) -> list[tuple[int, int]]:
-    """Of each token of text[first:], its first character there and the one past its last."""
-    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
-    return [(max(0, start - first), stop - first) for start, stop in offsets if stop > first]
+def passage_offsets(
+    tokenizer: Tokenizer, as_read: Callable[[str], str], passage: str
+) -> list[tuple[int, int]]:
+    """Of each token of what is read of a passage, its first character in the passage and the one past its
+    last; the same twice where it is one of what stands around the passage.
+
+    as_read: gives a text with what stands around it, an instruction, say.
+    """
+    first, length = as_read(_MARK).index(_MARK), len(passage)
+    offsets = tokenizer.encode(as_read(passage), add_special_tokens=False).offsets
+    return [
+        (min(max(0, start - first), length), min(max(0, stop - first), length)) for start, stop in offsets
+    ]
 
 
 def span_read(
@@ -158,7 +168,8 @@ def span_read(
     """
     if not row["passage_cut"]:
         return 0, len(passage)
-    read = offsets(query, passage)[row["passage_first"] : row["passage_last"]]
+    tokens = offsets(query, passage)[row["passage_first"] : row["passage_last"]]
+    read = [(first, stop) for first, stop in tokens if first < stop]
     return (read[0][0], read[-1][1]) if read else (0, 0)
 
 
@@ -172,6 +183,8 @@ def listed(given: Iterable[Any], what: str) -> list[Any]:
     Arrow's, numpy's, pandas' and polars' arrays and tables give their rows. Raises ConfigError for what is no
     list of anything: one text has letters, a mapping keys, a set no order.
     """
+    if isinstance(given, pa.Table | pa.RecordBatch):  # their own lists are of dicts
+        return list(zip(*(column.to_pylist() for column in given.columns), strict=True))
     for method in ("to_pylist", "to_numpy", "tolist"):
         if hasattr(given, method):
             given = getattr(given, method)()

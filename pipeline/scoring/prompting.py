@@ -81,8 +81,9 @@ class PromptEncoder:
         )
 
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
-        _, (text,) = self._with_instructions([], [passage])
-        return passage_offsets(self._tokenizer, text, text.rfind(passage))
+        return passage_offsets(
+            self._tokenizer, lambda text: self._with_instructions([], [text])[1][0], passage
+        )
 
     def _check_room(self) -> None:
         """Raises ConfigError where nothing of a query or a passage would be read after `A: ` or `B: `."""

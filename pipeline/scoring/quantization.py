@@ -6,12 +6,13 @@ The file is a zip archive, stored: `calibration.json`, and what the engine keeps
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pipeline.errors import ModelError
 from pipeline.scoring.config import Quantization
@@ -52,7 +53,16 @@ class Quantized(NamedTuple):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 files = {name: archive.read(name) for name in archive.namelist()}
             header = Header.model_validate_json(files.pop(_HEADER))
-        except (zipfile.BadZipFile, KeyError, ValidationError, NotImplementedError, EOFError) as error:
+        # A damaged archive may say that it is encrypted, compressed in another way, or of a negative length.
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            KeyError,
+            ValueError,
+            RuntimeError,
+            EOFError,
+            OSError,
+        ) as error:
             raise _wrong(quantization, "is no calibrated model, or damaged; remove it") from error
         for what, made, needed in (
             ("format", header.format_version, _FORMAT),

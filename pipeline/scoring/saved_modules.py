@@ -14,7 +14,6 @@ from pipeline.errors import ModelError
 from pipeline.scoring.checkpoint import COUNTS_FROM_PAD, Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject, read_json
-from pipeline.scoring.tokenizer_files import side_of
 
 MODULES, _MODEL = "modules.json", "config_sentence_transformers.json"
 _TRANSFORMERS = tuple(
@@ -202,11 +201,11 @@ def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool) -> 
     pads: whether padding on the left would move positions, as it does where they are learned.
     """
     settings = checkpoint.tokenizer_config
-    if side_of(checkpoint.path, "truncation") == "left" and config.truncation_side != "left":
+    if checkpoint.side_of("truncation") == "left" and config.truncation_side != "left":
         raise settings.wrong("truncation_side", "is left: set the option truncation_side to left as well")
     rotary = any(name.startswith("rope") for name in checkpoint.config.fields)
     counts = checkpoint.model_type in COUNTS_FROM_PAD
-    if pads and side_of(checkpoint.path, "padding") == "left" and not rotary and not counts:
+    if pads and checkpoint.side_of("padding") == "left" and not rotary and not counts:
         raise settings.wrong("padding_side", "is left, where the positions of a text depend on its batch")
 
 

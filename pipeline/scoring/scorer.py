@@ -130,7 +130,11 @@ class Scorer:
         return self._encoder(Limits())
 
     def _encoder(self, limits: Limits) -> Encoder:
-        config = self.config.model_copy(update=limits.model_dump(exclude_none=True))
+        update = limits.model_dump(exclude_none=True)
+        if limits.truncation == "cut":
+            allowed = self.config.truncation != "error"
+            update["truncation"] = self.config.truncation if allowed else "flag_embedding"
+        config = self.config.model_copy(update=update)
         self._family.check(self.checkpoint, config)
         return self._family.load_encoder(self.checkpoint, config)
 

@@ -7,7 +7,7 @@ every text). For these classes tokenizer.json is taken as published, and tokeniz
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import transformers
 from tokenizers import Tokenizer
@@ -71,15 +71,12 @@ def check_tokenizer_files(directory: Path) -> JsonObject:
     return settings
 
 
-def side_of(directory: Path, what: Literal["truncation", "padding"]) -> str:
-    """`left` or `right`: the side on which its tokenizer cuts, or pads. tokenizer_config.json has the first
-    word, as in transformers, and tokenizer.json the second.
-    """
-    settings = JsonObject.read_optional(directory / _CONFIG)
-    told = settings.text(f"{what}_side")
-    if told is None and (directory / _TOKENIZER).is_file():
-        told = JsonObject.read(directory / _TOKENIZER).object(what).get("direction")
-    return str(told or "right").lower()
+def own_sides(directory: Path) -> dict[str, Any]:
+    """Where tokenizer.json has it cut (`truncation`) and pad (`padding`); None where it does not say."""
+    if not (directory / _TOKENIZER).is_file():
+        return {}
+    tokenizer = JsonObject.read(directory / _TOKENIZER)
+    return {what: tokenizer.object(what).get("direction") for what in ("truncation", "padding")}
 
 
 def auto_tokenizer(directory: Path, *, trust_remote_code: bool) -> Any:

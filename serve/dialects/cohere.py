@@ -17,6 +17,7 @@ from serve.dialect import (
     QUERY,
     Answer,
     Call,
+    FirstMistake,
     RequestBody,
     ResponseBody,
     ScoringEndpoint,
@@ -52,7 +53,7 @@ _Document = Annotated[str, BeforeValidator(_checked), Field(json_schema_extra={"
 class RerankRequest(RequestBody):
     query: str = Field(json_schema_extra={"pattern": r"[^\s\x1c-\x1f]"})
     """The question or key words."""
-    documents: list[_Document] = Field(json_schema_extra=ONE_OR_MORE)
+    documents: Annotated[list[_Document], FirstMistake()] = Field(json_schema_extra=ONE_OR_MORE)
     """The passages to rank."""
     model: str | None = None
     """A name or alias of a model; null or `default`: the first that is served."""
@@ -120,7 +121,7 @@ def call(body: RerankRequest) -> Call:
 def v1_call(body: jina.RerankRequest) -> Call:
     if body.top_n == 0:  # vLLM's on this path; Cohere's begins at 1
         raise Problem("invalid", "top_n: Input should be greater than or equal to 1", "top_n")
-    return _call(body.model, body.query, body.passages, Limits())
+    return _call(body.model, body.query, body.passages, body.all_limits)
 
 
 def response(body: RerankRequest, answer: Answer) -> RerankResponse:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.scoring import Limits
 from serve.dialect import (
     ONE_OR_MORE,
     PASSAGES,
@@ -16,6 +17,7 @@ from serve.dialect import (
     Answer,
     Call,
     Documents,
+    ListOfTexts,
     ResponseBody,
     ScoringEndpoint,
     texts,
@@ -55,10 +57,20 @@ class RerankRequest(vllm.Options):
     """False: a pair that is too long is refused."""
     max_doc_length: int | None = Field(default=None, ge=1)
     """Tokens of each passage that are read. Null: as the model is configured."""
-    rank_fields: list[str] | None = Field(default=None, min_length=1)
+    rank_fields: ListOfTexts | None = Field(default=None, min_length=1)
     """The fields of object documents that are read, as `name: value` lines. Null: `text`."""
     max_chunks_per_doc: int | None = Field(default=None, ge=1)
     """Cohere's: a passage here is one chunk, cut where it is too long."""
+
+    @property
+    def all_limits(self) -> Limits:
+        told = {None: self.limits.truncation, True: "cut", False: "error"}
+        return self.limits.model_copy(
+            update={
+                "truncation": told[self.truncation],
+                "passage_max_length": self.max_doc_length or self.limits.passage_max_length,
+            }
+        )
 
     @property
     def passages(self) -> list[str]:
@@ -109,13 +121,9 @@ def call(body: RerankRequest) -> Call:
     passages = body.passages
     if not passages:
         raise Problem("empty", "documents: at least one document is needed", "documents")
-    limits = body.limits.model_copy(
-        update={
-            "truncation": "error" if body.truncation is False else None,
-            "passage_max_length": body.max_doc_length or body.limits.passage_max_length,
-        }
+    work = Work(
+        [body.query] * len(passages), passages, body.all_limits, normalize=body.use_activation is not False
     )
-    work = Work([body.query] * len(passages), passages, limits, normalize=body.use_activation is not False)
     return Call(body.model, work)
 
 

@@ -14,6 +14,7 @@ from serve.dialect import (
     QUERY,
     Answer,
     Call,
+    ListOfTexts,
     ReadingEndpoint,
     RequestBody,
     ResponseBody,
@@ -32,7 +33,7 @@ class RankRequest(RequestBody):
 
     query: str
     """The question or key words."""
-    passages: list[str] = Field(min_length=1)
+    passages: ListOfTexts = Field(min_length=1)
     """The passages to rank."""
     model: str | None = None
     """A name or alias of a model; null or `default`: the first that is served."""

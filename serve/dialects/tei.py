@@ -18,6 +18,7 @@ from serve.dialect import (
     QUERY,
     Answer,
     Call,
+    ListOfTexts,
     ReadingEndpoint,
     RequestBody,
     ResponseBody,
@@ -55,7 +56,7 @@ _ERROR_TYPES: dict[Kind, str] = {
 class RerankRequest(RequestBody):
     query: str
     """The question or key words."""
-    texts: list[str] = Field(json_schema_extra=ONE_OR_MORE)
+    texts: ListOfTexts = Field(json_schema_extra=ONE_OR_MORE)
     """The passages to rank."""
     truncate: bool | None = None
     """Null: as the model is configured."""
@@ -139,7 +140,7 @@ def call(body: RerankRequest) -> Call:
         "right": "right",
     }
     limits = Limits(
-        truncation="error" if body.truncate is False else None,
+        truncation=None if body.truncate is None else "cut" if body.truncate else "error",
         truncation_side=sides.get(body.truncation_direction),
     )
     queries = [body.query] * len(body.texts)

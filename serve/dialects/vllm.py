@@ -74,6 +74,7 @@ class Options(RequestBody):
     def limits(self) -> Limits:
         return Limits(
             max_length=self.truncate_prompt_tokens if (self.truncate_prompt_tokens or -1) > 0 else None,
+            truncation=None if self.truncate_prompt_tokens is None else "cut",
             passage_max_length=self.max_tokens_per_doc or None,
             truncation_side=self.truncation_side,
         )

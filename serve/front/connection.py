@@ -88,7 +88,7 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._overhead -= len(body) * (1 + _FRAMING)
+        self._overhead = max(0, self._overhead - len(body) * (1 + _FRAMING))  # a body pays for no trailers
         super().on_body(body)
 
     def on_message_complete(self) -> None:

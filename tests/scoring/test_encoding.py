@@ -1,13 +1,17 @@
 """Encoded pairs taken apart and put together, as the online batches do."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.scoring import Limits, Scorer, ScorerConfig
-from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.encoding import EncodedPairs, pairs_of
 from tests.conftest import DATA, MINILM, TINY
 
 PAIRS = [
@@ -82,3 +86,53 @@ def test_the_characters_read_are_told(scorer: Scorer) -> None:
         assert 0 < last - first < 150
     whole = scorer.encode([("q", "short")])
     assert scorer.spans_read([("q", "short")], whole) == [(0, 5)]
+
+
+TEXT = " ".join(f"word{number} alpha beta" for number in range(60))
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (TINY, {}),
+        (TINY, {"passage_instruction_for_rerank": "word0 alpha: "}),
+        (str(DATA / "tiny-bge-reranker-v2-gemma"), {}),
+        (
+            str(DATA / "tiny-bge-reranker-v2.5-gemma2-lightweight"),
+            {"passage_instruction_for_rerank": "word1 "},
+        ),
+        ("with a prompt", {}),
+    ],
+)
+def test_the_characters_read_are_those_without_which_nothing_changes(
+    tmp_path: Path, model: str, options: dict[str, Any]
+) -> None:
+    if model == "with a prompt":
+        model = str(tmp_path)
+        shutil.copytree(Scorer(ScorerConfig(model=MINILM)).checkpoint.path, model, dirs_exist_ok=True)
+        file = tmp_path / "config_sentence_transformers.json"
+        prompts = {"prompts": {"query": "query: ", "document": "passage: "}}
+        file.write_text(json.dumps(json.loads(file.read_text()) | prompts))
+    scorer = Scorer(ScorerConfig(model=model, device="cpu", max_length=40, **options))
+    encoded = scorer.encode([("q", TEXT)])
+    ((first, last),) = scorer.spans_read([("q", TEXT)], encoded)
+    assert (first, encoded.pairs["passage_cut"][0].as_py() > 0) == (0, True)
+    alone = scorer.encode([("q", TEXT[:last])])
+    assert (alone.sequences, alone.pairs["passage_cut"][0].as_py()) == (encoded.sequences, 0)
+    assert scorer.encode([("q", TEXT[: last - 1])]).sequences != encoded.sequences
+
+
+def test_no_character_is_read_where_an_instruction_takes_all_the_room() -> None:
+    instruction: Any = {"passage_instruction_for_rerank": "one two three four five six seven eight nine ten"}
+    scorer = Scorer(ScorerConfig(model=TINY, device="cpu", max_length=12, **instruction))
+    assert scorer.spans_read([("q", TEXT)], scorer.encode([("q", TEXT)])) == [(0, 0)]
+    behind: Any = {"passage_instruction_for_rerank": "alpha", "passage_instruction_format": "{1} {0}"}
+    scorer = Scorer(ScorerConfig(model=TINY, device="cpu", max_length=24, truncation_side="left", **behind))
+    ((first, last),) = scorer.spans_read([("q", TEXT)], scorer.encode([("q", TEXT)]))
+    assert 0 < first < last == len(TEXT)
+
+
+def test_a_table_of_arrow_gives_its_rows() -> None:
+    table = pa.table({"query": ["a", "b"], "passage": ["c", "d"]})
+    for given in (table, table.to_batches()[0], table.to_pandas()):
+        assert [tuple(pair) for pair in pairs_of(given)] == [("a", "c"), ("b", "d")]

@@ -68,6 +68,19 @@ def test_a_bit_that_flipped_is_seen(calibrated: Path, tmp_path: Path) -> None:
         int8(tmp_path / "flipped").check_calibration()
 
 
+def test_whatever_bit_flipped_there_is_no_other_error(calibrated: Path, tmp_path: Path) -> None:
+    """In the names and numbers of the archive: that it is encrypted, or begins before its beginning, say."""
+    data, file, refused = calibrated.read_bytes(), tmp_path / "flipped", 0
+    for at in (*range(60), *range(len(data) - 600, len(data))):
+        for bit in range(8):
+            file.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+            try:
+                int8(file).check_calibration()
+            except ModelError:
+                refused += 1
+    assert refused > 1000
+
+
 def test_an_engine_without_int8_refuses_it(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"^quantization: engine torch computes no int8; set engine to openv"

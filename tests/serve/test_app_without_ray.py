@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from pipeline.errors import ConfigError
 from serve.app import RemoteModel, build_app
@@ -131,6 +133,22 @@ def test_behind_haproxy_who_is_served_must_be_said(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"args.api.keys: .* give keys, or set anyone"):
         build_app(arguments() | {"api": {"keys": "none"}})
     build_app(arguments() | {"api": {"keys": "none", "anyone": True}})
+
+
+def test_a_model_that_could_not_be_started_is_no_bug_of_the_server() -> None:
+    class Handle:
+        """As Ray's router (2.60): of a deployment that failed for good and has no replica."""
+
+        @property
+        def score(self) -> "Handle":
+            return self
+
+        async def remote(self, _work: Work) -> Refused:
+            raise DeploymentUnavailableError(DeploymentID("tiny"))
+
+    outcome = asyncio.run(RemoteModel(cast("Any", Handle())).score(Work(["q"], ["p"])))
+    assert isinstance(outcome, Refused)
+    assert (outcome.kind, outcome.retry_after_s) == ("unavailable", 1.0)
 
 
 def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> None:

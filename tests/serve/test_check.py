@@ -235,7 +235,10 @@ def test_a_manifest_is_read_as_its_serve_config(tmp_path: Path, capsys: pytest.C
     assert main([written(tmp_path, manifest.replace("target_wait_s", "target_wait"))]) == 2
     assert "args.models.bge-reranker-v2-m3.replicas.target_wait: there is no" in capsys.readouterr().err
     assert main([written(tmp_path, "kind: RayService\n")]) == 2
-    assert "spec.serveConfigV2: needs the fields of a Serve config" in capsys.readouterr().err
+    assert "spec.serveConfigV2: needs the config as text, found none; write" in capsys.readouterr().err
+    for slip, found in (("spec: oops", "none"), ("spec: {serveConfigV2: {applications: []}}", "a mapping")):
+        assert main([written(tmp_path, f"kind: RayService\n{slip}\n")]) == 2
+        assert f"spec.serveConfigV2: needs the config as text, found {found}" in capsys.readouterr().err
 
 
 def test_what_is_no_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

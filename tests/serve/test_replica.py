@@ -130,6 +130,12 @@ def test_a_turn_counts_each_of_its_queries_once() -> None:
     assert len(list(_turns(work_of([(half, "passage")] * 9)))) == 1
     assert len(list(_turns(work_of([(f"{at}{half}", "p") for at in range(9)])))) == 9
     assert len(list(_turns(work_of([(half, half)] * 3)))) == 3
+    # A query that fills a turn alone is tokenized in each: there are few.
+    longer, passage = "x" * 2 * _TURN_CHARACTERS, "p" * 1000
+    turns = list(_turns(work_of([(longer, passage)] * 1000)))
+    assert len(turns) == 5
+    assert [turns[0].start, *(turn.stop for turn in turns)] == [0, 200, 400, 600, 800, 1000]
+    assert len(list(_turns(work_of([(f"{at}{longer}", "p") for at in range(4)])))) == 4
 
 
 @pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "past its deadline"])

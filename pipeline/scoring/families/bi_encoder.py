@@ -103,8 +103,7 @@ class TextEncoder:
         return sequences_of(sequences), np.array(counts, np.int32), np.array(cuts, np.int32)
 
     def passage_offsets(self, _query: str, passage: str) -> list[tuple[int, int]]:
-        (text,) = self._as_read([passage], "passage")
-        return passage_offsets(self._tokenizer, text, len(text) - len(passage))
+        return passage_offsets(self._tokenizer, lambda text: self._as_read([text], "passage")[0], passage)
 
     @property
     def _room(self) -> int:

@@ -86,7 +86,8 @@ class ChatEncoder:
 
     def passage_offsets(self, query: str, passage: str) -> list[tuple[int, int]]:
         head = self._head(query)
-        return passage_offsets(self._tokenizer, head + passage, len(head))
+        offsets = passage_offsets(self._tokenizer, lambda text: head + text, passage)
+        return [(first, stop) for first, stop in offsets if stop > 0]  # the head's tokens are the query's
 
     def _head(self, query: str) -> str:
         return f"<Instruct>: {self._instruction}\n<Query>: {query}\n<Document>: "

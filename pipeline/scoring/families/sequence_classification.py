@@ -141,8 +141,9 @@ class PairEncoder:
             self._config.passage_instruction_for_rerank,
             self._config.passage_instruction_format,
         )
-        (text,) = with_instruction([passage], instruction, form)
-        return passage_offsets(self._tokenizer, text, text.rfind(passage))
+        return passage_offsets(
+            self._tokenizer, lambda text: with_instruction([text], instruction, form)[0], passage
+        )
 
 
 class PairClassifier:

@@ -7,9 +7,10 @@ import pytest
 
 from serve.dialects import tei
 from serve.problems import Kind, Problem
+from tests.conftest import TINY
 from tests.serve.dialects.conftest import KEY, MAX_BODY_BYTES, MAX_PASSAGES, TOO_LARGE, WRONG_KEY
 from tests.serve.dialects.reference import LONG, NO_JSON, NO_OBJECT, PASSAGES, QUERY, scores, tokens
-from tests.serve.local import LocalServer
+from tests.serve.local import LocalServer, serving
 
 BODY = {"query": QUERY, "texts": PASSAGES}
 DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
@@ -189,6 +190,26 @@ def test_a_pair_that_is_too_long_and_must_not_be_cut(client: httpx2.Client) -> N
     assert response.json()["error_type"] == "Validation"
     assert "don't fit" in response.json()["error"]
     assert post(client, texts=["hi"], truncate=False).status_code == 200
+
+
+def test_who_allows_it_has_cut_what_the_server_would_refuse(client: httpx2.Client) -> None:
+    with (
+        serving({"tiny": {"model": TINY, "truncation": "error"}}) as server,
+        httpx2.Client(base_url=server.url) as strict,
+    ):
+        assert post(strict).status_code == 422
+        assert post(strict, truncate=False).status_code == 422
+        assert by_index(post(strict, truncate=True)) == by_index(post(client))
+        documents = {"query": QUERY, "documents": PASSAGES}
+        assert strict.post("/v1/rerank", json=documents).status_code == 422
+        for field in ({"truncation": True}, {"truncate_prompt_tokens": -1}):
+            assert strict.post("/v1/rerank", json=documents | field).status_code == 200
+
+
+def test_a_million_mistakes_are_told_as_one(client: httpx2.Client) -> None:
+    response = post(client, texts=[0] * 1000)
+    assert response.text == f"{DESERIALIZE}texts.0: Input should be a valid string"
+    assert "texts.1:" not in response.text
 
 
 def test_a_score_that_is_no_number(strict: httpx2.Client) -> None:

@@ -85,7 +85,17 @@ def test_a_second_head_has_the_same_time(hasty: LocalServer) -> None:
         assert time.monotonic() - begin < 5
 
 
-@pytest.mark.parametrize("framing", [b"", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"])
+LARGE = b"%x\r\n%s\r\n" % (200_000, b" " * 200_000)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"",
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n%s0\r\n" % LARGE,
+    ],
+)
 def test_heads_and_trailers_without_end_are_cut_off(hasty: LocalServer, framing: bytes) -> None:
     fields = (b"X-%d: " % number + b"a" * 1000 + b"\r\n" for number in range(1000))
     with connected(hasty) as made:
