@@ -7,12 +7,16 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["rrf", "weighted"]
 """rrf: reciprocal ranks, 1 / (k + rank). weighted: scores, each query's put between 0 (its last) and 1 (its
 first). Both are times the list's weight, and a candidate's fused score is their sum over the lists."""
+
+
+RrfK = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Of rrf: how little the first ranks stand out. Beyond, float32 does not tell ranks apart."""
 
 
 def _counts(weight: float) -> float:
@@ -27,7 +31,7 @@ Weight = Annotated[float, AfterValidator(_counts)]
 
 def reciprocal_ranks(ranks: npt.NDArray[np.integer], k: int) -> FloatArray:
     """ranks: 1-based, within the query. k: how little the first ranks stand out."""
-    reciprocal: FloatArray = 1.0 / (k + ranks)
+    reciprocal: FloatArray = 1.0 / (float(k) + ranks.astype(np.float64))
     return reciprocal
 
 

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.fusion import Method, Weight, reciprocal_ranks, spread_scores
+from pipeline.fusion import Method, RrfK, Weight, reciprocal_ranks, spread_scores
 from pipeline.ranking import query_numbers, ranks
 
 
@@ -27,7 +27,7 @@ class FuseConfig(BaseModel):
     """rrf: reciprocal ranks, the sum over the levels of weight / (k + rank). weighted: scores, each level's
     put between 0 (a query's last) and 1 (its first), the sum of weight * score. Ranks and scores are those
     among the candidates that this level saw. Of equal scores the lower passage id ranks first."""
-    k: PositiveInt = 60
+    k: RrfK = 60
     """rrf: how little the first ranks stand out."""
     weights: tuple[Weight, ...] | None = Field(default=None, strict=False)
     """One a level, from the first to this one. Null: 1 each."""

@@ -18,6 +18,7 @@ from pipeline.finetuning.config import HeldOutConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table, read_shard
 from pipeline.tables.input.files import find_file
+from pipeline.tables.output.run import id_text
 
 MEASURE = "nDCG@10"
 _SHARD_PAIRS = 100_000
@@ -54,10 +55,10 @@ class HeldOut:
         self.version = plan.version
         tables = [read_shard(shard, config.candidates, {}, plan)[0] for shard in plan.shards]
         rows = pa.concat_tables(tables).select(["query_id", "query", "passage_id", "passage"]).to_pylist()
-        self._rows = [row for row in rows if str(row["query_id"]) in judged]
+        self._rows = [row for row in rows if id_text(row["query_id"]) in judged]
         self.texts = frozenset(same_query(row["query"]) for row in self._rows)
         """The queries that are judged."""
-        self._queries = sorted({str(row["query_id"]) for row in self._rows})
+        self._queries = sorted({id_text(row["query_id"]) for row in self._rows})
         self._judgments = [judgment for query in self._queries for judgment in judged[query]]
         if not self._rows:
             raise InputError(
@@ -74,7 +75,7 @@ class HeldOut:
         made = Scorer(scorer.model_copy(update={"model": str(checkpoint), "revision": None}))
         scores = made.score([(row["query"], row["passage"]) for row in self._rows])
         ranked = [
-            ScoredDoc(str(row["query_id"]), str(row["passage_id"]), float(score))
+            ScoredDoc(id_text(row["query_id"]), id_text(row["passage_id"]), float(score))
             for row, score in zip(self._rows, scores, strict=True)
         ]
         measure = ir_measures.parse_measure(MEASURE)

@@ -28,8 +28,8 @@ class Metrics:
     def __init__(self, output: Directory, done: int) -> None:
         """done: the steps after which it goes on."""
         self._output = output
-        # What a killed start did after its last checkpoint is done, and told, again.
-        self._lines = [line for line in _read(output) if line["step"] <= done]
+        # What a killed start did after its last checkpoint is done, and told, again; all, if it had none.
+        self._lines = [line for line in _read(output) if line["step"] <= done] if done else []
         self._written = time.monotonic()
         self._in_event_files = done or -1
 

@@ -17,7 +17,7 @@ from pipeline.mining.config import JudgedRunConfig
 from pipeline.mining.negatives import NO_POSITIVE, NO_SCORE, Candidate, Choice, choose
 from pipeline.ranking import query_numbers, ranks
 from pipeline.tables.candidates import Plan, plan_table
-from pipeline.tables.input.numeric_columns import as_numbers, may_hold_numbers
+from pipeline.tables.input.numeric_columns import as_numbers, as_scores, may_hold_numbers
 from pipeline.tables.output.training_rows import training_row
 from pipeline.tables.positives import are_positive, check_label
 from pipeline.tables.table_files import directory_of
@@ -80,8 +80,8 @@ def _by_query(
 
     A candidate without a score is neither side's.
     """
-    scores = as_numbers(pc.struct_field(candidates["kept"].combine_chunks(), config.score))
-    finite = scores.is_valid()
+    given = pc.struct_field(candidates["kept"].combine_chunks(), config.score)
+    scores, finite = as_numbers(given), as_scores(given).is_valid()  # a score has room in float32
     usable, scores = candidates.filter(finite), scores.filter(finite)
     places = _ranks(usable, scores, config)
     positive = are_positive(usable.append_column("rank", places), config.positives)

@@ -18,7 +18,7 @@ from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
-from pipeline.tables.output.run import parquet_bytes
+from pipeline.tables.output.run import id_text, parquet_bytes
 from pipeline.tables.output.sealed import Stamp
 from pipeline.tables.output.tasks import Result, Task, TaskReport, do_once
 from pipeline.tables.output.training_rows import training_rows_file
@@ -95,7 +95,7 @@ def _named(left_out: list[tuple[Any, str]]) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for query_id, reason in left_out:
         if len(some := named.setdefault(reason, [])) < NAMED:
-            some.append(str(query_id))
+            some.append(id_text(query_id))
     return named
 
 

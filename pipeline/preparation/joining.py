@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
+from pipeline.tables.input.arrow_types import with_fields
 from pipeline.tables.input.cleaning import Refusals, valid_text
 from pipeline.tables.input.files import SourceFile
 
-STRETCH_ROWS = 16_384
+STRETCH_ROWS, STRETCH_BYTES = 16_384, 2**28
 """Where each row gets a copy of a text: bounds memory, and a text array, which ends at 2 GiB."""
 
 
@@ -97,35 +98,69 @@ class Texts:
                 f" another text than in {files[there['file']].url} row {there['row']}"
             )
 
-    def attach(self, candidates: pa.Table) -> pa.Table:
-        """The candidates with their texts, or with the reason no_KIND_text."""
-        found = self._values.take(
-            pc.index_in(candidates[f"{self._kind}_id"].combine_chunks(), value_set=self._ids, skip_nulls=True)
-        )
-        missing = pc.if_else(pc.is_null(found), f"no_{self._kind}_text", pa.scalar(None, pa.string()))
-        return _replace(
-            _replace(candidates, self._kind, found), "reason", pc.coalesce(candidates["reason"], missing)
-        )
+    def attach(self, candidates: pa.Table) -> Iterator[pa.Table]:
+        """The candidates with their texts, or with the reason no_KIND_text, in stretches of some size: many
+        may share a long one.
+        """
+        ids = candidates[f"{self._kind}_id"].combine_chunks()
+        places = pc.index_in(ids, value_set=self._ids, skip_nulls=True)
+        for start, stop in _stretches(_bytes_of(self._values).take(places)):
+            some, found = candidates.slice(start, stop - start), self._values.take(places[start:stop])
+            missing = pc.if_else(pc.is_null(found), f"no_{self._kind}_text", pa.scalar(None, pa.string()))
+            some = _replace(some, "reason", pc.coalesce(some["reason"], missing))
+            yield _replace(some, self._kind, found)
 
 
-def candidates_of(rows: pa.Table) -> Iterator[pa.Table]:
-    """The candidates, in stretches of some size."""
-    candidates = rows.filter(pc.invert(rows["is_text"]))
-    for start in range(0, candidates.num_rows, STRETCH_ROWS):
-        yield candidates.slice(start, STRETCH_ROWS)
+def candidates_of(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.invert(rows["is_text"]))
+
+
+def _bytes_of(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
+    lengths = pc.binary_length(texts).cast(pa.int64())
+    return lengths.combine_chunks() if isinstance(lengths, pa.ChunkedArray) else lengths
+
+
+def _stretches(sizes: pa.Array) -> Iterator[tuple[int, int]]:
+    """Consecutive rows together, up to STRETCH_ROWS of them and STRETCH_BYTES; one that has more is alone.
+
+    sizes: the bytes of each row's texts, null for none.
+    """
+    ends = np.cumsum(sizes.fill_null(0).to_numpy())
+    start = 0
+    while start < len(ends):
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + STRETCH_BYTES, side="right"))
+        stop = min(max(stop, start + 1), start + STRETCH_ROWS, len(ends))
+        yield start, stop
+        start = stop
 
 
 def ordered_candidates(rows: pa.Table) -> Iterator[pa.Table]:
-    """The same, each query's rows together in their order, the queries in the order of their first rows."""
-    candidates = rows.filter(pc.invert(rows["is_text"]))
+    """In stretches of some size: each query's rows together in their order, the queries in the order of their
+    first rows.
+    """
+    candidates = candidates_of(rows)
     file, row = (candidates[name].to_numpy() for name in ("file", "row"))
     order = np.lexsort((row, file))
     ids = candidates["query_id"].combine_chunks().take(pa.array(order))
     # Codes are given in the order of appearance; rows without an id come last.
     codes = ids.dictionary_encode().indices.fill_null(len(ids)).to_numpy()
     order = order[np.argsort(codes, kind="stable")]
-    for start in range(0, len(order), STRETCH_ROWS):
-        yield candidates.take(pa.array(order[start : start + STRETCH_ROWS]))
+    texts = [_bytes_of(candidates[name]).fill_null(0) for name in ("query", "passage")]
+    # In one piece, which is taken from without a copy of the whole.
+    wide = pa.schema([field.with_type(_wide(field.type)) for field in candidates.schema])
+    whole = candidates.cast(wide).combine_chunks()
+    for start, stop in _stretches(pc.add(*texts).take(pa.array(order))):
+        yield whole.take(pa.array(order[start:stop])).cast(candidates.schema)
+
+
+def _wide(data_type: pa.DataType) -> pa.DataType:
+    """With texts that may take more than 2 GiB together."""
+    if pa.types.is_string(data_type):
+        return pa.large_string()
+    if pa.types.is_binary(data_type):
+        return pa.large_binary()
+    return with_fields(data_type, lambda each: each.with_type(_wide(each.type)))
 
 
 def _table(columns: dict[str, Any], schema: pa.Schema, *, is_text: bool) -> pa.Table:

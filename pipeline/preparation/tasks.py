@@ -121,8 +121,8 @@ def rows_read(output: Directory) -> list[RowsRead]:
 def join_passages(rows: pa.Table, preparation: Preparation) -> Iterator[pa.Table]:
     """The candidates of a partition with their passages, ready for the shuffle by query."""
     texts = Texts(rows, "passage", preparation.source("passages").files)
-    for candidates in candidates_of(rows):
-        yield keyed(texts.attach(candidates), "query_id")
+    for candidates in texts.attach(candidates_of(rows)):
+        yield keyed(candidates, "query_id")
 
 
 def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Table:
@@ -143,8 +143,8 @@ def write_part(rows: pa.Table, output: str, preparation: Preparation) -> pa.Tabl
         directory.writing(file) as stream,
         pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for stretch in chain([first], stretches):
-            complete = texts.attach(stretch) if texts else stretch
+        whole = chain([first], stretches)
+        for complete in chain.from_iterable(map(texts.attach, whole)) if texts else whole:
             good = pc.is_null(complete["reason"])
             rejects.append(_rejects(complete.filter(pc.invert(good)), preparation.candidates))
             kept = complete.filter(good)

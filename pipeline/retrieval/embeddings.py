@@ -228,5 +228,5 @@ def _known(url: str, job: str, hashes: pa.Array) -> dict[bytes, npt.NDArray[Any]
         for start, count in zip(vectors.first.tolist(), vectors.counts.tolist(), strict=True):
             digest = vectors.hashes[start].as_py()
             if digest in every:
-                known[digest] = vectors.values[start : start + count]
+                known[digest] = vectors.values[start : start + count].copy()  # else it keeps the whole file
     return known

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.fusion import FloatArray, Method, Weight, reciprocal_ranks, spread_scores
+from pipeline.fusion import FloatArray, Method, RrfK, Weight, reciprocal_ranks, spread_scores
 
 
 class FusionConfig(BaseModel):
@@ -20,7 +20,7 @@ class FusionConfig(BaseModel):
     """rrf: reciprocal ranks, the sum over the sources of weight / (k + rank). weighted: scores, each source's
     put between 0 (its last one of the query) and 1 (its first), the sum of weight * score. A passage that a
     source did not find gets nothing from it."""
-    k: PositiveInt = 60
+    k: RrfK = 60
     """rrf: how little the first ranks stand out."""
     weights: dict[str, Weight] = Field(default={})
     """By the sources' names. Where nothing is said: 1."""

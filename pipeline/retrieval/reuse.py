@@ -55,19 +55,28 @@ def with_previous(job: Job, record: JobRecord) -> Job:
     place: str | None = config.reuse
     begun = read_marker(job.output, TaskReport, record.identity, _MARKER)
     was = begun.result["place"] if isinstance(begun, TaskReport) else _NOT_BEGUN
-    if PREVIOUS_DATE not in config.reuse:
-        check(config.reuse)
-    elif was is None:
+    if was is None and PREVIOUS_DATE in config.reuse:
         log.info("this job has begun without an earlier first stage: every text is embedded")
         place = None
-    elif (place := recorded(config.reuse, was)) is not None:
-        check(place)
-        log.info(_TOLD.taken, run=Directory(place).url)
+    elif was and (place := _recorded(config.reuse, was)) is not None:
+        if read_record(Directory(place)) is None:  # it was kept for some nights alone
+            log.warning("what this job took embeddings from is gone: it embeds what it lacks", run=place)
+            place = None
+        else:
+            check(place)
+            log.info(_TOLD.taken, run=Directory(place).url)
+    elif PREVIOUS_DATE not in config.reuse:
+        check(config.reuse)
+        place = config.reuse
     else:
         assert config.run_date is not None  # as the config checks
         place = latest(config.reuse, config.run_date, config.output.path, check, _TOLD)
     config = config.model_copy(update={"reuse": place})
     return replace(job, config=config, reused={} if place is None else taken[place])
+
+
+def _recorded(reuse: str, was: str) -> str | None:
+    return reuse if was == redacted(reuse) else recorded(reuse, was)
 
 
 def remember(job: Job) -> None:

@@ -19,10 +19,13 @@ from sentence_transformers import CrossEncoder
 from pipeline.errors import ConfigError, InputError, OutputError, TrainingError
 from pipeline.finetune import main
 from pipeline.finetuning import flow
+from pipeline.finetuning.config import HeldOutConfig
 from pipeline.finetuning.held_out import HeldOut, Measured
+from pipeline.finetuning.progress import Metrics
 from pipeline.finetuning.start import put_head
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.status import main as status
+from pipeline.tables.output.directory import Directory
 from tests.conftest import DATA, ROOT, TINY
 from tests.finetuning.rows import ROWS, config, write
 from tests.scoring.checkpoints import make_trunk
@@ -55,6 +58,22 @@ def held_out(folder: Path, relevant: tuple[int, ...] = (3, 4), **options: Any) -
     (folder / "qrels.txt").write_text("".join([*judged, "other 0 p 1\n"]))
     paths = {"candidates": {"path": str(folder / "held_out.parquet")}, "qrels": str(folder / "qrels.txt")}
     return {**paths, "every_steps": 3, **options}
+
+
+def test_held_out_ids_may_be_bytes(tmp_path: Path) -> None:
+    given = held_out(tmp_path)
+    table = pq.read_table(tmp_path / "held_out.parquet")
+    for at, name in ((0, "query_id"), (2, "passage_id")):
+        ids = [str(each).encode() for each in table[name].to_pylist()]
+        table = table.set_column(at, name, pa.array(ids, pa.binary()))
+    pq.write_table(table, tmp_path / "held_out.parquet")
+    assert HeldOut(HeldOutConfig.model_validate(given)).queries == 6
+
+
+def test_nothing_of_a_start_without_a_checkpoint_stays_in_the_metrics(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "nDCG@10": 0.5}\n{"step": 2, "loss": 1.0}\n')
+    assert Metrics(Directory(str(tmp_path)), 0)._lines == []
+    assert [line["step"] for line in Metrics(Directory(str(tmp_path)), 1)._lines] == [0]
 
 
 def test_the_checkpoint_scores_alike_here_in_sentence_transformers_and_in_transformers(

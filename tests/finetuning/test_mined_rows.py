@@ -130,3 +130,9 @@ def test_mistakes_are_told_by_their_field(tmp_path: Path) -> None:
 def test_the_runs_own_folder_is_no_place_for_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"in/out: lies inside of the input"):
         flow.run(job(tmp_path, judged(tmp_path, rows()), "in/out"))
+
+
+def test_a_score_that_float32_has_no_room_for_is_none(tmp_path: Path) -> None:
+    table = [{**row, "score": 1e39 if row["passage_id"] == "p0" else row["score"]} for row in rows(2)]
+    given, _ = read(judged(tmp_path, table, negatives={"ranks": [1, 4]}), with_scores=True)
+    assert all("passage 0 of" not in text for row in given for text in row.neg)

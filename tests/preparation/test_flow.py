@@ -328,3 +328,16 @@ def test_tables_that_this_process_cant_hold_are_refused(
     monkeypatch.setattr("pipeline.preparation.executors.here._LARGEST_BYTES", 100)
     with pytest.raises(ConfigError, match="executor here: holds all rows in memory.*to ray_data"):
         flow.run(trec(folder))
+
+
+@pytest.mark.parametrize("most", [1, 40, 2**28])
+def test_texts_that_many_candidates_share_are_written_in_stretches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("pipeline.preparation.joining.STRETCH_BYTES", most)
+    assert flow.run(trec(folder)).written == 9
+    rows = output_rows(folder)
+    assert ids(rows) == [(query, f"p{rank}") for query in QUERIES for rank in (3, 1, 2)]
+    assert [row["passage"] for row in rows] == ["", "one", "Title p2 two"] * 3
+    groups = pq.ParquetFile(next((folder / "out/candidates").iterdir())).num_row_groups
+    assert (groups == 1) == (most == 2**28)

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
+from pipeline.fusion import reciprocal_ranks
 from pipeline.retrieval.fusion import FusionConfig, fuse
 
 
@@ -33,6 +36,13 @@ VECTORS = hits((0, "b", 0.9), (0, "d", 0.5))
 def fused(**config: Any) -> dict[tuple[int, str], dict[str, Any]]:
     table = fuse({"words": WORDS, "vectors": VECTORS}, FusionConfig.model_validate(config))
     return {(row["query"], row["passage_id"]): row for row in table.to_pylist()}
+
+
+def test_reciprocal_ranks_take_any_k_that_tells_ranks_apart() -> None:
+    ranks = np.array([1, 2], np.int32)
+    assert reciprocal_ranks(ranks, 2**31 - 1).tolist() == [1 / 2**31, 1 / (2**31 + 1)]
+    with pytest.raises(ValidationError, match="less than or equal to 1000000"):
+        FusionConfig(k=1_000_001)
 
 
 def test_reciprocal_ranks() -> None:

@@ -142,3 +142,26 @@ def test_what_can_not_be_read_leaves_the_output_to_another_job(tmp_path: Path) -
     with pytest.raises(InputError, match="which a TREC run can't hold"):
         make(night(tmp_path, 1, output=output))
     assert embedded(tmp_path, 1) == (3, 0)
+
+
+def test_a_night_is_mended_when_the_one_that_it_took_from_is_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in (1, 2):
+        write(tmp_path, day, PASSAGES | {f"p of {day}": f"news of day {day}"})
+        make(night(tmp_path, day))
+    shutil.rmtree(tmp_path / "out/2026-11-01")
+    candidates = next((tmp_path / "out/2026-11-02/candidates").iterdir())
+    kept = candidates.read_bytes()
+    candidates.unlink()
+    assert embedded(tmp_path, 2) == (1, 5)
+    assert candidates.read_bytes() == kept
+    assert "what this job took embeddings from is gone: it embeds what it lacks run=" in caplog.text
+    assert (tmp_path / "out/2026-11-02/_SUCCESS").exists()
+    fixed = f"{tmp_path}/out/2026-11-02"
+    make(night(tmp_path, 2, reuse=fixed, output={"path": f"{tmp_path}/again"}))
+    shutil.rmtree(fixed)
+    next((tmp_path / "again/candidates").iterdir()).unlink()
+    assert make(night(tmp_path, 2, reuse=fixed, output={"path": f"{tmp_path}/again"})).reused == 6
+    with pytest.raises(InputError, match="no finished first stage"):
+        make(night(tmp_path, 2, reuse=fixed, output={"path": f"{tmp_path}/new"}))

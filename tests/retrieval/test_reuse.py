@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.retrieval import flow
 from pipeline.retrieval.config import RetrieveConfig, scorer_field, source_of
+from pipeline.retrieval.embeddings import _known
 from pipeline.retrieval.summary import Summary
 from tests.conftest import MINILM
 from tests.retrieval.checkpoints import large_embedder
@@ -151,3 +153,13 @@ def test_what_changed_is_not_taken_from_where_it_is_damaged(folder: Path, tmp_pa
 
 def test_a_field_and_its_source() -> None:
     assert [source_of(scorer_field(name)) for name in ("e", "dense", "sources")] == ["e", "dense", "sources"]
+
+
+def test_vectors_that_are_taken_keep_no_file_in_memory(folder: Path, tmp_path: Path) -> None:
+    made = job(folder, tmp_path / "made", whole=source())
+    make(made)
+    url = f"{folder}/before/embeddings/whole/passages"
+    hashes = pa.concat_arrays([pq.read_table(file)["hash"].combine_chunks() for file in Path(url).iterdir()])
+    known = _known(url, "a job", hashes)
+    assert len(known) == len(hashes.unique())
+    assert all(vectors.base is None for vectors in known.values())

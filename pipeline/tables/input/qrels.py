@@ -41,11 +41,24 @@ def read_judgments(url: str) -> list[Judgment]:
                     f"{url} line {number}: judges passage {passage_id!r} of query {query_id!r} a second time,"
                     f" after line {first}; keep one of them"
                 )
-            # Any below 0 means the same. Below -1 pytrec_eval reads memory that is not its own.
-            judgments.append(judgment._replace(relevance=max(relevance, -1)))
+            judgments.append(judgment)
     if not judgments:
         raise InputError(f"{url}: no judgments in it")
-    return judgments
+    return _as_measured(judgments)
+
+
+def _as_measured(judgments: list[Judgment]) -> list[Judgment]:
+    """The same to every measure: any below 0 is -1, and 0 where a query has no other.
+
+    Of lower ones, and of a query that has none of 0 or above, pytrec_eval reads memory that is not its own.
+    """
+    best = dict[str, int]()
+    for each in judgments:
+        best[each.query_id] = max(each.relevance, best.get(each.query_id, -1))
+    return [
+        each._replace(relevance=max(each.relevance, -1) if best[each.query_id] >= 0 else 0)
+        for each in judgments
+    ]
 
 
 def _way_out(line: bytes) -> str:
