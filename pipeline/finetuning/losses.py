@@ -90,7 +90,9 @@ def lambdarank(scores: Tensor, labels: Tensor) -> Tensor:
     Gains are 2^label - 1 (Burges, 2010, From RankNet to LambdaRank to LambdaMART; as a loss Wang et al.,
     2018, The LambdaLoss Framework). Labels below 0 count as 0. A group of equal labels has loss 0.
     """
-    gains = 2.0 ** labels.clamp(min=0) - 1
+    labels = labels.clamp(min=0)
+    top = labels.max(dim=-1, keepdim=True).values
+    gains = 2.0 ** (labels - top) - 2.0**-top  # all over 2^top, which cancels below and may be past float32
     ranks = scores.detach().argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     discounts = 1 / torch.log2(ranks + 2.0)
     places = torch.arange(gains.shape[1], device=gains.device)

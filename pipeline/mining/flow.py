@@ -111,6 +111,7 @@ def _work(job: Job, held: Lease, *, check_bytes: bool) -> dict[str, TaskReport]:
     done = done_before(job.output, job.identity, tasks, check_bytes=check_bytes)
     reports = {report.name: report for report in done}
     log.info("planned", shards=len(tasks), done=len(reports))
+    held.begins_with(len(reports))
     if left := [task for task in tasks if task.name not in reports]:
         executor = cast("Executor", registry.load(executors, job.config.executor))
         executor.connect(job)

@@ -115,6 +115,7 @@ def _rerank(
         totals.add(report)
     done_before, pairs_before = len(totals.done), totals.counts.pairs
     log.info("planned", shards=len(plan.shards), done=done_before, pairs=record.pairs)
+    held.begins_with(done_before)
     quarantined = _work(planned, totals, held)
     if finished is not None and done_before == len(plan.shards):
         return _finish(planned, finished, totals)

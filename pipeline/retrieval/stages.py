@@ -207,6 +207,8 @@ class Stages:
         left, logged = [task for task in tasks if task.name not in results], time.monotonic()
         if results:
             log.info("resumed", step=step, done=f"{len(results)}/{len(tasks)}")
+        if step == "merge":
+            self._held.begins_with(len(results))
         for report in self._executor.work(self._job.for_workers(), left) if left else ():
             results[report.name] = self._heard(report)
             if step == "merge":

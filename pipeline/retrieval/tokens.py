@@ -16,6 +16,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}ー々"
 _RUN = regex.compile(rf"(?P<cjk>[{_CJK}]+)|(?:(?![{_CJK}])[\p{{L}}\p{{M}}\p{{N}}])+")
+_UNSEEN = regex.compile(r"\p{Variation_Selector}|\u00ad")
+"""Which glyph is meant, and where a word may be hyphenated: no part of a word."""
+_DOTTED_I = "i\u0307"
+"""What Python makes of Turkish İ in lower case; Java, and so Lucene, makes it i."""
 _STEMMERS = tuple(Stemmer.algorithms())
 
 _ENGLISH = """a an and are as at be but by for if in into is it no not of on or such that the their then there
@@ -46,7 +50,8 @@ def tokenize(text: str, config: TokensConfig) -> list[str]:
     """The words of a text, in order; those that come several times are there as often."""
     stem = None if config.stemming is None else _stemmer(config.stemming).stemWord
     words: list[str] = []
-    for run in _RUN.finditer(unicodedata.normalize("NFKC", text).lower()):
+    plain = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lower().replace(_DOTTED_I, "i")
+    for run in _RUN.finditer(plain):
         word = run[0]
         if run["cjk"]:
             words += word

@@ -82,6 +82,10 @@ def test_lambdarank_weighs_each_swap_by_what_it_changes_in_ndcg() -> None:
     )
     assert loss_of(labels, scores[:, :, None], name="lambdarank") == pytest.approx(expected)
     assert loss_of(np.ones((1, 3)), scores[:, :, None], name="lambdarank") == 0
+    # Of gains past float32 the highest alone count: 2^300 beside 2^299 is 2 beside 1 without the -1.
+    high = loss_of(labels + 300, scores[:, :, None], name="lambdarank")
+    higher = loss_of(labels + 1000, scores[:, :, None], name="lambdarank")
+    assert 0 < high == pytest.approx(higher)
 
 
 def test_of_several_heads_the_last_teaches_the_others_where_there_is_no_teacher() -> None:

@@ -14,6 +14,8 @@ from pipeline.errors import InputError, OutputError
 from pipeline.mining import flow, shard
 from pipeline.mining.config import MineConfig, NegativesConfig
 from pipeline.reranking import flow as reranking
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import last_heartbeat
 from pipeline.tables.output.tasks import TaskReport
 from tests.conftest import ROOT, golden_cases
 from tests.mining.runs import bytes_of, config, mined, rows, write
@@ -234,3 +236,13 @@ def test_a_run_that_is_made_again_with_the_same_bytes_is_the_same(tmp_path: Path
     (tmp_path / "other").rename(tmp_path / "run")
     with pytest.raises(OutputError, match="holds the output of another job"):
         flow.run(job)
+
+
+def test_what_is_mended_is_counted_once(tmp_path: Path) -> None:
+    job = config(write(tmp_path / "in", rows()))
+    flow.run(job)
+    min((tmp_path / "out/training_rows").iterdir()).unlink()
+    flow.run(job)
+    heartbeat = last_heartbeat(Directory(str(tmp_path / "out")))
+    assert heartbeat is not None
+    assert heartbeat.shards_done == heartbeat.shards == 3

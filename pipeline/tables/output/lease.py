@@ -71,6 +71,11 @@ class Lease:
         self._stop = Event()
         self._thread = Thread(target=self._keep, daemon=True)
 
+    def begins_with(self, shards_done: int) -> None:
+        """So many need no work: what was counted before may be damaged."""
+        with self._change:
+            self._heartbeat = self._heartbeat.model_copy(update={"shards_done": shards_done})
+
     def add(self, pairs: int) -> None:
         """A shard is done. Raises TemporaryError where another start has taken over, OutputError where the
         output is gone.
