@@ -83,6 +83,8 @@ def _check_texts(path: Path, value: Any, field: str) -> None:
 def _note_lines(path: Path | str, node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # its fields may be given again beside it
+                continue
             name = f"{prefix}{key.value}"
             if name in lines:
                 line = key.start_mark.line + 1

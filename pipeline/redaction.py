@@ -8,8 +8,10 @@ from typing import Any
 from urllib.parse import unquote
 
 _HIDDEN = "***"
-_LOGIN = re.compile(r"""(\b[a-z][a-z0-9+.-]*://)([^\s/?#"'<>]*)@""", re.IGNORECASE)
-_QUERY = re.compile(r"""(\b[a-z][a-z0-9+.-]*://[^\s?"'<>\\]*)\?([^\s"'<>\\]*)""", re.IGNORECASE)
+_SCHEME = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://"
+# An apostrophe before a letter or digit is a part of a path or password, and not the end of what is quoted.
+_LOGIN = re.compile(rf"""({_SCHEME})((?:[^\s/?#"'<>]|'(?=\w))*)@""", re.IGNORECASE)
+_QUERY = re.compile(rf"""({_SCHEME}(?:[^\s?"'<>\\]|'(?=\w))*)\?([^\s"'<>\\]*)""", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[:;,.)\]}]*$")
 _PARAMETERS = re.compile(r"&amp;|&")
 _SIGNED_WITH = ("x-amz-", "x-goog-", "x-oss-", "x-obs-", "x-cos-", "x-tos-", "q-")
@@ -22,7 +24,8 @@ _OF_A_SIGNATURE = {
 }
 """What goes with a signature of S3's second version, CloudFront, Google, Alibaba or Azure."""
 _SECRET = re.compile(
-    r"(api|access|subscription|secret|private)[-_]?key|token|secret|passw|pwd|credential|signature|^sig$|auth"
+    r"(api|access|subscription|secret|private)[-_]?key|^key$|^code$|token(?!i[sz]er)|secret|passw|pass$|pwd"
+    r"|credential|signature|^sig$|auth(?!or(?!i[sz]))"
 )
 
 

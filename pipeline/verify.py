@@ -46,12 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--queries",
         metavar="NUMBER",
-        type=int,
+        type=_at_least_one,
         default=20,
         help="how many of the job's queries are compared with torch in float32; default: 20",
     )
     options = parser.parse_args(arguments)
     return command.run(lambda: _verify(options))
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("needs 1 or more")
+    return number
 
 
 def _verify(options: argparse.Namespace) -> Status:

@@ -30,14 +30,13 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     Raises YamlError for what is no YAML, what nests too deep, refers to itself or multiplies by references,
     and for numbers beyond 64 bits or that are none.
     """
-    loader = None
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
+        node, constructed = (yaml.compose(text, _Loader) for _ in range(2))
+        if node is None or constructed is None:
             return None, None
         _size(node, [], {})
-        value = loader.construct_document(node)
+        # This puts what `<<` merges into the nodes, as if it stood there.
+        value = _Loader("").construct_document(constructed)
     except RecursionError as error:
         raise YamlError("it nests too deep") from error
     except YamlError:
@@ -45,9 +44,6 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
     except yaml.YAMLError as error:
         cure = "; between { and }, write a path with a date in quotes" if "_date}" in str(error) else ""
         raise YamlError(f"not YAML: {error}{cure}") from error
-    finally:
-        if loader is not None:  # which refuses control characters
-            loader.dispose()
     _check_numbers(value, "")
     return node, value
 

@@ -1,6 +1,7 @@
 """One model on one device, scoring the requests that reach it."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,8 @@ class Replica:
         except ScoringError as error:
             return Refused("too_long", str(error), pair=error.index)
         except (ConfigError, ModelError) as error:  # where the model lies is nothing for clients
-            return Refused("too_long", str(error).replace(self._scorer.checkpoint.name, "the model"))
+            name = re.escape(self._scorer.checkpoint.name)
+            return Refused("too_long", re.sub(rf"(?<!\S){name}(?=[\s:;,]|$)", "the model", str(error)))
         try:
             batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:

@@ -51,6 +51,10 @@ from tests.reranking.test_config import GOOD, load, refuse
         ),
         (GOOD + "actors: {min: 3, max: 2}\n", "job.yaml line 7: actors: min 3 is above max 2"),
         (GOOD + "shard_pairs: 0\n", "line 7: shard_pairs: Input should be greater than 0, not 0"),
+        (
+            GOOD + "a: &a {min: 1}\nactors: {<<: *a, max: 2, max: 3}\n",
+            "line 8: actors.max stands there a second time",
+        ),
         (GOOD + "shard_pairs: 1\nshard_pairs: 2\n", "line 8: shard_pairs stands there a second time"),
         (GOOD.replace("path: in/", "path: in/\n  format: trec"), "line 1: input: format trec holds ids only"),
         (
@@ -271,3 +275,11 @@ def test_an_override_is_blamed_for_what_it_says(tmp_path: Path, override: str, m
     with pytest.raises(ConfigError) as caught:
         config_file.load(MineConfig, tmp_path / "mine.yaml", [override])
     assert message in str(caught.value)
+
+
+def test_what_is_merged_may_be_given_again(tmp_path: Path) -> None:
+    levels = "levels:\n  - &l {scorer: {model: a}, keep: 10}\n  - {<<: *l, keep: 5}\n"
+    text = GOOD[: GOOD.index("scorer:")] + levels
+    (tmp_path / "job.yaml").write_text(text)
+    made = config_file.load(RerankConfig, tmp_path / "job.yaml", [])
+    assert [(level.scorer.model, level.keep) for level in made.levels or ()] == [("a", 10), ("a", 5)]

@@ -15,6 +15,10 @@ SIGNED = {
     "ftp://me:5ec2e7@host/t": "ftp://me:***@host/t",
     "https://me:5ec2e7@host/t?id=1": "https://me:***@host/t?id=1",
     "https://5ec2e7@host/t": "https://***@host/t",
+    "https://host/o'brien/t?sig=5ec2e7": "https://host/o'brien/t",
+    "http://me:5'ec2e7@host/t?key=5ec2e7&id=1": "http://me:***@host/t?key=***&id=1",
+    "https://host/t?code=5ec2e7&author=smith": "https://host/t?code=***&author=smith",
+    "https://host/t?Authorization=5ec2e7&tokenizer=bpe": "https://host/t?Authorization=***&tokenizer=bpe",
 }
 
 
@@ -47,3 +51,7 @@ def test_all_else_stays_as_it_is(text: str) -> None:
 def test_texts_in_mappings_and_lists() -> None:
     tree = {"ftp://a:b@c": ["ftp://a:b@c", 7, None, ("x",)]}
     assert redacted_values(tree) == {"ftp://a:***@c": ["ftp://a:***@c", 7, None, ("x",)]}
+
+
+def test_long_texts_take_no_longer_than_their_length() -> None:
+    assert redacted("a." * 100_000 + " s3://x").endswith(" s3://x")

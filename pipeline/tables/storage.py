@@ -44,6 +44,9 @@ def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
         return ArrowFSWrapper(filesystem), path
     except ValueError as error:
         raise error_class(f"{url}: {error}") from error
+    except Exception as error:  # what a file system lacks to be made: Java, a host, an archive
+        why = str(error) or type(error).__name__
+        raise class_for(error, error_class)(f"{url}: its file system can't be used: {why}") from error
 
 
 def place_of(fs: Any, path: str) -> str:

@@ -30,6 +30,8 @@ _NOT_READ = (
     *(".deflate", ".gzip", ".tgz", ".z", ".bz", ".lzma", ".lz", ".lzo", ".zstd", ".lz4", ".snappy", ".sz"),
     *(".br", ".zip", ".7z", ".rar"),
 )
+_BZIP2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
+"""What stands behind its level: a block's beginning, or the end of data that is empty."""
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -77,7 +79,9 @@ def check_compression(name: str) -> None:
 
 def kind_of(first: bytes) -> str | None:
     """The compression of data that begins so; None where it is none that is known."""
-    return next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), None)
+    kind = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), None)
+    # These three letters may begin a text.
+    return None if kind == "bzip2" and first[4:10] not in _BZIP2_BLOCKS else kind
 
 
 def decompressed(stream: IO[bytes], name: str, limits: Limits) -> IO[bytes]:

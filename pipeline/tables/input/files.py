@@ -122,7 +122,9 @@ def _is_folder(fs: Any, path: str, url: str) -> InputError:
 
 
 def source_file(url: str, info: dict[str, Any], partitions: Partitions | None = None) -> SourceFile:
-    """partitions: as in `find_file`."""
+    """partitions: as in `find_file`. Raises InputError where its size is not told, by some web servers."""
+    if info["size"] is None:
+        raise InputError(f"{url}: the server does not tell its size; download it, and name the copy")
     told = hive_partitions(url) if partitions is None else partitions
     return SourceFile(url, info["size"], _identity(info), told)
 

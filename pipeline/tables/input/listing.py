@@ -59,11 +59,12 @@ def find_files(
     """The files that `url` means, sorted by path, and those left out with the reason.
 
     A directory, or one that a glob matches, is searched to its depths for files with one of `suffixes`, or
-    without any ending, as Hive and Hadoop name them. A single file, or one that a glob matches, is taken as
-    it is. Symbolic links are what they point to; a file that they lead to twice is read once. Raises
-    NotThereError where there is nothing, NoFilesError where there are other files alone, and InputError for
-    what may hold rows and can't be read: a link that leads nowhere or in a circle, a directory that can't be
-    read, another compression, rows under another ending, Parquet files of a lakehouse's table.
+    without any ending, as Hive and Hadoop name them. A single file is taken as it is, and one that a glob
+    matches, unless it is a marker or not written to its end. Symbolic links are what they point to; a file
+    that they lead to twice is read once. Raises NotThereError where there is nothing, NoFilesError where
+    there are other files alone, and InputError for what may hold rows and can't be read: a link that leads
+    nowhere or in a circle, a directory that can't be read, another compression, rows under another ending,
+    Parquet files of a lakehouse's table.
 
     success_file: what must stand in the directory; LateError is raised where it does not.
     """
@@ -76,6 +77,7 @@ def find_files(
     if _PARQUET in suffixes and not is_web_address(url):  # which has no folders
         refuse_lakehouse(fs, searched, taken)
     infos = searched | {name: (info, None) for name, info in taken.items()}
+    hides = _is_glob(path) and not is_marker(path)  # of names as in `*.csv`, and not in `.*.csv`
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()
     files: list[SourceFile] = []
@@ -85,7 +87,7 @@ def find_files(
         if info["type"] == "directory":
             continue
         place = _readable(place_of(fs, name))
-        reason = _reason_to_skip(name, root, info)
+        reason = _reason_to_skip(name, root, info, hides=root is not None or hides)
         if reason is None and root is not None and info["size"]:
             reason = _reason_by_ending(place, suffixes, is_like)
         if reason is None and info["size"] == 0:
@@ -187,9 +189,12 @@ def _is_file_of_the_web(url: str) -> bool:
     return is_web_address(url) and "." in named_by(url).rpartition("/")[2] and "*" not in url
 
 
-def _reason_to_skip(name: str, root: str | None, info: Info) -> str | None:
-    """Of what the file is, whatever its format. root: the directory that was searched, if one was."""
-    if root is not None and any(map(is_marker, name.removeprefix(root).split("/"))):
+def _reason_to_skip(name: str, root: str | None, info: Info, *, hides: bool) -> str | None:
+    """Of what the file is, whatever its format. root: the directory that was searched, if one was; hides:
+    whether markers and files that are being written are not meant.
+    """
+    above = name.rpartition("/")[0] if root is None else root
+    if hides and any(map(is_marker, name.removeprefix(above).split("/"))):
         return _MARKER
     if info["type"] in (NOWHERE, CIRCLE):
         if root is None and is_marker(name):  # what `*` matches too
@@ -197,7 +202,7 @@ def _reason_to_skip(name: str, root: str | None, info: Info) -> str | None:
         raise InputError(f"{name}: {info['type']} ({info['destination']}); mend or remove it")
     if info["type"] == AGAIN:
         return AGAIN
-    if root is not None and name.lower().endswith(_TEMPORARY_ENDINGS):
+    if hides and name.lower().endswith(_TEMPORARY_ENDINGS):
         return _TEMPORARY
     return None if info["type"] == "file" else "is no file"
 

@@ -82,6 +82,9 @@ class Directory:
                 move_into_place(beside, target)
             else:
                 self._fs.mv(beside, target)
+                if self._fs.exists(beside):  # HDFS renames over no file, and WebHDFS does not tell
+                    self._fs.rm_file(target)
+                    self._fs.mv(beside, target)
         except Exception:
             with suppress(Exception):  # the first error is the one to tell
                 self._fs.rm_file(beside)

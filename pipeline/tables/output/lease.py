@@ -238,10 +238,16 @@ def _is_gone(heartbeat: Heartbeat) -> bool:
     if heartbeat.host != _host() or not Path("/proc/self").exists():
         return False
     try:
+        os.kill(heartbeat.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another account's
+        return False
+    try:
         # The state stands behind the name, which is in brackets and may hold any sign.
         state = Path(f"/proc/{heartbeat.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return True
+    except OSError:  # /proc may show each account its own processes alone
+        return False
     return state == "Z"  # killed, and not yet asked for by its parent
 
 

@@ -51,9 +51,13 @@ def to_disk(path: Path) -> None:
 
 
 def refuse_lost_link(path: Path) -> None:
-    """Raises OutputError where the path, or one above it, is a link to nothing."""
+    """Raises OutputError where the path, or one above it, is a link to nothing or can't be looked at."""
     for place in (path, *path.parents):
-        if place.is_symlink() and not place.exists():
+        try:
+            lost = place.is_symlink() and not place.exists()
+        except OSError as error:  # rights, or a name that is too long
+            raise OutputError(f"{place}: can't be looked at: {error.strerror}") from error
+        if lost:
             raise OutputError(
                 f"{place}: a symbolic link to what is not there ({place.readlink()}); mend or remove it"
             )

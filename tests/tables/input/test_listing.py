@@ -51,6 +51,18 @@ def test_directories_files_and_globs(table: Path) -> None:
     assert names(f"{table}/[as]*") == ["a.parquet", "c.parquet"]
 
 
+def test_a_glob_means_no_markers_and_no_half_written_files_unless_it_says_so(table: Path) -> None:
+    for name in (".a.parquet", ".a.parquet.crc", "_committed_1", "c.parquet.tmp"):
+        (table / name).write_text("x")
+    assert names(f"{table}/*") == ["a.parquet", "b.parquet", "notes.txt", "c.parquet"]
+    assert names(f"{table}/*.parquet") == ["a.parquet", "b.parquet"]
+    assert names(f"{table}/.*.parquet") == [".a.parquet", ".hidden.parquet"]
+    assert names(f"{table}/_committed*") == ["_committed_1"]
+    assert names(f"{table}/.a.parquet") == [".a.parquet"]
+    with pytest.raises(NotThereError, match="no files here"):
+        names(f"{table}/?committed_1")
+
+
 def test_what_is_left_out_has_a_reason(table: Path) -> None:
     _, skipped = find_files(str(table), (".parquet",), is_like)
     reasons = {name.rpartition("/")[2]: reason for name, reason in skipped.items()}

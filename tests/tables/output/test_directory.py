@@ -1,8 +1,10 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +41,22 @@ def test_object_stores_put_at_once() -> None:
     directory.write("run/x", b"data")
     assert fsspec.filesystem("memory").cat("/bucket/out/run/x") == b"data"
     assert directory.names("run") == {"x"}
+
+
+def mv_over_nothing(fs: Any, path1: str, path2: str, **options: Any) -> None:
+    """As HDFS over HTTP: a file that is there stays, and no error tells."""
+    if not fs.exists(path2):
+        MemoryFileSystem.mv(fs, path1, path2, **options)
+
+
+def test_a_store_that_renames_over_nothing_has_the_new_content() -> None:
+    own = {"protocol": "renames", "store": {}, "pseudo_dirs": [""], "mv": mv_over_nothing}
+    fsspec.register_implementation("renames", type("Renames", (MemoryFileSystem,), own), clobber=True)
+    directory = Directory("renames://bucket/out")
+    directory.write("x", b"one")
+    directory.write("x", b"two")
+    assert directory.read("x") == b"two"
+    assert directory.names("") == {"x"}
 
 
 def test_a_file_in_the_place_of_the_output_is_named(tmp_path: Path) -> None:

@@ -117,6 +117,22 @@ def test_a_process_that_is_gone_is_not_waited_for(output: Directory, monkeypatch
         pass
 
 
+@pytest.mark.parametrize("error", [PermissionError, ProcessLookupError, FileNotFoundError])
+def test_a_process_that_proc_does_not_show_may_be_alive(
+    output: Directory, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def hidden(_: Path) -> str:
+        raise error
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        heartbeat = left_running(output, host=module._host(), pid=alive.pid)
+        assert not module._is_gone(heartbeat)
+        monkeypatch.setattr(Path, "read_text", hidden)
+        assert not module._is_gone(heartbeat)
+        alive.communicate(b"")
+    assert module._is_gone(heartbeat)
+
+
 def test_who_was_replaced_stops(output: Directory) -> None:
     def add_until_replaced() -> None:
         with lease(output, 9, 0) as held:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tables.output.local_disk import link_into_place, make_directory, move_into_place
+from pipeline.errors import OutputError
+from pipeline.tables.output.local_disk import (
+    link_into_place,
+    make_directory,
+    move_into_place,
+    refuse_lost_link,
+)
 
 
 @pytest.fixture
@@ -43,3 +49,8 @@ def test_a_new_folder_is_synced_in_the_one_above(tmp_path: Path, synced: list[tu
     make_directory(tmp_path / "above/below")
     make_directory(tmp_path / "above/below")
     assert [name for name, _ in synced] == [tmp_path.name, "above"]
+
+
+def test_a_path_that_cant_be_looked_at_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="x: can't be looked at: File name too long"):
+        refuse_lost_link(tmp_path / ("x" * 300))
