@@ -42,6 +42,12 @@ class Limits(Config):
     truncation_side: Literal["left", "right"] | None = None
     """From which end."""
 
+    def applied_to(self, config: "ScorerConfig") -> "ScorerConfig":
+        update = self.model_dump(exclude_none=True)
+        if self.truncation == "cut":
+            update["truncation"] = "flag_embedding" if config.truncation == "error" else config.truncation
+        return config.model_copy(update=update)
+
 
 class Quantization(Config):
     """Compute in integers."""

@@ -130,11 +130,7 @@ class Scorer:
         return self._encoder(Limits())
 
     def _encoder(self, limits: Limits) -> Encoder:
-        update = limits.model_dump(exclude_none=True)
-        if limits.truncation == "cut":
-            allowed = self.config.truncation != "error"
-            update["truncation"] = self.config.truncation if allowed else "flag_embedding"
-        config = self.config.model_copy(update=update)
+        config = limits.applied_to(self.config)
         self._family.check(self.checkpoint, config)
         return self._family.load_encoder(self.checkpoint, config)
 
