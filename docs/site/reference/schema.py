@@ -34,7 +34,7 @@ def type_of(schema: Schema, link: Link) -> str:
 def _of_one_type(schema: Schema, link: Link) -> str:
     kind = schema.get("type")
     if kind in ("integer", "number"):
-        bounds = [f"{word} {schema[bound]:g}" for bound, word in _BOUNDS.items() if bound in schema]
+        bounds = [f"{word} {schema[bound]:.12g}" for bound, word in _BOUNDS.items() if bound in schema]
         return " ".join(["whole number" if kind == "integer" else "number", *bounds])
     if kind == "array":
         return _list_of(schema, link)
