@@ -44,6 +44,13 @@ class Placement(BaseModel):
                 )
         return selector
 
+    @field_validator("num_gpus")
+    @classmethod
+    def _gpus_are_whole_or_parts_of_one(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"{value:g} GPUs: Ray gives a part of one GPU, or whole ones")
+        return value
+
     @model_validator(mode="after")
     def _min_is_not_above_max(self) -> Self:
         if self.min > self.max:

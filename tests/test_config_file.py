@@ -50,6 +50,10 @@ from tests.reranking.test_config import GOOD, load, refuse
             "job.yaml line 7: scorer.dtype: Input should be 'float32', 'bfloat16', 'float16' or 'auto'",
         ),
         (GOOD + "actors: {min: 3, max: 2}\n", "job.yaml line 7: actors: min 3 is above max 2"),
+        (
+            GOOD + "actors: {num_gpus: 1.5}\n",
+            "job.yaml line 7: actors.num_gpus: 1.5 GPUs: Ray gives a part of",
+        ),
         (GOOD + "shard_pairs: 0\n", "line 7: shard_pairs: Input should be greater than 0, not 0"),
         (
             GOOD + "a: &a {min: 1}\nactors: {<<: *a, max: 2, max: 3}\n",

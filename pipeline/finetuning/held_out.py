@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from ir_measures import Qrel, ScoredDoc
 
+from pipeline import log
 from pipeline.errors import InputError
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.significance import p_values
@@ -18,6 +19,7 @@ from pipeline.finetuning.config import HeldOutConfig
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table, read_shard
 from pipeline.tables.input.files import find_file
+from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.output.run import id_text
 
 MEASURE = "nDCG@10"
@@ -53,8 +55,17 @@ class HeldOut:
         self.files = plan.identities() | {qrels.url: qrels.identity}
         """What is read, with the files' identities."""
         self.version = plan.version
-        tables = [read_shard(shard, config.candidates, {}, plan)[0] for shard in plan.shards]
-        rows = pa.concat_tables(tables).select(["query_id", "query", "passage_id", "passage"]).to_pylist()
+        log_skipped(plan.skipped, of="held_out.candidates")
+        read = [read_shard(shard, config.candidates, {}, plan) for shard in plan.shards]
+        rejects = pa.concat_tables([rejects for _, rejects in read])
+        if rejects.num_rows:
+            first = rejects.select(["file", "row", "reason"]).slice(0, 1).to_pylist()[0]
+            log.warning("held-out rows left out", rows=rejects.num_rows, **first)
+        rows = (
+            pa.concat_tables([candidates for candidates, _ in read])
+            .select(["query_id", "query", "passage_id", "passage"])
+            .to_pylist()
+        )
         self._rows = [row for row in rows if id_text(row["query_id"]) in judged]
         self.texts = frozenset(same_query(row["query"]) for row in self._rows)
         """The queries that are judged."""

@@ -28,14 +28,19 @@ class Lora:
             target_modules="all-linear" if targets is None else list(targets),
             exclude_modules=rf"^({'|'.join(heads)})(\..*)?$" if heads else None,
         )
+        names = [name for name, _ in module.named_modules() if name.split(".")[0] not in heads]
+        for target in targets or ():
+            if not any(f".{name}".endswith(f".{target}") for name in names):
+                raise ConfigError(
+                    f"training.target_modules: no layer of the backbone ends in {target}",
+                    field="training.target_modules",
+                )
         tied = getattr(module.config, "tie_word_embeddings", False)
         try:
             self._wrapped = peft.get_peft_model(module, settings)
-        except ValueError as error:
+        except ValueError as error:  # of a layer that is not linear, say
             raise ConfigError(
-                f"training.target_modules: no linear layer of the backbone ends in one of"
-                f" {', '.join(targets or ())}",
-                field="training.target_modules",
+                f"training.target_modules: peft takes none of them: {error}", field="training.target_modules"
             ) from error
         for name, parameter in module.named_parameters():
             # A head that shares its weights with the embeddings would train all of those.

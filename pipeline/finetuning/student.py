@@ -62,13 +62,11 @@ def _limits(data: DataConfig, *, has_query_max_length: bool, family: str) -> dic
     if data.max_len is not None:
         return {"max_length": data.max_len}
     if not has_query_max_length:
-        if data.query_max_len or data.passage_max_len:
-            raise ConfigError(
-                f"data.query_max_len: the family {family} cuts query and passage as one text; give"
-                " data.max_len instead",
-                field="data.query_max_len",
-            )
-        return {}
+        raise ConfigError(
+            f"data.max_len: needed, in place of query_max_len and passage_max_len: the family {family} cuts"
+            " query and passage as one text",
+            field="data.max_len",
+        )
     query = data.query_max_len or _QUERY_MAX_LEN
     passage = data.passage_max_len or _PASSAGE_MAX_LEN
     return {

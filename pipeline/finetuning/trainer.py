@@ -13,6 +13,7 @@ from pipeline.finetuning.losses import objective
 from pipeline.finetuning.peers import ALONE, Peers
 from pipeline.finetuning.sampling import Group, seed_of
 from pipeline.finetuning.student import GroupEncoder, Student
+from pipeline.scoring.device import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,20 @@ class Trainer:
 
         of: how many groups the step has, where these are one worker's part of them. What comes back is of the
         whole step, for all workers alike. Raises TrainingError where the loss is no number, or the gradients
-        are none outside of float16.
+        are none outside of float16, and where memory runs out.
         """
+        try:
+            return self._step(groups, of)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"step {self.steps_done + 1}: the memory of {self._device} ran out. Lower"
+                " training.per_device_train_batch_size (with more gradient_accumulation_steps the training is"
+                " the same), data.max_len or train_group_size, or set training.gradient_checkpointing"
+            ) from error
+
+    def _step(self, groups: Sequence[Group], of: int | None) -> Step:
         # Dropout follows from seed, step and worker, whoever goes on with whose checkpoint.
         torch.manual_seed(seed_of(self._training.seed, self.steps_done, self._peers.rank))
         rate = self._training.learning_rate * schedule(

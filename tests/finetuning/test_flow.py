@@ -70,6 +70,16 @@ def test_held_out_ids_may_be_bytes(tmp_path: Path) -> None:
     assert HeldOut(HeldOutConfig.model_validate(given)).queries == 6
 
 
+def test_held_out_rows_that_cant_be_used_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = held_out(tmp_path)
+    rows = pq.read_table(tmp_path / "held_out.parquet").to_pylist()
+    rows[1]["passage"] = None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "held_out.parquet")
+    HeldOut(HeldOutConfig.model_validate(given))
+    assert "held-out rows left out rows=1" in caplog.text
+    assert "row=2 reason=null_passage" in caplog.text
+
+
 def test_nothing_of_a_start_without_a_checkpoint_stays_in_the_metrics(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "nDCG@10": 0.5}\n{"step": 2, "loss": 1.0}\n')
     assert Metrics(Directory(str(tmp_path)), 0)._lines == []

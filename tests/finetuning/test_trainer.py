@@ -62,11 +62,16 @@ def tiny(**fields: Any) -> Scorer:
     return scorer_for_training(ScorerConfig(model=TINY, device="cpu", **fields), DataConfig(path="-"))
 
 
+def lengths_for(name: str) -> dict[str, Any]:
+    """For the model in a test's name: bert has positions for no more, qwen3 has no length of its own."""
+    return {"max_len": 100} if "bert" in name else {"max_len": 400} if "qwen3" in name else {}
+
+
 def test_a_step_trains_the_scores_that_scoring_gives(
     scorer_config: ScorerConfig, request: pytest.FixtureRequest
 ) -> None:
-    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
-    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    lengths = lengths_for(request.node.name)
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **lengths))
     made, student = trainer(scorer)
     encoded = GroupEncoder(scorer).encode(GROUPS)
     given = student.scores(encoded)
@@ -103,8 +108,8 @@ def test_lora_trains_factors_and_heads_and_is_merged_for_export() -> None:
 def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
     scorer_config: ScorerConfig, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
-    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    lengths = lengths_for(request.node.name)
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **lengths))
     _, student = trainer(scorer, use_lora=True, lora_rank=4)
     with torch.no_grad():
         for name, each in student.trained.items():
@@ -122,9 +127,31 @@ def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
 
 
 def test_names_that_no_layer_has_are_refused() -> None:
-    message = r"^training.target_modules: no linear layer of the backbone ends in one of wrong$"
+    message = r"^training.target_modules: no layer of the backbone ends in wrong$"
     with pytest.raises(ConfigError, match=message):
-        trainer(tiny(), use_lora=True, target_modules=("wrong",))
+        trainer(tiny(), use_lora=True, target_modules=("query", "wrong"))
+    with pytest.raises(ConfigError, match=r"^training.target_modules: peft takes none of them: "):
+        trainer(tiny(), use_lora=True, target_modules=("self",))
+
+
+def test_memory_that_runs_out_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = trainer(tiny())
+
+    def no_room(_: object) -> None:
+        torch.empty(2**48, dtype=torch.uint8)
+
+    monkeypatch.setattr(made._encoder, "encode", no_room)
+    told = r"^step 1: the memory of cpu ran out. Lower training.per_device_train_batch_size"
+    with pytest.raises(TrainingError, match=told):
+        made.step(GROUPS)
+
+
+def test_a_family_that_cuts_pairs_as_one_text_needs_its_length(tmp_path: Path) -> None:
+    config = ScorerConfig(model=str(make_qwen3(tmp_path)), device="cpu")
+    lengths: tuple[dict[str, Any], ...] = ({}, {"query_max_len": 32}, {"passage_max_len": 128})
+    for given in lengths:
+        with pytest.raises(ConfigError, match=r"^data.max_len: needed, in place of query_max_len"):
+            scorer_for_training(config, DataConfig(path="-", **given))
 
 
 def test_small_batches_make_the_same_step_as_a_large_one() -> None:
@@ -168,8 +195,8 @@ def test_gradient_checkpointing_trains_the_same_in_bfloat16(
     scorer_config: ScorerConfig, request: pytest.FixtureRequest
 ) -> None:
     """Attention is computed a second time on the way back, and must be the same there."""
-    positions: dict[str, Any] = {"max_len": 100} if "bert" in request.node.name else {}
-    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **positions))
+    lengths = lengths_for(request.node.name)
+    scorer = scorer_for_training(scorer_config, DataConfig(path="-", **lengths))
     told = []
     for checkpointing in (False, True):
         made, _ = trainer(scorer, dtype="bfloat16", gradient_checkpointing=checkpointing)

@@ -46,6 +46,8 @@ from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 
 _TRIES = 3
+_DEATH_S = 5.0
+"""How much later than its neighbours' broken connections an actor's death may be told."""
 """Starts of the actors that may end in an error without a step that is new."""
 _PATIENCE = timedelta(days=7)
 """For the other actors: the first one measures and writes as long as it takes. Who dies is seen by Ray."""
@@ -186,8 +188,26 @@ def _all(asked: "list[ray.ObjectRef[Any]]") -> list[Any]:
     waiting = asked
     while waiting:
         ready, waiting = ray.wait(waiting)
-        ray.get(ready)
+        try:
+            ray.get(ready)
+        except RayTaskError as error:
+            if cluster.own_error(error) is None:
+                _raise_what_ended_it(waiting)
+            raise
     return ray.get(asked)
+
+
+def _raise_what_ended_it(others: "list[ray.ObjectRef[Any]]") -> None:
+    """The death of an actor, or an error of ours, where one of the others has it: those that compute with it
+    tell of a broken connection, and sooner.
+    """
+    ready, _ = ray.wait(others, num_returns=len(others), timeout=_DEATH_S) if others else ([], [])
+    for each in ready:
+        try:
+            ray.get(each)
+        except RayTaskError as error:
+            if cluster.own_error(error) is not None:
+                raise
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from pipeline.errors import TemporaryError, TrainingError
@@ -140,3 +142,32 @@ def test_actors_that_die_without_a_new_step_end_the_training(monkeypatch: pytest
         ray_actors.work(job(), told.append)
     assert starts.count == 4
     assert [line["step"] for line in told] == [3, 5]
+
+
+class Actor:
+    def breaks(self) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    def dies(self) -> None:
+        time.sleep(1)
+        os._exit(1)
+
+    def has_ours(self) -> None:
+        time.sleep(1)
+        raise TrainingError("step 3: the loss is nan")
+
+    def answers(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [("dies", ActorDiedError), ("has_ours", TrainingError), ("answers", RuntimeError)],
+)
+def test_what_ended_a_step_is_told_and_not_the_broken_connection(
+    folder: Path, other: str, told: type[Exception]
+) -> None:
+    made: Any = ray.remote(num_cpus=0)(Actor)
+    actors = [made.remote() for _ in range(2)]
+    with pytest.raises(told):
+        ray_actors._all([actors[0].breaks.remote(), getattr(actors[1], other).remote()])
