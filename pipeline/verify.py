@@ -55,10 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("needs 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number, 1 or more, not {text!r}")
+    return int(text)
 
 
 def _verify(options: argparse.Namespace) -> Status:

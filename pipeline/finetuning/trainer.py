@@ -66,7 +66,7 @@ class Trainer:
             raise TrainingError(
                 f"step {self.steps_done + 1}: the memory of {self._device} ran out. Lower"
                 " training.per_device_train_batch_size (with more gradient_accumulation_steps the training is"
-                " the same), data.max_len or train_group_size, or set training.gradient_checkpointing"
+                " the same), data.max_len or data.train_group_size, or set training.gradient_checkpointing"
             ) from error
 
     def _step(self, groups: Sequence[Group], of: int | None) -> Step:

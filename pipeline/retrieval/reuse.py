@@ -60,7 +60,9 @@ def with_previous(job: Job, record: JobRecord) -> Job:
         place = None
     elif was and (place := _recorded(config.reuse, was)) is not None:
         if read_record(Directory(place)) is None:  # it was kept for some nights alone
-            log.warning("what this job took embeddings from is gone: it embeds what it lacks", run=place)
+            log.warning(
+                "the run that gave this job embeddings is gone: what is lacking is embedded", run=place
+            )
             place = None
         else:
             check(place)

@@ -88,7 +88,9 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._overhead = max(0, self._overhead - len(body) * (1 + _FRAMING))  # a body pays for no trailers
+        self._overhead = max(
+            0, self._overhead - len(body) * (1 + _FRAMING)
+        )  # a large body makes no room for trailers
         super().on_body(body)
 
     def on_message_complete(self) -> None:

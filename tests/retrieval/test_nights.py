@@ -156,7 +156,7 @@ def test_a_night_is_mended_when_the_one_that_it_took_from_is_gone(
     candidates.unlink()
     assert embedded(tmp_path, 2) == (1, 5)
     assert candidates.read_bytes() == kept
-    assert "what this job took embeddings from is gone: it embeds what it lacks run=" in caplog.text
+    assert "the run that gave this job embeddings is gone: what is lacking is embedded run=" in caplog.text
     assert (tmp_path / "out/2026-11-02/_SUCCESS").exists()
     fixed = f"{tmp_path}/out/2026-11-02"
     make(night(tmp_path, 2, reuse=fixed, output={"path": f"{tmp_path}/again"}))

@@ -194,3 +194,12 @@ def test_auto_is_one_dtype_for_all_and_float32_for_published_scores(
     assert f"{TINY} in bfloat16: " in told
     assert "of 0.1 allowed" in told
     assert "published  agrees: 0.0e+00 of 0.03 allowed" in told
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
+def test_fewer_queries_than_one_are_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        verify.main(["--config", "nowhere.yaml", f"--queries={number}"])
+    assert f"--queries: needs a whole number, 1 or more, not '{number}'" in capsys.readouterr().err

@@ -38,8 +38,7 @@ class Snapshot:
         """The same, each file known by what the table declares these columns to be, too: a table can rename
         and replace columns and leave its files as they are.
         """
-        if self.schema is None:
-            return self
+        assert self.schema is not None  # else no column is declared
         told = [_told(self.schema.field(name)) for name in sorted({*columns} & {*self.schema.names})]
         digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         return replace(self, files=[with_columns(file, digest) for file in self.files])
