@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import ray
@@ -209,10 +210,19 @@ class _Room:
 
 
 def _hold(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]], *, encodes: bool) -> bool:
-    """Whether so many actors of several pools fit at once; the largest are placed first."""
+    """Whether so many actors of several pools fit at once, placed in the one order or another."""
+    largest_first = sorted(wanted, key=lambda one: (-one[0].num_gpus, -one[0].num_cpus))
+    return any(_hold_in_turn(nodes, order, encodes=encodes) for order in permutations(largest_first))
+
+
+def _hold_in_turn(nodes: list[Node], wanted: Sequence[tuple[ActorsConfig, int]], *, encodes: bool) -> bool:
+    def sought(node: Node) -> int:
+        return sum(_is_chosen(node.labels, actors.label_selector) for actors, _ in wanted)
+
+    # Each pool takes first what fewer others can use: nodes that they don't choose, or without GPUs.
+    nodes = sorted(nodes, key=lambda node: (sought(node), node.gpus))
     rooms = [_Room(round(node.cpus * _UNIT), [_UNIT] * int(node.gpus), node.labels) for node in nodes]
-    rooms.sort(key=lambda room: len(room.gpus))  # who needs no GPU leaves their CPUs to those who do
-    for actors, count in sorted(wanted, key=lambda one: (-one[0].num_gpus, -one[0].num_cpus)):
+    for actors, count in wanted:
         left = count
         for room in rooms:
             if left and _is_chosen(room.labels, actors.label_selector):

@@ -171,7 +171,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         else [shard.name for shard in summary.quarantined if shard.name not in done],
         dtypes=dtypes_of(record),
         **(_speed(summary) if has_ended and summary is not None else {}),
-        **({} if heartbeat is None else _told(heartbeat, now)),
+        **({} if heartbeat is None else _told(output, heartbeat, now)),
     )
 
 
@@ -209,11 +209,12 @@ def _rejected(
     return dict(sorted(rejected.items()))
 
 
-def _told(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
+def _told(output: Directory, heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
     """What the last driver says of itself."""
     seconds = (heartbeat.time - heartbeat.started).total_seconds()
+    is_dead = heartbeat.state == "running" and is_silent(output, heartbeat, now)
     return {
-        "state": "dead" if heartbeat.state == "running" and is_silent(heartbeat, now) else heartbeat.state,
+        "state": "dead" if is_dead else heartbeat.state,
         "message": heartbeat.message,
         "host": heartbeat.machine,
         "pid": heartbeat.pid,

@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import psutil
 import pytest
 import ray
 from ray.job_submission import JobSubmissionClient
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,13 +121,6 @@ def job_client(variables: dict[str, str]) -> JobSubmissionClient:
             time.sleep(0.5)
         else:
             return client
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def descendants(name: str) -> list[int]:

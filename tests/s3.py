@@ -13,17 +13,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.ports import free_port
+
 _WEED = str(Path(sys.executable).parent / "weed")
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Server:
@@ -39,7 +31,7 @@ class Server:
         parts = ("master", "volume", "filer", "s3")
         names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
         names += ["s3.port.iceberg", "s3.port.lance"]
-        self._ports = dict(zip(names, _free_ports(len(names)), strict=True))
+        self._ports = {name: str(free_port()) for name in names}
 
     @property
     def environment(self) -> dict[str, str]:

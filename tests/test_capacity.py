@@ -8,6 +8,7 @@ from pipeline.capacity import Node, fit
 from pipeline.placement import ActorsConfig
 
 CPUS, GPUS = Node(4, 0, {}), Node(8, 2, {"gpu": "large"})
+ONE, OTHER = Node(2, 0, {"pool": "one"}), Node(2, 0, {"pool": "other"})
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,17 @@ def test_how_many_actors_fit(nodes: list[Node], actors: dict[str, Any], held: in
         ([GPUS, CPUS], [{"num_gpus": 1, "num_cpus": 8}, {"num_cpus": 3}], True),
         ([CPUS, GPUS], [{"label_selector": {"gpu": "large"}, "num_cpus": 8}, {"num_cpus": 4}], True),
         ([CPUS, GPUS], [{"label_selector": {"gpu": "large"}, "num_cpus": 8}, {"num_cpus": 5}], False),
+        # Who may go anywhere leaves the labelled node to who may not, in any order of the nodes.
+        ([ONE, OTHER], [{"num_cpus": 2}, {"label_selector": {"pool": "one"}}], True),
+        ([OTHER, ONE], [{"num_cpus": 2}, {"label_selector": {"pool": "one"}}], True),
+        (
+            [ONE, OTHER],
+            [{"num_cpus": 2, "label_selector": {"pool": "one"}}, {"label_selector": {"pool": "one"}}],
+            False,
+        ),
+        # The smaller actors go first here: two fill the node of four.
+        ([CPUS, Node(3, 0, {})], [{"num_cpus": 3}, {"num_cpus": 2, "min": 2}], True),
+        ([Node(3, 0, {}), CPUS], [{"num_cpus": 3}, {"num_cpus": 2, "min": 2}], True),
     ],
 )
 def test_whether_the_pools_of_several_levels_fit_together(

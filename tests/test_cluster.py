@@ -15,7 +15,7 @@ import ray
 from pipeline import cluster, own_ray
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.placement import ActorsConfig
-from tests.own_ray import free_port
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipeline import rerank, retrieve
 from tests.conftest import ROOT, TINY
-from tests.own_ray import free_port, job_client
+from tests.own_ray import job_client
+from tests.ports import free_port
 
 pytestmark = pytest.mark.ray
 

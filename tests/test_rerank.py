@@ -20,7 +20,8 @@ from pipeline.tables.output import lease
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.lease import last_heartbeat
 from tests.conftest import ROOT, TINY, golden_cases
-from tests.own_ray import free_port, job_client
+from tests.own_ray import job_client
+from tests.ports import free_port
 from tests.reranking.jobs import WAITING_AFTER_TWO_SHARDS
 
 COMMAND = [sys.executable, "-m", "pipeline.rerank", "--config"]

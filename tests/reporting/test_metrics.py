@@ -10,7 +10,8 @@ from urllib.request import urlopen
 import pytest
 
 from pipeline.reporting.metrics import Metrics, TaskMetrics
-from tests.own_ray import free_port, own_ray
+from tests.own_ray import own_ray
+from tests.ports import free_port
 from tests.reporting.reports import quarantined, report
 
 pytestmark = pytest.mark.ray

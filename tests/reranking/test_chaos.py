@@ -15,7 +15,8 @@ from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from pipeline.tables.output.directory import Directory
 from tests.conftest import TINY
-from tests.own_ray import environment, folder_of_its_own, free_port
+from tests.own_ray import environment, folder_of_its_own
+from tests.ports import free_port
 from tests.reranking.test_survival import begin, config, data_of, write_table
 
 pytestmark = pytest.mark.ray

@@ -18,7 +18,7 @@ from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
 from tests.after_import import after_import
 from tests.conftest import TINY
-from tests.own_ray import free_port
+from tests.ports import free_port
 from tests.reranking.test_survival import write_table
 
 pytestmark = pytest.mark.ray

@@ -20,7 +20,8 @@ from pipeline.scoring.dtype import fastest_dtype
 from serve.app import ScoringReplica, build_app
 from serve.config import ModelConfig, ReplicasConfig
 from serve.rollout import Rollout
-from tests.own_ray import descendants, free_port, own_ray
+from tests.own_ray import descendants, own_ray
+from tests.ports import free_port
 from tests.serve.test_app_without_ray import arguments
 
 pytestmark = pytest.mark.ray

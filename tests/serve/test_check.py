@@ -10,7 +10,7 @@ import yaml
 
 from serve.check import main
 from tests.conftest import ROOT, TINY
-from tests.own_ray import free_port
+from tests.ports import free_port
 
 SERVE = ROOT / "configs/serve/rerank.yaml"
 

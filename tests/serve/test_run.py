@@ -23,7 +23,8 @@ import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import TINY
-from tests.own_ray import environment, folder_of_its_own, free_port
+from tests.own_ray import environment, folder_of_its_own
+from tests.ports import free_port
 from tests.serve.fuzz import Outcome, fire, shots
 
 pytestmark = pytest.mark.ray

@@ -6,6 +6,7 @@ say and however the lines stand. Columns to keep are rank, score and tag, and th
 BEIR's queries.jsonl and corpus.jsonl, or MS MARCO's two-column .tsv.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -89,7 +90,7 @@ def rows(text: TextFile) -> Iterator[tuple[int, Row | str]]:
 def _entry(line: bytes) -> Row | None:
     """A line as a table's row, whose rank is a number and whose tag is text; None where it is none."""
     candidate = run_line(line)
-    if candidate is None:
+    if candidate is None or math.isnan(candidate.score):  # which has no place among the others
         return None
     try:
         return {

@@ -29,6 +29,8 @@ _DRIVERS = "_manifest/driver"
 HEARTBEAT_S = 5.0
 _MISSED_HEARTBEATS = 6
 """Heartbeats that may fail to come before a driver counts as dead: a store may be slow for a while."""
+_CLOCKS_DIFFER_S = 3600.0
+"""By more than this no two clocks are taken to differ."""
 
 
 State = Literal["running", "finished", "interrupted", "failed"]
@@ -191,9 +193,18 @@ def _heartbeat(data: bytes | None) -> Heartbeat | None:
         return None
 
 
-def is_silent(heartbeat: Heartbeat, now: datetime) -> bool:
-    """Whether a driver that says it runs has missed so many heartbeats that it counts as dead."""
-    return (now - heartbeat.time).total_seconds() > HEARTBEAT_S * _MISSED_HEARTBEATS
+def is_silent(output: Directory, heartbeat: Heartbeat, now: datetime) -> bool:
+    """Whether the driver of the last heartbeat, which says it runs, counts as dead.
+
+    Where the time alone says so, a second look decides: the clocks of two machines may differ by minutes.
+    """
+    silent_s = (now - heartbeat.time).total_seconds()
+    if abs(silent_s) <= HEARTBEAT_S * _MISSED_HEARTBEATS:
+        return False
+    if silent_s > _CLOCKS_DIFFER_S:
+        return True
+    time.sleep(2 * HEARTBEAT_S)
+    return last_heartbeat(output) == heartbeat
 
 
 def is_being_written(output: Directory) -> bool:
@@ -201,7 +212,7 @@ def is_being_written(output: Directory) -> bool:
     heartbeat = last_heartbeat(output)
     if heartbeat is None or heartbeat.state != "running":
         return False
-    return not is_silent(heartbeat, datetime.now(UTC))
+    return not is_silent(output, heartbeat, datetime.now(UTC))
 
 
 def _files(output: Directory) -> list[str]:

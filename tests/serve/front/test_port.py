@@ -14,7 +14,7 @@ from ray.serve.config import HTTPOptions
 from pipeline.errors import ConfigError
 from serve.front import port
 from serve.front.port import share_no_port
-from tests.own_ray import free_port
+from tests.ports import free_port
 
 SHARES = "set_socket_reuse_port"
 

@@ -159,6 +159,13 @@ def test_a_rank_that_is_none_is_a_malformed_row(tmp_path: Path, rank: str) -> No
     assert (len(good), [row["reason"] for row in bad]) == (1, ["malformed_row"])
 
 
+@pytest.mark.parametrize(("score", "reasons"), [("nan", ["malformed_row"]), ("-inf", []), ("-1e-3", [])])
+def test_a_score_that_has_no_place_is_a_malformed_row(tmp_path: Path, score: str, reasons: list[str]) -> None:
+    texts = collection(tmp_path, f"q1 Q0 d1 1 9.5 bm25\nq1 Q0 d2 2 {score} bm25\n")
+    good, bad = read_all(tmp_path / "run.trec", "trec", **texts)
+    assert (len(good), [row["reason"] for row in bad]) == (2 - len(reasons), reasons)
+
+
 def test_the_scores_order_a_query_whatever_its_lines_and_ranks_say(tmp_path: Path) -> None:
     run = "q1 Q0 d1 1 8.5 bm25\nq1 Q0 d2 9 9.5 bm25\nq2 Q0 d1 1 7 bm25\nq2 Q0 d2 2 7 bm25\n"
     texts = collection(tmp_path, run)

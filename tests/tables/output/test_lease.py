@@ -162,8 +162,25 @@ def test_whose_output_was_removed_stops(output: Directory) -> None:
 
 def test_silence_is_told_by_the_time(output: Directory) -> None:
     heartbeat = left_running(output)
-    assert not is_silent(heartbeat, heartbeat.time + timedelta(seconds=0.1))
-    assert is_silent(heartbeat, heartbeat.time + timedelta(seconds=1))
+    assert not is_silent(output, heartbeat, heartbeat.time + timedelta(seconds=0.1))
+    assert is_silent(output, heartbeat, heartbeat.time + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=-10), timedelta(minutes=10), timedelta(days=1)])
+def test_a_driver_whose_clock_differs_is_not_silent(
+    output: Directory, ahead: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = left_running(output, time=datetime.now(UTC) + ahead)
+    monkeypatch.setattr(time, "sleep", lambda _s: left_running(output, time=heartbeat.time, number=8))
+    assert not is_silent(output, heartbeat, datetime.now(UTC))
+
+
+def test_one_that_was_silent_for_hours_is_looked_at_once(
+    output: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = left_running(output)
+    monkeypatch.setattr(time, "sleep", lambda _s: pytest.fail("waited"))
+    assert is_silent(output, heartbeat, heartbeat.time + timedelta(hours=2))
 
 
 @pytest.mark.parametrize("store", ["disk", "memory", "s3"])
