@@ -26,6 +26,7 @@ from pipeline.job_record import (
     write_record,
 )
 from pipeline.job_summary import JobSummary
+from pipeline.outer_output import outputs_around
 from pipeline.redaction import redacted
 from pipeline.tables.output.damage import SUMMARY, find_problems
 from pipeline.tables.output.directory import Directory
@@ -37,8 +38,6 @@ from pipeline.tables.storage import absolute, bucket_lacking
 
 _SUCCESS = "_SUCCESS"
 _REJECTS = "rejects"
-_FOLDERS = {"_manifest", "candidates", "embeddings", _REJECTS, "run", "scores", "training_rows", "unmatched"}
-"""Whose files readers of an output take for parts of it."""
 _SHOWN_DIFFERENCES = 10
 _LOOKED_INTO = 20
 _REUSING = ("rerank", "retrieve")
@@ -60,28 +59,13 @@ def open_directory(url: str, inputs: Iterable[str]) -> Directory:
     refuse_lost_link(Path(output.url))
     if (lack := bucket_lacking(output.url, OutputError)) is not None:  # which a store's client might make
         raise OutputError(lack)
-    if (outer := _output_around(output.url)) is not None:
+    for outer in outputs_around(output.url):
         raise OutputError(f"{output.url}: lies inside of the output {outer.url}; take another output.path")
     for path in inputs:
         _check_table(path)
         if f"{output.url}/".startswith(f"{absolute(path).rstrip('/')}/"):
             raise OutputError(f"{output.url}: lies inside of the input {path}; take another output.path")
     return output
-
-
-def _output_around(url: str) -> Directory | None:
-    """The output in one of whose own folders a place lies, where there is one.
-
-    Its parents may be closed to this job: what can't be read counts as no output.
-    """
-    parts = url.split("/")
-    for at, part in enumerate(parts):
-        if part in _FOLDERS:
-            with suppress(OutputError):
-                outer = Directory("/".join(parts[:at]) or "/")
-                if outer.read(RECORD) is not None:
-                    return outer
-    return None
 
 
 def _output_inside(output: Directory, names: Iterable[str]) -> str | None:
@@ -228,31 +212,31 @@ def is_intact(output: Directory, *, check_bytes: bool = False) -> bool:
 
 
 def _check_table(table: str) -> None:
-    output = _output_around(f"{absolute(table)}/")
-    record = None if output is None else read_record(output)
-    if output is None or record is None:
-        return
+    for output in outputs_around(f"{absolute(table)}/"):
+        if (record := read_record(output)) is not None:
+            _check_ended(table, output, record.command)
+
+
+def _check_ended(table: str, output: Directory, command: str) -> None:
     if not is_complete(output):
         if is_being_written(output):
-            raise TemporaryError(f"{table}: is not finished: pipeline.{record.command} is writing it now")
+            raise TemporaryError(f"{table}: is not finished: pipeline.{command} is writing it now")
         raise NotThereError(
-            table,
-            f"is not finished (no _SUCCESS in {output.url}); run pipeline.{record.command} for it to the end",
+            table, f"is not finished (no _SUCCESS in {output.url}); run pipeline.{command} for it to the end"
         )
     for problem in find_problems(output):
-        way_out = (
-            "remove it" if problem.strange else f"run pipeline.{record.command} for it again, which mends it"
-        )
+        way_out = "remove it" if problem.strange else f"run pipeline.{command} for it again, which mends it"
         raise InputError(f"{output.url}/{problem}; {way_out}")
 
 
 def digests(table: str) -> dict[str, str]:
-    """Of the files of a table that a finished output holds, by their urls; of no file of any other table."""
-    output = _output_around(f"{absolute(table)}/")
-    manifest = None if output is None else read_manifest(output)
-    if output is None or not isinstance(manifest, Manifest):
-        return {}
-    return {f"{output.url}/{name}": stamp.digest for name, stamp in all_files(output, manifest).items()}
+    """Of the files of a table that finished outputs hold, by their urls; of no file of any other table."""
+    return {
+        f"{output.url}/{name}": stamp.digest
+        for output in outputs_around(f"{absolute(table)}/")
+        if isinstance(manifest := read_manifest(output), Manifest)
+        for name, stamp in all_files(output, manifest).items()
+    }
 
 
 def _when_finished(output: Directory) -> str:

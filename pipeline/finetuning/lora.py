@@ -1,6 +1,7 @@
 """Low-rank factors beside a network's frozen weights, by peft."""
 
 import copy
+import re
 from typing import Any
 
 from pipeline.errors import ConfigError
@@ -18,17 +19,16 @@ class Lora:
             raise ConfigError(
                 "training.use_lora needs peft: pip install 'rayrank[peft]'", field="training.use_lora"
             ) from error
-        backbone = module.base_model_prefix
-        heads = [name for name, _ in module.named_children() if name != backbone]
+        heads = _heads(module)
         targets = training.target_modules
         settings = peft.LoraConfig(
             r=training.lora_rank,
             lora_alpha=training.lora_alpha,
             lora_dropout=training.lora_dropout,
             target_modules="all-linear" if targets is None else list(targets),
-            exclude_modules=rf"^({'|'.join(heads)})(\..*)?$" if heads else None,
+            exclude_modules=rf"^({'|'.join(map(re.escape, heads))})(\..*)?$" if heads else None,
         )
-        names = [name for name, _ in module.named_modules() if name.split(".")[0] not in heads]
+        names = [name for name, _ in module.named_modules() if not _is_of(name, heads)]
         for target in targets or ():
             if not any(f".{name}".endswith(f".{target}") for name in names):
                 raise ConfigError(
@@ -44,13 +44,21 @@ class Lora:
             ) from error
         for name, parameter in module.named_parameters():
             # A head that shares its weights with the embeddings would train all of those.
-            if (
-                name.split(".")[0] in heads
-                and "lora_" not in name
-                and not (tied and name.startswith("lm_head"))
-            ):
+            if _is_of(name, heads) and "lora_" not in name and not (tied and name.startswith("lm_head")):
                 parameter.requires_grad_(requires_grad=True)
 
     def merged(self) -> Any:
         """A copy with the factors merged in; training goes on with the one at hand."""
         return copy.deepcopy(self._wrapped).merge_and_unload()
+
+
+def _heads(module: Any) -> list[str]:
+    """What stands on the backbone. BERT's pooler does, too: it is random where a checkpoint has none."""
+    backbone = module.base_model_prefix
+    heads = [name for name, _ in module.named_children() if name != backbone]
+    pooler = f"{backbone}.pooler"
+    return [*heads, *(name for name, _ in module.named_modules() if name == pooler)]
+
+
+def _is_of(name: str, modules: list[str]) -> bool:
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.registry import load, names_in
 from pipeline.tables import formats
-from pipeline.tables.input.files import SourceFile, open_input
+from pipeline.tables.input.files import SourceFile, find_file, open_input
 from pipeline.tables.input.layout import Layout, WholeLayout
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.shards import FileRange, FileScan
@@ -144,6 +144,7 @@ def _advice(url: str, name: str, id_name: str, field: str) -> str:
     if own is None:
         return ""
     try:
+        find_file(url, {})  # a named pipe would be waited for
         with open_input(url, DEFAULT_LIMITS) as stream:
             first = stream.read(_LOOKED_AT_BYTES)
     except InputError:

@@ -91,6 +91,11 @@ def is_web_address(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
+def is_glob(path: str) -> bool:
+    """Whether a path may stand for several files."""
+    return any(sign in path for sign in "*?[")
+
+
 def absolute(url: str) -> str:
     """The same place, for a process that was started in another directory."""
     fs, path = locate(url, InputError)

@@ -126,6 +126,15 @@ def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
     assert np.abs(trained - scorer.forward(encoded).scores).max() > 1e-3, "the factors change nothing"
 
 
+def test_lora_trains_all_of_a_pooler(tmp_path: Path) -> None:
+    """It is drawn at random where a checkpoint has none, and factors of a few ranks would leave it so."""
+    scorer = ScorerConfig(model=str(make_cross_encoder(tmp_path, "bert")), device="cpu")
+    _, student = trainer(scorer_for_training(scorer, DataConfig(path="-", max_len=100)), use_lora=True)
+    assert "bert.pooler.dense.weight" in student.trained
+    assert not any("lora_" in name for name in student.trained if ".pooler." in name)
+    assert any("query.lora_A" in name for name in student.trained)
+
+
 def test_names_that_no_layer_has_are_refused() -> None:
     message = r"^training.target_modules: no layer of the backbone ends in wrong$"
     with pytest.raises(ConfigError, match=message):

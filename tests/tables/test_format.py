@@ -1,5 +1,6 @@
 """The registry of formats: a new one is one new file, and configs ask the formats what goes with them."""
 
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -151,6 +152,12 @@ def test_a_file_of_another_format_is_told_with_that(
     path = tmp_path / ("in" if name.startswith("in/") else name)
     with pytest.raises(InputError, match=advice):
         plan(path, table_format)
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.dat")
+    with pytest.raises(InputError, match=r"t.dat \(is no file\)"):
+        plan(tmp_path / "t.dat", "jsonl")
 
 
 def test_a_new_format_is_one_new_file(tmp_path: Path, new_format: str) -> None:

@@ -177,5 +177,7 @@ def _batches(
 
 
 def _quoted(name: str) -> str:
-    """A column's name in Lance's SQL."""
+    """A column's name in Lance's SQL, which has no way to write one with a backtick."""
+    if "`" in name:
+        raise InputError(f"column {name}: Lance reads no column with a backtick in its name; rename it")
     return f"`{name}`"

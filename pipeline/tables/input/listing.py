@@ -25,7 +25,7 @@ from pipeline.tables.input.links import (
     located,
     not_there,
 )
-from pipeline.tables.storage import is_web_address, named_by, place_of, store_errors
+from pipeline.tables.storage import is_glob, is_web_address, named_by, place_of, store_errors
 
 _MARKER = "a name that begins with _ or ., or ends in .crc, is a marker's"
 _ENDING = "ends in none of"
@@ -77,7 +77,7 @@ def find_files(
     if _PARQUET in suffixes and not is_web_address(url):  # which has no folders
         refuse_lakehouse(fs, searched, taken)
     infos = searched | {name: (info, None) for name, info in taken.items()}
-    hides = _is_glob(path) and not is_marker(path)  # of names as in `*.csv`, and not in `.*.csv`
+    hides = is_glob(path) and not is_marker(path)  # of names as in `*.csv`, and not in `.*.csv`
     # A store's client would keep what it listed: a gigabyte for a million files.
     fs.invalidate_cache()
     files: list[SourceFile] = []
@@ -125,7 +125,7 @@ def _check_success_file(fs: Any, path: str, url: str, name: str) -> None:
         with store_errors(InputError, f"{url}: can't be read"):
             fs.info(f"{path.rstrip('/')}/{name}")
     except (FileNotFoundError, NotADirectoryError) as error:
-        if _is_glob(path) or fs.isfile(path):
+        if is_glob(path) or fs.isfile(path):
             raise InputError(
                 f"{url}: is no directory, in which {name} could stand; leave success_file out"
             ) from error
@@ -153,7 +153,7 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
                 roots, taken = [], {path: fs.info(path)}
             elif fs.isdir(path):
                 roots, taken = [path.rstrip("/")], {}
-            elif _is_glob(path) and not fs.exists(path):
+            elif is_glob(path) and not fs.exists(path):
                 taken = fs.glob(path, detail=True)
                 directories = [name for name, info in taken.items() if info["type"] == "directory"]
                 roots = [name.rstrip("/") for name in directories if not is_marker(name)]
@@ -164,10 +164,6 @@ def _listed(fs: Any, path: str, url: str) -> tuple[dict[str, tuple[Info, str]], 
     except (FileNotFoundError, NotADirectoryError) as error:
         raise not_there(url, "no such file or directory") from error
     return searched, taken
-
-
-def _is_glob(path: str) -> bool:
-    return any(sign in path for sign in "*?[")
 
 
 def _refuse_whole_output(url: str, searched: dict[str, tuple[Info, str]]) -> None:

@@ -51,6 +51,13 @@ def test_another_table_in_its_place_is_noticed(tmp_path: Path) -> None:
         read_shard(planned.shards[0], config, {}, planned)
 
 
+def test_a_name_that_lance_can_not_read_is_told(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(rows())
+    path = write(tmp_path / "t.lance", table.rename_columns({"passage": "a `body`"}))
+    with pytest.raises(InputError, match=r"column a `body`: Lance reads no column with a backtick"):
+        read_all(path, "lance", columns={"passage": "a `body`"})
+
+
 def test_columns_changed_later(tmp_path: Path) -> None:
     path = write(tmp_path / "t.lance", rows())
     lance.dataset(path).add_columns({"twice": "first_score * 2"})
