@@ -17,7 +17,7 @@ from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import AuthenticationError, RayError
 
-from pipeline import own_ray
+from pipeline import log, own_ray
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.interruption import raise_on_sigterm
@@ -29,6 +29,8 @@ _HERE = ("", "local")
 _HTTP = ("http", "https")
 _PATIENCE_S = 15.0
 """For a head that has just been started."""
+_QUIET_S = 10.0
+"""For a task on an idle cluster, which has to start a worker."""
 _HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
 """RFC 9113, section 3.4: a fixed text, and a frame of settings, here without any. A server answers with its
@@ -73,6 +75,8 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
         for scorer, actors in zip(scorers, pools, strict=True)
     ]
     with own_errors():
+        if ray.wait(asked, num_returns=len(asked), timeout=_QUIET_S)[1]:
+            log.warning("waiting for room for an actor", why="other work has what of the cluster it takes")
         return ray.get(asked)
 
 

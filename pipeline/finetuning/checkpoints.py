@@ -18,6 +18,7 @@ from pipeline.tables.output.sealed import DamagedError, Stamp, sealed, unsealed
 FOLDER = "checkpoints"
 _KEPT = 2
 _MARKER = re.compile(r"step-(\d{8})\.json")
+_FILE = re.compile(r"step-(\d{8})\.(?:json|pt)")
 
 
 class Marker(BaseModel):
@@ -41,7 +42,7 @@ class Checkpoints:
         self._output, self._job = output, job
 
     def save(self, state: dict[str, Any], measured: dict[int, float], best_step: int | None) -> None:
-        """Write one; of those before, the last is kept."""
+        """Write one; of those before, the last is kept. What a start that was killed left of others goes."""
         step = state["steps_done"]
         with self._output.writing(f"{_name(step)}.pt") as stream:
             buffered = io.BufferedWriter(stream)
@@ -49,14 +50,21 @@ class Checkpoints:
             buffered.flush()
         marker = Marker(job=self._job, step=step, data=stream.stamp, measured=measured, best_step=best_step)
         self._output.write(f"{_name(step)}.json", sealed(marker))
-        for old in self._steps()[:-_KEPT]:
-            self._output.remove_file(f"{_name(old)}.json")
-            self._output.remove_file(f"{_name(old)}.pt")
+        kept = self._steps()[-_KEPT:]
+        for name in sorted(self._output.names(FOLDER)):  # a marker before its data
+            found = _FILE.fullmatch(name)
+            if found and int(found[1]) not in kept:
+                self._output.remove_file(f"{FOLDER}/{name}")
 
     @property
     def steps_done(self) -> int:
         """By the newest, whole or not."""
         return max(self._steps(), default=0)
+
+    def best_steps(self) -> set[int]:
+        """Whose models the checkpoints at hand lead to: if the newest is damaged, the one before counts."""
+        markers = [marker for step in self._steps() if (marker := self._marker(step)) is not None]
+        return {marker.best_step for marker in markers if marker.best_step is not None}
 
     def last(self) -> tuple[Marker, dict[str, Any]] | None:
         """The newest that is whole. The log tells which are not."""

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import OutputError
 from pipeline.finetuning.checkpoints import FOLDER, Checkpoints
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
@@ -171,11 +172,10 @@ class Loop:
     def _save(self) -> None:
         self.metrics.write_with_events()
         self.checkpoints.save(self.trainer.state(), self.measured, self.best_step)
-        # The checkpoint that leads to it is written: the models before it are not needed any more.
+        # The checkpoint that leads to it is written: models that none leads to are not needed any more.
+        kept = {Path(_best(step)).name for step in self.checkpoints.best_steps()}
         for name in self.output.names(FOLDER):
-            if name.startswith("model-") and (
-                self.best_step is None or name != Path(_best(self.best_step)).name
-            ):
+            if name.startswith("model-") and name not in kept:
                 self.output.remove(f"{FOLDER}/{name}")
 
 
@@ -195,11 +195,15 @@ def upload(folder: Path, output: Directory, name: str) -> Stamps:
 
 
 def download(output: Directory, name: str, folder: Path) -> None:
-    """The other way round."""
+    """The other way round. Raises OutputError where nothing is there."""
+    entries, files = output.names(name), output.sizes(name)
+    if not entries:
+        raise OutputError(
+            f"{output.url}/{name}: was removed before the job ended. Remove the output, and start again"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in output.names(name):
-        data = output.read(f"{name}/{entry}") if "." in entry else None
-        if data is None:
-            download(output, f"{name}/{entry}", folder / entry)
+    for entry in entries:
+        if entry in files:
+            (folder / entry).write_bytes(output.read(f"{name}/{entry}") or b"")
         else:
-            (folder / entry).write_bytes(data)
+            download(output, f"{name}/{entry}", folder / entry)

@@ -21,6 +21,7 @@ from pipeline.finetune import main
 from pipeline.finetuning import flow
 from pipeline.finetuning.config import HeldOutConfig
 from pipeline.finetuning.held_out import HeldOut, Measured
+from pipeline.finetuning.loop import Loop
 from pipeline.finetuning.progress import Metrics
 from pipeline.finetuning.start import put_head
 from pipeline.scoring import Scorer, ScorerConfig
@@ -241,6 +242,37 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest
     assert flow.run(config(tmp_path)).steps == 6
     assert weights(tmp_path) == weights(tmp_path / "whole")
     assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_the_best_model_of_the_checkpoint_before_is_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint led to a better one, and is damaged. Other steps follow, and none is as good."""
+    quality = {0: 0.1, 2: 0.2, 4: 0.5, 6: 0.6}
+    measure = Loop._measured
+
+    def as_told(loop: Loop, folder: Path, step: int) -> Measured:
+        return Measured(np.full_like(measure(loop, folder, step).values, quality[step]))
+
+    monkeypatch.setattr(Loop, "_measured", as_told)
+    job = config(tmp_path, held_out=held_out(tmp_path, every_steps=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            flow.run(job)
+    checkpoints = tmp_path / "out/checkpoints"
+    (checkpoints / "step-00000006.pt").write_bytes(b"")
+    (checkpoints / "step-00000002.pt").write_bytes(b"left by a start that was killed while it removed it")
+    before = {file.name: file.read_bytes() for file in (checkpoints / "model-00000004").iterdir()}
+    quality[6] = 0.3
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            flow.run(job)
+    assert {file.name for file in checkpoints.glob("*.pt")} == {"step-00000004.pt", "step-00000006.pt"}
+    summary = flow.run(job)
+    assert summary.best_step == 4
+    assert {name: (tmp_path / "out/model" / name).read_bytes() for name in before} == before
 
 
 def test_a_finished_job_is_left_alone_and_another_one_refused(

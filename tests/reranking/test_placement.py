@@ -12,10 +12,13 @@ import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.capacity import wait_for_one
+from pipeline.cluster import fastest_dtypes
 from pipeline.errors import ConfigError
 from pipeline.placement import ActorsConfig
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
+from pipeline.scoring import ScorerConfig
+from pipeline.scoring.dtype import fastest_dtype
 from tests.after_import import after_import
 from tests.conftest import TINY
 from tests.ports import free_port
@@ -73,7 +76,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.shutdown()  # type: ignore[no-untyped-call]  # Ray's own
 
 
-def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Path, cluster: Cluster) -> None:
+def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     write_table(f"{tmp_path}/in", queries=60)
     settings = {
         "input": {"path": f"{tmp_path}/in"},
@@ -108,3 +113,24 @@ def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(tmp_path: Pat
         waiting = pool.submit(wait_for_one, actors)
         cluster.add_node(num_cpus=0, num_gpus=1, labels={"gpu": "huge"})
         waiting.result()
+
+    # What other work holds is waited for, and that is told.
+    monkeypatch.setattr("pipeline.cluster._QUIET_S", 0.1)
+    holds = ray.remote(num_cpus=0, num_gpus=1, label_selector={"gpu": "huge"})(Holds).remote()
+    ray.get(holds.answer.remote())
+    with ThreadPoolExecutor() as pool, caplog.at_level(logging.WARNING, logger="rayrank"):
+        asked = pool.submit(fastest_dtypes, [ScorerConfig(model=TINY, device="cpu")], [actors])
+        deadline = time.monotonic() + 60
+        while "waiting for room for an actor" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not asked.done()
+        ray.kill(holds)
+        assert asked.result() == [fastest_dtype("cpu")]
+
+
+class Holds:
+    """Work of others."""
+
+    def answer(self) -> None:
+        pass
