@@ -116,7 +116,8 @@ def test_pools_grow_on_the_nodes_that_are_chosen_and_others_encode(
 
     # What other work holds is waited for, and that is told.
     monkeypatch.setattr("pipeline.cluster._QUIET_S", 0.1)
-    holds = ray.remote(num_cpus=0, num_gpus=1, label_selector={"gpu": "huge"})(Holds).remote()
+    holding: Any = ray.remote(num_cpus=0, num_gpus=1, label_selector={"gpu": "huge"})(Holds)
+    holds = holding.remote()
     ray.get(holds.answer.remote())
     with ThreadPoolExecutor() as pool, caplog.at_level(logging.WARNING, logger="rayrank"):
         asked = pool.submit(fastest_dtypes, [ScorerConfig(model=TINY, device="cpu")], [actors])
