@@ -2,45 +2,34 @@
 
 import logging
 import os
-import socket
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-import grpc
 import ray
 from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import (
+    AuthenticationError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from pipeline import log, own_ray
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
-from pipeline.errors import ConfigError, RayrankError, TemporaryError
+from pipeline.errors import ConfigError, DeviceError, RayrankError, TemporaryError
 from pipeline.interruption import raise_on_sigterm
 from pipeline.placement import ActorsConfig
+from pipeline.ray_address import WHERE_RAY_LOOKS, address, check_that_it_answers
 from pipeline.scoring.config import Dtype, ScorerConfig
 
 _HERE = ("", "local")
 """Values of RAY_ADDRESS with which Ray works on this machine."""
-_HTTP = ("http", "https")
-_PATIENCE_S = 15.0
-"""For a head that has just been started."""
 _QUIET_S = 10.0
 """For a task on an idle cluster, which has to start a worker."""
-_HTTP2_HEAD_BYTES, _HTTP2_SETTINGS = 9, b"\x04"
-_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
-"""RFC 9113, section 3.4: a fixed text, and a frame of settings, here without any. A server answers with its
-own; the type stands behind the three bytes of a frame's length."""
 _TOO_SLOW = "timed out during startup"
 """Of Ray's message (ray._private.node)."""
-_IS_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-"""What a head answers to whoever has its token, if it asks for one."""
-_WHERE_RAY_LOOKS = "RAY_AUTH_TOKEN or ~/.ray/auth_token, as on the machine of its head"
-"""For a token."""
 
 
 def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
@@ -68,12 +57,16 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
 
     Ray must be joined: `connect`. Raises ModelError where an actor has no such device.
     """
-    asked = [
-        ray.remote(_fastest_dtype)
-        .options(num_cpus=actors.num_cpus, num_gpus=actors.num_gpus, label_selector=actors.label_selector)
-        .remote(scorer.device)
-        for scorer, actors in zip(scorers, pools, strict=True)
-    ]
+    asked = []
+    for scorer, actors in zip(scorers, pools, strict=True):
+        # One call a process: one that has met a card would keep some of its memory, beside the actors.
+        ask = ray.remote(
+            num_cpus=actors.num_cpus,
+            num_gpus=actors.num_gpus,
+            label_selector=actors.label_selector,
+            max_calls=1,
+        )(_fastest_dtype)
+        asked.append(ask.remote(scorer.device))
     with own_errors():
         if ray.wait(asked, num_returns=len(asked), timeout=_QUIET_S)[1]:
             log.warning("waiting for room for an actor", why="other work has what of the cluster it takes")
@@ -113,7 +106,7 @@ def start_early() -> None:
 
 
 def _starts_one() -> bool:
-    return not ray.is_initialized() and _address() is None and os.environ.get("RAY_ADDRESS") != "auto"
+    return not ray.is_initialized() and address() is None and os.environ.get("RAY_ADDRESS") != "auto"
 
 
 def _this_machine() -> Node:
@@ -138,40 +131,21 @@ def join(no_progress_s: int) -> None:
     raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
 
 
-class _Address(NamedTuple):
-    value: str
-    source: str
-    """Where it stands, for messages."""
-    without: str
-    """How to do without that cluster."""
-
-
-def _address() -> _Address | None:
-    """Of the cluster that Ray joins; None where none is known, and Ray looks for one or starts one."""
-    value = os.environ.get("RAY_ADDRESS", "")
-    if value not in ("", "auto", "local"):
-        return _Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
-    made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    if value == "local" or not made_here.exists():
-        return None
-    return _Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
-
-
 def _join_or_start() -> None:
     """Join the cluster at RAY_ADDRESS, or one that `ray start` made on this machine, or start one here."""
-    if not own_ray.is_starting() and (address := _address()) is not None:
-        _check_that_it_answers(address)
+    if not own_ray.is_starting() and (found := address()) is not None:
+        check_that_it_answers(found)
         try:
             # What Ray's C++ parts say of a cluster that dies, the driver with it, is all that anyone hears.
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL)
         except AuthenticationError as error:
             raise ConfigError(
-                f"RAY_AUTH_MODE=token: no token is here; put the cluster's into {_WHERE_RAY_LOOKS}"
+                f"RAY_AUTH_MODE=token: no token is here; put the cluster's into {WHERE_RAY_LOOKS}"
             ) from error
         except ConnectionError as error:
             raise TemporaryError(
-                f"{address.source} {address.value}: can't be joined ({error}). If InvalidAuthToken stands"
-                f" above, the token here is not the cluster's: put that into {_WHERE_RAY_LOOKS}"
+                f"{found.source} {found.value}: can't be joined ({error}). If InvalidAuthToken stands"
+                f" above, the token here is not the cluster's: put that into {WHERE_RAY_LOOKS}"
             ) from error
         return
     try:
@@ -191,88 +165,39 @@ def _join_or_start() -> None:
         ) from error
 
 
-def _check_that_it_answers(address: _Address) -> None:
-    """Raises TemporaryError where nothing does, ConfigError where something else than Ray does, or a Ray that
-    asks for a token and will get none.
-
-    Ray itself would ask for half an hour, in silence.
-    """
-    place = _host_and_port(address)
-    deadline = time.monotonic() + _PATIENCE_S
-
-    def no_cluster(why: object) -> str:
-        return (
-            f"{address.source} {address.value}: no cluster answers there ({why}); start it, or"
-            f" {address.without} to work on this machine alone"
-        )
-
-    while True:
-        try:
-            if not _speaks_grpc(place, timeout=max(1, deadline - time.monotonic())):
-                raise ConfigError(no_cluster("what listens there is no Ray: it does not speak gRPC"))
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                raise TemporaryError(no_cluster(error)) from error
-            time.sleep(1)
-        else:
-            break
-    # To an address that it is told Ray sends a token only if it is told that, too.
-    sends_one = address.source != "RAY_ADDRESS" or os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    if not sends_one and not _uses_tls() and _asks_for_a_token(place):
-        raise ConfigError(
-            f"{address.source} {address.value}: that cluster asks for a token; set RAY_AUTH_MODE=token, and"
-            f" have its token in {_WHERE_RAY_LOOKS}"
-        )
-
-
-def _speaks_grpc(place: tuple[str, int], timeout: float) -> bool:
-    """As all servers of Ray do, and so HTTP/2. Raises OSError where nothing answers."""
-    with socket.create_connection(place, timeout) as connection:
-        if _uses_tls():
-            return True  # such a server talks to none without a certificate; Ray has one
-        connection.sendall(_HTTP2_GREETING)
-        with connection.makefile("rb") as stream:
-            return stream.read(_HTTP2_HEAD_BYTES)[3:4] == _HTTP2_SETTINGS
-
-
-def _uses_tls() -> bool:
-    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
-
-
-def _asks_for_a_token(place: tuple[str, int]) -> bool:
-    """Ray itself would try for 20 s, and end with a traceback."""
-    host, port = place
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            channel.unary_unary(_IS_ALIVE)(b"", timeout=_PATIENCE_S)
-        except grpc.RpcError as error:
-            return error.code() is grpc.StatusCode.UNAUTHENTICATED
-    return False
-
-
-def _host_and_port(address: _Address) -> tuple[str, int]:
-    split = urlsplit(address.value if "://" in address.value else f"//{address.value}")
-    with suppress(ValueError):  # no number
-        if split.hostname and split.port and split.scheme in ("", "ray"):
-            return split.hostname, split.port
-    of_jobs = "; a job is submitted to that one with `ray job submit`" if split.scheme in _HTTP else ""
-    raise ConfigError(
-        f"{address.source} {address.value!r}: is no address of a cluster, such as head:6379{of_jobs}"
-    )
+@contextmanager
+def ends_with_its_device() -> Iterator[None]:
+    """End this process, a worker's, where its GPU failed: Ray starts another, and does the work again."""
+    try:
+        yield
+    except DeviceError as error:
+        log.warning("process ends", why=error)
+        os._exit(1)
 
 
 @contextmanager
-def own_errors() -> Iterator[None]:
-    """What Ray wrapped around an error of ours is taken off. Raises TemporaryError where work stood still."""
+def own_errors(slow: str = "take smaller shards, in another output.path") -> Iterator[None]:
+    """What Ray wrapped around an error of ours is taken off. Raises TemporaryError where work stood still, or
+    where processes died of it again and again.
+
+    slow: what to do about work that is too slow.
+    """
     try:
         yield
+    except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
+        raise TemporaryError(
+            "processes died again and again of the same work, out of memory perhaps"
+            f" ({type(error).__name__}). What is done stays; start again on machines with more memory"
+        ) from error
     except ExecutionTimeoutError as error:
         still_s = DataContext.get_current().execution_no_progress_timeout_s
+        available: Callable[[], dict[str, float]] = ray.available_resources  # Ray 2.60 gives it no types
+        free = available()
         raise TemporaryError(
-            f"nothing was done for {still_s:,.0f} s: the cluster, which has {described(nodes())}, may have"
-            " lost the machines of the actors. What is done stays; start again when there is room. If it"
-            " was slow and did not stand still, take smaller shards, in another output.path"
+            f"nothing was done for {still_s:,.0f} s. The cluster has {described(nodes())}, of which"
+            f" {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free now: it may have lost the"
+            " machines of the work, or other work holds them. What is done stays; start again when there is"
+            f" room. If it was slow and did not stand still, {slow}"
         ) from error
     except Exception as error:  # the wrapper may be of any class: Ray makes one of each that it wraps
         ours = own_error(error)

@@ -11,7 +11,8 @@ RayrankError            catch this one to catch them all
 |-- TrainingError       a training that can't go on: its loss is no number
 |-- ScoringError        one pair or text that has no finite score, or does not fit the model
 `-- TemporaryError      what the work needs is not there for now: the same command may succeed later
-    `-- LateError         an input that is not there yet
+    |-- LateError         an input that is not there yet
+    `-- DeviceError       a GPU that failed: another process may get more from it, or from another one
 """
 
 from collections.abc import Iterator
@@ -99,6 +100,10 @@ class LateError(TemporaryError):
         super().__init__(f"{lack}{advice}")
         self.args = (lack, advice)  # what unpickling hands to __init__
         self.lack = lack
+
+
+class DeviceError(TemporaryError):
+    """A GPU failed. This process gets nothing right from it any more: whoever can, ends it."""
 
 
 @contextmanager

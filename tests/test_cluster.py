@@ -12,7 +12,7 @@ import grpc
 import pytest
 import ray
 
-from pipeline import cluster, own_ray
+from pipeline import cluster, own_ray, ray_address
 from pipeline.errors import ConfigError, RayrankError, TemporaryError
 from pipeline.placement import ActorsConfig
 from tests.ports import free_port
@@ -32,7 +32,7 @@ def test_an_address_that_leads_nowhere_is_one_message(
     address: str, kind: type[RayrankError], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(ray_address, "_PATIENCE_S", 0.1)
     with pytest.raises(kind, match=message):
         cluster.join(no_progress_s=1800)
 
@@ -52,7 +52,7 @@ def test_a_machine_too_busy_to_start_a_ray_is_told(monkeypatch: pytest.MonkeyPat
 
 def test_a_port_where_nothing_listens_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-    monkeypatch.setattr(cluster, "_PATIENCE_S", 1.5)
+    monkeypatch.setattr(ray_address, "_PATIENCE_S", 1.5)
     start = time.monotonic()
     with pytest.raises(TemporaryError, match="Connection refused"):
         cluster.join(no_progress_s=1800)
@@ -72,7 +72,7 @@ def test_another_server_at_the_address_is_told_in_time(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+        monkeypatch.setattr(ray_address, "_PATIENCE_S", 0.1)
 
         def serve() -> None:
             connection, _ = server.accept()
@@ -114,7 +114,7 @@ def test_a_cluster_that_asks_for_a_token_is_told_at_once(monkeypatch: pytest.Mon
 @pytest.mark.ray
 def test_a_ray_at_the_address_is_known(on_head: str) -> None:
     host, _, port = on_head.rpartition(":")
-    assert cluster._speaks_grpc((host, int(port)), timeout=15)
+    assert ray_address._speaks_grpc((host, int(port)), timeout=15)
 
 
 @pytest.mark.ray
@@ -125,11 +125,23 @@ def test_work_that_stands_still_may_go_on_later(monkeypatch: pytest.MonkeyPatch)
     held = ray.data.from_items([1]).map_batches(lambda batch: batch, num_gpus=1, batch_size=1)
     with (
         pytest.raises(
-            TemporaryError, match=r"nothing was done for 1 s: .*0 GPUs.*start again when there is.*shards"
+            TemporaryError, match=r"nothing was done for 1 s\. .*0 GPUs.*start again when there is.*shards"
         ),
         cluster.own_errors(),
     ):
         held.materialize()
+
+
+@pytest.mark.parametrize("name", ["WorkerCrashedError", "OutOfMemoryError", "NodeDiedError"])
+def test_processes_that_die_again_and_again_may_do_better_later(name: str) -> None:
+    error = getattr(ray.exceptions, name)
+    with pytest.raises(TemporaryError, match=rf"out of memory perhaps \({name}\)\. What is done stays"):
+        raise_there(error() if name == "WorkerCrashedError" else error("gone"))
+
+
+def raise_there(error: Exception) -> None:
+    with cluster.own_errors():
+        raise error
 
 
 @pytest.mark.parametrize("address", ["", "auto"])
@@ -138,7 +150,7 @@ def test_what_a_cluster_that_died_left_is_named(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(ray_address, "_PATIENCE_S", 0.1)
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray/ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")
     with pytest.raises(TemporaryError, match="ray_current_cluster .* or remove that file"):
@@ -152,6 +164,7 @@ def test_what_a_cluster_that_died_left_is_named(
         ("local", "none that runs now: one would be started on this machine"),
         ("auto", "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"),
         ("http://head:8265", "RAY_ADDRESS 'http://head:8265': is no address of a cluster"),
+        ("ray://head:10001", "RAY_ADDRESS 'ray://head:10001': is no address of a cluster, such as head:6379"),
     ],
 )
 def test_a_dry_run_tells_where_no_cluster_is(

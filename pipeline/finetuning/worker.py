@@ -68,7 +68,9 @@ def loop_of(job: Job, peers: Peers) -> Loop:
 
 
 def _be_deterministic(config: FinetuneConfig, device: torch.device) -> None:
-    """The same steps give the same bytes of weights, on the same hardware."""
+    """The same steps give the same bytes of weights, on the same CPUs. On a GPU the attention's gradients are
+    summed in any order all the same: torch only warns of it.
+    """
     torch.set_num_threads(config.num_cpus or len(os.sched_getaffinity(0)))
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

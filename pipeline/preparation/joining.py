@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import with_fields
+from pipeline.tables.input.arrow_types import wide_type
 from pipeline.tables.input.cleaning import Refusals, valid_text
 from pipeline.tables.input.files import SourceFile
 
@@ -148,19 +148,10 @@ def ordered_candidates(rows: pa.Table) -> Iterator[pa.Table]:
     order = order[np.argsort(codes, kind="stable")]
     texts = [_bytes_of(candidates[name]).fill_null(0) for name in ("query", "passage")]
     # In one piece, which is taken from without a copy of the whole.
-    wide = pa.schema([field.with_type(_wide(field.type)) for field in candidates.schema])
+    wide = pa.schema([field.with_type(wide_type(field.type)) for field in candidates.schema])
     whole = candidates.cast(wide).combine_chunks()
     for start, stop in _stretches(pc.add(*texts).take(pa.array(order))):
         yield whole.take(pa.array(order[start:stop])).cast(candidates.schema)
-
-
-def _wide(data_type: pa.DataType) -> pa.DataType:
-    """With texts that may take more than 2 GiB together."""
-    if pa.types.is_string(data_type):
-        return pa.large_string()
-    if pa.types.is_binary(data_type):
-        return pa.large_binary()
-    return with_fields(data_type, lambda each: each.with_type(_wide(each.type)))
 
 
 def _table(columns: dict[str, Any], schema: pa.Schema, *, is_text: bool) -> pa.Table:

@@ -1,8 +1,9 @@
 """What the preparation's stages do, in processes of their own: read a file range, join, write a partition."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from pipeline.tables.input.cleaning import Refusals
 from pipeline.tables.input.columns import ColumnNames
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.outage import wait_out
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, forget_attempts
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.format_version import stamped
 from pipeline.tables.output.run import parquet_bytes
@@ -75,8 +77,27 @@ def read_file_ranges(row: pa.Table, output: str, preparation: Preparation) -> It
     wait_out(preparation.max_outage_s)
     at = row.to_pylist()[0]
     file_ranges, source = _FILE_RANGES.validate_json(at["file_ranges"]), preparation.source(at["field"])
+    directory = Directory(output)
+    attempts = Attempts(directory, SimpleNamespace(name=at["name"]), "read")
+    if (made := attempts.made()) >= MAX_ATTEMPTS:  # Ray itself would try for ever
+        forget_attempts(directory)  # the next start, on another machine perhaps, may do better
+        raise TemporaryError(
+            f"{file_ranges[0].file}: {made} processes died while they read it, out of memory perhaps. Start"
+            " again on machines with more memory"
+        )
+    with attempts.counted(made):
+        yield from _read(file_ranges, source, directory, at["name"], preparation)
+
+
+def _read(
+    file_ranges: Sequence[FileRange],
+    source: Source,
+    directory: Directory,
+    name: str,
+    preparation: Preparation,
+) -> Iterator[pa.Table]:
     numbers = {file.url: number for number, file in enumerate(source.files)}
-    count, directory = 0, Directory(output)
+    count = 0
     rejects: list[pa.Table] = []
     for file_range in file_ranges:
         for rows, next_id in _rows(file_range, numbers[file_range.file], source, preparation):
@@ -87,9 +108,9 @@ def read_file_ranges(row: pa.Table, output: str, preparation: Preparation) -> It
                 yield keyed(rows.filter(good), next_id)
             else:
                 yield keyed(rows, next_id)
-    files, rejected = _write_rejects(directory, at["name"], rejects)
+    files, rejected = _write_rejects(directory, name, rejects)
     counted = RowsRead(field=source.field, rows=count, rejected=rejected, files=files)
-    directory.write(f"{_READ}/{at['name']}.json", sealed(counted))
+    directory.write(f"{_READ}/{name}.json", sealed(counted))
 
 
 def _rows(

@@ -107,7 +107,7 @@ def read(shard: Shard, job: Job) -> OpenShard:
     candidates, rejects = read_shard(shard, config.input, config.kept, job.plan)
     if config.output.trec_run:
         check_trec_ids(candidates)
-    texts = candidates.select(_TEXTS)
+    texts = candidates.select(_TEXTS).cast(pa.schema([(name, pa.large_string()) for name in _TEXTS]))
     return OpenShard(
         shard=shard,
         candidates=candidates.drop_columns(_TEXTS),

@@ -27,7 +27,7 @@ from pipeline.scoring.dtype import check_native
 from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.outage import wait_out
-from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined
+from pipeline.tables.output.attempts import MAX_ATTEMPTS, Attempts, Quarantined, loads
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.markers import ShardReport
 
@@ -65,8 +65,14 @@ class Worker:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
         # What fails here would reach the driver as the text of a dead actor; in a call it arrives as itself.
         self._failure: RayrankError | None = None
+        output, model = Directory(job.config.output.path), self._level.scorer.model
         try:
-            with named(self._level), at_hand(self._level.scorer) as config, lean_imports():
+            with (
+                loads(output, self._level.under, model),
+                named(self._level),
+                at_hand(self._level.scorer) as config,
+                lean_imports(),
+            ):
                 if level in job.auto:
                     check_native(config)
                 self._scorer = Scorer(config)

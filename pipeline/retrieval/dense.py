@@ -21,6 +21,7 @@ from pipeline.retrieval.products import factor, lowered, product_dtype, products
 from pipeline.retrieval.search import Best, ScoreArray, kth_largest
 from pipeline.retrieval.shards import Shard, read_shard
 from pipeline.retrieval.vectors import Room, Vectors, read_vectors
+from pipeline.scoring.device import resolve_device
 
 _PART_VECTORS = 2048
 """Vectors that are compared with all queries of a block at once, or as many as one passage's windows are.
@@ -41,7 +42,7 @@ Result = TypeVar("Result")
 def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
     """The best of some shards for a shard of queries: `Best.table`."""
     cosine = source in job.by_cosine
-    device = torch.device("cuda" if job.config.actors.num_gpus else "cpu")
+    device = resolve_device("cuda" if job.config.actors.num_gpus else "cpu")
     queries = _matrix(_vectors(job, source, "queries", block), cosine, device)
     best, room = Best(len(queries), job.depth(source), job.id_type("passages")), Room()
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.errors import ScoringError
+from pipeline.errors import DeviceError, ScoringError
 from pipeline.scoring.batching import (
     Batch,
     Batches,
@@ -22,7 +22,7 @@ from pipeline.scoring.batching import (
     cut,
     cut_without_padding,
 )
-from pipeline.scoring.device import Device
+from pipeline.scoring.device import Device, failure
 from pipeline.scoring.results import Heard
 from pipeline.scoring.wanted import check_wanted
 
@@ -78,7 +78,8 @@ class BatchLoop:
         device's memory ran out is done again once the allocator has given back what it keeps, and then with
         the budget halved for good.
         Raises ScoringError for a sequence that never fits, or on which `forward` fails in another way; its
-        index is that of the sequence. On a CPU NotWantedError, as `while_wanted` says.
+        index is that of the sequence. Raises DeviceError where a GPU failed. On a CPU NotWantedError, as
+        `while_wanted` says.
         """
         budget = self.device.max_batch_tokens
         work = _Work(self.device, sequences, pad_id, lay, forward, self._filled)
@@ -176,7 +177,7 @@ class _Work(NamedTuple):
             return _Launched(batch, None, error)
 
     def output(self, launched: _Launched) -> torch.Tensor | str:
-        """Or how memory ran out. Raises ScoringError where it failed in another way."""
+        """Or how memory ran out. Raises ScoringError where it failed in another way, or DeviceError."""
         error, members = launched.error, launched.batch.members
         if error is not None:
             raise self._named(error, members) from error
@@ -198,15 +199,17 @@ class _Work(NamedTuple):
             **{name: put(value) if isinstance(value, torch.Tensor) else value for name, value in laid.items()}
         )
 
-    def _named(self, error: Exception, members: IndexArray) -> ScoringError:
-        """The error by the sequence that causes it. Each is tried alone, but not on a broken GPU."""
+    def _named(self, error: Exception, members: IndexArray) -> ScoringError | DeviceError:
+        """The error by the sequence that causes it, or of the device. On a CPU each is tried alone."""
+        others = f" (in one batch with {len(members) - 1} others)" if len(members) > 1 else ""
+        if (broken := failure(self.device.torch, error, f"on pair {members[0]}{others}")) is not None:
+            return broken
         if self.device.torch.type == "cpu":
             for index in members:
                 try:
                     self._forward(np.array([index]))
                 except Exception as alone:
                     return ScoringError(int(index), f"{type(alone).__name__}: {alone}")
-        others = f" (in one batch with {len(members) - 1} others)" if len(members) > 1 else ""
         return ScoringError(int(members[0]), f"{type(error).__name__}: {error}{others}")
 
 

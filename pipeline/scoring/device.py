@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline import log
-from pipeline.errors import ModelError
+from pipeline.errors import DeviceError, ModelError
 from pipeline.scoring.config import ScorerConfig
 
 _CPU_BATCH_TOKENS = {"float32": 1024, "float16": 1024, "bfloat16": 4096}
@@ -31,20 +31,25 @@ DeBERTa of width 768 (and to 1,020 MB with 8, in a fifth less time), from 700 to
 (and to 900 MB, in a sixth less time; one thread, 2026-11-27)."""
 _MAX_BATCH_TOKENS = 65_536
 """Past this a GPU is busy anyway, and only memory grows."""
+_UNKNOWN_WIDTH = 8192
+"""Of a network whose config names it otherwise: a wide one's."""
 _OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory"
     r"|could not (create a (primitive|memory object)|execute a primitive)$"
     r"|Failed to allocate \d+ bytes of memory"
     r"|std::bad_alloc|can't alloc$"
     r"|MPS backend out of memory"
-    r"|CUDA error: out of memory"
-    r"|CUBLAS_STATUS_ALLOC_FAILED",
+    r"|(CUDA|HIP) error: out of memory"
+    r"|(CUBLAS|CUDNN|HIPBLAS)_STATUS_ALLOC_FAILED",
     re.MULTILINE,
 )
 """How it is said without torch.OutOfMemoryError: by the CPU's allocator (c10/core/impl/alloc_cpu.cpp), by
 oneDNN, which keeps its status to itself (dnnl.hpp) and says in other words what it can't compute at all, by
 OpenVINO (intel_cpu's cpu_memory.cpp, and Xbyak, which writes its code), by MPS, and by parts of CUDA that
 allocate past torch."""
+_FAILED = re.compile(r"(CUDA|HIP|cuDNN|MIOpen)( driver)? error|(CUBLAS|CUDNN|CUSPARSE|HIPBLAS)_STATUS_")
+"""How a card's own failures are said where they are no torch.AcceleratorError. All later calls of the process
+fail, too."""
 
 
 class Device:
@@ -123,6 +128,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
+def failure(device: torch.device, error: Exception, when: str) -> DeviceError | None:
+    """What to raise where it says that the device itself failed. when: as in "on pair 7"."""
+    if device.type == "cpu" or not isinstance(error, RuntimeError):
+        return None
+    if not isinstance(error, torch.AcceleratorError) and _FAILED.search(str(error)) is None:
+        return None
+    told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return DeviceError(f"the device {device} failed {when}: {told}")
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto` takes the GPU where there is one. Raises ModelError for a device that is not there."""
     if name == "auto":
@@ -134,6 +149,9 @@ def resolve_device(name: str) -> torch.device:
             " CPU, give a job's actors num_gpus: 0, and anything else device: cpu",
             field="device",
         )
+    if device.type == "cuda":
+        # An image for GPUs may allow it (TORCH_ALLOW_TF32_CUBLAS_OVERRIDE): float32 is the published scores'.
+        torch.backends.cuda.matmul.allow_tf32 = False
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device mps: not available in this process", field="device")
     return device
@@ -149,7 +167,14 @@ def _batch_tokens(device: torch.device, dtype: str, model_config: Any) -> int:
         return _CPU_BATCH_TOKENS["float32" if dtype == "auto" else dtype]  # auto: a dry run that may not ask
     width = getattr(torch, dtype).itemsize
     # The widest moment of a layer: its input and residual beside the two halves of the feed-forward.
-    hidden = model_config.hidden_size
-    floats_a_token = 4 * hidden + 3 * getattr(model_config, "intermediate_size", 4 * hidden)
+    text_config = model_config.get_text_config()  # a model of texts and images has one for each
+    hidden = _widest(text_config, "hidden_size") or _UNKNOWN_WIDTH
+    floats_a_token = 4 * hidden + 3 * (_widest(text_config, "intermediate_size") or 4 * hidden)
     total = torch.cuda.get_device_properties(device).total_memory
     return int(min(_MAX_BATCH_TOKENS, max(1024, total // 2 // (floats_a_token * width * 4))))
+
+
+def _widest(model_config: Any, field: str) -> int:
+    """0 where the config has none. Some have one for each layer."""
+    width = getattr(model_config, field, None) or 0
+    return max(width) if isinstance(width, list | tuple) else int(width)

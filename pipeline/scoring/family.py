@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import engines, families
 from pipeline.scoring.batch_loop import BatchScores, Forwarded
 from pipeline.scoring.checkpoint import Checkpoint
-from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.config import Limits, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray, Role
 from pipeline.scoring.engine import Engine, QuantizingEngine
 from pipeline.scoring.results import Heard
@@ -180,6 +180,13 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     checkpoint.check()
     known[name].check(checkpoint, config)
     return known[name]
+
+
+def encoder_for(family: Family, checkpoint: Checkpoint, config: ScorerConfig, limits: Limits) -> Encoder:
+    """With these limits in place of the config's. Raises ConfigError or ModelError where they don't fit."""
+    config = limits.applied_to(config)
+    family.check(checkpoint, config)
+    return family.load_encoder(checkpoint, config)
 
 
 def load_engine(family: Family, checkpoint: Checkpoint, config: ScorerConfig) -> Engine:

@@ -60,9 +60,9 @@ class PackedNetwork:
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
         # The heads of all layouts read first tokens, but for a ModernBERT's that was told to take the mean.
         self._reads_all = output != "logits" or getattr(model.config, "classifier_pooling", "cls") != "cls"
-        self._back: tuple[torch.Tensor, tuple[int, int]] | None = None
+        self._rows = _Rows(reads_all=self._reads_all)
         model.set_attn_implementation(attention)
-        model.base_model.get_submodule(layout.layers)[-1].register_forward_hook(self._put_back)
+        model.base_model.get_submodule(layout.layers)[-1].register_forward_hook(self._rows.put_back)
 
     def lay(self, ids: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> dict[str, Any]:
         """What `run` takes, of (batch, length) ids, mask and more, padded, longest first, on the CPU.
@@ -102,7 +102,7 @@ class PackedNetwork:
         **inputs: torch.Tensor,
     ) -> torch.Tensor:
         """(batch, labels) logits, or (batch, length, width) hidden states, zero where padding was."""
-        self._back = places, (mask.shape[0], mask.shape[1])
+        self._rows.back = places, (mask.shape[0], mask.shape[1])
         outputs = self._model(
             input_ids=ids,
             position_ids=positions,
@@ -122,10 +122,19 @@ class PackedNetwork:
         positions: torch.Tensor = counts.cumsum(dim=1) * counts + self._position_pad_id
         return positions
 
-    def _put_back(self, _layer: torch.nn.Module, _inputs: Any, hidden: torch.Tensor) -> torch.Tensor:
+
+class _Rows:
+    """Puts tokens back in their rows. It holds no network: one that is dropped shall be gone at once."""
+
+    def __init__(self, *, reads_all: bool) -> None:
+        self._reads_all = reads_all
+        self.back: tuple[torch.Tensor, tuple[int, int]] | None = None
+        """Where the tokens of the batch under way go, and the (batch, length) of its rows."""
+
+    def put_back(self, _layer: torch.nn.Module, _inputs: Any, hidden: torch.Tensor) -> torch.Tensor:
         """(1, tokens, width) to (batch, length, width); to (batch, 1, width) where first tokens are all."""
-        assert self._back is not None
-        places, (batch, length) = self._back
+        assert self.back is not None
+        places, (batch, length) = self.back
         if not self._reads_all:
             return hidden[0, places][:, None]
         padded = hidden.new_zeros(batch * length, hidden.shape[2])

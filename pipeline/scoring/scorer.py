@@ -1,7 +1,7 @@
 """The scorer: pairs in, one score each out. The offline job and the endpoint run this same class."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from pipeline.ranking import input_order
 from pipeline.scoring.checkpoint import find_adapter, find_checkpoint
 from pipeline.scoring.config import Dtype, Limits, ScorerConfig
 from pipeline.scoring.copies import distinct
-from pipeline.scoring.device import is_out_of_memory, resolve_device
+from pipeline.scoring.device import failure, is_out_of_memory, resolve_device
 from pipeline.scoring.dtype import settled
 from pipeline.scoring.encoding import EncodedPairs, Role, listed, pairs_of, span_read, texts_of
 from pipeline.scoring.engine import Engine, QuantizingEngine
@@ -22,6 +22,7 @@ from pipeline.scoring.family import (
     EmbeddingModel,
     Encoder,
     Model,
+    encoder_for,
     load_engine,
     load_family,
 )
@@ -62,7 +63,8 @@ class Scorer:
         self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)
-        self._limited = lru_cache(maxsize=128)(self._encoder)
+        # Of no method: a Scorer that is dropped shall be gone at once, and its weights with it.
+        self._limited = lru_cache(maxsize=128)(partial(encoder_for, self._family, self.checkpoint, config))
 
     if not TYPE_CHECKING:  # a type checker would take every name for a method
 
@@ -127,25 +129,21 @@ class Scorer:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return self._encoder(Limits())
-
-    def _encoder(self, limits: Limits) -> Encoder:
-        config = limits.applied_to(self.config)
-        self._family.check(self.checkpoint, config)
-        return self._family.load_encoder(self.checkpoint, config)
+        return encoder_for(self._family, self.checkpoint, self.config, Limits())
 
     @cached_property
     def model(self) -> Model:
-        resolve_device(self.config.device)  # a mistake there is told before minutes of loading
+        device = resolve_device(self.config.device)  # a mistake there is told before minutes of loading
         self.config = settled(self.config)
         try:
             model = self._family.load_model(self.checkpoint, self.config, self._computing)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ModelError(
-                f"{self.checkpoint.name}: its weights don't fit in the memory of the device"
-            ) from error
+            if is_out_of_memory(error):
+                lack = f"{self.checkpoint.name}: its weights don't fit in the memory of the device"
+                raise ModelError(lack) from error
+            if (broken := failure(device, error, "while weights were loaded")) is not None:
+                raise broken from error
+            raise
         try_model(model, self.encode, self.checkpoint, self.config)
         return model
 

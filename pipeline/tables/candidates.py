@@ -115,7 +115,15 @@ def read_shard(
         part = table_format.read(file_range, layout, plan.schema)
         name = redacted(file_range.file)
         parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
-    candidates, rejects = clean(pa.concat_tables(parts).combine_chunks(), plan.needed_score)
+    try:
+        rows = pa.concat_tables(parts).combine_chunks()
+    except pa.ArrowInvalid as error:  # of kept columns, which lie in one: a column of texts may have pieces
+        files = ", ".join(file_range.file for file_range in shard.file_ranges)
+        raise InputError(
+            f"{files}: the columns to keep have more than 2 GiB of text in {shard.name}, too much for one"
+            " shard. Lower shard_pairs, or keep fewer columns"
+        ) from error
+    candidates, rejects = clean(rows, plan.needed_score)
     _check_balance(shard, candidates, rejects)
     if shard.index == 0:  # each line of the texts that can't be used is told once
         rejects = pa.concat_tables([rejects, unusable_texts(layout, rejects.schema)])

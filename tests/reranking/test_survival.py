@@ -64,18 +64,23 @@ def data_of(url: str) -> Bytes:
     return {file.removeprefix(f"{path}/"): fs.cat_file(file) for file in files}
 
 
+@pytest.mark.parametrize("way", ["process", "card"])
 def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(
-    tmp_path: Path, head: dict[str, str]
+    way: str, tmp_path: Path, head: dict[str, str]
 ) -> None:
+    """Or the card on which they are scored: its process is of no use any more."""
     write_table(f"{tmp_path}/in")
     settings = RerankConfig.model_validate(config(str(tmp_path)))
 
     def deadly() -> None:
+        from pipeline.errors import DeviceError  # noqa: PLC0415  (see below)
         from pipeline.reranking import shard, worker  # noqa: PLC0415  (in the actor, which has imported them)
 
         def score(encoded: Any, scorer: Any) -> Any:
-            if encoded.shard.index == 7:
+            if encoded.shard.index == 7 and way == "process":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if encoded.shard.index == 7:
+                raise DeviceError("the device cuda failed: CUDA error: unspecified launch failure")
             return shard.score(encoded, scorer)
 
         setattr(worker, "score", score)  # noqa: B010  (a name that is imported there)
@@ -99,6 +104,30 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(
     assert (again.quarantined, again.pairs, again.shards_done_before) == ([], 128, 15)
     assert data_of(f"{tmp_path}/out") == data_of(f"{tmp_path}/undisturbed")
     assert not list((tmp_path / "out/_manifest").glob("attempts/*"))
+
+
+def test_a_model_that_kills_every_process_which_loads_it_ends_the_job(
+    tmp_path: Path, head: dict[str, str]
+) -> None:
+    """As one that is larger than the machines: Ray would start another process for ever."""
+    write_table(f"{tmp_path}/in")
+
+    def deadly() -> None:
+        from pipeline.scoring import Scorer  # noqa: PLC0415  (in the actor, which has imported it)
+
+        def model(_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(Scorer, "model", property(model))  # noqa: B010  (a property of this process alone)
+
+    def hook() -> None:
+        after_import("pipeline.reranking.worker", deadly)
+
+    with (
+        joined(head, runtime_env={"worker_process_setup_hook": hook}),
+        pytest.raises(TemporaryError, match=r"^3 processes died while they loaded .*, out of memory perhaps"),
+    ):
+        flow.run(RerankConfig.model_validate(config(str(tmp_path))))
 
 
 def begin(path: Path, place: str, program: str = "", **sections: Any) -> "subprocess.Popen[str]":

@@ -1,5 +1,6 @@
 """A device that computes while the next batch is made ready, and tells its errors late."""
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.errors import ScoringError
+from pipeline.errors import DeviceError, ScoringError
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
 from pipeline.scoring.batching import Batches, Group, IndexArray, Sequences
@@ -172,26 +173,41 @@ def test_a_sequence_that_never_fits_is_named_and_the_budget_kept() -> None:
     assert device.max_batch_tokens == 8
 
 
-def test_an_error_told_late_is_of_the_batch_it_is_of() -> None:
-    broken = RuntimeError("CUDA error: device-side assert triggered")
-    with pytest.raises(ScoringError, match=r"pair 1: RuntimeError: CUDA error: .* \(in one batch with 1 oth"):
+BROKEN = [
+    torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA` to enable"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("HIP error: device is lost"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_error_told_late_is_of_the_batch_it_is_of(broken: Exception) -> None:
+    """A card that failed is told as such: no pair of a CPU has such errors."""
+    told = re.escape(str(broken).splitlines()[0])
+    with pytest.raises(DeviceError, match=rf"cuda failed on pair 1 \(in one .* 1 others\): {told}$"):
         run(OnCuda(16, {0: broken}))
-    with pytest.raises(ScoringError, match=r"pair 3: RuntimeError: CUDA error: .* \(in one batch with 4 oth"):
+    with pytest.raises(DeviceError, match=rf"cuda failed on pair 3 \(in one .* 4 others\): {told}$"):
         run(OnCuda(16, {1: broken}))
+    with pytest.raises(ScoringError, match="pair 1: "):
+        run(LateDevice(64, {0: broken}))
+    with pytest.raises(ScoringError, match="pair 3: RuntimeError: shapes do not match"):
+        run(OnCuda(16, {1: RuntimeError("shapes do not match")}))
 
 
 def test_an_error_at_the_launch_may_be_of_the_batch_before() -> None:
     """Once a kernel has failed, every later call of CUDA fails as well."""
-    broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+    broken = BROKEN[0]
 
     def forward(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> torch.Tensor:
         if 3 in batch:
             raise broken
         return sums(ids, mask, batch)
 
-    with pytest.raises(ScoringError, match="pair 1: "):
+    with pytest.raises(DeviceError, match="on pair 1 "):
         run(OnCuda(16, {0: broken}), forward)
-    with pytest.raises(ScoringError, match="pair 3: "):
+    with pytest.raises(DeviceError, match="on pair 3 "):
         run(OnCuda(16, {}), forward)
 
 

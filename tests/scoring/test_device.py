@@ -157,6 +157,11 @@ def test_an_error_of_the_whole_batch_says_so() -> None:
         ("Exception from src/node.cpp:823:\n[CPU] Transpose node with name 'x' can't alloc\n\n", True),
         ("Exception from src/node.cpp:823:\n[CPU] FullyConnected: could not create a primitive\n\n", True),
         ("Check 'std::bad_alloc' failed", True),
+        ("CUDA error: out of memory", True),
+        ("HIP error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
         ("shapes do not match", False),
     ],
 )
@@ -181,6 +186,40 @@ def test_the_budget_of_a_cpu_is_its_dtypes(dtype: Any, tokens: int) -> None:
     config = ScorerConfig(model="m", device="cpu", dtype=dtype)
     assert Device(config, MODEL).max_batch_tokens == tokens
     assert Device(config.model_copy(update={"max_batch_tokens": 7}), MODEL).max_batch_tokens == 7
+
+
+WIDE, UNKNOWN = {"hidden_size": 1024, "intermediate_size": 4096}, 8192
+
+
+@pytest.mark.parametrize(
+    ("fields", "width", "inner"),
+    [
+        (WIDE, 1024, 4096),
+        ({"hidden_size": 1024}, 1024, 4096),
+        ({"hidden_size": 1024, "intermediate_size": None}, 1024, 4096),  # gpt_neo
+        ({"hidden_size": [512, 1024], "intermediate_size": [2048, 4096]}, 1024, 4096),  # a width a layer
+        ({"text_config": WIDE}, 1024, 4096),  # gemma3, which reads images, too
+        ({"d_latents": 1280}, UNKNOWN, 4 * UNKNOWN),  # perceiver
+    ],
+)
+def test_the_budget_of_a_card_leaves_half_of_it(
+    fields: dict[str, Any], width: int, inner: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text_config = SimpleNamespace(**fields.get("text_config", fields))
+    network = SimpleNamespace(get_text_config=lambda: text_config)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    memory = SimpleNamespace(total_memory=4 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: memory)
+    device = Device(ScorerConfig(model="m", device="cuda", dtype="float32"), network)
+    assert device.max_batch_tokens == max(1024, 2 * 2**30 // ((4 * width + 3 * inner) * 4 * 4))
+
+
+def test_float32_is_computed_as_such_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 allows it, ten bits would do."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    resolve_device("cuda")
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_process_that_runs_out_of_memory_scores_all_the_same() -> None:

@@ -1,5 +1,7 @@
 """A checkpoint's network, as training and export want it."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -53,3 +55,24 @@ def test_minicpms_factors_act_on_what_its_modules_give() -> None:
         hidden = network.model(input_ids=torch.tensor(scorer.encode(PAIRS).sequences.to_pylist()))[0]
         score = network.lm_head[-1]["linear_head"](hidden[:, -1])
     torch.testing.assert_close(score[:, 0], torch.from_numpy(scorer.score(PAIRS)), atol=1e-4, rtol=1e-4)
+
+
+def test_a_scorer_that_is_dropped_leaves_no_weights(scorer: Scorer) -> None:
+    """Not even until garbage is collected: on a card the next model needs the room now."""
+    made = Scorer(scorer.config)
+    gc.collect()
+    gc.disable()
+    try:
+        before = set(map(id, _modules()))
+        made.score(PAIRS)
+        left = [weakref.ref(one) for one in _modules() if id(one) not in before]
+        assert left
+        del made
+        assert not [one for one in left if one() is not None]
+    finally:
+        gc.enable()
+
+
+def _modules() -> list[torch.nn.Module]:
+    # By its class: isinstance would ask objects that answer with a warning.
+    return [one for one in gc.get_objects() if issubclass(type(one), torch.nn.Module)]

@@ -4,11 +4,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline.errors import ModelError, ScoringError
+from pipeline.errors import DeviceError, ModelError, ScoringError
 from pipeline.scoring import Limits, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
@@ -251,6 +253,24 @@ def test_work_that_would_not_begin_in_time_is_not_begun() -> None:
         assert refused.kind == "timeout"
         large.cancel()
         await asyncio.gather(large, return_exceptions=True)
+
+    run(TINY, test)
+
+
+def test_a_replica_whose_card_fails_is_sick() -> None:
+    """So that Serve puts another in its place: the card answers nobody any more."""
+
+    async def test(replica: Replica) -> None:
+        await scored(replica, work_of([("a", "b")]))
+        replica.check()
+        model: Any = replica._scorer.model
+        device = model._loop.device
+        device.torch = torch.device("cuda")
+        device.put = Mock(side_effect=torch.AcceleratorError("CUDA error: uncorrectable ECC error"))
+        with pytest.raises(DeviceError, match="the device cuda failed on pair 0: CUDA error: uncorrectable"):
+            await replica.score(work_of([("a", "b")]))
+        with pytest.raises(RuntimeError, match="the device failed"):
+            replica.check()
 
     run(TINY, test)
 

@@ -58,7 +58,7 @@ _MORE_WAIT_S = 10.0
 def fastest_dtype(config: FinetuneConfig) -> Dtype:
     assert config.actors is not None
     cluster.connect([config.actors], 0, encodes=False)
-    (dtype,) = cluster.fastest_dtypes([config.scorer], [config.actors])
+    (dtype,) = cluster.fastest_dtypes([config.actors.place(config.scorer)], [config.actors])
     return dtype
 
 

@@ -15,10 +15,16 @@ from pipeline.cluster import join, own_errors
 from pipeline.errors import ConfigError
 from pipeline.preparation.plan import BATCH_BYTES, Preparation, partitions
 from pipeline.preparation.tasks import PartReport, join_passages, read_file_ranges, write_part
+from pipeline.tables.output.attempts import forget_attempts
+from pipeline.tables.output.directory import Directory
 
 _NO_PROGRESS_S = 7200
 """Ray ends what makes none for so long: a shuffle hands nothing on until it has read everything."""
 
+_SLOW = (
+    "or waited for memory: one query or passage with very many candidates makes a task that no node holds."
+    " Take larger nodes, or look for an id that stands for something missing"
+)
 _GROW_S = 900
 """How long a cluster without a CPU may take to grow."""
 
@@ -30,8 +36,9 @@ def connect(preparation: Preparation) -> None:
 
 
 def work(output: str, preparation: Preparation) -> Iterator[PartReport]:
+    forget_attempts(Directory(output))  # of a driver that died: machines die with it, through no file's fault
     DataContext.get_current().shuffle_input_batch_bytes = BATCH_BYTES
-    with own_errors():
+    with own_errors(_SLOW):
         for row in _dataset(output, preparation).iter_rows():
             yield PartReport.model_validate_json(row["report"])
 

@@ -118,4 +118,5 @@ class Actor:
         self._worker = Worker(job, level)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return row if is_outcome(row) else to_row(self._worker(of_row(row)))
+        with cluster.ends_with_its_device():
+            return row if is_outcome(row) else to_row(self._worker(of_row(row)))

@@ -50,13 +50,13 @@ def no_progress_s(job: Job, step: str) -> float:
 
 
 def connect(job: Job) -> None:
-    cluster.connect([job.config.actors], 0)
+    cluster.connect([job.config.actors], 0, encodes=False)  # actors tokenize for themselves
     forget_attempts(job.output)  # of a driver that died: machines die with it, through no fault of a task
 
 
 def fastest_dtypes(job: Job, scorers: Sequence[ScorerConfig]) -> list[Dtype]:
     actors = job.config.actors
-    cluster.connect([actors], 0)
+    cluster.connect([actors], 0, encodes=False)
     return cluster.fastest_dtypes(scorers, [actors] * len(scorers))
 
 
@@ -104,4 +104,5 @@ class Actor:
 
 
 def _do(row: pa.Table, job: Job) -> pa.Table:
-    return pa.table({"report": [do(Task.of_row(row), job).model_dump_json()]})
+    with cluster.ends_with_its_device():
+        return pa.table({"report": [do(Task.of_row(row), job).model_dump_json()]})

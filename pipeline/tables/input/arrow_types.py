@@ -47,6 +47,15 @@ def plain_type(data_type: pa.DataType) -> pa.DataType:
     return data_type
 
 
+def wide_type(data_type: pa.DataType) -> pa.DataType:
+    """With texts that may take more than 2 GiB together."""
+    if pa.types.is_string(data_type):
+        return pa.large_string()
+    if pa.types.is_binary(data_type):
+        return pa.large_binary()
+    return with_fields(data_type, lambda each: each.with_type(wide_type(each.type)))
+
+
 def is_list(data_type: pa.DataType) -> bool:
     """Of every kind of list, which differ in memory, or in that all have one length."""
     types = pa.types

@@ -1,6 +1,8 @@
 """Shards that kill the process that works on them: counted before the work, so that this ends.
 
 OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
+OUTPUT/_manifest/attempts/LEVEL.load.json   how often a process began to load a level's model and did not live
+                                            to end it; or that one did
 """
 
 import re
@@ -10,10 +12,12 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.errors import DeviceError, TemporaryError
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 
 _ATTEMPTS = "_manifest/attempts"
+_LOADED = b"loaded"
 MAX_ATTEMPTS = 3
 """More than one: a process dies with its machine as well, through no fault of its shard."""
 
@@ -51,19 +55,61 @@ class Attempts:
 
     def made(self) -> int:
         """How many there were that no process survived, since they were last forgotten."""
-        data = self._output.read(self._file)
-        if data is None:
-            return 0
-        return int(data) if re.fullmatch(rb"\d{1,9}", data) else 1  # damaged: at least one was begun
+        return _number(self._output.read(self._file))
 
     @contextmanager
     def counted(self, made: int) -> Iterator[None]:
-        """Count one more than were `made` while the block runs: a process that ends it has survived."""
+        """Count one more than were `made` while the block runs: a process that ends it has survived.
+
+        One whose device failed has not.
+        """
         self._output.write(self._file, str(made + 1).encode())
+        has_survived = True
         try:
             yield
+        except DeviceError:
+            has_survived = False
+            raise
         finally:
-            self._output.remove_file(self._file)
+            if has_survived:
+                self._output.remove_file(self._file)
+
+
+@contextmanager
+def loads(output: Directory, level: str, what: str) -> Iterator[None]:
+    """Count the processes that die while they load `what` of a level, until the first has loaded it.
+
+    Raises TemporaryError where MAX_ATTEMPTS have died, perhaps through no fault of what they load: processes
+    die with their machines.
+    """
+    file = f"{_ATTEMPTS}/{level}load.json"
+    told = output.read(file)
+    if told == _LOADED:
+        yield
+        return
+    made = _number(told)
+    if made >= MAX_ATTEMPTS:
+        output.remove_file(file)  # the next start, on other machines perhaps, may do better
+        raise TemporaryError(
+            f"{made} processes died while they loaded {what}, out of memory perhaps. Start again on machines"
+            " with more memory, or give each actor more of a machine: more num_cpus, or fewer actors"
+        )
+    output.write(file, str(made + 1).encode())
+    try:
+        yield
+    except DeviceError:
+        raise  # the process does not survive it
+    except BaseException:
+        output.write(file, str(made).encode())
+        raise
+    output.write(file, _LOADED)
+
+
+def _number(data: bytes | None) -> int:
+    """Of attempts, as a file tells it. A damaged file tells that at least one was begun."""
+    if data is None:
+        return 0
+    return int(data) if re.fullmatch(rb"\d{1,9}", data) else 1
 
 
 def forget_attempts(output: Directory) -> None:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -48,6 +49,19 @@ def die_once() -> None:
         return undisturbed(self, groups, of)
 
     setattr(trainer.Trainer, "step", step)  # noqa: B010  (a method of another module)
+
+
+def test_the_dtype_is_asked_of_the_device_that_actors_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without GPUs they compute on CPUs, whatever cards their nodes have."""
+    asked = Mock(return_value=["float32"])
+    monkeypatch.setattr("pipeline.cluster.connect", Mock())
+    monkeypatch.setattr("pipeline.cluster.fastest_dtypes", asked)
+    scorer = {"model": TINY, "device": "auto", "dtype": "auto"}
+    assert ray_actors.fastest_dtype(config(tmp_path, scorer=scorer, **ACTORS)) == "float32"
+    ((scorers, _),) = (call.args for call in asked.call_args_list)
+    assert [one.device for one in scorers] == ["cpu"]
 
 
 @pytest.fixture(scope="module")

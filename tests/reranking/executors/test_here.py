@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import DeviceError, InputError
+from pipeline.rerank import main
 from pipeline.reranking import flow, worker
+from pipeline.reranking.shard import EncodedShard, ScoredShard, score
+from pipeline.scoring import Scorer
 from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.attempts import MAX_ATTEMPTS
 from tests.conftest import ROOT, TINY
@@ -71,6 +75,41 @@ def test_a_shard_that_kills_the_process_is_given_up_by_a_later_start(table: Path
     assert (again.quarantined, again.shards_done_before, again.pairs) == ([], 3, 32)
     flow.run(config(table, "undisturbed"))
     assert data_of(table.parent / "out") == data_of(table.parent / "undisturbed")
+
+
+def test_a_card_that_fails_ends_the_start_and_not_the_night(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another process may get more from it: status 75. A shard on which it fails each time is given up."""
+
+    def failing(encoded: EncodedShard, scorer: Scorer) -> ScoredShard:
+        if encoded.shard.index == 2:
+            raise DeviceError("the device cuda failed: CUDA error: unspecified launch failure")
+        return score(encoded, scorer)
+
+    monkeypatch.setattr(worker, "score", failing)
+    job = ["--config", str(write(table, "out"))]
+    assert [main(job) for _ in range(4)] == [75, 75, 75, 4]
+    assert capsys.readouterr().err.count("error: the device cuda failed: CUDA error: unspecified launch") == 3
+    summary = json.loads((table.parent / "out/summary.json").read_text())
+    assert [shard["name"] for shard in summary["quarantined"]] == ["shard-000002"]
+
+
+def test_a_model_that_kills_who_loads_it_is_told(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = DeviceError("the device cuda failed: CUDA error: unknown error")
+    monkeypatch.setattr(Scorer, "model", property(Mock(side_effect=broken)))
+    job = ["--config", str(write(table, "out"))]
+    assert [main(job) for _ in range(4)] == [75] * 4
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith(
+        f"error: 3 processes died while they loaded {TINY}, out of memory perhaps. Start"
+    )
+    monkeypatch.undo()
+    assert main(job) == 0
+    assert main([*job, "--set", f"output.path={table.parent}/again"]) == 0
+    assert data_of(table.parent / "out") == data_of(table.parent / "again")
 
 
 def test_each_step_counts_for_itself(table: Path) -> None:

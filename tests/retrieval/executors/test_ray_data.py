@@ -49,6 +49,18 @@ def test_it_writes_the_bytes_of_a_first_stage_in_this_process(
     assert still_s == no_progress_s(plan(both(tmp_path, "ray_data")), "merge")
 
 
+def test_actors_may_have_all_cpus_of_their_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They tokenize themselves: no task needs a CPU beside them."""
+    asked = Mock()
+    monkeypatch.setattr("pipeline.cluster.connect", asked)
+    monkeypatch.setattr("pipeline.cluster.fastest_dtypes", lambda *_: [])
+    write_texts(tmp_path, {"p": "a"}, {"q": "a"})
+    job = plan(config(tmp_path, sources=ON_ANY_DEVICE, actors={"num_gpus": 1.0}))
+    ray_data.connect(job)
+    ray_data.fastest_dtypes(job, [])
+    assert [call.kwargs for call in asked.call_args_list] == [{"encodes": False}] * 2
+
+
 @pytest.mark.parametrize(
     ("step", "sections", "hours"),
     [
