@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
-from nightly import REJECTS, MistakeError, job_name, stop, work
+from nightly import REJECTS, MistakeError, connect, job_name, stop, work
 from ray.job_submission import JobSubmissionClient
 
 
@@ -37,11 +37,11 @@ class Rayrank(BaseOperator):  # type: ignore[misc]  # Airflow is not installed w
         return status
 
     def on_kill(self) -> None:
-        stop(_client(), job_name(self.command, self.run_date))
+        stop(_client(), job_name(self.command, self.config, self.run_date))
 
 
 def _client() -> JobSubmissionClient:
-    return JobSubmissionClient(os.environ["RAY_JOBS_ADDRESS"])
+    return connect(os.environ["RAY_JOBS_ADDRESS"])
 
 
 with DAG(

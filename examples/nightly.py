@@ -8,31 +8,48 @@ date. `work` does the same for schedulers in Python, such as airflow_dag.py. Bot
 """
 
 import argparse
+import os
+import re
 import shlex
 import sys
 import time
 from datetime import date
+from hashlib import sha256
+from pathlib import PurePosixPath
 
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
+from requests.exceptions import InvalidURL, RequestException
 
 MISTAKE, REJECTS, TRY_AGAIN = 2, 3, 75
 """Exit statuses of the commands."""
 COMMANDS = ("rerank", "retrieve")
+_DROPPED_POLLS = 5
+"""In a row, before the cluster is given up: a proxy or a busy head drops one now and then."""
 
 
 class MistakeError(RuntimeError):
     """The config, the input or the model is wrong: another try would end the same way."""
 
 
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the cluster at `address`. Ray's own would go where the environment says, if it does."""
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    set_ones = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        return JobSubmissionClient(address)
+    finally:
+        os.environ |= set_ones
+
+
 def work(client: JobSubmissionClient, command: str, config: str, run_date: str) -> int:
     """Do one date. Returns 0, or REJECTS where all is done but for rows that can't be used.
 
-    command: of COMMANDS. config: its path on the cluster. Raises MistakeError, or RuntimeError for what
-    another try may mend: it goes on from what is done.
+    command: of COMMANDS. config: its path on the cluster. Raises MistakeError, or RuntimeError or
+    RequestException for what another try may mend: it goes on from what is done.
     """
     line = job_command(command, config, run_date)
-    status = run(client, job_name(command, run_date), line)
+    status = run(client, job_name(command, config, run_date), line)
     if status == MISTAKE:
         raise MistakeError(f"{line}: see the message above")
     if status == TRY_AGAIN:
@@ -42,8 +59,13 @@ def work(client: JobSubmissionClient, command: str, config: str, run_date: str) 
     return status
 
 
-def job_name(command: str, run_date: str) -> str:
-    return f"{command}-{run_date}"
+def job_name(command: str, config: str, run_date: str) -> str:
+    """Such as rerank-corpus-3f0c2b1a-2026-11-20: two configs of one date are two jobs.
+
+    The name is a part of URLs and of names of files.
+    """
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(config).stem)[:40]
+    return f"{command}-{stem}-{sha256(os.fsencode(config)).hexdigest()[:8]}-{run_date}"
 
 
 def job_command(command: str, config: str, run_date: str) -> str:
@@ -55,7 +77,7 @@ def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5)
 
     Where NAME-1 runs already, it is waited for; where it has ended, NAME-2 is started: Ray refuses an id
     twice, and one that was deleted stays half taken for a moment. Raises RuntimeError where the job was
-    stopped or its machine died: there is no exit status.
+    stopped or its machine died: there is no exit status. RequestException where the cluster went away.
     """
     before = _attempts(client, name)
     number = max(before, default=0)
@@ -63,10 +85,18 @@ def run(client: JobSubmissionClient, name: str, command: str, poll_s: float = 5)
         number += 1
         client.submit_job(entrypoint=command, submission_id=f"{name}-{number}")
     job_id = f"{name}-{number}"
-    printed = 0
+    printed = dropped = 0
     while True:
-        job = client.get_job_info(job_id)  # first: what a job says before its end is in the log by then
-        log = client.get_job_logs(job_id)
+        try:
+            job = client.get_job_info(job_id)  # first: what a job says before its end is in the log by then
+            log = client.get_job_logs(job_id)
+        except (RequestException, RuntimeError):
+            dropped += 1
+            if dropped == _DROPPED_POLLS:
+                raise
+            time.sleep(poll_s)
+            continue
+        dropped = 0
         print(log[printed:], end="", flush=True)
         printed = len(log)
         if job.status.is_terminal():
@@ -104,13 +134,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--run-date", required=True, type=_date, help="such as 2026-11-20")
     given = parser.parse_args(arguments)
     try:
-        client = JobSubmissionClient(given.address)
+        client = connect(given.address)
         line = job_command(given.command, given.config, given.run_date)
-        return run(client, job_name(given.command, given.run_date), line)
+        return run(client, job_name(given.command, given.config, given.run_date), line)
     except AuthenticationError as error:
         print(f"error: {given.address}: {error}; set RAY_AUTH_MODE=token", file=sys.stderr)
         return MISTAKE
-    except (ConnectionError, RuntimeError) as error:
+    except InvalidURL as error:
+        print(f"error: --address: {error}", file=sys.stderr)
+        return MISTAKE
+    except (ConnectionError, RequestException, RuntimeError) as error:
         print(f"error: {given.address}: {error}", file=sys.stderr)
         return TRY_AGAIN
 

@@ -3,6 +3,7 @@
 Texts come from passages.jsonl and queries.jsonl beside this file.
 """
 
+import argparse
 import json
 import sys
 import textwrap
@@ -16,6 +17,8 @@ TOP_K = 3
 
 def main(output: str, query_ids: list[str]) -> None:
     queries, passages = (texts(HERE / f"{name}.jsonl") for name in ("queries", "passages"))
+    if not (Path(output) / "run").is_dir():
+        sys.exit(f"{output}: has no run/: it is no output of `pipeline.rerank`")
     for query_id in query_ids:
         if query_id not in queries:
             sys.exit(f"{query_id}: no query of examples/queries.jsonl")
@@ -34,4 +37,8 @@ def texts(path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    parser = argparse.ArgumentParser(description="Print the best passages of some queries of a run.")
+    parser.add_argument("output", help="of a job on the sample texts, such as out/demo")
+    parser.add_argument("query_id", nargs="+", help="such as q02")
+    given = parser.parse_args()
+    main(given.output, given.query_id)

@@ -66,7 +66,8 @@ class Status(BaseModel):
     tasks_done: dict[str, int] = {}
     """Of a first stage that is not complete: those of each of its steps."""
     pairs: int
-    """Of all shards; of a first stage, the candidates that it finds at most."""
+    """Of all shards; of a first stage, the candidates that it finds at most; of a training, those that went
+    through the network, and until it has finished those of full steps, which are the most."""
     rejected: dict[str, int] | None
     """Rows that can't be used, by reason: of the shards that are done. Null for a command other than rerank
     until it has finished."""
@@ -90,7 +91,7 @@ class Status(BaseModel):
         lines = [
             f"state    {_state(self)}",
             f"shards   {self.shards_done} of {self.shards} done ({share:.1%})",
-            f"pairs    {self.pairs} {'candidates at most' if self.command == 'retrieve' else 'in all'}",
+            f"pairs    {self.pairs} {self._of_pairs()}",
             *([f"tasks    done: {', '.join(self._steps())}"] if self.tasks_done else []),
             *self._left_out(),
             *(f"dtype    {dtype} ({scorer})" for scorer, dtype in self.dtypes.items()),
@@ -106,7 +107,7 @@ class Status(BaseModel):
         if self.actor_pairs_per_s:
             lines.append(
                 f"speed    {self.actor_pairs_per_s:.1f} pairs/s of an actor at work, over all starts"
-                f"{self.actor_pairs_per_s_note}"
+                f" {self.actor_pairs_per_s_note}".rstrip()
             )
         lines += [f"damaged  {problem}" for problem in self.damaged[:_SHOWN]]
         if len(self.damaged) > _SHOWN:
@@ -114,6 +115,11 @@ class Status(BaseModel):
         if self.damaged:
             lines.append("The same command, where need be with --check-bytes, makes what is damaged again")
         return lines
+
+    def _of_pairs(self) -> str:
+        if self.command == "retrieve":
+            return "candidates at most"
+        return "at most" if self.command == "finetune" and not self.complete else "in all"
 
     def _steps(self) -> Iterator[str]:
         return (f"{tasks} {step}" for step, tasks in self.tasks_done.items())
@@ -157,6 +163,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         shards_done = record.shards if complete else 0 if heartbeat is None else heartbeat.shards_done
     summary = _summary(output)
     has_ended = complete or (heartbeat is not None and heartbeat.state == "finished")
+    trained = record.command == "finetune" and complete  # its last step may be a short one
     return Status(
         complete=complete and not damaged,
         damaged=[str(problem) for problem in damaged],
@@ -164,7 +171,7 @@ def read(output: Directory, now: datetime, *, check_bytes: bool = False) -> Stat
         shards=record.shards,
         shards_done=shards_done,
         tasks_done=_tasks_done(output) if record.command == "retrieve" and not complete else {},
-        pairs=record.pairs,
+        pairs=summary.pairs if trained and summary is not None else record.pairs,
         rejected=_rejected(output, record, done, summary if has_ended else None),
         quarantined=[]
         if summary is None

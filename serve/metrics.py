@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # it brings torch, which the API's processes have no need of
     from serve.batcher import BatchReport
 
 COUNTERS = {
-    "rayrank_requests_total": "Requests answered, by path, status and kind of problem",
+    "rayrank_requests_total": "Requests answered but for pages and probes, by path, status and problem",
     "rayrank_served_pairs_total": "Pairs scored for requests",
     "rayrank_served_tokens_total": "Tokens of these pairs",
     "rayrank_device_seconds_total": "Seconds in which devices scored",
@@ -27,7 +27,8 @@ HISTOGRAMS = {
     "rayrank_batch_fill": ("Share of these that was no padding", [share / 10 for share in range(1, 11)]),
     "rayrank_batch_requests": (
         "Requests of which pairs went to a device at once",
-        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
+        # Between the whole numbers: a quantile is read between two boundaries, so that of 1 request is 1.
+        [0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5],
     ),
 }
 _LEAST = 1e-6

@@ -45,6 +45,8 @@ class Service:
         pairs = len(call.work.passages)
         if pairs > self.config.api.max_passages:
             raise TooManyPassages(pairs, self.config.api.max_passages, call.noun)
+        if not pairs:
+            raise Problem("empty", f"{call.noun}: at least one is needed", call.noun)
         _check_lengths(call, self.config.api.max_text_characters)
         self._check_cutoff(name, call.work.cutoff_layer)
         state = request.state

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from docs.site.reference.metrics import noted
 from pipeline.reporting import metrics
 from serve import metrics as serve_metrics
+from serve.config import level_name
 
 METRICS = {
     "rerank": (
@@ -63,11 +65,28 @@ def test_it_shows_every_metric_and_no_other(name: str, dashboard: dict[str, Any]
 def test_each_expression_is_of_what_was_chosen_and_balanced(name: str, dashboard: dict[str, Any]) -> None:
     label, _ = METRICS[name]
     for text in expressions(dashboard):
-        assert len(re.findall(r"ray_rayrank_\w+", text)) == text.count(f'{{{label}=~"${label}"')
+        assert len(re.findall(r"ray_rayrank_\w+", text)) == text.count(f'{{{label}=~"${label}')
         assert text.count("(") == text.count(")")
         assert not re.search(r"rate\(ray_rayrank_\w*(?<!_total)(?<!_bucket)\{", text), (
             "a rate is of a counter"
         )
+
+
+def test_the_devices_of_a_cascades_levels_are_shown_with_it() -> None:
+    """What replicas tell is of a level, what the API tells of the cascade."""
+    dashboard = json.loads(Path("configs/grafana/serve.json").read_text())
+    with noted(serve_metrics) as made:
+        serve_metrics.ReplicaMetrics("model")
+    of_replicas = {each.name for each in made}
+    assert of_replicas
+    for metric, pattern in re.findall(
+        r'ray_(rayrank_\w+)\{model=~"([^"]+)"', " ".join(expressions(dashboard))
+    ):
+        shown = re.compile(pattern.replace("$model", "(both|other)"))
+        assert shown.fullmatch("both")
+        is_of_replica = SUFFIX.sub("", metric) in of_replicas
+        assert bool(shown.fullmatch(level_name("both", 1))) is is_of_replica
+        assert not shown.fullmatch("both-2")
 
 
 def test_it_has_what_grafana_needs(dashboard: dict[str, Any]) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from pipeline import status
 from pipeline.job_record import write_record
+from pipeline.output import finish
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.done_marker import mark_done
 from pipeline.tables.output.format_version import FORMAT_VERSION
 from pipeline.tables.output.lease import Heartbeat
+from pipeline.tables.output.manifest import Manifest
 from pipeline.tables.output.tasks import TaskReport
 from tests.outputs import finish_run
 from tests.reporting.reports import quarantined, report, summary
@@ -91,6 +93,17 @@ def test_the_speed_of_a_run_that_reused_nearly_all_has_its_caveat(tmp_path: Path
         "speed    12.5 pairs/s of an actor at work, over all starts (by only 5 pairs, the others reused: too"
         " few to tell)"
     )
+    note = status.read(directory, NOW).actor_pairs_per_s_note
+    assert note == "(by only 5 pairs, the others reused: too few to tell)"
+
+
+def test_a_training_counts_its_last_step_as_it_was(tmp_path: Path) -> None:
+    directory = output(tmp_path)
+    write_record(directory, RECORD.model_copy(update={"command": "finetune", "pairs": 128}))
+    assert "pairs    128 at most" in status.read(directory, NOW).lines()
+    ended = summary().model_copy(update={"pairs": 120})
+    finish(directory, ended, [], complete=True, manifest=Manifest(folders={}, files={}))
+    assert "pairs    120 in all" in status.read(directory, NOW).lines()
 
 
 def test_rejected_rows_and_shards_given_up_are_told(

@@ -29,7 +29,7 @@ def caveat(pairs: int, reused: int, copies: int) -> str:
     """What to say behind the speed of an actor that scored what was not reused, where that is little."""
     scored = pairs - reused - copies
     few = reused and scored < FEW_PAIRS
-    return f" (by only {scored} pairs, the others reused: too few to tell)" if few else ""
+    return f"(by only {scored} pairs, the others reused: too few to tell)" if few else ""
 
 
 class LevelSummary(LevelCounts):
@@ -176,7 +176,7 @@ class Summary(Counts, JobSummary):
         time_told = f"{hours:,.1f} hours" if hours >= 1 else f"{hours * 3600:.1f} s"
         speed = ""
         if self.actor_pairs_per_s is not None:
-            speed = f": {self.actor_pairs_per_s:,.1f} pairs/s an actor{self.few_scored}"
+            speed = f": {self.actor_pairs_per_s:,.1f} pairs/s an actor {self.few_scored}".rstrip()
         yield f"The actors had work for {time_told}, all starts together{speed}"
         if self.cost is not None and self.cost_per_million_pairs is not None:
             factors = f"actors.price_per_hour x {hours:,.4g} hours"

@@ -54,7 +54,7 @@ class RequestReport:
 
 
 class Observer(Protocol):
-    """Counts requests."""
+    """Counts requests, without those for pages and probes."""
 
     def request_done(self, report: RequestReport) -> None: ...
 
@@ -153,12 +153,15 @@ class Front:
             raise Problem("timeout", f"not done within the time that it may take: {told}") from error
 
     def _note(self, report: RequestReport, state: MutableMapping[str, Any]) -> None:
-        """A client that left has status 499, as nginx logs it."""
+        """A client that left has status 499, as nginx logs it.
+
+        Probes are neither logged nor counted: while models load, most of what is asked is whether they have.
+        """
         report.status = report.status or 499
         report.key = state.get("key", "")
-        self._observer.request_done(report)
         if report.path in _PUBLIC or report.path.startswith(_STATIC):
             return
+        self._observer.request_done(report)
         fields: dict[str, Any] = {"id": state["request_id"], "path": report.path, "status": report.status}
         if report.key:
             fields["key"] = report.key

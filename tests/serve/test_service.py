@@ -1,11 +1,18 @@
 """Which model a request gets, and what is too much for any."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import pytest
 
+from serve.config import ServeConfig
+from serve.dialect import Call
+from serve.problems import Problem
+from serve.service import Service
+from serve.work import Work
 from tests.conftest import TINY
 from tests.serve.local import serving
 
@@ -40,6 +47,16 @@ def short() -> Iterator[httpx2.Client]:
         httpx2.Client(base_url=server.url) as client,
     ):
         yield client
+
+
+def test_a_dialect_need_not_refuse_a_request_without_passages() -> None:
+    config = ServeConfig.model_validate(
+        {"models": {"tiny": {"scorer": {"model": TINY}}}, "api": {"keys": "none"}}
+    )
+    service = Service(config, {"tiny": Mock()}, Mock())
+    with pytest.raises(Problem, match="passages: at least one is needed") as caught:
+        asyncio.run(service.answer(Mock(), Call(None, Work([], []), noun="passages")))
+    assert (caught.value.kind, caught.value.field) == ("empty", "passages")
 
 
 FITS, TOO_LONG = "x" * 40, "é" * 41

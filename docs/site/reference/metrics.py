@@ -11,7 +11,8 @@ from pipeline.reporting import metrics as of_job
 from serve import metrics as of_endpoint
 
 _ABOUT = """The exporter of each Ray node has them under these names. Ray adds labels of its own. A histogram
-has the series `_bucket`, `_sum` and `_count`. [Observability](../observability.md) tells what to look at."""
+has the series `_bucket`, `_sum` and `_count`; `_sum` is about right only: Ray adds the middle of a value's
+bucket, not the value. [Observability](../observability.md) tells what to look at."""
 
 _STEPS = """All are of this start. A first stage does one step after another, each in many tasks: `read`,
 `drop`; for each source `index`, `statistics` (BM25) or `share`, `embed_shared`, `embed`, and then `search`;
@@ -26,7 +27,7 @@ class Metric(NamedTuple):
 
 
 @contextmanager
-def _noted(module: ModuleType) -> Iterator[list[Metric]]:
+def noted(module: ModuleType) -> Iterator[list[Metric]]:
     """Takes the place of Ray's classes and notes what is made of them."""
     made: list[Metric] = []
 
@@ -43,19 +44,19 @@ def _noted(module: ModuleType) -> Iterator[list[Metric]]:
 
 
 def of_jobs() -> list[Metric]:
-    with _noted(of_job) as made:
+    with noted(of_job) as made:
         of_job.Metrics("out", shards=0, done=0, pairs=0, actors=0)
     return made
 
 
 def of_first_stages() -> list[Metric]:
-    with _noted(of_job) as made:
+    with noted(of_job) as made:
         of_job.TaskMetrics("out", "embed", tasks=0)
     return made
 
 
 def of_the_endpoint() -> list[Metric]:
-    with _noted(of_endpoint) as made:
+    with noted(of_endpoint) as made:
         of_endpoint.ApiMetrics()
         of_endpoint.ReplicaMetrics("model")
     return made

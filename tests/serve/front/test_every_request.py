@@ -100,6 +100,15 @@ def test_reports_tell_what_became_of_each_request(server: LocalServer, client: h
     assert (scored.route, unknown.route, lost.route) == ("/rerank", "/rank", "")
 
 
+def test_probes_and_pages_are_not_counted(server: LocalServer, client: httpx2.Client) -> None:
+    """While models load, nearly all requests are probes that get a 503."""
+    before = len(server.reports.seen)
+    for path in ("/ready", "/health", "/", "/openapi.json", "/docs", "/rerank"):
+        client.get(path)
+    eventually(lambda: server.reports.seen[-1].status == 405)
+    assert {report.path for report in server.reports.seen[before:]} == {"/rerank"}
+
+
 def test_timings_are_told_in_headers(client: httpx2.Client) -> None:
     headers = client.post("/v2/rerank", json={"query": "q", "documents": ["a b c"] * 50}).headers
     milliseconds = {
