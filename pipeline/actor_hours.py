@@ -127,11 +127,14 @@ class Work:
         return [_UNEVEN * hours / self.shards for hours in self.actor_hours]
 
 
-def time_of(pools: Sequence[JobActors], work: Work) -> str:
+def time_of(pools: Sequence[JobActors], work: Work, executor: str) -> str:
+    """executor: the job's. One that is `here` has no actors: what they would do is told beside it."""
     actors = [min(pool.max, work.shards) for pool in pools]
+    whole = f"about {_hours(sum(work.actor_hours))}"
+    own = f"{whole} in this process; on a cluster" if executor == "here" else f"{whole} of actors;"
     return (
-        f"about {_hours(sum(work.actor_hours))} of actors; {_hours(work.hours_by(actors))} by"
-        f" {_listed(actors)} ({_fields(pools, 'max')}), {START_S / 60:.0f} minutes of it for the start"
+        f"{own} {_hours(work.hours_by(actors))} by {_listed(actors)} ({_fields(pools, 'max')}),"
+        f" {START_S / 60:.0f} minutes of it for the start"
     )
 
 
@@ -146,7 +149,7 @@ def cost_of(pools: Sequence[JobActors], work: Work, done: float, unit: str) -> s
     )
 
 
-def actors_by(by: str, hours: float, pools: Sequence[JobActors], work: Work) -> str:
+def actors_by(by: str, hours: float, pools: Sequence[JobActors], work: Work, executor: str) -> str:
     needed = work.actors_within(hours)
     when = f"{by} is in {_hours(hours)}"
     if needed is None:
@@ -158,7 +161,8 @@ def actors_by(by: str, hours: float, pools: Sequence[JobActors], work: Work) -> 
     held = f"{gpus:g} GPUs and {cpus:g} CPUs" if gpus else f"{cpus:g} CPUs"
     enough = all(number <= actors.max for number, actors in zip(needed, pools, strict=True))
     way = "which the config allows" if enough else f"set {_fields(pools, 'max')} to that"
-    return f"{when}: needs {_listed(needed)} ({held}), {way}"
+    where = "on a cluster it needs" if executor == "here" else "needs"
+    return f"{when}: {where} {_listed(needed)} ({held}), {way}"
 
 
 def _fields(pools: Sequence[JobActors], option: str) -> str:

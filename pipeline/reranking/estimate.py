@@ -39,10 +39,10 @@ def estimate(
     work = _work(len(planned.plan.shards) - len(done), left, samples, speeds)
     if work.shards:
         pools = [level.actors for level in levels]
-        yield f"time     {actor_hours.time_of(pools, work)}"
+        yield f"time     {actor_hours.time_of(pools, work, planned.config.executor)}"
         yield f"cost     {actor_hours.cost_of(pools, work, left, 'pairs')}"
         if by is not None and hours is not None:
-            yield f"by       {actor_hours.actors_by(by, hours, pools, work)}"
+            yield f"by       {actor_hours.actors_by(by, hours, pools, work, planned.config.executor)}"
 
 
 def _sum(done: Sequence[Counts]) -> Counts:

@@ -65,7 +65,8 @@ def estimate(job: Job, how_fast: str | None) -> Iterator[str]:
         shards = max(shards, _shards(job, left))
     if seconds:
         pools, work = [job.config.actors], Work(shards, (seconds / 3600,))
-        yield f"{'time':<10} {actor_hours.time_of(pools, work)}; reading, BM25 and search come on top"
+        time_told = actor_hours.time_of(pools, work, job.config.executor)
+        yield f"{'time':<10} {time_told}; reading, BM25 and search come on top"
         yield f"{'cost':<10} {actor_hours.cost_of(pools, work, texts, 'texts')}"
 
 

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import actor_hours
-from pipeline.actor_hours import Work, hours_until
+from pipeline.actor_hours import Work, actors_by, hours_until, time_of
 from pipeline.errors import ConfigError, InputError, ModelError
+from pipeline.placement import JobActors
 from pipeline.rerank import main
 from pipeline.reranking import dry_run, flow
 from tests.conftest import TINY
@@ -57,16 +58,26 @@ def test_the_actors_of_a_cascade_are_done_in_time(hours: float) -> None:
     assert fewer == needed or work.hours_by(fewer) > hours or needed == [1, 1, 1]
 
 
+def test_the_time_is_that_of_actors_or_of_the_process() -> None:
+    pools, work = [JobActors(max=4)], Work(shards=4, actor_hours=(2,))
+    told = "38.0 minutes by 4 actors (actors.max), 5 minutes of it for the start"
+    assert time_of(pools, work, "ray_data") == f"about 2.0 hours of actors; {told}"
+    assert time_of(pools, work, "here") == f"about 2.0 hours in this process; on a cluster {told}"
+    by = "6h is in 6.0 hours"
+    assert actors_by("6h", 6, pools, work, "ray_data").startswith(f"{by}: needs 1 actor ")
+    assert actors_by("6h", 6, pools, work, "here").startswith(f"{by}: on a cluster it needs 1 actor ")
+
+
 def test_a_billion_pairs_by_six(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At 0.001 pairs/s 32 pairs are 8.9 hours of one actor; shards of 8 are 2.2 hours."""
     plan = dry_run.describe(config(table, actors={"price_per_hour": 2.5, "num_cpus": 4}), "0.001", "6h")
     assert "speed    0.001 pairs/s and " in plan
-    assert (
-        "time     about 8.9 hours of actors; 9.9 hours by 1 actor (actors.max), 5 minutes of it for" in plan
-    )
+    assert "time     about 8.9 hours in this process; on a cluster 9.9 hours by 1 actor (actors.max)," in plan
     assert "cost     about 22.22, 694,444.00 a million pairs, by actors.price_per_hour" in plan
-    assert "by       6h is in 6.0 hours: needs 2 actors (8 CPUs), set actors.max to that" in plan
-    assert "needs 1 actor (1 CPUs), which the config allows" in dry_run.describe(
+    assert (
+        "by       6h is in 6.0 hours: on a cluster it needs 2 actors (8 CPUs), set actors.max to that" in plan
+    )
+    assert "it needs 1 actor (1 CPUs), which the config allows" in dry_run.describe(
         config(table), "0.001", "20h"
     )
     assert "too soon for one shard, however many actors" in dry_run.describe(config(table), "0.001", "1h")

@@ -31,7 +31,10 @@ def test_time_and_money_at_a_speed(folder: Path) -> None:
     assert "; estimated from 21 and 2 of them" in told
     assert "speed      0.01 texts/s an actor (as told)" in told
     # 23 texts of 100 s in three shards, an actor each: 12.8 minutes, 10 % for uneven ones, 5 for the start.
-    assert "time       about 38.3 minutes of actors; 19.1 minutes by 3 actors (actors.max)" in told
+    assert (
+        "time       about 38.3 minutes in this process; on a cluster 19.1 minutes by 3 actors (actors.max)"
+        in told
+    )
     assert "reading, BM25 and search come on top" in told
     assert "cost       about 2,300.00, 100,000,000.00 a million texts, by actors.price_per_hour" in told
 
