@@ -1,4 +1,5 @@
-"""A Ray cluster: the tasks of a step side by side, streamed by Ray Data. Actors embed, tasks do all else.
+"""A Ray cluster: the tasks of a step side by side, streamed by Ray Data. Actors embed, and search on GPUs, of
+which Ray gives each task a new process; tasks do all else.
 
 A task travels as ONE row, what it gave comes back as one: the driver's memory does not grow with the corpus.
 """
@@ -79,12 +80,12 @@ def _dataset(job: Job, step: str, tasks: list[Task]) -> ray.data.Dataset:
     device: dict[str, Any] = {
         "num_cpus": actors.num_cpus, "num_gpus": actors.num_gpus, "label_selector": actors.label_selector
     }  # fmt: skip
-    if step in ("embed", "embed_shared"):
+    searches_vectors = step == "search" and tasks[0].arguments["source"] in job.config.dense
+    if step in ("embed", "embed_shared") or (searches_vectors and actors.num_gpus):
         most = min(actors.max, len(tasks))
         pool = ActorPoolStrategy(min_size=min(actors.min, most), max_size=most)
         options = {**device, "compute": pool, "fn_constructor_kwargs": {"job": job}}
         return dataset.map_batches(Actor, batch_size=1, batch_format="pyarrow", **options)
-    searches_vectors = step == "search" and tasks[0].arguments["source"] in job.config.dense
     return dataset.map_batches(
         partial(_do, job=job),
         batch_size=1,
@@ -94,7 +95,7 @@ def _dataset(job: Job, step: str, tasks: list[Task]) -> ray.data.Dataset:
 
 
 class Actor:
-    """A process that keeps its model from one task to the next."""
+    """A process that keeps its model, or its card, from one task to the next."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -14,6 +14,7 @@ from pipeline.retrieval.config import RetrieveConfig
 from pipeline.retrieval.executors import ray_data
 from pipeline.retrieval.executors.ray_data import no_progress_s
 from pipeline.retrieval.plan import plan
+from pipeline.tables.output.tasks import Task
 from tests.conftest import MINILM
 from tests.retrieval.tables import bytes_of, config, make, write_texts
 
@@ -47,6 +48,23 @@ def test_it_writes_the_bytes_of_a_first_stage_in_this_process(
     # Ray was told how long each step may stand still, the last one last.
     still_s = DataContext.get_current().execution_no_progress_timeout_s
     assert still_s == no_progress_s(plan(both(tmp_path, "ray_data")), "merge")
+
+
+@pytest.mark.parametrize(
+    ("step", "num_gpus", "by_actors"),
+    [("embed", 0.0, True), ("embed", 1.0, True), ("search", 1.0, True), ("search", 0.0, False)],
+)
+def test_a_process_keeps_its_card(
+    step: str, num_gpus: float, by_actors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_texts(tmp_path, {"p": "a"}, {"q": "a"})
+    job = plan(config(tmp_path, sources=ON_ANY_DEVICE, actors={"num_gpus": num_gpus}))
+    dataset = Mock()
+    monkeypatch.setattr("ray.data.from_items", Mock(return_value=dataset))
+    ray_data._dataset(job, step, [Task("0", step, {"source": "minilm"})])
+    ((work,), options) = dataset.map_batches.call_args
+    assert (work is ray_data.Actor, "compute" in options) == (by_actors, by_actors)
+    assert options["num_gpus"] == num_gpus
 
 
 def test_actors_may_have_all_cpus_of_their_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
