@@ -13,7 +13,7 @@ from pipeline.finetuning.losses import objective
 from pipeline.finetuning.peers import ALONE, Peers
 from pipeline.finetuning.sampling import Group, seed_of
 from pipeline.finetuning.student import GroupEncoder, Student
-from pipeline.scoring.device import is_out_of_memory
+from pipeline.scoring.device import failure, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class Trainer:
 
         of: how many groups the step has, where these are one worker's part of them. What comes back is of the
         whole step, for all workers alike. Raises TrainingError where the loss is no number, or the gradients
-        are none outside of float16, and where memory runs out.
+        are none outside of float16, and where memory runs out; DeviceError where a GPU failed.
         """
         try:
             return self._step(groups, of)
         except Exception as error:
+            if (broken := failure(self._device, error, f"in step {self.steps_done + 1}")) is not None:
+                raise broken from error
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(

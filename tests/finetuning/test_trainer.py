@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ConfigError, ModelError, TrainingError
+from pipeline.errors import ConfigError, DeviceError, ModelError, TrainingError
 from pipeline.finetuning import losses
 from pipeline.finetuning.config import DataConfig, LossConfig, TrainingConfig
 from pipeline.finetuning.export import export
@@ -152,6 +153,14 @@ def test_memory_that_runs_out_is_told_with_the_way_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(made._encoder, "encode", no_room)
     told = r"^step 1: the memory of cpu ran out. Lower training.per_device_train_batch_size"
     with pytest.raises(TrainingError, match=told):
+        made.step(GROUPS)
+
+
+def test_a_card_that_fails_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = trainer(tiny())
+    monkeypatch.setattr(made, "_device", torch.device("cuda"))
+    monkeypatch.setattr(made, "_step", Mock(side_effect=torch.AcceleratorError("CUDA error: unknown error")))
+    with pytest.raises(DeviceError, match=r"^the device cuda failed in step 1: CUDA error: unknown error$"):
         made.step(GROUPS)
 
 

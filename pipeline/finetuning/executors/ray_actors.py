@@ -26,7 +26,7 @@ from torch import distributed
 
 from pipeline import cluster, log
 from pipeline.capacity import fit, nodes
-from pipeline.errors import OutputError, TemporaryError
+from pipeline.errors import DeviceError, OutputError, TemporaryError
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.held_out import HeldOut
@@ -46,9 +46,9 @@ from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
 
 _TRIES = 3
+"""Starts of the actors that may end in an error without a step that is new."""
 _DEATH_S = 5.0
 """How much later than its neighbours' broken connections an actor's death may be told."""
-"""Starts of the actors that may end in an error without a step that is new."""
 _PATIENCE = timedelta(days=7)
 """For the other actors: the first one measures and writes as long as it takes. Who dies is seen by Ray."""
 _MORE_WAIT_S = 10.0
@@ -76,7 +76,8 @@ def work(job: Job, tell: Callable[[Line], None]) -> Done:
             with _started(_actors(job), share) as actors:
                 return _trained(actors, told)
         except RayError as error:
-            if (ours := cluster.own_error(error)) is not None:
+            ours = cluster.own_error(error)
+            if ours is not None and not isinstance(ours, DeviceError):  # which other processes may not have
                 raise ours from error
             tries = tries + 1 if told.place == before else 1
             if tries == _TRIES:
@@ -107,7 +108,7 @@ def _give_up(error: RayError, step: int) -> None:
     since machines were taken away: another start may do better.
     """
     if isinstance(error, RayTaskError):
-        raise error
+        raise cluster.own_error(error) or error
     raise TemporaryError(
         f"step {step + 1}: actors died {_TRIES} times before it was done ({_first_line(error)}). Is there"
         " enough memory? Lower training.per_device_train_batch_size, or set gradient_checkpointing"

@@ -16,7 +16,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from pipeline.errors import TemporaryError, TrainingError
+from pipeline.errors import DeviceError, TemporaryError, TrainingError
 from pipeline.finetuning import flow, trainer
 from pipeline.finetuning.executors import ray_actors
 from pipeline.finetuning.progress import Line
@@ -147,6 +147,16 @@ def test_an_error_of_ours_ends_the_training_and_arrives_as_itself(monkeypatch: p
         ray_actors.work(job(), lambda _: None)
     assert caught.value is ours
     assert starts.count == 1
+
+
+def test_a_card_that_fails_may_be_another_one_at_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = DeviceError("the device cuda failed in step 2: CUDA error: unknown error")
+    wrap: Any = RayTaskError  # Ray 2.60 gives it no types
+    starts = Starts(monkeypatch, [1, 2, 2, 2], wrap("advance", "a trace", ours).as_instanceof_cause())
+    with pytest.raises(DeviceError, match="^the device cuda failed in step 2: ") as caught:
+        ray_actors.work(job(), lambda _: None)
+    assert caught.value is ours
+    assert starts.count == 4
 
 
 def test_actors_that_die_without_a_new_step_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
