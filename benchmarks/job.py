@@ -76,7 +76,14 @@ def time_alone(*arguments: Any) -> float:
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=score_alone, args=(*arguments, there))
     process.start()
-    seconds: float = here.recv()
+    there.close()  # else the pipe stays open where the process dies, and nothing ends the wait
+    try:
+        seconds: float = here.recv()
+    except EOFError:
+        process.join()
+        raise SystemExit(
+            f"the process that scores alone ended with {process.exitcode}; above it says why"
+        ) from None
     process.join()
     return seconds
 
