@@ -51,9 +51,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.family_checkpoints import FAMILIES, ROOT, SEED, Options, make_checkpoint
-
-Pairs = list[tuple[str, str]]
+from benchmarks.collection import SEED, Pairs, rows_of, with_files
+from benchmarks.family_checkpoints import FAMILIES, ROOT, Options, make_checkpoint
 
 OURS, PEER = "Scorer", "FlagEmbedding"
 WARM_UP = [("what is a wing", "a wing lifts"), ("what lifts", "a wing"), ("heat", "heat flows along a plate")]
@@ -134,18 +133,14 @@ def run_child(python: Path, spec: Options, directory: Path) -> Measured:
 
 def draw_candidates(collection: Path, queries: int, candidates: int) -> list[Pairs]:
     """For each query drawn from the collection's BM25 run, its first candidates."""
-    texts = {row["_id"]: row["text"] for row in _rows(collection / "queries.jsonl")}
-    passages = {row["_id"]: row["title"] + " " + row["text"] for row in _rows(collection / "docs.jsonl")}
+    texts = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    passages = {row["_id"]: row["title"] + " " + row["text"] for row in rows_of(collection / "docs.jsonl")}
     hits: dict[str, Pairs] = {}
     for line in (collection / "run.bm25.txt").read_text().splitlines():
         query_id, _, passage_id, *_ = line.split()
         hits.setdefault(query_id, []).append((texts[query_id], passages[passage_id]))
     drawn = random.Random(SEED).sample(list(hits), min(queries, len(hits)))
     return [hits[query_id][:candidates] for query_id in drawn]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def measure_family(name: str, pairs: Pairs, arguments: argparse.Namespace) -> Results:
@@ -195,7 +190,9 @@ def _comparison(ours: list[Measured], peer: list[Measured]) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Scorer beside FlagEmbedding on the decoder rerankers")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
+    parser.add_argument(
+        "--collection", type=with_files("run.bm25.txt"), required=True, help="docs, queries and a BM25 run"
+    )
     parser.add_argument("--peer-python", type=Path, required=True, help="of FlagEmbedding's environment")
     numbers = {"queries": 2, "candidates": 100, "max-length": 256, "rounds": 2, "threads": 2, "peer-batch": 4}
     for name, default in numbers.items():

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from benchmarks.scorer import rows_of
+from benchmarks.collection import rows_of, with_files
 from pipeline.job_record import read_record
 from pipeline.reranking import flow
 from pipeline.reranking.config import RerankConfig
@@ -127,7 +127,9 @@ def begun(output: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The job beside the bare scorer")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
+    parser.add_argument(
+        "--collection", type=with_files("run.bm25.txt"), required=True, help="docs, queries and a BM25 run"
+    )
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)

@@ -8,8 +8,8 @@ The whole job runs, on a local cluster of several nodes that claim a GPU for eac
 stand-in (stand_in.py) that waits --seconds a shard, as a process waits for its GPU. There are --shards shards
 of --pairs pairs for each actor. Looked at is the steady state: from when every actor has scored --warm-up
 shards (processes that start, which a real job does once in hours, take these few cores from the others) to
-when the first actor finds nothing more to do. A job's speed there is the share of time in which its actors
-scored; linear is actors that always do.
+when the first actor finds nothing more to do. Told are the pairs/s of the shards that ended there, and the
+share of the time in which its actors scored: linear is actors that always do.
 
 The limit: --limit actors that do not wait score --limit-shards shards of a query each. Nothing but what a
 shard costs besides its pairs is left, on this machine's cores, shared by the driver, Ray, all workers and
@@ -142,7 +142,7 @@ def main() -> None:
             table = Path(directory) / f"{actors}.parquet"
             write_table(table, actors * options.shards * options.pairs)
             found = run(table, f"{output}/{actors}", actors, options.seconds, options.pairs, options.warm_up)
-            speed = found.device_share * actors * options.pairs / options.seconds
+            speed = found.shards_per_s * options.pairs
             print(f"{actors:6}{speed:12.0f}{found.device_share:11.1%}", flush=True)
         table = Path(directory) / "limit.parquet"
         write_table(table, options.limit_shards * CANDIDATES)
