@@ -26,7 +26,7 @@ from pipeline.scoring.encoding import EncodedPairs
 
 def encoders(run: Run) -> Lines:
     ceiling, pairs = run.ceiling(), random_pairs(6 if run.tiny else 4096)
-    sizes = (4,) if run.tiny else (64, 256)
+    sizes = (4,) if run.tiny else (64, 256, 1024)
     yield f"Ceiling: {ceiling / 1e12:.3g} Tflop/s. {len(pairs)} pairs."
     yield ""
     yield from table("model", "system", "pairs/s", "share of the ceiling", "peak GiB")

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -52,6 +53,7 @@ class Measured(NamedTuple):
     device_share: float
     """Mean over the actors: seconds in which they scored over seconds."""
     shards_per_s: float
+    """Those that ended."""
 
 
 def write_table(path: Path, pairs: int) -> None:
@@ -106,6 +108,11 @@ def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int,
         files = sorted(Path(log).iterdir())
         spans = [np.array([json.loads(line) for line in file.read_text().splitlines()]) for file in files]
     assert len(spans) == actors
+    return steady_state(spans, warm_up)
+
+
+def steady_state(spans: list[npt.NDArray[np.float64]], warm_up: int) -> Measured:
+    """spans: of each actor, the beginning and the end of every shard."""
     first, last = max(span[warm_up - 1, 1] for span in spans), min(span[-1, 1] for span in spans)
     if first >= last:
         raise SystemExit("no steady state: more --shards are needed")
