@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from benchmarks.collection import with_files
 from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import Comparison, evaluate
 from pipeline.evaluation.qrels import read_qrels
@@ -206,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("collections", nargs="+", type=Path)
+    parser.add_argument("collections", nargs="+", type=with_files("qrels.txt", "run.bm25.txt"))
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)

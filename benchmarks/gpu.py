@@ -11,20 +11,18 @@ seconds; what it has not reached by then is left out and said so. Whole commands
 for them (Jobs, "First stage", Endpoint, Training): they take some minutes more. `--device cpu --tiny` runs
 every part on any machine, to see that it runs: its numbers say nothing.
 
-Flop counted are those of linear layers and attention over real tokens; the ceiling is the best of five
-products of two square bfloat16 matrices. Peak is what torch allocated on the card in the call, weights too.
+The dtype is bfloat16, or float16 on a card without it (before Ampere). Flop counted are those of linear
+layers and attention over real tokens; the ceiling is the best of five products of two square matrices. Peak
+is what torch allocated on the card in the call, weights too: those of one model alone, up to its cutoff.
 """
 
 import argparse
-import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -39,16 +37,13 @@ import transformers
 from benchmarks.gpu_endpoint import endpoint
 from benchmarks.gpu_jobs import first_stage, jobs, training
 from benchmarks.gpu_models import (
-    DECODERS,
-    ENCODERS,
     MAX_LENGTH,
-    Decoding,
     checkpoints,
     make_encoder,
-    peers,
     random_pairs,
 )
 from benchmarks.gpu_run import Lines, Run, row, table
+from benchmarks.gpu_speed import decoders, encoders
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.scoring.checkpoints import network_of
 
@@ -68,6 +63,8 @@ def correctness(run: Run) -> Lines:
             pairs
         )
         for dtype in FAR if run.on_cuda else ("bfloat16",):
+            if (run.dtype, dtype) == ("float16", "bfloat16"):
+                continue  # the card has none
             scorer = run.scorer(model, **{**options, "dtype": dtype})
             far = float(np.abs(scorer.score(pairs) - expected).max())
             network = getattr(scorer.model, "_network", None)
@@ -91,62 +88,6 @@ def no_waiting(run: Run) -> Lines:
         yield f"**A call waits for the device**: {error}"
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def encoders(run: Run) -> Lines:
-    ceiling, pairs = run.ceiling(), random_pairs(6 if run.tiny else 4096)
-    sizes = (4,) if run.tiny else (64, 256)
-    yield f"Ceiling: {ceiling / 1e12:.3g} Tflop/s. {len(pairs)} pairs."
-    yield ""
-    yield from table("model", "system", "pairs/s", "share of the ceiling", "peak GiB")
-    for name in ENCODERS:
-        path = make_encoder(run.folder, name, run.device, tiny=run.tiny)
-        scorer = run.scorer(path, max_length=MAX_LENGTH)
-        encoded = scorer.encode(pairs)
-        flop = ENCODERS[name].flop(transformers.AutoConfig.from_pretrained(path), encoded.tokens)
-
-        def line(system: str, seconds: float, peak: str, flop: float = flop, name: str = name) -> str:
-            return row(name, system, f"{len(pairs) / seconds:.1f}", f"{flop / seconds / ceiling:.1%}", peak)
-
-        yield line("Scorer, tokenized before", *run.best_seconds(partial(scorer.forward, encoded)))
-        yield line("Scorer", *run.best_seconds(partial(scorer.score, pairs)))
-        if name == "bge-reranker-large":
-            continue  # what peers do with v2-m3's shape holds for this one, which is the same
-        for system, score in peers(path, run.device, run.dtype, sizes).items():
-            yield line(system, *run.best_seconds(partial(score, pairs), rounds=1))
-        if run.flag_embedding is not None:
-            for size, seconds in flag_embedding(run, path, pairs, sizes):
-                yield line(f"FlagEmbedding, {size}", seconds, "–")
-
-
-def flag_embedding(
-    run: Run, path: Path, pairs: list[tuple[str, str]], sizes: tuple[int, ...]
-) -> Iterator[tuple[str, float]]:
-    """Seconds by batch size, measured in an environment of its own."""
-    file = run.folder / "pairs.json"
-    file.write_text(json.dumps(pairs))
-    script = Path(__file__).with_name("gpu_flag_embedding.py")
-    command = [str(run.flag_embedding), str(script), str(path), str(file), run.device, *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"FlagEmbedding: {done.stderr.strip()[-300:]}")
-    yield from json.loads(done.stdout.splitlines()[-1])["seconds"].items()
-
-
-def decoders(run: Run) -> Lines:
-    ceiling = run.ceiling()
-    yield from table("model", "cutoff", "ratio", "pairs/s", "share of the ceiling", "peak GiB", "padding")
-    for name, shape in DECODERS.items():
-        yield from decoder(run, name, Decoding(shape, run.device, run.dtype, tiny=run.tiny), ceiling)
-
-
-def decoder(run: Run, name: str, decoding: Decoding, ceiling: float) -> Lines:
-    for cutoff, ratio in decoding.settings:
-        model = decoding.model(cutoff, ratio)
-        seconds, peak = run.best_seconds(partial(decoding.score, model), rounds=1)
-        share = f"{decoding.flop(cutoff) / seconds / ceiling:.1%}" if ratio == 1 else "–"
-        speed = f"{decoding.pairs / seconds:.1f}"
-        yield row(name, str(cutoff), str(ratio), speed, share, peak, decoding.padding)
 
 
 def memory_runs_out(run: Run) -> Lines:
@@ -243,6 +184,26 @@ def lines_of(run: Run, limit_s: int, part: Callable[[Run], Lines]) -> Lines:
         yield f"\n**FAILED**: {type(error).__name__}: {error}"
     finally:
         signal.alarm(0)
+        run.forget()
+
+
+def one_card(device: str) -> str:
+    """`cpu`, or `cuda` with the card that it names as the only one, for the processes that parts start, too.
+
+    Raises ValueError for what is neither, or not there.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+        raise ValueError(f"{device}: is no CUDA device: cuda, or cuda:1")
+    if number:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        cards = [str(card) for card in range(int(number) + 1)] if seen is None else seen.split(",")
+        if int(number) >= len(cards):
+            raise ValueError(f"{device}: CUDA_VISIBLE_DEVICES names {len(cards)} of the cards: {seen}")
+        os.environ["CUDA_VISIBLE_DEVICES"] = cards[int(number)]
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"{device}: no such card here; --device cpu --tiny runs every part on any machine")
+    return kind
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -254,6 +215,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of: {', '.join(PARTS)}"
     )
     given = parser.parse_args(arguments)
+    try:
+        device = one_card(given.device)
+    except ValueError as error:
+        parser.error(f"--device {error}")
     parts = given.only or [title for title in PARTS if title not in COMMANDS]
     target = Path(os.environ.get("OUT") or Path(__file__).parent) / f"gpu-{datetime.now(UTC):%Y-%m-%d}.md"
     written = list[str]()
@@ -266,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(line, flush=True)
                 print(line, file=note)
 
-        run = Run(given.device, given.tiny, Path(directory), given.flag_embedding)
+        run = Run(device, given.tiny, Path(directory), given.flag_embedding)
         name = torch.cuda.get_device_name() if run.on_cuda else "no card: a CPU, its numbers say nothing"
         tell(f"# One GPU, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "", f"{name}, {run.dtype}", "")
         tell(f"torch {torch.__version__}, transformers {transformers.__version__}, {os.cpu_count()} cores")

@@ -36,10 +36,12 @@ def jobs(run: Run) -> Lines:
     for name, config in _rerank_configs(run.folder, small, large, gpu=run.on_cuda):
         out = run.folder / name.replace(" ", "-")
         seconds, summary = _run_command("rerank", config, out)
-        first = first or out
-        same = "levels" in config or _same_bytes(first, out, "run/*.parquet")
         speed = f"{summary['pairs'] / summary['score_s']:.1f}"
-        verdict = "right" if same else "**OTHERS**"
+        if first is None or "levels" in config:  # compared with nothing
+            verdict = "–"
+        else:
+            verdict = "right" if _same_bytes(first, out, "run/*.parquet") else "**OTHERS**"
+        first = first or out
         yield row(name, f"{seconds:.1f}", f"{summary['score_s']:.1f}", speed, verdict)
 
 
@@ -91,7 +93,7 @@ def training(run: Run) -> Lines:
     outs = [run.folder / name for name in ("trained", "trained-again")[: 1 if run.tiny else 2]]
     yield from table("training", "steps", "seconds, start and all", "mean loss at the end")
     for out in outs:
-        config = _finetune_config(run.folder, model, gpu=run.on_cuda)
+        config = _finetune_config(run, model)
         seconds, summary = _run_command("finetune", config, out)
         yield row(out.name, str(summary["steps"]), f"{seconds:.1f}", f"{summary['loss']:.4f}")
     if len(outs) > 1:
@@ -143,11 +145,12 @@ def _rerank_configs(
         yield "Ray, two levels of half a GPU", table | {"levels": levels}
 
 
-def _finetune_config(folder: Path, model: Path, *, gpu: bool) -> dict[str, Any]:
+def _finetune_config(run: Run, model: Path) -> dict[str, Any]:
+    gpu, dtype = run.on_cuda, run.dtype if run.on_cuda else "bfloat16"
     return {
-        "data": {"path": str(folder / "rows.jsonl"), "train_group_size": 4, "max_len": 128},
+        "data": {"path": str(run.folder / "rows.jsonl"), "train_group_size": 4, "max_len": 128},
         "scorer": {"model": str(model), "device": "cuda" if gpu else "cpu"},
-        "training": {"dtype": "bfloat16", "max_steps": 20 if gpu else 2, "per_device_train_batch_size": 4},
+        "training": {"dtype": dtype, "max_steps": 20 if gpu else 2, "per_device_train_batch_size": 4},
         "actors": {"num_gpus": 1 if gpu else 0},
     }
 

@@ -189,19 +189,24 @@ DECODERS = {
 }
 
 
-class Decoding:
-    """A decoder in a published shape, and pairs for it: several candidates a query."""
+TINY_CUTOFFS = (2, 3)
 
-    def __init__(self, shape: Decoder, device: str, dtype: str, *, tiny: bool) -> None:
-        sizes, cutoffs = shape.sizes, shape.cutoffs
+
+class Decoding:
+    """A decoder in a published shape up to a cutoff, and pairs for it: several candidates a query.
+
+    Layers above the cutoff are not made, as Scorer does not load them.
+    """
+
+    def __init__(self, shape: Decoder, cutoff: int, device: str, dtype: str, *, tiny: bool) -> None:
+        sizes = shape.sizes
         if tiny:
             sizes = _sizes(64, 3, 4, 128, min(4, sizes["num_key_value_heads"]), 16, 200)
-            cutoffs = (2, 3)[-len(cutoffs) :]
+        sizes = sizes | {"num_hidden_layers": cutoff}
         more = dict(shape.more)
         if "layer_types" in more:
             more["layer_types"] = [more["layer_types"]] * sizes["num_hidden_layers"]
-        self._device, self._dtype, self._sizes = device, dtype, sizes
-        self.settings = [(cutoff, ratio) for cutoff in cutoffs for ratio in shape.ratios]
+        self._device, self._dtype, self._sizes, self._cutoff = device, dtype, sizes, cutoff
         before = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, dtype))
         try:
@@ -211,7 +216,6 @@ class Decoding:
         finally:
             torch.set_default_dtype(before)
         self._backbone.config._attn_implementation = "sdpa"
-        self._layers = self._backbone.layers
         self._encode(*((1, 3) if tiny else (8, 64)))
 
     def _encode(self, queries: int, candidates: int) -> None:
@@ -230,25 +234,25 @@ class Decoding:
         self._inputs = pa.table(columns)
         self.padding = ""
 
-    def model(self, cutoff: int, ratio: int) -> HeadedDecoder:
-        self._backbone.layers = self._layers[:cutoff]
+    def model(self, ratio: int) -> HeadedDecoder:
         heads = torch.randn(1, self._sizes["hidden_size"])
         options = {"device": self._device, "dtype": self._dtype, "compress_ratio": ratio}
         config = ScorerConfig.model_validate({"model": "random", **options})
-        return HeadedDecoder(self._backbone, heads, config, [cutoff], (min(8, cutoff - 1),))
+        compressed = (min(8, self._cutoff - 1),)
+        return HeadedDecoder(self._backbone, heads, config, [self._cutoff], compressed)
 
     def score(self, model: HeadedDecoder) -> None:
         done = model.forward(self._sequences, self._inputs)
         assert np.isfinite(done.scores).all()
         self.padding = f"{1 - done.tokens / done.padded_tokens:.1%}"
 
-    def flop(self, cutoff: int) -> float:
+    def flop(self) -> float:
         """Of reading every token: a beginning that is read once for many makes the share larger."""
         sizes = self._sizes
         width, head = sizes["hidden_size"], sizes["head_dim"]
         wide, keys = sizes["num_attention_heads"] * head, sizes["num_key_value_heads"] * head
         weights = 2 * width * (wide + keys) + 3 * width * sizes["intermediate_size"]
-        return _flop(cutoff, weights, wide // 2, self._lengths)  # causal: half of the pairs of tokens
+        return _flop(self._cutoff, weights, wide // 2, self._lengths)  # causal: half of the pairs of tokens
 
 
 def peers(path: Path, device: str, dtype: str, sizes: tuple[int, ...]) -> dict[str, Call]:

@@ -1,5 +1,6 @@
 """One run of gpu.py: on which device, in which folder, how it measures, and how it tells."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.dtype import fastest_dtype
 
 Lines = Iterator[str]
 """Of a part of the note, one after another as they are known."""
@@ -25,7 +27,8 @@ class Run(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        return "bfloat16" if self.on_cuda else "float32"
+        """Cards before Ampere have no bfloat16."""
+        return fastest_dtype(self.device) if self.on_cuda else "float32"
 
     def scorer(self, model: str | Path, **options: Any) -> Scorer:
         known = {"device": self.device, "dtype": self.dtype, **options}
@@ -46,14 +49,22 @@ class Run(NamedTuple):
         peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}" if self.on_cuda else "–"
         return min(taken), peak
 
+    def forget(self) -> None:
+        """Give back the memory of models that nothing holds any more: a Scorer is part of a cycle, and would
+        stand on the card while another is measured.
+        """
+        gc.collect()
+        if self.on_cuda:
+            torch.cuda.empty_cache()
+
     def _wait(self) -> None:
         if self.on_cuda:
             torch.cuda.synchronize()
 
     def ceiling(self) -> float:
-        """Flop a second of bfloat16 matrix products."""
+        """Flop a second of matrix products in the run's dtype."""
         size = 128 if self.tiny else 8192
-        left, right = torch.randn(2, size, size, device=self.device, dtype=torch.bfloat16)
+        left, right = torch.randn(2, size, size, device=self.device, dtype=getattr(torch, self.dtype))
         seconds, _ = self.best_seconds(lambda: [left @ right for _ in range(10)], rounds=5)
         return 20 * size**3 / seconds
 

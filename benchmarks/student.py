@@ -11,7 +11,8 @@ cascade of both scores the rows' passages; its fused scores are what the student
 student begins as some of MiniLM's layers, with the word pieces that its texts need most, in float16. DIR is
 a collection as benchmarks/finetune.py reads it, that nothing was trained on. There the run's own order,
 MiniLM, the student and the second teacher are compared on each query's first --pool passages, by
-`pipeline.evaluate`'s own measures and tests.
+`pipeline.evaluate`'s own measures and tests. --max-len is that of the student and the second teacher; MiniLM
+reads as much of a text as it was made for.
 """
 
 import argparse

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.collection import rows_of
 from benchmarks.finetune import MODEL
 from benchmarks.pools import split, text_of
-from benchmarks.scorer import print_machine, rows_of
+from benchmarks.scorer import print_machine
 from pipeline.finetuning import flow as finetuning
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.scoring import Scorer, ScorerConfig

@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from benchmarks.collection import with_files
 from benchmarks.finetune import MODEL
 from benchmarks.scorer import print_machine
 from benchmarks.warm_up import ladder, texts, trunk_without_dropout
@@ -155,7 +156,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("collection", type=Path)
+    parser.add_argument("collection", type=with_files())
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")

@@ -31,6 +31,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
+from benchmarks.collection import with_files
 from benchmarks.finetune import MODEL
 from benchmarks.pools import with_numbers
 from benchmarks.scorer import print_machine
@@ -159,7 +160,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("collection", type=Path)
+    parser.add_argument("collection", type=with_files())
     parser.add_argument("--begin-with", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pieces", action="store_true")

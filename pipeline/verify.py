@@ -88,13 +88,16 @@ def _verify(options: argparse.Namespace) -> Status:
         print(redacted(f"cost       not compared on the job's candidates: {error}"))
         return status
     if cost is not None:
-        print("\n".join(_cost_lines(cost, options.max_ndcg_loss)))
+        print("\n".join(_cost_lines(cost, options.max_ndcg_loss, options.queries)))
         status = status if cost.ndcg_loss <= options.max_ndcg_loss else Status.DIFFERS
     return status
 
 
-def _cost_lines(cost: "Cost", max_loss: float) -> Iterator[str]:
+def _cost_lines(cost: "Cost", max_loss: float, asked: int) -> Iterator[str]:
     yield f"cost       beside torch in float32, {cost.pairs} pairs of {cost.queries} queries:"
+    if cost.queries < asked:
+        which = "queries" if cost.ndcg is None else "judged queries"
+        yield f"           the table has no more {which}; {asked} were asked for"
     yield f"           scores differ by {cost.largest:.2g} at most, by {cost.mean:.2g} on average"
     yield f"           Kendall's tau of a query {cost.tau:.4f} on average, {cost.worst_tau:.4f} at worst"
     if cost.ndcg is None:

@@ -211,13 +211,17 @@ def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: lis
         whose = next(system.name for system in systems if system.top_k == depth)
         verb = "is" if len(cut) == 1 else "are"
         yield f"{_listed(cut)} {verb} cut at {depth} passages a query, the top_k of {whose}"
+    deepest = max(system.depth for system in systems)
     shallow: dict[tuple[int, str], list[System]] = {}
     for system in systems:
-        if deeper := [str(measure) for measure in measures if (cutoff_of(measure) or 0) > system.depth]:
+        # A measure without a cutoff looks as deep as a run goes; that matters where another goes deeper.
+        depths = [(measure, cutoff_of(measure) or deepest) for measure in measures]
+        if deeper := [str(measure) for measure, depth in depths if depth > system.depth]:
             shallow.setdefault((system.depth, ", ".join(deeper)), []).append(system)
     for (depth, names), of_systems in shallow.items():
-        verb = "has" if len(of_systems) == 1 else "have"
-        yield f"{_listed(of_systems)} {verb} at most {depth} passages a query: {names} would look deeper"
+        held = f"{'has' if len(of_systems) == 1 else 'have'} at most {depth} passages a query"
+        unlike = f"; another one has {deepest}" if depth < deepest else ""
+        yield f"{_listed(of_systems)} {held}: {names} would look deeper{unlike}"
 
 
 def _of_another_collection(systems: Sequence[System], judgments: Sequence[Qrel]) -> Iterator[str]:

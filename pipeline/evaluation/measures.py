@@ -1,6 +1,7 @@
 """Measures by ir_measures' names, and a run's value of each for each query."""
 
 import re
+import subprocess
 from collections.abc import Iterable
 
 import ir_measures
@@ -26,9 +27,13 @@ Values = dict[str, dict[str, float]]
 """By measure, by query."""
 
 
+_WHOLE_NUMBERS = ("cutoff", "rel")
+"""Parameters that are 1 or more: trec_eval ends the process at a cutoff of 0."""
+
+
 def parse_measures(names: str) -> list[Measure]:
-    """names: with blanks or commas between them. Raises ConfigError for one that is not known, or that lacks
-    a parameter.
+    """names: with blanks or commas between them. Raises ConfigError for one that is not known, that lacks a
+    parameter, or has one that can't be.
     """
     try:
         parsed = [ir_measures.parse_measure(name) for name in _BETWEEN.split(names) if name]
@@ -38,9 +43,23 @@ def parse_measures(names: str) -> list[Measure]:
         for name, parameter in measure.SUPPORTED_PARAMS.items():
             if parameter.required and name not in measure.params:
                 raise ConfigError(f"measures {names!r}: {measure} needs a {name}: write it as in `R@10`")
+        _check_values(names, measure)
     if not parsed:
         raise ConfigError(f"measures: none given; write them as in `{DEFAULT_MEASURES}`")
     return list(dict.fromkeys(parsed))
+
+
+def _check_values(names: str, measure: Measure) -> None:
+    for name, value in measure.params.items():
+        if name in _WHOLE_NUMBERS and (type(value) is not int or value < 1):
+            raise ConfigError(
+                f"measures {names!r}: {measure} has a {name} of {value!r}; it is a whole number, 1 or more"
+            )
+        if name == "recall" and not (type(value) is float and 0 <= value <= 1):
+            raise ConfigError(
+                f"measures {names!r}: {measure} has a recall of {value!r}; it is between 0.0 and 1.0, with"
+                " a point"
+            )
 
 
 def cutoff_of(measure: Measure) -> int | None:
@@ -59,10 +78,23 @@ def meaning_of(name: str) -> str:
 def values_of(measures: list[Measure], judgments: list[Qrel], rows: Iterable[RunRow]) -> Values:
     """Of one run. A judged query that it lacks has none. Raises ConfigError where one can't be computed."""
     values: Values = {str(measure): {} for measure in measures}
-    documents = [ScoredDoc(row.query_id, row.passage_id, row.score) for row in rows]
+    # By numbers, as gdeval.pl takes no other ids, and of `a-1` the 1 alone.
+    numbers: dict[str, str] = {}
+    judged = [each._replace(query_id=_number(each.query_id, numbers)) for each in judgments]
+    documents = [ScoredDoc(_number(row.query_id, numbers), row.passage_id, row.score) for row in rows]
+    query_ids = {number: query_id for query_id, number in numbers.items()}
     try:
-        for metric in ir_measures.iter_calc(measures, judgments, documents):
-            values[str(metric.measure)][metric.query_id] = metric.value
+        for metric in ir_measures.iter_calc(measures, judged, documents):
+            values[str(metric.measure)][query_ids[metric.query_id]] = metric.value
+    except subprocess.CalledProcessError as error:  # of the only script among the tools
+        raise ConfigError(
+            f"measures {' '.join(values)}: can't all be computed here: gdeval.pl, which computes ERR"
+            " and nDCG(dcg='exp-log2'), takes no judgment above 4, no iteration but 0, and no id with a blank"
+        ) from error
     except Exception as error:  # the tools that ir_measures calls for rarer measures fail each in their way
         raise ConfigError(f"measures {' '.join(values)}: can't all be computed here: {error}") from error
     return values
+
+
+def _number(query_id: str, numbers: dict[str, str]) -> str:
+    return numbers.setdefault(query_id, str(len(numbers) + 1))

@@ -45,7 +45,7 @@ class System:
 
 
 def read_systems(runs: Sequence[str], baseline: str | None) -> tuple[list[System], System | None]:
-    """The runs and the baseline, all cut at the smallest top_k of a run, so that like is compared with like.
+    """The runs and the baseline, all cut at the smallest top_k of them, so that like is compared with like.
 
     Raises InputError for one that can't be read, ConfigError for a run that is named twice.
     """
@@ -59,8 +59,9 @@ def read_systems(runs: Sequence[str], baseline: str | None) -> tuple[list[System
 
 
 def at_one_depth(systems: list[System], first: System | None) -> tuple[list[System], System | None]:
-    """All cut at the smallest top_k of `systems`."""
-    depth = min((system.top_k for system in systems if system.top_k is not None), default=None)
+    """All cut at the smallest top_k of them."""
+    both = systems if first is None else [first, *systems]
+    depth = min((system.top_k for system in both if system.top_k is not None), default=None)
     if depth is None:
         return systems, first
     return [system.cut(depth) for system in systems], None if first is None else first.cut(depth)

@@ -44,6 +44,8 @@ class Plan:
     """Files that are not read, with the reason."""
     found: frozenset[str] = frozenset()
     """Of the query ids that were sought, those that the table has."""
+    found_in: tuple[int, ...] = ()
+    """The shards that hold them."""
     needed_score: str | None = None
     """The kept column in which each candidate must have the first stage's score, to be scored."""
     version: TableVersion | None = None
@@ -93,9 +95,18 @@ def plan_table(
         raise InputError(f"{config.path}: holds no candidates")
     if needed_score is not None:
         types.check_scores(needed_score, config.path)
-    found = frozenset(seen.found)
-    version = TableVersion.of(config, table.version)
-    return Plan(shards, types.schema(), texts, table.schema, root, skipped, found, needed_score, version)
+    return Plan(
+        shards=shards,
+        schema=types.schema(),
+        beside=texts,
+        declared=table.schema,
+        root=root,
+        skipped=skipped,
+        found=frozenset(seen.found),
+        found_in=seen.shards(shards),
+        needed_score=needed_score,
+        version=TableVersion.of(config, table.version),
+    )
 
 
 def read_shard(

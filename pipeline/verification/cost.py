@@ -2,7 +2,7 @@
 of torch in float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import ir_measures
@@ -27,6 +27,7 @@ from pipeline.tables.candidates import Plan, plan_table, read_shard
 _EXACT = {"engine": "torch", "dtype": "float32", "quantization": None}
 _MEASURE = "nDCG@10"
 _SHARDS = 16
+"""Over which the queries are spread, where these have enough."""
 
 Scores = npt.NDArray[np.float32]
 
@@ -66,7 +67,8 @@ def with_calibration(config: RerankConfig) -> RerankConfig:
 def cost_of(config: RerankConfig, qrels: str | None, queries: int) -> Cost | None:
     """Of a job of one scorer, on up to `queries` of its queries; None where it computes on torch in float32.
 
-    qrels: judgments; queries without any are left out. Raises InputError where no query is left.
+    qrels: judgments; queries without any are left out. Fewer queries are compared only where the table has
+    no more of them. Raises InputError where there is none.
     """
     (level,) = config.cascade
     if is_exact(level.scorer):
@@ -75,6 +77,10 @@ def cost_of(config: RerankConfig, qrels: str | None, queries: int) -> Cost | Non
     judgments = None if qrels is None else read_qrels(qrels)
     judged = None if judgments is None else {judgment.query_id for judgment in judgments}
     candidates = _candidates(config, judged, queries)
+    if not candidates.num_rows:
+        if qrels is None:
+            raise InputError(f"{config.input.path}: holds no candidates that can be scored")
+        raise InputError(f"{qrels}: judges none of the queries of {config.input.path}; are the ids the same?")
     with named(level):
         expected, scores = (_scores(scorer, candidates) for scorer in (exact, level.scorer))
     numbers = query_numbers(candidates["query_id"])
@@ -96,30 +102,30 @@ def cost_of(config: RerankConfig, qrels: str | None, queries: int) -> Cost | Non
     )
 
 
-def _plan(config: RerankConfig) -> Plan:
-    return plan_table(config.input, config.output.keep_columns, config.shard_pairs)
+def _plan(config: RerankConfig, sought: Collection[str] = ()) -> Plan:
+    return plan_table(config.input, config.output.keep_columns, config.shard_pairs, sought)
 
 
 def _candidates(config: RerankConfig, judged: set[str] | None, number: int) -> pa.Table:
     """All candidates of up to `number` queries, spread over the table. judged: the only ones to take."""
-    plan = _plan(config)
-    shards = spread(len(plan.shards), min(number, _SHARDS))
+    plan = _plan(config, judged or ())
+    shards = range(len(plan.shards)) if judged is None else plan.found_in
+    places = spread(len(shards), min(number, _SHARDS))
+    first, further = len(places), [place for place in range(len(shards)) if place not in set(places)]
     tables: list[pa.Table] = []
-    for done, at in enumerate(shards):
-        candidates, _ = read_shard(plan.shards[at], config.input, config.output.keep_columns, plan)
+    for done, place in enumerate([*places, *further]):
+        if number == 0:
+            break
+        shard = plan.shards[shards[place]]
+        candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         ids = candidates["query_id"].unique()
         if judged is not None:
             ids = ids.filter(pa.array([text in judged for text in _texts(ids)], pa.bool_()))
-        wanted = -(-number // (len(shards) - done))
+        wanted = -(-number // max(1, first - done))
         chosen = ids.take(pa.array(spread(len(ids), wanted), pa.int64()))
         tables.append(candidates.filter(pc.is_in(candidates["query_id"], chosen)))
         number -= len(chosen)
-    together = pa.concat_tables(tables).combine_chunks()
-    if not together.num_rows:
-        raise InputError(
-            f"{config.input.path}: no query of those looked at has judgments; are the ids the same?"
-        )
-    return together
+    return pa.concat_tables(tables).combine_chunks() if tables else pa.table({"query_id": []})
 
 
 def _scores(scorer: ScorerConfig, candidates: pa.Table) -> Scores:
@@ -148,4 +154,8 @@ def _ndcg(judgments: list[ir_measures.Qrel], candidates: pa.Table, scores: Score
 
 
 def _texts(ids: pa.Array | pa.ChunkedArray) -> list[str]:
-    return [str(value) for value in ids.to_pylist()]
+    """As judgments have them. An id that is no text can't be judged."""
+    return [
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for value in ids.to_pylist()
+    ]

@@ -96,6 +96,30 @@ def test_a_measure_that_looks_deeper_than_a_run_is_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("run_top_k", "baseline_top_k"), [(None, 2), (2, None), (2, 3)])
+def test_a_run_and_its_baseline_are_equally_deep(
+    tmp_path: Path, run_top_k: int | None, baseline_top_k: int | None
+) -> None:
+    """The same order twice: nothing changed, whichever was cut."""
+    passages = ["a", "b", "c", "d"]
+    run = job(tmp_path / "run", passages[:run_top_k], run_top_k)
+    baseline = job(tmp_path / "baseline", passages[:baseline_top_k], baseline_top_k)
+    found = evaluate([run], write(tmp_path / "qrels", "q 0 a 1\nq 0 d 1\n"), baseline, "AP R@2")
+    assert [(row.before.mean(), row.after.mean()) for row in found.comparisons] == [(0.5, 0.5), (0.5, 0.5)]
+    cut, shallow = (baseline, run) if run_top_k == 2 else (run, baseline)
+    assert found.remarks == (f"{cut} is cut at 2 passages a query, the top_k of {shallow}",)
+
+
+def test_runs_of_unlike_depth_are_told_with_the_measures_that_see_it(tmp_path: Path) -> None:
+    """TREC runs have no top_k to cut at."""
+    lines = [f"q Q0 {passage} 1 {-place} x\n" for place, passage in enumerate("abcd")]
+    deep, shallow = write(tmp_path / "deep", "".join(lines)), write(tmp_path / "shallow", "".join(lines[:2]))
+    found = evaluate([deep], write(tmp_path / "qrels", "q 0 d 1\n"), shallow, "AP nDCG@2 P@3")
+    assert found.remarks == (
+        f"{shallow} has at most 2 passages a query: AP, P@3 would look deeper; another one has 4",
+    )
+
+
 @pytest.mark.parametrize(
     ("run", "qrels", "message"),
     [

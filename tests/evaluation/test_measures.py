@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import ConfigError
@@ -51,6 +54,42 @@ def test_an_unknown_measure_is_named() -> None:
 def test_a_measure_that_lacks_a_parameter_is_named(name: str, lacks: str) -> None:
     with pytest.raises(ConfigError, match=f"measures 'AP {name}': {lacks}: write it as in `R@10`"):
         parse_measures(f"AP {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *(
+            (name, "has a cutoff of 0; it is a whole number, 1 or more")
+            for name in ("R@0", "nDCG@0", "Success@0", "RR@0", "Judged@0")
+        ),
+        ("nDCG@10.5", "has a cutoff of 10.5; it is a whole number, 1 or more"),
+        ("P@True", "has a cutoff of True; it is"),
+        ("P(rel=0)@5", "has a rel of 0; it is a whole number, 1 or more"),
+        ("IPrec@1.5", "has a recall of 1.5; it is between 0.0 and 1.0"),
+        ("IPrec@1", "has a recall of 1; it is between 0.0 and 1.0, with a point"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused(name: str, told: str) -> None:
+    """pytrec_eval ends the process at a cutoff of 0."""
+    with pytest.raises(ConfigError, match=f"^measures {re.escape(repr(f'AP {name}'))}: .* {told}"):
+        parse_measures(f"AP {name}")
+    assert parse_measures("IPrec@0.0 IPrec@1.0 P(rel=1)@1")
+
+
+def test_measures_of_gdeval_take_any_id(tmp_path: Path) -> None:
+    """gdeval.pl knows numbers alone, and takes `a-1` and `b-1` for one query."""
+    qrels = tmp_path / "qrels"
+    qrels.write_text("q1 0 d 1\na-1 0 d 4\nb-1 0 d 1\n")
+    run = tmp_path / "run"
+    run.write_text("q1 Q0 d 1 1 x\na-1 Q0 x 1 2 x\na-1 Q0 d 2 1 x\nb-1 Q0 d 1 1 x\nother Q0 d 1 1 x\n")
+    found = evaluate([str(run)], str(qrels), None, "ERR@10 RR")
+    assert found.query_ids == ("a-1", "b-1", "q1")
+    assert found.runs[0].values["ERR@10"].tolist() == [pytest.approx(15 / 16 / 2, abs=1e-4), 0.0625, 0.0625]
+    assert found.runs[0].values["RR"].tolist() == [0.5, 1.0, 1.0]
+    qrels.write_text("q1 0 d 5\n")
+    with pytest.raises(ConfigError, match=r"measures ERR@10: .* gdeval\.pl, .* takes no judgment above 4"):
+        evaluate([str(run)], str(qrels), None, "ERR@10")
 
 
 def test_a_measure_looks_at_the_top_or_at_all() -> None:

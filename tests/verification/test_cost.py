@@ -84,8 +84,32 @@ def test_torch_in_float32_costs_nothing(table: Path) -> None:
 
 def test_judgments_of_other_queries_are_told(table: Path) -> None:
     (table.parent / "qrels.txt").write_text("other 0 best 1\n")
-    with pytest.raises(InputError, match=r"no query of those looked at has judgments"):
+    with pytest.raises(InputError, match=r"qrels.txt: judges none of the queries of .*in.parquet"):
         cost.cost_of(job(table, dtype="bfloat16"), str(table.parent / "qrels.txt"), 20)
+
+
+@pytest.mark.parametrize("ids", [pa.string(), pa.binary()])
+@pytest.mark.parametrize(("wanted", "compared"), [(2, 2), (20, 5)])
+def test_judged_queries_are_found_wherever_they_stand(
+    table: Path, wanted: int, compared: int, ids: pa.DataType
+) -> None:
+    """5 of 100 queries, each of which is a shard: as many as there are, whatever type their ids have."""
+    names, judged = [f"{query:03}" for query in range(100) for _ in PASSAGES], (1, 2, 3, 4, 55)
+    columns = {
+        "query_id": pa.array([name.encode() for name in names], pa.binary()).cast(ids),
+        "query": ["q1"] * len(names),
+        "passage_id": pa.array([text.encode() for text in PASSAGES] * 100, pa.binary()).cast(ids),
+        "passage": PASSAGES * 100,
+    }
+    pq.write_table(pa.table(columns), table)
+    (table.parent / "qrels.txt").write_text("".join(f"{query:03} 0 best 1\n" for query in judged))
+    config = job(table, dtype="bfloat16").model_copy(update={"shard_pairs": 1})
+    found = cost.cost_of(config, str(table.parent / "qrels.txt"), wanted)
+    assert found is not None
+    assert (found.queries, found.ndcg) == (compared, (1.0, 1.0))
+    many = cost.cost_of(config, None, 40)
+    assert many is not None
+    assert many.queries == 40
 
 
 def test_the_gate_is_the_exit_status(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,6 +122,9 @@ def test_the_gate_is_the_exit_status(table: Path, capsys: pytest.CaptureFixture[
     assert "cost       beside torch in float32, 8 pairs of 2 queries:" in shown
     assert "scores differ by 1 at most, by 0.31 on average" in shown
     assert "Kendall's tau of a query 0.8333 on average, 0.6667 at worst" in shown
+    assert "the table has no more judged queries; 20 were asked for" in shown
+    verify.main([*arguments, "--queries", "2"])
+    assert "no more judged" not in capsys.readouterr().out
 
 
 def test_what_has_no_cost_has_no_judgments(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
