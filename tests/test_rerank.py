@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cluster
+from pipeline import ray_address
 from pipeline.command import LOADING
 from pipeline.rerank import main
 from pipeline.tables.output import lease
@@ -127,7 +127,7 @@ def test_what_may_pass_by_itself_ends_with_status_75(
     """No cluster, no store, an output that is taken: the same command, later, finds them."""
     command = ["--config", str(job / "job.yaml")]
     nothing = f"127.0.0.1:{free_port()}"
-    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(ray_address, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.3)
     monkeypatch.setenv("RAY_ADDRESS", nothing)
     assert main(command) == 75

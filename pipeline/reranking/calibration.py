@@ -17,6 +17,7 @@ from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.output.directory import Directory
 
 _SHARDS = 16
+"""Over which the pairs are spread, where these have enough."""
 _NOT_MADE = "not calibrated yet"
 
 
@@ -55,11 +56,14 @@ def _made(level: Level, config: RerankConfig, plan: Plan) -> bytes:
 
 def sampled_pairs(config: RerankConfig, plan: Plan, number: int) -> list[tuple[str, str]]:
     """Up to `number` pairs, spread over the table: whatever languages stand in it, they are among them."""
-    shards = spread(len(plan.shards), min(number, _SHARDS))
+    first = spread(len(plan.shards), min(number, _SHARDS))
+    further = [at for at in range(len(plan.shards)) if at not in set(first)]
     pairs: list[tuple[str, str]] = []
-    for done, at in enumerate(shards):
+    for done, at in enumerate([*first, *further]):
+        if len(pairs) == number:
+            break
         candidates, _ = read_shard(plan.shards[at], config.input, config.kept, plan)
-        rows = spread(candidates.num_rows, (number - len(pairs)) // (len(shards) - done))
+        rows = spread(candidates.num_rows, (number - len(pairs)) // max(1, len(first) - done))
         taken = candidates.select(["query", "passage"]).take(rows).to_pylist() if rows else []
         pairs += [(row["query"], row["passage"]) for row in taken]
     return pairs

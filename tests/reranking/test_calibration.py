@@ -146,3 +146,6 @@ def test_pairs_come_from_the_whole_table(table: Path, monkeypatch: pytest.Monkey
     assert set(few) <= set(everything)
     monkeypatch.setattr(calibration, "_SHARDS", 2)
     assert len(sampled_pairs(settings, plan, 6)) == 6
+    # Shards of eight pairs: where two have too few, others are read.
+    assert len(sampled_pairs(settings, plan, 20)) == 20
+    assert sorted(sampled_pairs(settings, plan, 10**6)) == sorted(everything)

@@ -84,6 +84,9 @@ class LocalServer:
                 host="127.0.0.1",
                 port=0,
                 log_level="critical",  # of requests that are none
+                # Else it ends all handlers of the process, and absl's, which a library may bring, closes the
+                # stream on which it began: pytest's.
+                log_config=None,
             )
         )
 
