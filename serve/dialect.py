@@ -4,8 +4,8 @@ A module has `NAME`, `ErrorBody`, `error` and `ENDPOINTS`; the endpoints' reques
 them. Nothing else lists it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast
@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from pipeline.ranking import Order, input_order
 from serve.config import ServeConfig
 from serve.problems import Problem
-from serve.work import ModelInfo, Scores, Work
+from serve.work import ModelInfo, Refused, Scores, Work
 
 
 class RequestBody(BaseModel):
@@ -76,6 +76,13 @@ class Call:
     work: Work
     noun: str = "documents"
     """What the dialect calls passages."""
+    limit_names: Mapping[str, str] = field(default_factory=dict)
+    """What it calls fields of the work's limits."""
+
+    def refusal(self, refused: Refused) -> str:
+        """The message, in the dialect's words."""
+        ours = refused.field or ""
+        return refused.message.replace(ours, self.limit_names.get(ours, ours), 1)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Replica:
             return Refused("too_long", str(error), pair=error.index)
         except (ConfigError, ModelError) as error:  # where the model lies is nothing for clients
             name = re.escape(self._scorer.checkpoint.name)
-            return Refused("too_long", re.sub(rf"(?<!\S){name}(?=[\s:;,]|$)", "the model", str(error)))
+            told = re.sub(rf"(?<!\S){name}(?=[\s:;,]|$)", "the model", str(error))
+            return Refused("too_long", told, field=error.field)
         try:
             batched = await self._batcher.score(encoded.distinct)
         except ScoringError as error:

@@ -58,7 +58,7 @@ class Service:
         left_s = state.deadline - asyncio.get_running_loop().time()
         outcome = await self._models[name].score(replace(call.work, timeout_s=left_s))
         if isinstance(outcome, Refused):
-            raise Problem(outcome.kind, outcome.message, retry_after_s=outcome.retry_after_s)
+            raise Problem(outcome.kind, call.refusal(outcome), retry_after_s=outcome.retry_after_s)
         state.report.scores = outcome
         return Answer(state.request_id, name, outcome)
 

@@ -80,6 +80,8 @@ class Refused:
     retry_after_s: float | None = None
     pair: int | None = None
     """The first one of the work that can't be scored, where it is for a pair."""
+    field: str | None = None
+    """Of the work's limits, where it is for one. The message names it."""
 
 
 @dataclass(frozen=True)

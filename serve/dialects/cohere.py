@@ -115,13 +115,14 @@ class ErrorBody(ResponseBody):
 
 def call(body: RerankRequest) -> Call:
     limits = Limits(passage_max_length=body.max_tokens_per_doc or MAX_TOKENS_PER_DOC)
-    return _call(body.model, body.query, body.documents, limits)
+    names = {"passage_max_length": "max_tokens_per_doc"}
+    return _call(body.model, body.query, body.documents, limits, names)
 
 
 def v1_call(body: jina.RerankRequest) -> Call:
     if body.top_n == 0:  # vLLM's on this path; Cohere's begins at 1
         raise Problem("invalid", "top_n: Input should be greater than or equal to 1", "top_n")
-    return _call(body.model, body.query, body.passages, body.all_limits)
+    return _call(body.model, body.query, body.passages, body.all_limits, body.limit_names)
 
 
 def response(body: RerankRequest, answer: Answer) -> RerankResponse:
@@ -157,7 +158,9 @@ def error(problem: Problem, request_id: str) -> tuple[int, Any]:
     return _STATUS.get(problem.kind, STATUS[problem.kind]), {"message": message, "id": request_id}
 
 
-def _call(model: str | None, query: str, passages: list[str], limits: Limits) -> Call:
+def _call(
+    model: str | None, query: str, passages: list[str], limits: Limits, limit_names: dict[str, str]
+) -> Call:
     if not passages:
         raise Problem("empty", "invalid request: list of documents must not be empty")
     if not query.strip():
@@ -165,7 +168,7 @@ def _call(model: str | None, query: str, passages: list[str], limits: Limits) ->
     blank = next((index for index, passage in enumerate(passages) if not passage), None)
     if blank is not None:
         raise Problem("empty", f"invalid request: document at index {blank} cannot be empty")
-    return Call(model, Work([query] * len(passages), passages, limits))
+    return Call(model, Work([query] * len(passages), passages, limits), limit_names=limit_names)
 
 
 def _response(

@@ -73,6 +73,10 @@ class RerankRequest(vllm.Options):
         )
 
     @property
+    def limit_names(self) -> dict[str, str]:
+        return vllm.LIMIT_NAMES | ({"passage_max_length": "max_doc_length"} if self.max_doc_length else {})
+
+    @property
     def passages(self) -> list[str]:
         return texts(self.documents, self.rank_fields or ("text",))
 
@@ -124,7 +128,7 @@ def call(body: RerankRequest) -> Call:
     work = Work(
         [body.query] * len(passages), passages, body.all_limits, normalize=body.use_activation is not False
     )
-    return Call(body.model, work)
+    return Call(body.model, work, limit_names=body.limit_names)
 
 
 def response(body: RerankRequest, answer: Answer) -> RerankResponse:

@@ -56,6 +56,10 @@ _TYPES: dict[int, str] = {
 }
 
 
+LIMIT_NAMES = {"max_length": "truncate_prompt_tokens", "passage_max_length": "max_tokens_per_doc"}
+"""Of the fields of `Options.limits`."""
+
+
 class Options(RequestBody):
     model: str | None = None
     """A name or alias of a model; null or `default`: the first that is served."""
@@ -243,7 +247,8 @@ def error(problem: Problem, _request_id: str) -> tuple[int, Any]:
 
 
 def _call(body: Options, queries: list[str], passages: list[str]) -> Call:
-    return Call(body.model, Work(queries, passages, body.limits, normalize=body.use_activation is not False))
+    work = Work(queries, passages, body.limits, normalize=body.use_activation is not False)
+    return Call(body.model, work, limit_names=LIMIT_NAMES)
 
 
 def _has_documents(_headers: Headers, body: object) -> bool:

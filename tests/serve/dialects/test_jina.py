@@ -236,3 +236,15 @@ def test_out_of_time(server: LocalServer) -> None:
 def test_what_befalls_a_server(kind: Kind, status: int, code: str) -> None:
     given_status, body = jina.error(Problem(kind, "why"), "an-id")
     assert (given_status, body["code"], body["detail"], body["request_id"]) == (status, code, "why", "an-id")
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/score"])
+def test_a_limit_that_does_not_fit_is_named_as_the_client_named_it(client: httpx2.Client, path: str) -> None:
+    """In the scorer's words it is max_length, which no client of these dialects has sent. vLLM's, too."""
+    body = (
+        BODY | ({"queries": BODY["query"]} if path == "/score" else {}) | {"truncate_prompt_tokens": 100_000}
+    )
+    response = client.post(path, json=body)
+    assert response.status_code >= 400
+    assert "truncate_prompt_tokens 100000: the model has" in response.text
+    assert "max_length" not in response.text
