@@ -1,5 +1,6 @@
 """The outputs in whose own folders a place lies."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from pipeline.errors import OutputError
@@ -20,18 +21,22 @@ def outputs_around(url: str) -> list[Directory]:
     """
     parts = url.split("/")
     for at, part in enumerate(parts):
-        if part in _FOLDERS:
-            with suppress(OutputError):
-                outers = [Directory(place) for place in _matched("/".join(parts[:at]) or "/")]
-                if found := [outer for outer in outers if outer.read(RECORD) is not None]:
-                    return found
+        if part in _FOLDERS and (found := list(_outputs("/".join(parts[:at]) or "/"))):
+            return found
     return []
 
 
-def _matched(url: str) -> list[str]:
-    """What a glob matches; any other place is itself."""
-    fs, path = locate(url, OutputError)
-    if not is_glob(path) or fs.exists(path):
-        return [url]
-    with store_errors(OutputError, f"{url}: can't be read"):
-        return [place_of(fs, name) for name in fs.glob(path)]
+def _outputs(url: str) -> Iterator[Directory]:
+    """The output at a place, or those that a glob matches."""
+    places = [url]
+    with suppress(OutputError):
+        fs, path = locate(url, OutputError)
+        if is_glob(path) and not fs.exists(path):
+            with store_errors(OutputError, f"{url}: can't be read"):
+                records = fs.glob(f"{path}/{RECORD}")  # and not each match, which may be one of a million
+            places = [place_of(fs, name.removesuffix(f"/{RECORD}")) for name in records]
+    for place in places:
+        with suppress(OutputError):  # of a place that is closed to this job, or that is no folder
+            outer = Directory(place)
+            if outer.read(RECORD) is not None:
+                yield outer

@@ -50,7 +50,7 @@ class Checkpoints:
             buffered.flush()
         marker = Marker(job=self._job, step=step, data=stream.stamp, measured=measured, best_step=best_step)
         self._output.write(f"{_name(step)}.json", sealed(marker))
-        kept = self._steps()[-_KEPT:]
+        kept = {step, *self._steps()[-_KEPT:]}  # damaged ones of later steps may be there
         for name in sorted(self._output.names(FOLDER)):  # a marker before its data
             found = _FILE.fullmatch(name)
             if found and int(found[1]) not in kept:

@@ -33,7 +33,7 @@ def copy_small_files(source: Path, target: Path, without: Collection[str] = ()) 
     """What stands beside the weights of a checkpoint, folders of modules included, but no model card."""
     for file in sorted(source.rglob("*")):
         name = file.relative_to(source)
-        is_shown = not any(part.startswith(".") for part in name.parts)
+        is_shown = not any(part.startswith((".", "_")) for part in name.parts)
         if file.suffix not in _SMALL or file.name.endswith(_DESCRIBES_WEIGHTS) or not is_shown:
             continue
         if file.name not in without and not (without and len(name.parts) > 1):

@@ -173,7 +173,8 @@ class Loop:
         self.metrics.write_with_events()
         self.checkpoints.save(self.trainer.state(), self.measured, self.best_step)
         # The checkpoint that leads to it is written: models that none leads to are not needed any more.
-        kept = {Path(_best(step)).name for step in self.checkpoints.best_steps()}
+        led_to = {*self.checkpoints.best_steps(), self.best_step}
+        kept = {Path(_best(step)).name for step in led_to if step is not None}
         for name in self.output.names(FOLDER):
             if name.startswith("model-") and name not in kept:
                 self.output.remove(f"{FOLDER}/{name}")
@@ -196,7 +197,7 @@ def upload(folder: Path, output: Directory, name: str) -> Stamps:
 
 def download(output: Directory, name: str, folder: Path) -> None:
     """The other way round. Raises OutputError where nothing is there."""
-    entries, files = output.names(name), output.sizes(name)
+    entries, files = output.names(name), output.files(name)
     if not entries:
         raise OutputError(
             f"{output.url}/{name}: was removed before the job ended. Remove the output, and start again"

@@ -55,7 +55,8 @@ class Worker:
     threads at once, it writes one shard while it scores the next.
     """
 
-    def __init__(self, job: Job, level: int = 0) -> None:
+    def __init__(self, job: Job, level: int = 0, actor: str = "here") -> None:
+        """actor: as `loads` takes it."""
         self._job = job
         self._level: Level = job.config.cascade[level]
         self._is_last = level == len(job.config.cascade) - 1
@@ -68,7 +69,7 @@ class Worker:
         output, model = Directory(job.config.output.path), self._level.scorer.model
         try:
             with (
-                loads(output, self._level.under, model),
+                loads(output, f"{self._level.under}{actor}", model),
                 named(self._level),
                 at_hand(self._level.scorer) as config,
                 lean_imports(),

@@ -21,7 +21,7 @@ from pipeline.retrieval.products import factor, lowered, product_dtype, products
 from pipeline.retrieval.search import Best, ScoreArray, kth_largest
 from pipeline.retrieval.shards import Shard, read_shard
 from pipeline.retrieval.vectors import Room, Vectors, read_vectors
-from pipeline.scoring.device import resolve_device
+from pipeline.scoring.device import failure, resolve_device
 
 _PART_VECTORS = 2048
 """Vectors that are compared with all queries of a block at once, or as many as one passage's windows are.
@@ -40,9 +40,18 @@ Result = TypeVar("Result")
 
 
 def search(job: Job, source: str, block: str, shards: list[str]) -> pa.Table:
-    """The best of some shards for a shard of queries: `Best.table`."""
-    cosine = source in job.by_cosine
+    """The best of some shards for a shard of queries: `Best.table`. Raises DeviceError where a GPU failed."""
     device = resolve_device("cuda" if job.config.actors.num_gpus else "cpu")
+    try:
+        return _search(job, source, block, shards, device)
+    except RuntimeError as error:
+        if (broken := failure(device, error, "in a search")) is not None:
+            raise broken from error
+        raise
+
+
+def _search(job: Job, source: str, block: str, shards: list[str], device: torch.device) -> pa.Table:
+    cosine = source in job.by_cosine
     queries = _matrix(_vectors(job, source, "queries", block), cosine, device)
     best, room = Best(len(queries), job.depth(source), job.id_type("passages")), Room()
 

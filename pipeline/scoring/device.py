@@ -47,9 +47,11 @@ _OUT_OF_MEMORY = re.compile(
 oneDNN, which keeps its status to itself (dnnl.hpp) and says in other words what it can't compute at all, by
 OpenVINO (intel_cpu's cpu_memory.cpp, and Xbyak, which writes its code), by MPS, and by parts of CUDA that
 allocate past torch."""
-_FAILED = re.compile(r"(CUDA|HIP|cuDNN|MIOpen)( driver)? error|(CUBLAS|CUDNN|CUSPARSE|HIPBLAS)_STATUS_")
-"""How a card's own failures are said where they are no torch.AcceleratorError. All later calls of the process
-fail, too."""
+_FAILED = re.compile(
+    r"(CUDA|HIP|cuDNN|MIOpen)( driver)? error|(CUBLAS|CUDNN|CUSPARSE|HIPBLAS)_STATUS_"
+    r"|Triton Error \[(CUDA|HIP)\]"
+)
+"""How a card's own errors are said where they are no torch.AcceleratorError."""
 
 
 class Device:
@@ -130,12 +132,22 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def failure(device: torch.device, error: Exception, when: str) -> DeviceError | None:
     """What to raise where it says that the device itself failed. when: as in "on pair 7"."""
-    if device.type == "cpu" or not isinstance(error, RuntimeError):
+    if device.type == "cpu" or not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return None
-    if not isinstance(error, torch.AcceleratorError) and _FAILED.search(str(error)) is None:
+    is_of_device = isinstance(error, torch.AcceleratorError) or _FAILED.search(str(error)) is not None
+    # Not where this torch has no code for the card, which no other process would have either.
+    if not is_of_device or "no kernel image" in str(error) or _answers(device):
         return None
     told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return DeviceError(f"the device {device} failed {when}: {told}")
+
+
+def _answers(device: torch.device) -> bool:
+    """Whether it still computes: some of CUDA's errors are of one call alone."""
+    try:
+        return torch.ones(2, device=device).sum().item() == 2
+    except Exception:  # of any kind: it does not
+        return False
 
 
 def resolve_device(name: str) -> torch.device:

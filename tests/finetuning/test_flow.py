@@ -21,7 +21,7 @@ from pipeline.finetune import main
 from pipeline.finetuning import flow
 from pipeline.finetuning.config import HeldOutConfig
 from pipeline.finetuning.held_out import HeldOut, Measured
-from pipeline.finetuning.loop import Loop
+from pipeline.finetuning.loop import Loop, download, upload
 from pipeline.finetuning.progress import Metrics
 from pipeline.finetuning.start import put_head
 from pipeline.scoring import Scorer, ScorerConfig
@@ -242,6 +242,19 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest
     assert flow.run(config(tmp_path)).steps == 6
     assert weights(tmp_path) == weights(tmp_path / "whole")
     assert not (tmp_path / "out/checkpoints").exists()
+
+
+def test_a_kept_model_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    written = {"config.json": b"{}", "LICENSE": b"free", "_hidden.py": b"", "1.0_Dense/model.bin": b"w"}
+    for name, data in written.items():
+        (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / name).write_bytes(data)
+    output = Directory(str(tmp_path / "out"))
+    upload(tmp_path / "a", output, "model")
+    download(output, "model", tmp_path / "b")
+    assert {name: (tmp_path / "b" / name).read_bytes() for name in written} == written
+    with pytest.raises(OutputError, match=r"out/other: was removed before the job ended"):
+        download(output, "other", tmp_path / "c")
 
 
 def test_the_best_model_of_the_checkpoint_before_is_there_too(

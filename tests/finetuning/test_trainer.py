@@ -162,6 +162,10 @@ def test_a_card_that_fails_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(made, "_step", Mock(side_effect=torch.AcceleratorError("CUDA error: unknown error")))
     with pytest.raises(DeviceError, match=r"^the device cuda failed in step 1: CUDA error: unknown error$"):
         made.step(GROUPS)
+    for lack in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"):
+        monkeypatch.setattr(made, "_step", Mock(side_effect=RuntimeError(lack)))
+        with pytest.raises(TrainingError, match=r"^step 1: the memory of cuda ran out"):
+            made.step(GROUPS)
 
 
 def test_a_family_that_cuts_pairs_as_one_text_needs_its_length(tmp_path: Path) -> None:

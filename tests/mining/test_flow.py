@@ -182,6 +182,7 @@ def test_a_run_of_rerank_is_mined_with_the_texts_that_it_kept(tmp_path: Path) ->
     (tmp_path / "run/_SUCCESS").unlink()
     with pytest.raises(InputError, match=r"run: is not finished .* run pipeline.rerank for it to the end"):
         flow.run(job)
+    (tmp_path / "r.txt").touch()  # a match that is no folder hides no other
     matched = config(tmp_path / "r*/run/*.parquet", f"{tmp_path}/out", positives={"first": 1})
     with pytest.raises(InputError, match=r"parquet: is not finished .no _SUCCESS in .*/run.; run pipeline.r"):
         flow.run(matched)

@@ -125,7 +125,7 @@ def test_a_model_that_kills_every_process_which_loads_it_ends_the_job(
 
     with (
         joined(head, runtime_env={"worker_process_setup_hook": hook}),
-        pytest.raises(TemporaryError, match=r"^3 processes died while they loaded .*, out of memory perhaps"),
+        pytest.raises(TemporaryError, match=r"^3 processes died while they loaded .*: out of memory perhaps"),
     ):
         flow.run(RerankConfig.model_validate(config(str(tmp_path))))
 

@@ -196,6 +196,27 @@ def test_an_error_told_late_is_of_the_batch_it_is_of(broken: Exception) -> None:
         run(OnCuda(16, {1: RuntimeError("shapes do not match")}))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+        torch.AcceleratorError("CUDA error: invalid configuration argument"),
+    ],
+)
+def test_an_error_after_which_the_card_computes_is_of_its_pair(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.scoring.device._answers", lambda _: True)
+    with pytest.raises(ScoringError, match="pair 1: "):
+        run(OnCuda(16, {0: error}))
+
+
+def test_a_torch_without_code_for_the_card_is_no_failure_of_it() -> None:
+    error = torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device")
+    with pytest.raises(ScoringError, match="no kernel image"):
+        run(OnCuda(16, {0: error}))
+
+
 def test_an_error_at_the_launch_may_be_of_the_batch_before() -> None:
     """Once a kernel has failed, every later call of CUDA fails as well."""
     broken = BROKEN[0]

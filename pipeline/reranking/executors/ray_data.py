@@ -115,7 +115,8 @@ class Actor:
     """A worker of a level, to which shards come as rows."""
 
     def __init__(self, job: Job, level: int) -> None:
-        self._worker = Worker(job, level)
+        actor = ray.get_runtime_context().get_actor_id()  # the same when its process was started again
+        self._worker = Worker(job, level, str(actor))
 
     def __call__(self, row: pa.Table) -> pa.Table:
         with cluster.ends_with_its_device():

@@ -1,10 +1,11 @@
 """Shards that kill the process that works on them: counted before the work, so that this ends.
 
 OUTPUT/_manifest/attempts/NAME.STAGE.json   how often a stage began this shard and did not live to end it
-OUTPUT/_manifest/attempts/LEVEL.load.json   how often a process began to load a level's model and did not live
-                                            to end it; or that one did
+OUTPUT/_manifest/attempts/load.ACTOR.json   how often this actor began to load its model and did not live to
+                                            end it, and what its device had, where it told
 """
 
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from pipeline.tables.input.shards import Shard
 from pipeline.tables.output.directory import Directory
 
 _ATTEMPTS = "_manifest/attempts"
-_LOADED = b"loaded"
 MAX_ATTEMPTS = 3
 """More than one: a process dies with its machine as well, through no fault of its shard."""
 
@@ -76,40 +76,42 @@ class Attempts:
 
 
 @contextmanager
-def loads(output: Directory, level: str, what: str) -> Iterator[None]:
-    """Count the processes that die while they load `what` of a level, until the first has loaded it.
+def loads(output: Directory, actor: str, what: str) -> Iterator[None]:
+    """Count the processes of an actor that die while they load `what`.
 
-    Raises TemporaryError where MAX_ATTEMPTS have died, perhaps through no fault of what they load: processes
-    die with their machines.
+    actor: a name that stays when its process ends and another takes its place. Each counts for itself, since
+    others load at the same time. Raises TemporaryError where MAX_ATTEMPTS have died, perhaps through no fault
+    of what they load: processes die with their machines.
     """
-    file = f"{_ATTEMPTS}/{level}load.json"
+    file = f"{_ATTEMPTS}/load.{actor}.json"
     told = output.read(file)
-    if told == _LOADED:
-        yield
-        return
     made = _number(told)
     if made >= MAX_ATTEMPTS:
         output.remove_file(file)  # the next start, on other machines perhaps, may do better
+        why = (told or b"").decode(errors="replace").partition("\n")[2]
+        other = "other GPUs" if why else "more memory"
         raise TemporaryError(
-            f"{made} processes died while they loaded {what}, out of memory perhaps. Start again on machines"
-            " with more memory, or give each actor more of a machine: more num_cpus, or fewer actors"
+            f"{made} processes died while they loaded {what}, one after another, the last on"
+            f" {platform.node()}: {why or 'out of memory perhaps'}. Start again on machines with {other}"
         )
     output.write(file, str(made + 1).encode())
+    has_survived = True
     try:
         yield
-    except DeviceError:
-        raise  # the process does not survive it
-    except BaseException:
-        output.write(file, str(made).encode())
+    except DeviceError as error:
+        has_survived = False
+        output.write(file, f"{made + 1}\n{error}".encode())
         raise
-    output.write(file, _LOADED)
+    finally:
+        if has_survived:
+            output.remove_file(file)
 
 
 def _number(data: bytes | None) -> int:
     """Of attempts, as a file tells it. A damaged file tells that at least one was begun."""
     if data is None:
         return 0
-    return int(data) if re.fullmatch(rb"\d{1,9}", data) else 1
+    return int(data.split(b"\n")[0]) if re.match(rb"\d{1,9}(\n|$)", data) else 1
 
 
 def forget_attempts(output: Directory) -> None:

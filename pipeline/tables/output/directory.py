@@ -159,6 +159,11 @@ class Directory:
         """The names of the entries in `subdirectory`; none where there is no such directory."""
         return set(self._entries(subdirectory))
 
+    def files(self, subdirectory: str = "") -> set[str]:
+        """The names of its files, hidden ones too."""
+        entries = self._entries(subdirectory).items()
+        return {name for name, info in entries if info["type"] != "directory"}
+
     def sizes(self, subdirectory: str = "") -> dict[str, int]:
         """The files that `subdirectory` shows to readers, each with its bytes, from one listing.
 

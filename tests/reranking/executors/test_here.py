@@ -102,9 +102,12 @@ def test_a_model_that_kills_who_loads_it_is_told(
     monkeypatch.setattr(Scorer, "model", property(Mock(side_effect=broken)))
     job = ["--config", str(write(table, "out"))]
     assert [main(job) for _ in range(4)] == [75] * 4
-    told = capsys.readouterr().err.splitlines()
-    assert told[-1].startswith(
-        f"error: 3 processes died while they loaded {TINY}, out of memory perhaps. Start"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(
+        f"error: 3 processes died while they loaded {TINY}, one after another, the last on "
+    )
+    assert told.endswith(
+        ": the device cuda failed: CUDA error: unknown error. Start again on machines with other GPUs"
     )
     monkeypatch.undo()
     assert main(job) == 0
