@@ -37,9 +37,8 @@ LARGE: dict[str, Any] = {"query": "q", "texts": [f"{mark} " + "a" * 2000 for mar
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Where Serve listens."""
-    port = free_port()
     with own_ray(num_cpus=4, num_gpus=1):
-        ray_serve.start(http_options={"host": "127.0.0.1", "port": port})
+        ray_serve.start(http_options={"host": "127.0.0.1", "port": (port := free_port())})
         yield f"http://127.0.0.1:{port}"
         ray_serve.shutdown()  # type: ignore[no-untyped-call]  # Ray's has no types
 
