@@ -79,7 +79,7 @@ def fill_up(tokenizer: Path, tokens: int) -> None:
 def shapes(template: Path, small: Options, config: Options) -> dict[str, list[int]]:
     """The template's tensors, in config's sizes, those of the first layer and head as often as it asks."""
     with safe_open(template, "pt") as file:
-        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (no dict)
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (safetensors' files can't be iterated)
     sizes = dict(zip(_dimensions(small), _dimensions(config), strict=True))
     scaled = {name: [sizes.get(size, size) for size in shape] for name, shape in found.items()}
     layers, heads = config["num_hidden_layers"], config["num_hidden_layers"] + 1 - config["start_layer"]

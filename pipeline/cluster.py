@@ -69,7 +69,7 @@ def fastest_dtypes(scorers: Sequence[ScorerConfig], pools: Sequence[ActorsConfig
         asked.append(ask.remote(scorer.device))
     with own_errors():
         if ray.wait(asked, num_returns=len(asked), timeout=_QUIET_S)[1]:
-            log.warning("waiting for room for an actor", why="other work has what of the cluster it takes")
+            log.warning("waiting for room for an actor", why="the CPUs or GPUs that it needs are in use")
         return ray.get(asked)
 
 

@@ -12,7 +12,7 @@ RayrankError            catch this one to catch them all
 |-- ScoringError        one pair or text that has no finite score, or does not fit the model
 `-- TemporaryError      what the work needs is not there for now: the same command may succeed later
     |-- LateError         an input that is not there yet
-    `-- DeviceError       a GPU that failed: another process may get more from it, or from another one
+    `-- DeviceError       a GPU that failed; another process, or another GPU, may do
 """
 
 from collections.abc import Iterator
@@ -103,7 +103,7 @@ class LateError(TemporaryError):
 
 
 class DeviceError(TemporaryError):
-    """A GPU failed. This process gets nothing right from it any more: whoever can, ends it."""
+    """A GPU failed. It computes nothing for this process any more, so the process should end."""
 
 
 @contextmanager

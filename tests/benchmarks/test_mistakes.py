@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-from importlib.util import find_spec
 
 import pytest
 
@@ -21,8 +20,8 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         start(monkeypatch, "engines.py", "--help")
 
 
-@pytest.mark.skipif(find_spec("FlagEmbedding") is not None, reason="it is installed")
 def test_a_peer_whose_losses_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
     with pytest.raises(SystemExit, match=r"FlagEmbedding 1\.4\.2 is not installed"):
         start(monkeypatch, "flag_embedding_losses.py", "--help")
 

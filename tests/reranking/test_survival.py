@@ -73,7 +73,7 @@ def test_shards_that_kill_their_process_are_given_up_and_the_rest_is_done(
     settings = RerankConfig.model_validate(config(str(tmp_path)))
 
     def deadly() -> None:
-        from pipeline.errors import DeviceError  # noqa: PLC0415  (see below)
+        from pipeline.errors import DeviceError  # noqa: PLC0415  (in the actor, as the next)
         from pipeline.reranking import shard, worker  # noqa: PLC0415  (in the actor, which has imported them)
 
         def score(encoded: Any, scorer: Any) -> Any:

@@ -152,12 +152,12 @@ def _placed(actors: ActorsConfig) -> PlacementGroup:
         fitting = fit(nodes(), actors.model_copy(update={"min": most}), encodes=False).actors
         count = max(actors.min, fitting)
         group = _room(actors, count)
-        if group.wait(_MORE_WAIT_S):
+        if group.wait(min(_MORE_WAIT_S, actors.wait_s) if count == actors.min else _MORE_WAIT_S):
             return group
-        if count == actors.min:
-            why = "other work has what of the cluster they take"
+        if count == actors.min and actors.wait_s > _MORE_WAIT_S:
+            why = "the CPUs or GPUs that they need are in use"
             log.warning("waiting for room for the actors", actors=count, wait_s=actors.wait_s, why=why)
-            if group.wait(max(0, actors.wait_s - _MORE_WAIT_S)):
+            if group.wait(actors.wait_s - _MORE_WAIT_S):
                 return group
         remove_placement_group(group)
         if count == actors.min:

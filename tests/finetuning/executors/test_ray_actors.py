@@ -64,6 +64,19 @@ def test_the_dtype_is_asked_of_the_device_that_actors_get(
     assert [one.device for one in scorers] == ["cpu"]
 
 
+@pytest.mark.parametrize(("wait_s", "waits"), [(3.0, [3.0]), (10.0, [10.0]), (60.0, [10.0, 50.0])])
+def test_room_is_waited_for_as_long_as_the_config_says(
+    wait_s: float, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Mock(wait=Mock(return_value=False))
+    monkeypatch.setattr(ray_actors, "_room", lambda *_: group)
+    monkeypatch.setattr(ray_actors, "nodes", list)
+    monkeypatch.setattr(ray_actors, "remove_placement_group", Mock())
+    with pytest.raises(TemporaryError, match=rf"within {wait_s:g} s"):
+        ray_actors._placed(ActorsConfig(wait_s=wait_s))
+    assert [call.args[0] for call in group.wait.call_args_list] == waits
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, head: dict[str, str]) -> Iterator[Path]:
     """With a model without dropout, and this process a driver whose actors may be killed."""
