@@ -2,6 +2,7 @@
 memory ran out.
 """
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,7 @@ OpenVINO (intel_cpu's cpu_memory.cpp, and Xbyak, which writes its code), by MPS,
 allocate past torch."""
 _FAILED = re.compile(
     r"(CUDA|HIP|cuDNN|MIOpen)( driver)? error|(CUBLAS|CUDNN|CUSPARSE|HIPBLAS)_STATUS_"
-    r"|Triton Error \[(CUDA|HIP)\]"
+    r"|Triton Error \[(CUDA|HIP)\]|No (CUDA|HIP) GPUs are available|Unexpected error from cudaGetDeviceCount"
 )
 """How a card's own errors are said where they are no torch.AcceleratorError."""
 
@@ -151,11 +152,24 @@ def _answers(device: torch.device) -> bool:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` takes the GPU where there is one. Raises ModelError for a device that is not there."""
+    """`auto` takes the GPU where there is one.
+
+    Raises ModelError for a device that is not there, or DeviceError where this process was given a card that
+    CUDA does not find any more.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        if (
+            (torch.version.cuda or torch.version.hip)
+            and not torch.cuda.device_count()
+            and (given := _given())
+        ):
+            raise DeviceError(
+                f"device {name}: this process was given the card {given} and CUDA finds none: the card or its"
+                " driver failed, or the container has lost it"
+            )
         raise ModelError(
             f"device {name}: this process sees {torch.cuda.device_count()} CUDA devices; to compute on the"
             " CPU, give a job's actors num_gpus: 0, and anything else device: cpu",
@@ -167,6 +181,11 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device mps: not available in this process", field="device")
     return device
+
+
+def _given() -> str:
+    """The cards that Ray gave this process, which it does by these; "" where it gave none."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or ""
 
 
 def _batch_tokens(device: torch.device, dtype: str, model_config: Any) -> int:

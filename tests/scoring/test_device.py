@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.errors import ModelError, ScoringError
+from pipeline.errors import DeviceError, ModelError, ScoringError
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.batch_loop import BatchLoop, Forward
 from pipeline.scoring.batching import Group, IndexArray, Sequences
 from pipeline.scoring.config import Dtype
-from pipeline.scoring.device import Device, is_out_of_memory, resolve_device
+from pipeline.scoring.device import Device, failure, is_out_of_memory, resolve_device
 from tests.conftest import TINY
 
 LENGTHS = [3, 8, 1, 5, 8, 2, 4]
@@ -179,6 +179,36 @@ def test_devices_that_are_not_there() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match=r"device cuda:3: this process sees 0 CUDA devices"):
             resolve_device("cuda:3")
+
+
+def test_a_card_that_is_lost_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that fell off its bus, or left its container: Ray gives it to the next process."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    lost, mistake = "was given the card 1 and CUDA finds none", "this process sees 0 CUDA devices"
+    for version, given, error, told in (
+        ("13.0", "1", DeviceError, lost),
+        ("13.0", "", ModelError, mistake),
+        (None, "1", ModelError, mistake),  # a torch for CPUs
+    ):
+        monkeypatch.setattr(torch.version, "cuda", version)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        with pytest.raises(error, match=told):
+            resolve_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_failed"),
+    [
+        ("No CUDA GPUs are available", True),
+        ("Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before", True),
+        ("The NVIDIA driver on your system is too old", False),
+        ("Torch not compiled with CUDA enabled", False),
+    ],
+)
+def test_what_cuda_says_at_its_start_where_the_card_failed(text: str, is_failed: bool) -> None:
+    # No card is here, so it does not answer.
+    assert (failure(torch.device("cuda"), RuntimeError(text), "in a test") is not None) is is_failed
 
 
 @pytest.mark.parametrize(("dtype", "tokens"), [("float32", 1024), ("float16", 1024), ("bfloat16", 4096)])
