@@ -1,5 +1,5 @@
 """Iceberg: the data files of one snapshot, as far as they are Parquet, without the rows that positional
-deletes name. Equality deletes and deletion vectors (of format version 3) are refused.
+deletes or deletion vectors (of format version 3) name. Equality deletes are refused.
 
 A table is the URL of its metadata.json, or catalog://CATALOG/NAMESPACE.TABLE with a catalog of pyiceberg's
 own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__...). Columns are matched by field id, in files that
@@ -7,6 +7,7 @@ have none by the table's name mapping. Those that a file lacks have the value of
 default, or null.
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from pipeline.errors import InputError, NotThereError, RayrankError
 from pipeline.tables.formats import parquet
 from pipeline.tables.input.arrow_types import plain, plain_type, with_fields
 from pipeline.tables.input.deleted_rows import DeletedRows, Positions
+from pipeline.tables.input.files import open_input
 from pipeline.tables.input.limits import DEFAULT_LIMITS
 from pipeline.tables.input.parquet_rows import opened
 from pipeline.tables.input.partitions import Partitions
@@ -43,6 +45,8 @@ _TOLD_AS_TEXT = {
     *("date", "timestamp", "timestamptz"),
 }
 _THREADS = 16
+_DELETES = {"POSITION_DELETES, PARQUET", "POSITION_DELETES, PUFFIN"}
+_VECTOR, _VECTOR_BEGIN = "deletion-vector-v1", b"\xd1\xd39d"
 _WAY_OUT = (
     "Rewrite the data files: CALL system.rewrite_data_files(table => ...,"
     " options => map('delete-file-threshold', '1'))"
@@ -87,7 +91,7 @@ def _check_readable(url: str, task: Any) -> None:
     """task: a FileScanTask. Raises InputError where its rows, or what deletes them, are not read here."""
     for each in task.delete_files:
         kind = f"{each.content.name}, {each.file_format.value}"
-        if kind != "POSITION_DELETES, PARQUET":
+        if kind not in _DELETES:
             raise InputError(
                 f"{url}: rows of {task.file.file_path} are deleted by {each.file_path} ({kind}), which is not"
                 f" read here. {_WAY_OUT}"
@@ -100,9 +104,11 @@ def _check_readable(url: str, task: Any) -> None:
 
 def _deleted_rows(tasks: list[Any]) -> list[DeletedRows]:
     """Of the file of each task, what those delete files name that count for it: none is older than it."""
-    urls = sorted({each.file_path for task in tasks for each in task.delete_files})
+    deletes = {each.file_path: each.file_format.value for task in tasks for each in task.delete_files}
     with ThreadPoolExecutor(_THREADS) as threads:
-        named = dict(zip(urls, threads.map(_positions_by_file, urls), strict=True))
+        named = dict(
+            zip(deletes, threads.map(_positions_by_file, *zip(*deletes.items(), strict=False)), strict=True)
+        )
     none = np.zeros(0, np.int64)
     return [DeletedRows.at(np.unique(np.concatenate([none, *_of_file(task, named)]))) for task in tasks]
 
@@ -112,8 +118,37 @@ def _of_file(task: Any, named: dict[str, dict[str, list[Positions]]]) -> Iterato
         yield from named[each.file_path].get(task.file.file_path, [])
 
 
-def _positions_by_file(url: str) -> dict[str, list[Positions]]:
+def _positions_by_file(url: str, file_format: str) -> dict[str, list[Positions]]:
     """What a delete file holds: data files by their paths, and which of their rows are deleted."""
+    return _from_vectors(url) if file_format == "PUFFIN" else _from_rows(url)
+
+
+def _from_vectors(url: str) -> dict[str, list[Positions]]:
+    """One that a later file replaced names no row that its successor does not name."""
+    with open_input(url, DEFAULT_LIMITS) as stream:
+        content = stream.read()
+    found = defaultdict[str, list[Positions]](list)
+    try:
+        for blob in library("pyiceberg.table.puffin", TRAITS).PuffinFile(content).footer.blobs:
+            if blob.type == _VECTOR:
+                vector = _vector(content[blob.offset : blob.offset + blob.length])
+                found[blob.properties["referenced-data-file"]].append(vector)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{url}: not a readable file of deletion vectors: {error}. {_WAY_OUT}") from error
+    return found
+
+
+def _vector(blob: bytes) -> Positions:
+    """Its form: https://iceberg.apache.org/puffin-spec/#deletion-vector-v1-blob-type"""
+    size = int.from_bytes(blob[:4], "big")
+    vector, checksum = blob[4 : 4 + size], blob[4 + size :]
+    if not vector.startswith(_VECTOR_BEGIN) or zlib.crc32(vector).to_bytes(4, "big") != checksum:
+        raise ValueError("a vector is damaged")
+    rows = library("pyroaring", TRAITS).BitMap64.deserialize(vector.removeprefix(_VECTOR_BEGIN))
+    return np.array(rows.to_array(), np.int64)
+
+
+def _from_rows(url: str) -> dict[str, list[Positions]]:
     found = defaultdict[str, list[Positions]](list)
     with opened(url, DEFAULT_LIMITS) as table:
         types = {each.name: plain_type(each.type) for each in table.file.schema_arrow}

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, NotThereError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
 from tests.tables.conftest import TEXTS, Row, check_every_row_once, nested, plan, read_all, rows
-from tests.tables.iceberg_tables import in_manifest, write
+from tests.tables.iceberg_tables import in_manifest, in_version_3, puffin, write
 
 
 @pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
@@ -50,6 +50,17 @@ def delete_rows(table: Table, deletes: list[Row], **options: Any) -> str:
     """Commits a file of positional deletes, as Spark's merge-on-read does: pyiceberg itself writes none."""
     url = f"{table.location()}/data/delete-{len(table.history())}.parquet"
     pq.write_table(pa.Table.from_pylist(deletes), url.removeprefix("file://"))
+    return commit(table, url, **options)
+
+
+def delete_by_vectors(table: Table, vectors: dict[str, list[int]]) -> str:
+    """Commits a file of deletion vectors."""
+    url = f"{table.location()}/data/delete-{len(table.history())}.puffin"
+    Path(url.removeprefix("file://")).write_bytes(puffin(vectors))
+    return commit(table, url, file_format=FileFormat.PUFFIN)
+
+
+def commit(table: Table, url: str, **options: Any) -> str:
     with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
         snapshot.append_data_file(delete_file(url, **options))
     return url.removeprefix("file://")
@@ -86,6 +97,53 @@ def test_positional_deletes_are_applied(catalog: SqlCatalog, shard_pairs: int) -
     assert [{name: row[name] for name in TEXTS} for row in found] == sorted(of_the_library, key=order)
     assert [row["row"] for row in found] == [1, 2, 3, 2, 3, 4, 6, 1, 3, 4, 5, 6, 7, 8]
     assert bad == []
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 4, 1000])
+def test_deletion_vectors_are_applied(catalog: SqlCatalog, shard_pairs: int) -> None:
+    """Of version 3, which takes positional deletes of an older table, too."""
+    table = write(catalog, rows()[:6])
+    table.append(pa.Table.from_pylist(rows()[6:]))
+    first, second = files_of(table)
+    delete_rows(table, [{"file_path": first, "pos": 4}])
+    delete_by_vectors(table, {first: [4], second: [8], "file:///elsewhere": [0, 1]})
+    delete_by_vectors(table, {first: [0, 4]})  # and the first one stays in its file
+    delete_by_vectors(table, {second: [1, 8]})
+    table.append(pa.Table.from_pylist([{**row, "query_id": "late"} for row in rows(queries=1)]))
+    good, bad = read_all(in_version_3(table), "iceberg", shard_pairs)
+    of_the_library = table.scan().to_arrow().select(TEXTS).to_pylist()
+    order = itemgetter("query_id", "passage_id")
+    found = sorted(good, key=order)
+    assert [{name: row[name] for name in TEXTS} for row in found] == sorted(of_the_library, key=order)
+    assert [row["row"] for row in found] == [1, 2, 3, 2, 3, 4, 6, 1, 3, 4, 5, 6, 7, 8]
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: b"", r"delete-1\.puffin: .*magic"),
+        (lambda content: content[:-9], r"delete-1\.puffin: .*magic"),
+        (lambda content: content.replace(b"\xd1\xd39d", b"\xd1\xd39e"), "a vector is damaged"),
+        (lambda content: content[:30] + b"\xff" + content[31:], "a vector is damaged"),
+        (
+            lambda content: content.replace(b"referenced-data-file", b"another-data-file-12"),
+            "referenced-data",
+        ),
+        (lambda content: puffin({"file:///elsewhere": [0]}), None),
+        (lambda content: content.replace(b"deletion-vector-v1", b"apache-sketches-v1"), None),
+    ],
+)
+def test_damaged_deletion_vectors_are_named(catalog: SqlCatalog, damage: Any, message: str | None) -> None:
+    table = write(catalog, rows())
+    path = Path(delete_by_vectors(table, {files_of(table)[0]: [0, 5]}))
+    assert len(read_all(in_version_3(table), "iceberg")[0]) == 13
+    path.write_bytes(damage(path.read_bytes()))
+    if message is None:
+        assert len(read_all(in_version_3(table), "iceberg")[0]) == 15
+    else:
+        with pytest.raises(InputError, match=rf"{message}.*Rewrite the data files"):
+            plan(in_version_3(table), "iceberg")
 
 
 def test_snapshots_differ_by_what_is_deleted_alone(catalog: SqlCatalog) -> None:
@@ -129,7 +187,6 @@ def test_delete_files_that_cant_be_used_are_named(
     ("content", "file_format"),
     [
         (DataFileContent.EQUALITY_DELETES, FileFormat.PARQUET),
-        (DataFileContent.POSITION_DELETES, FileFormat.PUFFIN),
         (DataFileContent.POSITION_DELETES, FileFormat.ORC),
     ],
 )
