@@ -21,8 +21,8 @@ from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer, own_sides
 from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_LOADED_SUFFIXES = {".json", ".safetensors", ".txt", ".model", ".codes", ".jinja", ".py"}
+_CODE = ".py"
+_LOADED_SUFFIXES = {".json", ".safetensors", ".txt", ".model", ".codes", ".jinja", _CODE}
 _IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
 """Those that are torch alone: for others transformers may load compiled code from a hub."""
 _NO_LENGTH = 10**9
@@ -260,12 +260,13 @@ def _in_package(model: str) -> Path:
 
 
 def _on_hub(model: str, revision: str | None, config: ScorerConfig) -> tuple[Path, str]:
+    suffixes = _LOADED_SUFFIXES if config.trust_remote_code else _LOADED_SUFFIXES - {_CODE}
     try:
         path = huggingface_hub.snapshot_download(
             model,
             revision=revision,
             local_files_only=config.local_files_only,
-            allow_patterns=_HUB_FILES + (["*.py"] if config.trust_remote_code else []),
+            allow_patterns=[f"*{suffix}" for suffix in suffixes],
         )
     except HFValidationError as error:
         raise ModelError(f"{model}: neither a directory nor a hub id") from error

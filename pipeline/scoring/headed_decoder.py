@@ -139,6 +139,12 @@ def with_gradients(
     return scores_of
 
 
+def token_head(network: Any, token: int, other: int | None) -> torch.Tensor:
+    """(1, width) float32: a token's row of the vocabulary's head, less that of the other if there is one."""
+    rows: torch.Tensor = network.lm_head.weight
+    return rows[[token]].float() if other is None else rows[[token]].float() - rows[[other]].float()
+
+
 def _scores(hidden: torch.Tensor, heads: torch.Tensor, score_cap: float | None) -> torch.Tensor:
     """(batch, cutoffs, width) hidden states to (batch, cutoffs)."""
     scores = (hidden * heads).sum(dim=-1)

@@ -22,6 +22,8 @@ _TRANSFORMERS = tuple(
 )
 """The first of these that holds anything is read."""
 _HONOURED = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
+_MESSAGES = ("auto", "flat", "structured")
+_OF_LENGTH = {"padding", "truncation", "max_length", "return_tensors", "restore_suffix"}
 _FOR_SPEED_ALONE = {"unpad_inputs"}
 _ACTIVATIONS = ("torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid")
 """None changes an order: scores are what goes into them, and the option normalize is the sigmoid."""
@@ -77,10 +79,11 @@ class Saved:
         """SentenceTransformer, CrossEncoder, SparseEncoder, ...; older files don't say, and are the first."""
         return (self.model and self.model.text("model_type")) or "SentenceTransformer"
 
-    def check_transformer(self, task: str, output: str) -> None:
+    def check_transformer(self, task: str, output: str, *, chats: bool = False) -> None:
         """Raises ModelError for settings of the Transformer module that change what it computes.
 
-        task, output: what is computed here, in sentence-transformers' words.
+        task, output: what is computed here, in sentence-transformers' words. chats: whether texts are put by
+        a chat template.
         """
         settings = self.transformer
         if settings is None:
@@ -91,12 +94,33 @@ class Saved:
             # sentence-transformers takes this from the caller alone.
             if isinstance(value, dict) and value.keys() <= {"trust_remote_code"}:
                 continue
+            if chats and name == "processing_kwargs" and not self._options_beside_chats():
+                continue
             raise settings.wrong(name, "is not run here")
         if settings.text("transformer_task") not in (None, task):
             raise settings.wrong("transformer_task", f"is not run here, {task} is")
+        known, wanted = (
+            {"text", *(["message"] if chats else [])},
+            {"method": "forward", "method_output_name": output},
+        )
         for modality, how in settings.object("modality_config").items():
-            if modality != "text" or how != {"method": "forward", "method_output_name": output}:
+            told = {**how} if isinstance(how, dict) else {}
+            form = told.pop("format", "auto") if modality == "message" else "auto"
+            if modality not in known or told != wanted or form not in _MESSAGES:
                 raise settings.wrong("modality_config", f"{modality} is not run here, texts are")
+
+    @property
+    def chat_options(self) -> dict[str, Any]:
+        """What the chat template is given beside the messages."""
+        options = self.transformer.object("processing_kwargs") if self.transformer is not None else {}
+        given = options.get("chat_template")
+        return {**given} if isinstance(given, dict) else {}
+
+    def _options_beside_chats(self) -> set[str]:
+        """Options that cut and pad, which is done otherwise here."""
+        assert self.transformer is not None
+        options = self.transformer.object("processing_kwargs")
+        return (set(options) - {"chat_template"}) | (_OF_LENGTH & self.chat_options.keys())
 
     def max_length(self, checkpoint: Checkpoint) -> int:
         """The length to which sentence-transformers cuts a text, or a pair, special tokens included."""
@@ -193,6 +217,28 @@ class Saved:
     def _wrong(self, name: str, what: str) -> ModelError:
         assert self.model is not None
         return self.model.wrong(name, what)
+
+
+def logit_tokens(checkpoint: Checkpoint, saved: Saved) -> tuple[int, int | None] | None:
+    """The tokens whose logits a LogitScore compares, the second perhaps none; None without such a module.
+
+    Its form: sentence_transformers 6.2, cross_encoder/modules/logit_score.py. Raises ModelError where they
+    are no tokens of the model.
+    """
+    if "LogitScore" not in saved.kinds:
+        return None
+    settings = checkpoint.read_object(f"{saved.paths[saved.kinds.index('LogitScore')]}/config.json")
+    rows, yes, no = (
+        checkpoint.config.required_integer("vocab_size"),
+        settings.required_integer("true_token_id", least=0),
+        settings.integer("false_token_id"),
+    )
+    for name, token in (("true_token_id", yes), ("false_token_id", no)):
+        if token is not None and token >= rows:
+            raise settings.wrong(name, f"{token} is no token, there are {rows}")
+    if settings.text("module_input_name") not in (None, "causal_logits"):
+        raise settings.wrong("module_input_name", "is not run here, causal_logits are")
+    return yes, no
 
 
 def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool) -> None:

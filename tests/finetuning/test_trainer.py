@@ -18,6 +18,7 @@ from pipeline.finetuning.trainer import Trainer, schedule
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA, MINILM, TINY
 from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
+from tests.scoring.families.test_logit_score import LIKE_MXBAI, saved
 
 GROUPS = [
     Group("what is a panda?", ("the giant panda is a bear", "hi", "a bridge of stone"), (3.0, 1.0, 0.0)),
@@ -31,7 +32,7 @@ GEMMA, MINICPM, GEMMA2 = (
 COMPRESSED = {"compress_layers": (3,), "compress_ratio": 2, "head_index": "layer"}
 
 
-@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "minicpm", "gemma2"])
+@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "logit_score", "minicpm", "gemma2"])
 def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfig:
     made: dict[str, dict[str, Any]] = {
         "encoder": {"model": TINY},
@@ -43,6 +44,8 @@ def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfi
         made["bert"] = {"model": str(make_cross_encoder(tmp_path, "bert"))}
     if request.param == "qwen3":
         made["qwen3"] = {"model": str(make_qwen3(tmp_path))}
+    if request.param == "logit_score":
+        made["logit_score"] = {"model": str(saved(tmp_path, "qwen2", LIKE_MXBAI))}
     return ScorerConfig(device="cpu", **made[request.param])
 
 
@@ -64,8 +67,9 @@ def tiny(**fields: Any) -> Scorer:
 
 
 def lengths_for(name: str) -> dict[str, Any]:
-    """For the model in a test's name: bert has positions for no more, qwen3 has no length of its own."""
-    return {"max_len": 100} if "bert" in name else {"max_len": 400} if "qwen3" in name else {}
+    """For the model in a test's name: bert has positions for no more, two cut no query on its own."""
+    cuts_pairs_alone = "qwen3" in name or "logit_score" in name
+    return {"max_len": 100} if "bert" in name else {"max_len": 300} if cuts_pairs_alone else {}
 
 
 def test_a_step_trains_the_scores_that_scoring_gives(

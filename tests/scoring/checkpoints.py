@@ -11,10 +11,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from pipeline.scoring import Scorer
@@ -122,7 +121,12 @@ def make_trunk(path: Path, kind: str, **config: Any) -> Path:
 
 
 def make_qwen3(path: Path, tied: bool = False) -> Path:
-    """A Qwen3-Reranker: byte-level BPE with Qwen's way of parting words, and the tokens of a chat."""
+    """A Qwen3-Reranker."""
+    return make_chatty(path, "qwen3", head_dim=8, tie_word_embeddings=tied)
+
+
+def make_chatty(path: Path, kind: str, **config: Any) -> Path:
+    """A causal model: byte-level BPE with Qwen's way of parting words, and the tokens of a chat."""
     tokenizer = Tokenizer(models.BPE())
     words = r"""[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -143,19 +147,20 @@ def make_qwen3(path: Path, tied: bool = False) -> Path:
     )
     wrapped.save_pretrained(path)
     torch.manual_seed(0)
-    config = Qwen3Config(
+    settings = AutoConfig.for_model(
+        kind,
         vocab_size=500,
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=8,
         intermediate_size=64,
         max_position_embeddings=400,
-        tie_word_embeddings=tied,
         initializer_range=0.3,
+        **config,
     )
-    Qwen3ForCausalLM(config).save_pretrained(path)
+    auto_class: Any = AutoModelForCausalLM
+    auto_class.from_config(settings).save_pretrained(path)
     return path
 
 

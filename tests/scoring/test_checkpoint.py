@@ -1,5 +1,6 @@
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx2
@@ -76,6 +77,23 @@ def test_a_hub_that_is_away_is_told_apart_from_one_that_refuses(
     with pytest.raises(RayrankError, match="^org/model: no such directory, ") as caught:
         find("org/model")
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_asked_of_a_hub(trusted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All that is read, in folders of modules, too, and no other form of the weights."""
+    wanted = ["config.json", "chat_template.jinja", "1_Dense/model.safetensors", "bpe.codes", "vocab.txt"]
+    code = ["modeling_own.py"]
+    there = [*wanted, *code, "pytorch_model.bin", "onnx/model.onnx", "README.md"]
+    asked: list[str] = []
+
+    def download(*_: object, allow_patterns: list[str], **__: object) -> str:
+        asked.extend(name for name in there if any(fnmatch(name, each) for each in allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    find("org/model", trust_remote_code=trusted)
+    assert asked == wanted + code * trusted
 
 
 def test_the_hubs_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

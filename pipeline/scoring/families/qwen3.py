@@ -16,13 +16,19 @@ import transformers
 
 from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
+from pipeline.scoring.chat_template import QWEN3_TASK, PairFrame, asks_as_qwen3, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal, with_gradients
-from pipeline.scoring.saved_modules import Saved, check_sides
-from pipeline.scoring.tokenizer_files import auto_tokenizer
+from pipeline.scoring.headed_decoder import (
+    LAYERWISE_ENGINES,
+    HeadedDecoder,
+    check_causal,
+    token_head,
+    with_gradients,
+)
+from pipeline.scoring.saved_modules import Saved, check_sides, logit_tokens
 from pipeline.scoring.truncation import Truncation, check_room, refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
@@ -33,8 +39,8 @@ EMBEDS = False
 TRAINED: dict[str, str] = {}
 
 _SYSTEM = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"
-    ' Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    f'<|im_start|>system\n{QWEN3_TASK} Note that the answer can only be "yes" or "no".<|im_end|>\n'
+    "<|im_start|>user\n"
 )
 _ASSISTANT = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 _INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
@@ -42,7 +48,9 @@ _MAX_LENGTH = 8192
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "Qwen3ForCausalLM" and not Saved.of(checkpoint).pools
+    kinds = Saved.of(checkpoint).kinds
+    is_causal = checkpoint.architecture == "Qwen3ForCausalLM" and "Pooling" not in kinds
+    return is_causal and ("LogitScore" not in kinds or asks_as_qwen3(checkpoint))
 
 
 class ChatEncoder:
@@ -105,7 +113,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         raise ModelError(
             f"{saved.path}: names {', '.join(saved.kinds)}; qwen3 runs a Transformer and a LogitScore"
         )
-    _logit_tokens(checkpoint, saved)
+    logit_tokens(checkpoint, saved)
     saved.check_activation(checkpoint)
     if saved.default_prompt not in (None, _INSTRUCTION) and config.query_instruction_for_rerank is None:
         raise ModelError(
@@ -134,10 +142,7 @@ def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> 
 
 
 def _head(network: Any, checkpoint: Checkpoint) -> torch.Tensor:
-    """(1, width) float32: the row of the one token, less that of the other where there are two."""
-    yes, no = _logit_tokens(checkpoint, Saved.of(checkpoint)) or _yes_and_no(checkpoint)
-    rows: torch.Tensor = network.lm_head.weight
-    return rows[[yes]].float() if no is None else rows[[yes]].float() - rows[[no]].float()
+    return token_head(network, *(logit_tokens(checkpoint, Saved.of(checkpoint)) or _yes_and_no(checkpoint)))
 
 
 def _yes_and_no(checkpoint: Checkpoint) -> tuple[int, int]:
@@ -147,41 +152,14 @@ def _yes_and_no(checkpoint: Checkpoint) -> tuple[int, int]:
     return yes, no
 
 
-def _logit_tokens(checkpoint: Checkpoint, saved: Saved) -> tuple[int, int | None] | None:
-    """The tokens whose logits a LogitScore compares, the second perhaps none; None without such a module."""
-    if "LogitScore" not in saved.kinds:
-        return None
-    settings = checkpoint.read_object(f"{saved.paths[saved.kinds.index('LogitScore')]}/config.json")
-    rows, yes, no = (
-        checkpoint.config.required_integer("vocab_size"),
-        settings.required_integer("true_token_id", least=0),
-        settings.integer("false_token_id"),
-    )
-    for name, token in (("true_token_id", yes), ("false_token_id", no)):
-        if token is not None and token >= rows:
-            raise settings.wrong(name, f"{token} is no token, there are {rows}")
-    return yes, no
-
-
 def _check_chat_template(checkpoint: Checkpoint) -> None:
     """Raises ModelError where sentence-transformers, by the checkpoint's template, puts a pair otherwise."""
     saved = Saved.of(checkpoint)
     if saved.transformer is None or "message" not in saved.transformer.object("modality_config"):
         return
-    made = auto_tokenizer(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
-    options = saved.transformer.object("processing_kwargs").get("chat_template") or {}
-    texts = [("query", "a query"), ("document", "a passage")]
-    if saved.default_prompt is not None:
-        texts.insert(0, ("system", saved.default_prompt))
-    instruction = saved.default_prompt or _INSTRUCTION
-    wanted = f"{_SYSTEM}<Instruct>: {instruction}\n<Query>: a query\n<Document>: a passage{_ASSISTANT}"
-    flat = [{"role": role, "content": text} for role, text in texts]
-    parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
-    try:
-        put = [made.apply_chat_template(messages, tokenize=False, **options) for messages in (flat, parts)]
-    except Exception as error:  # a template is a program, and fails as such
-        raise ModelError(f"{checkpoint.name}: its chat template fails: {error}") from error
-    if wanted not in put:
+    frame = pair_frame(checkpoint, saved, saved.default_prompt)
+    before = f"{_SYSTEM}<Instruct>: {saved.default_prompt or _INSTRUCTION}\n<Query>: "
+    if frame != PairFrame(before, "\n<Document>: ", _ASSISTANT, is_query_first=True, strips=False):
         raise ModelError(
             f"{checkpoint.name}: its chat template puts a pair otherwise than Qwen3-Reranker's does; such a"
             " checkpoint is not run here"

@@ -1,0 +1,127 @@
+"""How a checkpoint's chat template puts a pair: which fixed texts stand around query and passage.
+
+Messages are those of sentence_transformers 6.2 (base/modality.py): the roles `query` and `document`, and
+before them `system` where there is an instruction. A template is a program. What it does is found by
+rendering, and one that does more with a text than to put it in its place is refused.
+"""
+
+from typing import NamedTuple
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.saved_modules import Saved
+from pipeline.scoring.tokenizer_files import auto_tokenizer
+
+_QUERY, _PASSAGE, _INSTRUCTION = "\ue000query\ue001", "\ue000passage\ue001", "\ue000instruction\ue001"
+QWEN3_TASK = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
+_PROBES = (
+    ("what is a <b>panda</b>?", "line one\nline {{ two }}"),
+    ("", ""),
+    ("2 + 2", "什么是大熊猫 " * 300),
+    (" a query\n", "\n\ta passage "),
+)
+
+
+class PairFrame(NamedTuple):
+    before: str
+    between: str
+    after: str
+    is_query_first: bool
+    strips: bool
+    """Whether blanks around a text are left out."""
+
+    def text(self, query: str, passage: str) -> tuple[str, int, int]:
+        """The whole text, and where the passage begins and ends in it."""
+        if self.strips:
+            query, passage = query.strip(), passage.strip()
+        if self.is_query_first:
+            head = f"{self.before}{query}{self.between}"
+            return f"{head}{passage}{self.after}", len(head), len(head) + len(passage)
+        stop = len(self.before) + len(passage)
+        return f"{self.before}{passage}{self.between}{query}{self.after}", len(self.before), stop
+
+
+def asks_as_qwen3(checkpoint: Checkpoint) -> bool:
+    """Whether it is a Qwen3-Reranker that sentence-transformers saved, by the words of its chat template, and
+    also where that library puts pairs without one.
+    """
+    if checkpoint.architecture != "Qwen3ForCausalLM":
+        return False
+    transformer = Saved.of(checkpoint).transformer
+    if transformer is None or "message" not in transformer.object("modality_config"):
+        return True
+    file = checkpoint.path / "chat_template.jinja"
+    template = file.read_text(errors="replace") if file.is_file() else ""
+    return QWEN3_TASK in template + str(checkpoint.tokenizer_config.fields.get("chat_template"))
+
+
+def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) -> PairFrame:
+    """instruction: what the message `system` says; null for none.
+
+    Raises ModelError where there is no template, or it does not put pairs as a frame does; ConfigError where
+    it has no place for the instruction.
+    """
+    render = _Template(checkpoint, saved)
+    whole = render(_QUERY, _PASSAGE, instruction)
+    if whole.count(_QUERY) != 1 or whole.count(_PASSAGE) != 1:
+        raise _refused(checkpoint, "does not hold query and passage, once each, as messages of these roles")
+    is_query_first = whole.index(_QUERY) < whole.index(_PASSAGE)
+    first, second = (_QUERY, _PASSAGE) if is_query_first else (_PASSAGE, _QUERY)
+    before, _, rest = whole.partition(first)
+    between, _, after = rest.partition(second)
+    frame = PairFrame(before, between, after, is_query_first, strips=False)
+    query, passage = _PROBES[-1]
+    if render(query, passage, instruction) != frame.text(query, passage)[0]:
+        frame = frame._replace(strips=True)
+    if any(render(*probe, instruction) != frame.text(*probe)[0] for probe in _PROBES):
+        raise _refused(checkpoint, "changes the texts of a pair, or what stands around them")
+    if instruction is not None and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
+        raise ConfigError(
+            f"query_instruction_for_rerank: the chat template of {checkpoint.name} has no place for one",
+            field="query_instruction_for_rerank",
+        )
+    return frame
+
+
+class _Template:
+    """Renders a pair. Messages hold texts, or lists of parts: as the checkpoint's files say, or as the
+    template takes them.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, saved: Saved) -> None:
+        assert saved.transformer is not None
+        self._checkpoint = checkpoint
+        self._made = auto_tokenizer(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
+        if not self._made.chat_template:
+            raise ModelError(
+                f"{checkpoint.name}: has no chat template (chat_template.jinja), which would put pairs"
+                " together"
+            )
+        self._options = saved.chat_options
+        told = saved.transformer.object("modality_config").get("message", {}).get("format")
+        self._in_parts = told == "structured"
+        if told not in ("flat", "structured"):
+            self._in_parts = not self._takes_texts()
+
+    def _takes_texts(self) -> bool:
+        try:
+            return _QUERY in self(_QUERY, _PASSAGE, None)
+        except ModelError:
+            return False
+
+    def __call__(self, query: str, passage: str, instruction: str | None) -> str:
+        texts = [("query", query), ("document", passage)]
+        if instruction is not None:
+            texts.insert(0, ("system", instruction))
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}] if self._in_parts else text}
+            for role, text in texts
+        ]
+        try:
+            return str(self._made.apply_chat_template(messages, tokenize=False, **self._options))
+        except Exception as error:  # a template is a program, and fails as such
+            raise _refused(self._checkpoint, f"fails: {error}") from error
+
+
+def _refused(checkpoint: Checkpoint, what: str) -> ModelError:
+    return ModelError(f"{checkpoint.name}: its chat template {what}")
