@@ -2,10 +2,12 @@ r"""How the decoder rerankers put a pair: one text of query, passage and a closi
 
 Follows FlagEmbedding 1.4.2 (inference/reranker/decoder_only/base.py): every part is tokenized on its own,
 `[bos] A: query`, `\n B: passage`, `\n prompt`. As there, bos, query, separator and passage may take
-max_length plus the tokens of a separator and the prompt; the closing prompt comes on top.
+max_length plus the tokens of a separator and the prompt; the closing prompt comes on top. Other makers have
+other texts in the same places.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -43,23 +45,50 @@ YES_OR_NO = (
 )
 
 
-class PromptEncoder:
-    """Pairs as prompts. Its `inputs`: query_length (bos, query, separator) and prompt_length."""
+class PromptForm(NamedTuple):
+    """What its makers put around query and passage, beside the prompt."""
 
-    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, default_prompt: str) -> None:
-        self._config = config
+    begin: str | None = None
+    """Null: the begin token."""
+    query: str = "A: "
+    passage: str = "B: "
+    end: str = ""
+    max_length: int = 512
+    is_around: bool = False
+    """Whether all of it comes on top of max_length, which query, separator and passage have to themselves."""
+
+
+FLAG_EMBEDDING = PromptForm()
+
+
+class PromptEncoder:
+    """Pairs as prompts. Its `inputs`: query_length (begin, query, separator) and prompt_length."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ScorerConfig,
+        default_prompt: str,
+        form: PromptForm = FLAG_EMBEDDING,
+    ) -> None:
+        self._config, self._form = config, form
         self._tokenizer = checkpoint.tokenizer
-        self._begin = np.array(_bos(checkpoint, self._tokenizer), np.int32)
+        bos = _bos(checkpoint, self._tokenizer) if form.begin is None else []
+        self._begin = np.array([*bos, *self._ids(form.begin or "")], np.int32)
         self._separator = self._ids("\n")
         prompt = self._ids(default_prompt if config.prompt is None else config.prompt)
-        self._end = np.concatenate([self._separator, prompt])
-        own = checkpoint.tokenizer_max_length
-        self.max_length = checkpoint.length_limit(config.max_length, min(512, own or 512))
-        self._max_positions = checkpoint.max_positions
+        self._end = np.concatenate([self._separator, prompt, self._ids(form.end)])
+        own, self._max_positions = checkpoint.tokenizer_max_length, checkpoint.max_positions
+        around = len(self._begin) + len(self._end) if form.is_around else 0
+        otherwise = min(form.max_length, own or form.max_length, (self._max_positions or 2**31) - around)
+        self.max_length = checkpoint.length_limit(config.max_length, otherwise)
         # The reference leaves the prompt out of max_length, and adds its room to the passage's.
         published = config.truncation == "flag_embedding"
         self._room = self.max_length - len(self._begin)
-        self._room += len(prompt) if published else -len(self._separator) - len(self._end)
+        if published and form.is_around:
+            self._room = self.max_length - len(self._separator)
+        else:
+            self._room += len(prompt) if published else -len(self._separator) - len(self._end)
         self._check_room()
         self._truncation = Truncation(config, self.max_length)
 
@@ -101,10 +130,14 @@ class PromptEncoder:
         config = self._config
         return (
             with_instruction(
-                queries, _or(config.query_instruction_for_rerank, "A: "), config.query_instruction_format
+                queries,
+                _or(config.query_instruction_for_rerank, self._form.query),
+                config.query_instruction_format,
             ),
             with_instruction(
-                passages, _or(config.passage_instruction_for_rerank, "B: "), config.passage_instruction_format
+                passages,
+                _or(config.passage_instruction_for_rerank, self._form.passage),
+                config.passage_instruction_format,
             ),
         )
 

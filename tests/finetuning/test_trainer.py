@@ -17,7 +17,7 @@ from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_traini
 from pipeline.finetuning.trainer import Trainer, schedule
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA, MINILM, TINY
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
+from tests.scoring.checkpoints import make_chatty, make_cross_encoder, make_qwen3
 from tests.scoring.families.test_logit_score import LIKE_MXBAI, saved
 
 GROUPS = [
@@ -32,7 +32,7 @@ GEMMA, MINICPM, GEMMA2 = (
 COMPRESSED = {"compress_layers": (3,), "compress_ratio": 2, "head_index": "layer"}
 
 
-@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "logit_score", "minicpm", "gemma2"])
+@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "logit_score", "mxbai", "minicpm", "gemma2"])
 def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfig:
     made: dict[str, dict[str, Any]] = {
         "encoder": {"model": TINY},
@@ -46,6 +46,8 @@ def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfi
         made["qwen3"] = {"model": str(make_qwen3(tmp_path))}
     if request.param == "logit_score":
         made["logit_score"] = {"model": str(saved(tmp_path, "qwen2", LIKE_MXBAI))}
+    if request.param == "mxbai":
+        made["mxbai"] = {"model": str(make_chatty(tmp_path, "qwen2")), "family": "mxbai_rerank_v2"}
     return ScorerConfig(device="cpu", **made[request.param])
 
 
@@ -67,9 +69,15 @@ def tiny(**fields: Any) -> Scorer:
 
 
 def lengths_for(name: str) -> dict[str, Any]:
-    """For the model in a test's name: bert has positions for no more, two cut no query on its own."""
+    """For the model in a test's name: two have positions for no more, two cut no query on its own."""
     cuts_pairs_alone = "qwen3" in name or "logit_score" in name
-    return {"max_len": 100} if "bert" in name else {"max_len": 300} if cuts_pairs_alone else {}
+    return (
+        {"max_len": 100}
+        if "bert" in name or "mxbai" in name
+        else {"max_len": 300}
+        if cuts_pairs_alone
+        else {}
+    )
 
 
 def test_a_step_trains_the_scores_that_scoring_gives(

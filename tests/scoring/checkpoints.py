@@ -155,9 +155,8 @@ def make_chatty(path: Path, kind: str, **config: Any) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         intermediate_size=64,
-        max_position_embeddings=400,
         initializer_range=0.3,
-        **config,
+        **{"max_position_embeddings": 400, **config},
     )
     auto_class: Any = AutoModelForCausalLM
     auto_class.from_config(settings).save_pretrained(path)
