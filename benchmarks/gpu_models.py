@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.headed_decoder import HeadedDecoder
 from tests.conftest import TINY
-from tests.scoring.checkpoints import SPECIAL, make_cross_encoder, make_qwen3, make_trunk
+from tests.scoring.checkpoints import SPECIAL, make_chatty, make_cross_encoder, make_qwen3, make_trunk
 
 Pairs = list[tuple[str, str]]
 Call = Callable[[Pairs], Any]
@@ -42,6 +42,8 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         options = {"compress_ratio": ratio, "compress_layers": [2]}
         yield f"gemma2_lightweight, ratio {ratio}", f"{TINY}-v2.5-gemma2-lightweight", options
     yield "qwen3", str(make_qwen3(folder / "qwen3")), {}
+    options = {"family": "mxbai_rerank_v2"}
+    yield "mxbai_rerank_v2", str(make_chatty(folder / "mxbai", "qwen2")), options
 
 
 class Encoder(NamedTuple):

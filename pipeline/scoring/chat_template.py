@@ -61,6 +61,13 @@ def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     Raises ModelError where there is no template, or it does not put pairs as a frame does; ConfigError where
     it has no place for the instruction.
     """
+    if instruction not in checkpoint.frames:
+        checkpoint.frames[instruction] = _found_out(checkpoint, saved, instruction)
+    frame: PairFrame = checkpoint.frames[instruction]
+    return frame
+
+
+def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) -> PairFrame:
     render = _Template(checkpoint, saved)
     whole = render(_QUERY, _PASSAGE, instruction)
     if whole.count(_QUERY) != 1 or whole.count(_PASSAGE) != 1:

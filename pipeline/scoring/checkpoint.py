@@ -184,6 +184,13 @@ class Checkpoint:
         return made
 
     @cached_property
+    def frames(self) -> dict[str | None, Any]:
+        """How its chat template puts a pair, by instruction. Encoders of all limits find it here: to find it
+        out takes transformers' tokenizer, which loads in seconds.
+        """
+        return {}
+
+    @cached_property
     def has_token_types(self) -> bool:
         """Whether passage tokens are of type 1, as in BERT: model and tokenizer must both know types."""
         if (self.config.integer("type_vocab_size") or 0) < 2:

@@ -13,7 +13,9 @@ from sentence_transformers.cross_encoder.modules import LogitScore
 
 from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.config import Limits
 from pipeline.scoring.copies import distinct
+from pipeline.scoring.tokenizer_files import auto_tokenizer
 from tests.scoring.checkpoints import copied, edit, make_chatty
 
 PAIRS = [
@@ -171,6 +173,22 @@ def test_the_tokens_of_a_passage_lie_in_it(tmp_path: Path, template: str, passag
     trimmed = passage.strip() if template is CHATML else passage
     begin = passage.index(trimmed)
     assert covered == set(range(begin, begin + len(trimmed)))
+
+
+def test_encoders_of_other_limits_ask_the_template_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As requests to an endpoint set them: transformers' tokenizer takes seconds to load."""
+    path, loads = saved(tmp_path, "qwen2", LIKE_MXBAI), []
+
+    def counted(*given: Any, **options: Any) -> Any:
+        loads.append(given)
+        return auto_tokenizer(*given, **options)
+
+    monkeypatch.setattr("pipeline.scoring.chat_template.auto_tokenizer", counted)
+    model = scorer(path)
+    lengths = [len(model.encode(LONG[:1], Limits(max_length=each)).sequences[0]) for each in (150, 160, 170)]
+    assert (lengths, len(loads)) == ([150, 160, 170], 1)
 
 
 @pytest.mark.parametrize(
