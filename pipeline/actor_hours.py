@@ -25,6 +25,7 @@ _HOURS = re.compile(r"(\d+(?:\.\d+)?)h")
 _MEASURED_S = 3.0
 """A pass that takes so long tells the speed."""
 _FIRST = 64
+_SLOWEST = 1e-6
 
 
 def told_rate(how: str, unit: str) -> float | None:
@@ -36,8 +37,8 @@ def told_rate(how: str, unit: str) -> float | None:
         rate = float(how)
     except ValueError:
         return None
-    if not 0 < rate < math.inf:
-        raise ConfigError(f"--speed {how}: needs {unit} above 0")
+    if not _SLOWEST <= rate < math.inf:
+        raise ConfigError(f"--speed {how}: needs {unit} above 0, {_SLOWEST:g} or more")
     return rate
 
 

@@ -23,7 +23,7 @@ from pipeline.evaluation.measures import DEFAULT_MEASURES
 from pipeline.evaluation.printed import lines, per_query
 from pipeline.evaluation.record import as_json
 from pipeline.evaluation.runs import export_trec
-from pipeline.evaluation.texts import read_texts
+from pipeline.evaluation.texts import is_job, read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
 
@@ -104,7 +104,7 @@ def _add_arguments_of_runs(parser: argparse.ArgumentParser) -> None:
         "--texts",
         metavar="TABLE",
         help="where --html finds the texts: OUTPUT/candidates/ of retrieve or prepare, or a job's YAML, for"
-        " its input",
+        " its input (--set run_date=... goes with it)",
     )
 
 
@@ -115,6 +115,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if options.mteb is None:
         needed, strangers, why = ("run",), _OF_MTEB, "goes with --mteb alone"
         needed = needed if options.trec is not None else (*needed, "qrels")
+        if options.texts is not None and is_job(options.texts):
+            strangers = tuple(name for name in strangers if name != "overrides")  # they are that job's
     else:
         needed, strangers, why = ("config",), _OF_RUNS, "does not go with --mteb"
     for name in strangers:
@@ -188,7 +190,7 @@ def _scorer(options: argparse.Namespace) -> ScorerConfig:
 def _page(found: Evaluation, options: argparse.Namespace) -> str:
     if options.texts is None:
         return page(found, options.qrels, None)
-    return page(found, options.qrels, read_texts(options.texts, passages_shown(found)))
+    return page(found, options.qrels, read_texts(options.texts, passages_shown(found), options.overrides))
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:

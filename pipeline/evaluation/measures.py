@@ -27,8 +27,8 @@ Values = dict[str, dict[str, float]]
 """By measure, by query."""
 
 
-_WHOLE_NUMBERS = ("cutoff", "rel")
-"""Parameters that are 1 or more: trec_eval ends the process at a cutoff of 0."""
+_WHOLE_NUMBERS, _LARGEST = ("cutoff", "rel"), 2**31 - 1
+"""Parameters that are 1 or more, and an integer of C's: trec_eval ends the process at a cutoff of 0."""
 
 
 def parse_measures(names: str) -> list[Measure]:
@@ -51,9 +51,10 @@ def parse_measures(names: str) -> list[Measure]:
 
 def _check_values(names: str, measure: Measure) -> None:
     for name, value in measure.params.items():
-        if name in _WHOLE_NUMBERS and (type(value) is not int or value < 1):
+        if name in _WHOLE_NUMBERS and (type(value) is not int or not 1 <= value <= _LARGEST):
             raise ConfigError(
-                f"measures {names!r}: {measure} has a {name} of {value!r}; it is a whole number, 1 or more"
+                f"measures {names!r}: {measure} has a {name} of {value!r}; it is a whole number, 1 to"
+                f" {_LARGEST}"
             )
         if name == "recall" and not (type(value) is float and 0 <= value <= 1):
             raise ConfigError(

@@ -1,15 +1,17 @@
 """The texts of queries and passages, for people who look at runs: from a candidate table."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from pipeline.config_file import load
 from pipeline.errors import InputError
+from pipeline.run_date import Dated
 from pipeline.tables.candidates import Plan, plan_table, read_shard
 from pipeline.tables.config import InputConfig
 from pipeline.tables.output.run import id_text
@@ -26,21 +28,28 @@ class Texts:
     passages: dict[str, str] = field(default_factory=dict)
 
 
-class _Job(BaseModel):
+class _Job(Dated):
     """A job's config, of which the table alone matters here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     input: InputConfig
+    run_date: date | None = None
+
+    @classmethod
+    def is_place(cls, name: str) -> bool:
+        """Of the rest of the config, any text may have the date."""
+        return not name.startswith("input.columns")
 
 
-def read_texts(source: str, wanted: Mapping[str, Iterable[str]]) -> Texts:
+def read_texts(source: str, wanted: Mapping[str, Iterable[str]], overrides: Sequence[str] = ()) -> Texts:
     """The texts of these queries and their passages.
 
     source: a candidate table in Parquet with our column names, such as OUTPUT/candidates/, or a job's YAML
-    file, whose `input` tells the table. Raises ConfigError or InputError where it can't be read.
+    file, whose `input` tells the table. overrides: of that file's fields. Raises ConfigError or InputError
+    where it can't be read.
     """
-    config, plan = _planned(source)
+    config, plan = _planned(source, overrides)
     found = Texts()
     passage_ids = set(chain.from_iterable(wanted.values()))
     for shard in plan.shards:
@@ -50,9 +59,13 @@ def read_texts(source: str, wanted: Mapping[str, Iterable[str]]) -> Texts:
     return found
 
 
-def _planned(source: str) -> tuple[InputConfig, Plan]:
-    if source.endswith((".yaml", ".yml")):
-        config = load(_Job, Path(source), []).input
+def is_job(source: str) -> bool:
+    return source.endswith((".yaml", ".yml"))
+
+
+def _planned(source: str, overrides: Sequence[str]) -> tuple[InputConfig, Plan]:
+    if is_job(source):
+        config = load(_Job, Path(source), list(overrides)).input
         return config, plan_table(config, {}, _SHARD_PAIRS)
     config = InputConfig(path=source)
     try:

@@ -85,9 +85,11 @@ class HeldOut:
         """The candidates of each query, ranked by a checkpoint (by the last of several heads)."""
         made = Scorer(scorer.model_copy(update={"model": str(checkpoint), "revision": None}))
         scores = made.score([(row["query"], row["passage"]) for row in self._rows])
+        # Equal scores as a job ranks them, by passage id: trec_eval would take the last one first.
+        order = sorted(range(len(scores)), key=lambda at: (-scores[at], self._rows[at]["passage_id"]))
         ranked = [
-            ScoredDoc(id_text(row["query_id"]), id_text(row["passage_id"]), float(score))
-            for row, score in zip(self._rows, scores, strict=True)
+            ScoredDoc(id_text(self._rows[at]["query_id"]), id_text(self._rows[at]["passage_id"]), -place)
+            for place, at in enumerate(order)
         ]
         measure = ir_measures.parse_measure(MEASURE)
         values = dict.fromkeys(self._queries, 0.0)

@@ -42,7 +42,7 @@ def run(config: PrepareConfig, *, check_bytes: bool = False) -> Summary:
 
     def work(held: Lease, _finished: Summary | None) -> Summary:
         _clear(start.output)
-        log.info("planned", **preparation.sizes())
+        log.info("planned", **preparation.sizes(config.executor))
         return _finish(start.output, _work(config, start.output, preparation, held), begun)
 
     return start.run(work, lambda: 0, check_bytes=check_bytes)
@@ -68,7 +68,7 @@ def describe(config: PrepareConfig) -> str:
     start, preparation = _plan(config)
     done = start.finished() is not None
     lines = [f"{source.field:<10} {source.described()}" for source in preparation.sources]
-    lines += [f"{name:<10} {value}" for name, value in preparation.sizes().items()]
+    lines += [f"{name:<10} {value}" for name, value in preparation.sizes(config.executor).items()]
     lines.append(f"{'output':<10} {start.output.url}{', finished' if done else ''}")
     for source in preparation.sources:
         lines += [f"{'skipped':<10} {file}: {why}" for file, why in source.skipped.items()]

@@ -83,9 +83,11 @@ class Preparation:
         moved = (self.by_passage_bytes, self.by_query_bytes)
         return 4 * max(BATCH_BYTES, *(size_bytes // partitions(size_bytes) for size_bytes in moved))
 
-    def sizes(self) -> dict[str, str]:
+    def sizes(self, executor: str) -> dict[str, str]:
         """What it takes, to be told before it starts."""
         shuffled = max(self.by_passage_bytes, self.by_query_bytes)
+        if executor == "here":
+            return {"memory": f"about {_mib(shuffled)} of rows, all at once in this process"}
         return {
             "shuffle": f"about {_mib(shuffled)} at once, in {partitions(self.by_query_bytes)} partitions",
             "memory": f"up to {_mib(self.task_bytes)} a CPU; what the object store does not hold of the"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import log
 from pipeline.errors import TemporaryError
@@ -59,21 +60,24 @@ def sampled_pairs(config: RerankConfig, plan: Plan, number: int) -> list[tuple[s
     first = spread(len(plan.shards), min(number, _SHARDS))
     further = [at for at in range(len(plan.shards)) if at not in set(first)]
     pairs: list[tuple[str, str]] = []
-    for done, at in enumerate([*first, *further]):
+    taken: dict[int, list[int]] = {}
+    # Where all have been looked at, the first ones give what they kept: a quota is less than a shard.
+    for done, at in enumerate([*first, *further, *first]):
         if len(pairs) == number:
             break
         candidates, _ = read_shard(plan.shards[at], config.input, config.kept, plan)
-        rows = spread(candidates.num_rows, (number - len(pairs)) // max(1, len(first) - done))
-        taken = candidates.select(["query", "passage"]).take(rows).to_pylist() if rows else []
-        pairs += [(row["query"], row["passage"]) for row in taken]
+        left = np.setdiff1d(np.arange(candidates.num_rows), taken.get(at, []))
+        wanted = (number - len(pairs)) // max(1, len(first) - done)
+        taken[at] = left[spread(len(left), wanted)].tolist()
+        rows = candidates.select(["query", "passage"]).take(pa.array(taken[at], pa.int64())).to_pylist()
+        pairs += [(row["query"], row["passage"]) for row in rows]
     return pairs
 
 
 def spread(number: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
-    if number <= wanted:
-        return list(range(number))
-    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
+    """Up to `wanted` of `number` positions, each once, as far from each other and the ends as they come."""
+    wanted = min(number, wanted)
+    return [(at * number + number // 2) // wanted for at in range(wanted)]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.job_record import JobRecord
 from pipeline.ranking import query_numbers
+from pipeline.reranking.calibration import spread
 from pipeline.reranking.cascade import Level, seen
 from pipeline.reranking.config import RerankConfig
 from pipeline.reranking.reuse import with_previous
@@ -65,7 +66,7 @@ def sample(config: RerankConfig, plan: Plan, record: JobRecord) -> list[Sample]:
     job = with_previous(Job(config, plan, record.identity), record)
     levels = config.cascade
     samples = [Sample() for _ in levels]
-    for at in _spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
+    for at in spread(len(plan.shards), min(_MOST_SAMPLED_SHARDS, -(-_SAMPLED_PAIRS // config.shard_pairs))):
         shard: Shard | OpenShard = plan.shards[at]
         for level, found in zip(levels, samples, strict=True):
             encoded = encode(shard, job)
@@ -90,13 +91,6 @@ def _supposed(encoded: EncodedShard, level: Level) -> pa.Table:
             values = known.ffill().fillna(known.transform("first")).fillna(pd.Series(-rank[order]))
             results = results.set_column(at, field, pa.array(values.to_numpy()[places], field.type))
     return results
-
-
-def _spread(number: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `number` positions, as far from each other and the ends as they come."""
-    if number <= wanted:
-        return list(range(number))
-    return [int(at) for at in np.linspace(0, number - 1, wanted + 2)[1:-1].round()]
 
 
 def _tokens_read(once: Distinct, config: ScorerConfig) -> int:

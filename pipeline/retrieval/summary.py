@@ -80,12 +80,9 @@ class Summary(JobSummary):
             )
         for source, counts in self.dense.items():
             yield from counts.lines(source)
-        for texts, number, used in (
-            ("passages", self.empty_passages, self.passages),
-            ("queries", self.empty_queries, self.queries),
-        ):
+        for texts, number in (("passages", self.empty_passages), ("queries", self.empty_queries)):
             if number:
-                yield f"{number} of {used} {texts} have an empty text: BM25 finds none, embeddings use it"
+                yield f"{number} {texts} read have an empty text: no word finds them, an embedding may"
         if self.unmatched:
             yield f"{self.unmatched} queries match no passage, see {self.output}/unmatched"
         yield from rejected_lines(self.output, self.rejected)

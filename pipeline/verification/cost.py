@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.evaluation.measures import values_of
 from pipeline.evaluation.qrels import read_qrels
 from pipeline.evaluation.runs import RunRow
-from pipeline.ranking import query_numbers
+from pipeline.ranking import query_numbers, ranks
 from pipeline.reranking.calibration import at_hand, calibrated, spread
 from pipeline.reranking.cascade import named
 from pipeline.reranking.config import RerankConfig
@@ -113,16 +113,20 @@ def _candidates(config: RerankConfig, judged: set[str] | None, number: int) -> p
     places = spread(len(shards), min(number, _SHARDS))
     first, further = len(places), [place for place in range(len(shards)) if place not in set(places)]
     tables: list[pa.Table] = []
-    for done, place in enumerate([*places, *further]):
+    taken: dict[int, pa.Array] = {}
+    # Where all have been looked at, the first ones give what they kept: a quota is less than a shard.
+    for done, place in enumerate([*places, *further, *places]):
         if number == 0:
             break
         shard = plan.shards[shards[place]]
         candidates, _ = read_shard(shard, config.input, config.output.keep_columns, plan)
         ids = candidates["query_id"].unique()
+        if place in taken:
+            ids = ids.filter(pc.invert(pc.is_in(ids, taken[place])))
         if judged is not None:
             ids = ids.filter(pa.array([text in judged for text in _texts(ids)], pa.bool_()))
         wanted = -(-number // max(1, first - done))
-        chosen = ids.take(pa.array(spread(len(ids), wanted), pa.int64()))
+        chosen = taken[place] = ids.take(pa.array(spread(len(ids), wanted), pa.int64()))
         tables.append(candidates.filter(pc.is_in(candidates["query_id"], chosen)))
         number -= len(chosen)
     return pa.concat_tables(tables).combine_chunks() if tables else pa.table({"query_id": []})
@@ -148,7 +152,8 @@ def _taus(queries: npt.NDArray[np.int64], expected: Scores, scores: Scores) -> I
 
 def _ndcg(judgments: list[ir_measures.Qrel], candidates: pa.Table, scores: Scores) -> float:
     ids = zip(_texts(candidates["query_id"]), _texts(candidates["passage_id"]), strict=True)
-    rows = (RunRow(query, passage, float(score)) for (query, passage), score in zip(ids, scores, strict=True))
+    order = ranks(candidates["query_id"], candidates["passage_id"], pa.array(scores)).to_pylist()
+    rows = (RunRow(query, passage, -rank) for (query, passage), rank in zip(ids, order, strict=True))
     values = values_of([ir_measures.parse_measure(_MEASURE)], judgments, rows)
     return float(np.mean(list(values[_MEASURE].values())))
 

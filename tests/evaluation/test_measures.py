@@ -60,12 +60,13 @@ def test_a_measure_that_lacks_a_parameter_is_named(name: str, lacks: str) -> Non
     ("name", "told"),
     [
         *(
-            (name, "has a cutoff of 0; it is a whole number, 1 or more")
+            (name, "has a cutoff of 0; it is a whole number, 1 to 2147483647")
             for name in ("R@0", "nDCG@0", "Success@0", "RR@0", "Judged@0")
         ),
-        ("nDCG@10.5", "has a cutoff of 10.5; it is a whole number, 1 or more"),
+        ("nDCG@10.5", "has a cutoff of 10.5; it is a whole number, 1 to 2147483647"),
         ("P@True", "has a cutoff of True; it is"),
-        ("P(rel=0)@5", "has a rel of 0; it is a whole number, 1 or more"),
+        ("P(rel=3000000000)@5", "has a rel of 3000000000; it is a whole number, 1 to 2147483647"),
+        ("P(rel=0)@5", "has a rel of 0; it is a whole number, 1 to 2147483647"),
         ("IPrec@1.5", "has a recall of 1.5; it is between 0.0 and 1.0"),
         ("IPrec@1", "has a recall of 1; it is between 0.0 and 1.0, with a point"),
     ],

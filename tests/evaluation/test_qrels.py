@@ -15,14 +15,14 @@ def write(path: Path, text: str) -> str:
 
 def test_trec_qrels(tmp_path: Path) -> None:
     judged = read_qrels(write(tmp_path / "qrels", "q1 0 good 1\nq1 Q0 a\u00a0b -1\n"))
-    assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", -1, "Q0")]
+    assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", 0, "Q0")]
 
 
 def test_any_relevance_below_0_is_one(tmp_path: Path) -> None:
-    """TREC's web tracks have -2 for spam, of which pytrec_eval dies; of -1, where a query has no other."""
+    """TREC's web tracks have -2 for spam, of which pytrec_eval dies; bpref takes -1 for unjudged."""
     text = "q1 0 a -2\nq1 0 b 0\nq2 0 b -2147483648\nq2 0 c -1\nq3 0 a 2\nq3 0 b -1\n"
     judged = read_qrels(write(tmp_path / "qrels", text))
-    assert [judgment.relevance for judgment in judged] == [-1, 0, 0, 0, 2, -1]
+    assert [judgment.relevance for judgment in judged] == [0, 0, 0, 0, 2, 0]
 
 
 def test_marks_line_ends_and_blank_lines_change_nothing(tmp_path: Path) -> None:

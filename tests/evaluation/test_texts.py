@@ -41,6 +41,24 @@ def test_of_a_jobs_input(tmp_path: Path) -> None:
     assert read_texts(str(tmp_path / "job.yaml"), WANTED) == FOUND
 
 
+def test_of_a_jobs_input_with_the_date_in_its_path(tmp_path: Path) -> None:
+    """Whether the date stands in the file or is given; the job's other fields may have it, too."""
+    columns = {"query_id": ["1"], "query": ["one"], "passage_id": ["a"], "passage": ["A"]}
+    pq.write_table(pa.table(columns), tmp_path / "table-2026-11-20.parquet")
+    job = {"input": {"path": f"{tmp_path}/table-{{run_date}}.parquet"}, "output": {"path": "o/{run_date}/"}}
+    dated, undated = tmp_path / "dated.yaml", tmp_path / "undated.yaml"
+    dated.write_text(json.dumps({**job, "run_date": "2026-11-20"}))
+    undated.write_text(json.dumps(job))
+    found = Texts({"1": "one"}, {"a": "A"})
+    assert read_texts(str(dated), WANTED) == found
+    assert read_texts(str(undated), WANTED, ["run_date=2026-11-20"]) == found
+    with pytest.raises(ConfigError, match="needs the date: --set run_date="):
+        read_texts(str(undated), WANTED)
+    job["input"] = {"path": f"{tmp_path}/table-2026-11-20.parquet"}
+    dated.write_text(json.dumps({**job, "run_date": "2026-11-20"}))  # the output alone has the date
+    assert read_texts(str(dated), WANTED) == found
+
+
 def test_what_is_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         read_texts(str(tmp_path / "nowhere"), WANTED)

@@ -67,6 +67,19 @@ def test_held_out_ids_may_be_bytes(tmp_path: Path) -> None:
     assert HeldOut(HeldOutConfig.model_validate(given)).queries == 6
 
 
+def test_held_out_scores_that_are_equal_rank_as_a_job_ranks_them(tmp_path: Path) -> None:
+    """By passage id, numbers by size: a measure of trec_eval's own order would take the last one first."""
+    columns = {"query_id": [1] * 3, "query": ["q"] * 3, "passage_id": [2, 9, 10], "passage": ["the same"] * 3}
+    pq.write_table(pa.table(columns), tmp_path / "equal.parquet")
+    for relevant, expected in ((2, 1.0), (9, 1 / np.log2(3)), (10, 0.5)):
+        (tmp_path / "qrels.txt").write_text(f"1 0 {relevant} 1\n")
+        given = {"candidates": {"path": f"{tmp_path}/equal.parquet"}, "qrels": f"{tmp_path}/qrels.txt"}
+        measured = HeldOut(HeldOutConfig.model_validate(given)).measure(
+            Path(TINY), ScorerConfig(model=TINY, device="cpu")
+        )
+        assert measured.mean == pytest.approx(expected)
+
+
 def test_held_out_rows_that_cant_be_used_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = held_out(tmp_path)
     rows = pq.read_table(tmp_path / "held_out.parquet").to_pylist()

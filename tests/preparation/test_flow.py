@@ -287,7 +287,10 @@ def test_the_command(
     assert main([*command, "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "passages   1 files" in told
-    assert "memory     up to 1024.0 MiB a CPU" in told
+    assert "memory     about 0.1 MiB of rows, all at once in this process" in told
+    assert "shuffle" not in told
+    assert main([*command, "executor=ray_data", "--dry-run"]) == 0
+    assert "memory     up to 1024.0 MiB a CPU" in capsys.readouterr().out
     assert not (folder / "out").exists()
     assert main(command) == 0
     assert "640 of 640 candidates of 32 queries" in capsys.readouterr().out

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.reranking import calibration, flow
-from pipeline.reranking.calibration import sampled_pairs
+from pipeline.reranking.calibration import sampled_pairs, spread
 from pipeline.reranking.dry_run import describe
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table
@@ -134,6 +135,36 @@ def test_a_dry_run_calibrates_nothing(table: Path, calibrates: list[int]) -> Non
 
 def test_a_record_of_before_stays_the_same(table: Path) -> None:
     assert "scorer.quantization" not in config(table).determining_fields()
+
+
+def test_positions_are_spread_and_each_is_taken_once() -> None:
+    for number in range(40):
+        for wanted in range(45):
+            taken = spread(number, wanted)
+            assert taken == sorted(set(taken)), "twice"
+            assert len(taken) == min(number, wanted)
+            assert all(0 <= at < number for at in taken)
+            gaps = np.diff([-0.5, *(at + 0.5 for at in taken), number + 0.5])[1:-1]
+            assert not len(gaps) or max(gaps) - min(gaps) <= 1
+    assert (spread(9, 1), spread(10, 2), spread(3, 2)) == ([4], [2, 7], [0, 2])
+
+
+@pytest.mark.parametrize("rows", [100, 5000])
+def test_a_shard_that_is_short_is_made_up_for(tmp_path: Path, rows: int) -> None:
+    """Queries of four pairs: the last shard of 96 has the rest of them, far below its share."""
+    numbers = range(rows)
+    columns = {
+        "query_id": [f"q{number // 4:05}" for number in numbers],
+        "query": [f"query {number // 4}" for number in numbers],
+        "passage_id": [f"p{number}" for number in numbers],
+        "passage": [f"passage {number}" for number in numbers],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    settings = config(tmp_path / "in.parquet", shard_pairs=96)
+    plan = plan_table(settings.input, {}, settings.shard_pairs)
+    for number in (1, 60, 99, 100):
+        pairs = sampled_pairs(settings, plan, number)
+        assert len(set(pairs)) == len(pairs) == number
 
 
 def test_pairs_come_from_the_whole_table(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

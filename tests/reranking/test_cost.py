@@ -96,6 +96,7 @@ def test_a_billion_pairs_by_six(table: Path, capsys: pytest.CaptureFixture[str])
     [
         ("0", None, "--speed 0: needs pairs/s above 0"),
         ("nan", None, "--speed nan: needs pairs/s above 0"),
+        ("1e-320", None, "--speed 1e-320: needs pairs/s above 0, 1e-06 or more"),
         (None, "6h", "--by 6h: how fast is an actor?"),
         ("out/{previous_run_date}/", None, "name the run of one date"),
         ("nowhere", None, "--speed nowhere: no finished run of rerank lies there, nor is it `measure` or a"),

@@ -215,7 +215,7 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
         "4 of 7 embedded passages and 1 of 2 embedded queries were cut at max_length 22, of the model's 512"
         " positions (source minilm); scorer.long_passages or a larger length reads more"
     ) in told
-    assert "2 of 7 passages have an empty text: BM25 finds none, embeddings use it" in told
+    assert "2 passages read have an empty text: no word finds them, an embedding may" in told
     whole = make(dense(tmp_path, {"path": str(tmp_path / "whole")}))
     assert whole.dense["minilm"].lengths is None
     assert "were cut" not in whole.as_text()

@@ -112,6 +112,32 @@ def test_judged_queries_are_found_wherever_they_stand(
     assert many.queries == 40
 
 
+@pytest.mark.parametrize("queries", [25, 272])
+def test_as_many_queries_are_compared_as_there_are(table: Path, queries: int) -> None:
+    """Shards of 16 queries: one that is short leaves its share to the others, which have more."""
+    names = [f"{query:03}" for query in range(queries) for _ in PASSAGES]
+    columns = {
+        "query_id": names,
+        "query": ["q1"] * len(names),
+        "passage_id": PASSAGES * queries,
+        "passage": PASSAGES * queries,
+    }
+    pq.write_table(pa.table(columns), table)
+    short = job(table, dtype="bfloat16").model_copy(update={"shard_pairs": 64})
+    for wanted in (1, 2, 20, 24, 25, 100):
+        found = cost.cost_of(short, None, wanted)
+        assert found is not None
+        assert (found.queries, found.pairs) == (min(wanted, queries), 4 * min(wanted, queries))
+
+
+def test_equal_scores_are_ranked_as_a_job_ranks_them(table: Path) -> None:
+    """By passage id: `best` comes first, where trec_eval would take the last."""
+    (table.parent / "qrels.txt").write_text("q3 0 best 1\n")
+    found = cost.cost_of(job(table, dtype="bfloat16"), str(table.parent / "qrels.txt"), 20)
+    assert found is not None
+    assert found.ndcg == (1.0, 1.0)
+
+
 def test_the_gate_is_the_exit_status(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job(table, dtype="bfloat16")
     arguments = ["--config", str(table.parent / "job.yaml"), "--qrels", str(table.parent / "qrels.txt")]

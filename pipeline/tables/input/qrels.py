@@ -48,17 +48,12 @@ def read_judgments(url: str) -> list[Judgment]:
 
 
 def _as_measured(judgments: list[Judgment]) -> list[Judgment]:
-    """The same to every measure: any below 0 is -1, and 0 where a query has no other.
+    """The same to every measure: any below 0 is 0, judged and not relevant.
 
-    Of lower ones, and of a query that has none of 0 or above, pytrec_eval reads memory that is not its own.
+    bpref and trec_eval's judged lists would take -1 for unjudged, other measures for not relevant. Of lower
+    ones pytrec_eval reads memory that is not its own.
     """
-    best = dict[str, int]()
-    for each in judgments:
-        best[each.query_id] = max(each.relevance, best.get(each.query_id, -1))
-    return [
-        each._replace(relevance=max(each.relevance, -1) if best[each.query_id] >= 0 else 0)
-        for each in judgments
-    ]
+    return [each._replace(relevance=max(each.relevance, 0)) for each in judgments]
 
 
 def _way_out(line: bytes) -> str:
