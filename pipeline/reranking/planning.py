@@ -10,6 +10,7 @@ from pipeline.reporting.judged import Judge
 from pipeline.reranking import judging
 from pipeline.reranking.config import RerankConfig
 from pipeline.tables.candidates import Plan, plan_table
+from pipeline.tables.output.training_rows import check_kept
 from pipeline.tables.positives import check_label
 from pipeline.tables.table_files import directory_of
 
@@ -27,7 +28,9 @@ def plan_candidates(config: RerankConfig, judge: Judge | None) -> Plan:
     positives = config.output.training_rows
     if positives is None:
         return plan
-    check_label(positives.label, plan.schema.field("kept").type, "output.training_rows.label")
+    types = plan.schema.field("kept").type
+    check_label(positives.label, types, "output.training_rows.label")
+    check_kept(types)
     return replace(plan, beside=(*plan.beside, *positives.files()))
 
 

@@ -153,7 +153,8 @@ def read_ids(
     candidates, _ = read_shard(shard, textless, kept, plan)
     if rejects is not None:
         refused = set(_places(rejects))
-        candidates = candidates.filter(pa.array([place not in refused for place in _places(candidates)]))
+        kept_here = [place not in refused for place in _places(candidates)]
+        candidates = candidates.filter(pa.array(kept_here, pa.bool_()))
     return _up_to(candidates, config.top_k).select(["query_id", "passage_id"])
 
 

@@ -65,7 +65,7 @@ def are_positive(candidates: pa.Table, config: PositivesConfig) -> npt.NDArray[n
     """
     if config.label is not None:
         labels = pc.struct_field(candidates["kept"].combine_chunks(), config.label)
-        return _true(pc.greater(labels.cast(pa.float64()), 0))
+        return _true(pc.greater(labels.cast(pa.float64(), safe=False), 0))
     if config.first is not None:
         return _true(pc.less_equal(candidates["rank"], config.first))
     assert config.qrels is not None

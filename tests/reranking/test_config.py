@@ -75,8 +75,8 @@ def test_the_fingerprint_is_of_what_decides_the_output(tmp_path: Path) -> None:
             "output.keep_columns: the run has a score_4 of its own",
         ),
         (
-            ("scorer.normalize=true", "output.keep_columns.raw_score=x"),
-            "output.keep_columns: the run has a raw_score of its own",
+            ("output.keep_columns.raw_score=x",),  # also of a run that has none: its readers would rank by it
+            "output.keep_columns: raw_score is a run's own; keep the input's under another name",
         ),
         (("fuse={}",), "fuse: one scorer can be mixed with the first stage alone: set first_stage: 1"),
         (("fuse={first_stage: 1, weights: [1, 2]}",), "fuse.weights: needs 1 number, the scorer's"),

@@ -1,9 +1,11 @@
 """A run as training rows, with the scorer as the teacher."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
@@ -29,6 +31,28 @@ def lines(output: Path) -> list[dict[str, Any]]:
 
 def run_of(output: Path) -> dict[tuple[Any, str], dict[str, Any]]:
     return {(row["query_id"], row["passage_id"]): row for row in pq.read_table(output / "run").to_pylist()}
+
+
+@pytest.mark.parametrize("label", [pa.array([2**53 + 1, 0]), pa.array([2**64 - 1, 0], pa.uint64())])
+def test_labels_that_no_float_holds_are_above_0(tmp_path: Path, label: pa.Array) -> None:
+    columns = {"query_id": ["q"] * 2, "query": ["bear"] * 2, "passage_id": ["a", "b"], "passage": ["a", "b"]}
+    pq.write_table(pa.table({**columns, "count": label}), tmp_path / "in.parquet")
+    output = {"keep_columns": {"count": "count"}, "training_rows": {"label": "count"}}
+    flow.run(config(tmp_path / "in.parquet", output=output))
+    assert [(row["pos"], row["neg"]) for row in lines(tmp_path / "out")] == [(["a"], ["b"])]
+
+
+@pytest.mark.parametrize("name", ["prompt", "query_prompt", "passage_prompt", "type"])
+@pytest.mark.parametrize("values", [[b"x"], [date(2026, 1, 1)], [float("nan")], [["a"]]])
+def test_what_a_trainer_takes_from_a_kept_column_is_text(tmp_path: Path, name: str, values: Any) -> None:
+    columns = {"query_id": ["q"], "query": ["bear"], "passage_id": ["a"], "passage": ["a"], "l": [1]}
+    pq.write_table(pa.table({**columns, "c": values}), tmp_path / "in.parquet")
+    output = {"keep_columns": {"l": "l", name: "c"}, "training_rows": {"label": "l"}}
+    with pytest.raises(
+        InputError, match=f"output.keep_columns: '{name}' holds .* keep it under another name"
+    ):
+        flow.run(config(tmp_path / "in.parquet", output=output))
+    flow.run(config(tmp_path / "in.parquet", output={"keep_columns": {"l": "l", name: "c"}}))  # no rows asked
 
 
 def test_training_rows_come_back_with_the_scores_of_the_run(tmp_path: Path) -> None:

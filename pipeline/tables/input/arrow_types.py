@@ -11,7 +11,12 @@ from pipeline.errors import InputError
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Without chunks, dictionaries, extensions and the large and view variants: the values are the same."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return whole.cast(plain_type(whole.type), safe=False)
+    return _cast(whole, plain_type(whole.type), safe=False)
+
+
+def _cast(column: pa.Array, data_type: pa.DataType, *, safe: bool = True) -> pa.Array:
+    """A cast to its own type breaks lists in which something is null everywhere (pyarrow 26)."""
+    return column if column.type == data_type else column.cast(data_type, safe=safe)
 
 
 def column_of(rows: pa.Table, name: str) -> pa.ChunkedArray:
@@ -25,6 +30,8 @@ def plain_bytes(column: pa.Array) -> int:
         lengths = pc.binary_length(column.dictionary)
         return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
     if is_list(column.type):
+        if column.null_count == len(column):  # which can't be flattened where an extension is in it
+            return 4 * len(column)
         return plain_bytes(pc.list_flatten(column)) + 4 * len(column)
     if pa.types.is_struct(column.type):
         return sum(map(plain_bytes, column.flatten()))
@@ -103,7 +110,7 @@ def as_lists(column: pa.Array, data_type: pa.DataType) -> pa.Array:
     lists = column.filter(valid)
     ends = pc.cumulative_sum(pc.list_value_length(lists).cast(pa.int64()))
     offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends]).cast(pa.int32())
-    plain_lists = pa.ListArray.from_arrays(offsets, pc.list_flatten(lists)).cast(data_type)
+    plain_lists = _cast(pa.ListArray.from_arrays(offsets, pc.list_flatten(lists)), data_type)
     if not column.null_count:
         return plain_lists
     at = pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1)
@@ -136,7 +143,7 @@ def as_type(column: pa.Array, data_type: pa.DataType, place: str) -> pa.Array:
     if column.null_count == len(column):
         return pa.nulls(len(column), data_type)
     try:
-        return column.cast(data_type)
+        return _cast(column, data_type)
     except pa.ArrowInvalid as error:
         raise InputError(
             f"{place} is {column.type} here and {data_type} in the table as a whole, which can't hold it:"

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from pipeline.tables.positives import PositivesConfig
-from pipeline.tables.schema import RUN_COLUMNS
+from pipeline.tables.schema import RAW_SCORE, RUN_COLUMNS
 
 
 class OutputConfig(BaseModel):
@@ -32,9 +32,10 @@ class OutputConfig(BaseModel):
     @field_validator("keep_columns")
     @classmethod
     def _leaves_the_run_its_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        taken = sorted(value.keys() & set(RUN_COLUMNS))
+        # raw_score also where this job has none: whoever reads a run ranks by that column if it is there.
+        taken = sorted(value.keys() & {*RUN_COLUMNS, RAW_SCORE})
         if taken:
-            raise ValueError(f"the run has a {taken[0]} of its own; keep the input's under another name")
+            raise ValueError(f"{taken[0]} is a run's own; keep the input's under another name")
         return value
 
     @model_validator(mode="after")

@@ -9,6 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.tables.schema import is_text
+
 FOLDER = "training_rows"
 FIELDS = ("prompt", "query_prompt", "passage_prompt", "type")
 """What else the trainer takes from a row."""
@@ -20,6 +25,20 @@ Scored = tuple[str, float]
 def training_rows_file(name: str) -> str:
     """Of a shard, by its name in the output. The trainer reads no file of another ending."""
     return f"{FOLDER}/{name}.jsonl"
+
+
+def check_kept(types: pa.StructType) -> None:
+    """Raises InputError where a kept column goes into the rows and is no text. types: of the kept columns."""
+    for name in FIELDS:
+        if (at := types.get_field_index(name)) < 0:
+            continue
+        kind = types.field(at).type
+        if not (is_text(kind) or pa.types.is_null(kind)):
+            raise InputError(
+                f"output.keep_columns: {name!r} holds {kind}, and a trainer takes a text of that name from a"
+                " training row; keep it under another name",
+                field="output.keep_columns",
+            )
 
 
 def training_row(query: str, pos: Sequence[Scored], neg: Sequence[Scored], kept: Mapping[str, Any]) -> bytes:

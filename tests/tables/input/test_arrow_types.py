@@ -4,7 +4,15 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tables.input.arrow_types import as_type, common_type, plain, plain_type
+from pipeline.tables.input.arrow_types import (
+    as_lists,
+    as_type,
+    common_type,
+    is_list,
+    plain,
+    plain_bytes,
+    plain_type,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,39 @@ def test_a_value_that_would_be_lost_is_named(
     assert as_type(pa.array([1], held), target, "a.parquet: column 'n'").to_pylist()
     with pytest.raises(InputError, match=r"^a.parquet: column 'n' is .* here and .* Write the column in one"):
         as_type(pa.array(values, held), target, "a.parquet: column 'n'")
+
+
+NULLS = [
+    ([[None] * 5] * 2, pa.list_(pa.null())),
+    ([[None] * 5] * 2, pa.large_list(pa.null())),
+    ([[[None] * 3] * 4] * 2, pa.list_(pa.list_(pa.null()))),
+    ([[{"a": "x", "t": None}] * 5] * 2, pa.list_(pa.struct([("a", pa.string()), ("t", pa.null())]))),
+    ([[{"a": "x", "t": None}] * 5] * 2, pa.list_(pa.struct([("a", pa.large_string()), ("t", pa.null())]))),
+    ([[("k", None)] * 5] * 2, pa.map_(pa.string(), pa.null())),
+    ([[None] * 3] * 2, pa.list_(pa.null(), 3)),
+]
+
+
+@pytest.mark.parametrize(("values", "held"), NULLS)
+def test_what_is_null_everywhere_inside_of_lists_is_read(values: list[Any], held: pa.DataType) -> None:
+    """More items than rows, which a cast to the same type cuts off (pyarrow 26)."""
+    column = pa.array(values, held)
+    for read in (plain(column), plain(column.slice(1)), as_type(column, plain_type(held), "here")):
+        read.validate(full=True)
+        assert read.to_pylist() == values[: len(read)]
+    if is_list(held):
+        lists = as_lists(column, pa.list_(plain_type(held.value_type)))
+        lists.validate(full=True)
+        assert lists.to_pylist() == values
+
+
+@pytest.mark.parametrize("items", [0, 1])
+def test_lists_that_are_all_null_have_a_size_whatever_would_be_in_them(items: int) -> None:
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * items, pa.binary(16)))
+    inside = pa.StructArray.from_arrays([uuids], ["id"])
+    lists = pa.ListArray.from_arrays(pa.array([0, items], pa.int32()), inside, mask=pa.array([True]))
+    assert plain_bytes(lists) == 4
+    assert plain(lists).to_pylist() == [None]
 
 
 def test_what_differs_in_memory_only_is_one_type() -> None:
