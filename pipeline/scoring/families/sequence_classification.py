@@ -14,7 +14,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.cross_encoder import PAIR_OPTIONS, PairEncoder, PairModel, saved_of, with_gradients
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.saved_modules import check_sides
+from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.weights import load_weights
 
 HANDLES = (
@@ -32,7 +32,8 @@ _READS_LAST_TOKEN = {"xlnet", "xlm", "flaubert"}
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture.endswith("ForSequenceClassification")
+    is_classifier = checkpoint.architecture.endswith("ForSequenceClassification")
+    return is_classifier and not Saved.of(checkpoint).has_modular_head
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
@@ -84,7 +85,8 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     if saved.kinds:
         if saved.kinds != ("Transformer",) or saved.paths[0]:
             raise ModelError(
-                f"{saved.path}: names {', '.join(saved.kinds)}; a cross-encoder here is a Transformer alone"
+                f"{saved.path}: names {', '.join(saved.kinds)}; the family sequence_classification runs a"
+                " Transformer alone"
             )
         saved.check_transformer("sequence-classification", "logits")
     _ = saved.default_prompt
