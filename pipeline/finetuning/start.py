@@ -15,7 +15,7 @@ from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.export import copy_small_files
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.checkpoint import Checkpoint, find_checkpoint
-from pipeline.scoring.saved_modules import MODULES
+from pipeline.scoring.saved_modules import MODULES, Saved
 from pipeline.scoring.weights import load_weights
 
 
@@ -38,7 +38,8 @@ def put_head(scorer: ScorerConfig, folder: Path, seed: int) -> None:
     for it.
     """
     checkpoint = find_checkpoint(scorer)
-    if checkpoint.architecture.endswith(("ForSequenceClassification", "ForCausalLM")):
+    has_head = checkpoint.architecture.endswith(("ForSequenceClassification", "ForCausalLM"))
+    if has_head or Saved.of(checkpoint).has_modular_head:
         raise ConfigError(
             f"model {checkpoint.name}: {checkpoint.architecture} has a head of its own; leave fresh_head out",
             field="model",

@@ -1,4 +1,4 @@
-"""Pure: hidden states to an embedding, and two embeddings to a score, as in sentence_transformers 6.2
+"""Hidden states to an embedding, and two embeddings to a score, as in sentence_transformers 6.2
 (sentence_transformer/modules/pooling.py, util/similarity.py).
 """
 
@@ -8,6 +8,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from pipeline.scoring.json_object import JsonObject
 
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Embeddings = npt.NDArray[np.float32]
@@ -50,6 +52,26 @@ POOLINGS: dict[str, tuple[str, Pooling]] = {
     "weightedmean": ("pooling_mode_weightedmean_tokens", _weighted_mean),
     "lasttoken": ("pooling_mode_lasttoken", last_token),
 }
+
+
+def poolings_of(settings: JsonObject) -> list[Pooling]:
+    """Those that config.json of a Pooling module names, in the order in which they are concatenated.
+
+    Raises ModelError for one that is not known, and for a prompt that is left out of the pooling.
+    """
+    if settings.flag("include_prompt") is False:
+        raise settings.wrong("include_prompt", "is false; no prompt is left out of a pooling here")
+    named = settings.fields.get("pooling_mode")
+    if named is None:
+        names = [name for name, (key, _) in POOLINGS.items() if settings.flag(key)] or ["mean"]
+    else:
+        names = [named] if isinstance(named, str) else settings.texts("pooling_mode")
+    unknown = sorted(set(names) - POOLINGS.keys())
+    if unknown or not names:
+        raise settings.wrong(
+            "pooling_mode", f"unknown pooling {unknown[:1]!r}; known are {', '.join(POOLINGS)}"
+        )
+    return [POOLINGS[name][1] for name in names]
 
 
 # embeddings: (pairs, width) each, to (pairs,).

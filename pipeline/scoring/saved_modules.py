@@ -75,6 +75,13 @@ class Saved:
         return "Pooling" in self.kinds
 
     @property
+    def has_modular_head(self) -> bool:
+        """Whether it is a cross-encoder whose score comes from modules behind the Transformer, Pooling and
+        Dense for example. A LogitScore, which reads a language model's logits, is no such head.
+        """
+        return self.model_type == "CrossEncoder" and len(self.kinds) > 1 and "LogitScore" not in self.kinds
+
+    @property
     def model_type(self) -> str:
         """SentenceTransformer, CrossEncoder, SparseEncoder, ...; older files don't say, and are the first."""
         return (self.model and self.model.text("model_type")) or "SentenceTransformer"

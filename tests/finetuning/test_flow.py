@@ -25,7 +25,7 @@ from pipeline.status import main as status
 from pipeline.tables.output.directory import Directory
 from tests.conftest import DATA, TINY
 from tests.finetuning.rows import ROWS, config, write
-from tests.scoring.checkpoints import make_trunk
+from tests.scoring.checkpoints import make_modular, make_trunk
 
 PAIRS = [(row["query"], passage) for row in ROWS[:3] for passage in (*row["pos"], *row["neg"])]
 MINICPM = str(DATA / "tiny-bge-reranker-v2-minicpm-layerwise")
@@ -145,6 +145,9 @@ def test_a_plain_encoder_gets_a_head_that_the_seed_decides(tmp_path: Path) -> No
     assert len({*scores_of(tmp_path).tolist()}) > 1
     with pytest.raises(ConfigError, match=r"^scorer.model .*tiny-bge-reranker: .* has a head of its own"):
         flow.run(config(tmp_path, fresh_head=True))
+    modular = str(make_modular(tmp_path / "modular", "bert"))
+    with pytest.raises(ConfigError, match=r"^scorer.model .*: BertModel has a head of its own"):
+        flow.run(config(tmp_path, scorer={"model": modular}, fresh_head=True))
 
 
 def test_the_best_of_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import CrossEncoder
 
 from pipeline.errors import ConfigError, DeviceError, ModelError, TrainingError
 from pipeline.finetuning import losses
@@ -17,7 +18,7 @@ from pipeline.finetuning.student import GroupEncoder, Student, scorer_for_traini
 from pipeline.finetuning.trainer import Trainer, schedule
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import DATA, MINILM, TINY
-from tests.scoring.checkpoints import make_chatty, make_cross_encoder, make_qwen3
+from tests.scoring.checkpoints import make_chatty, make_cross_encoder, make_modular, make_qwen3
 from tests.scoring.families.test_logit_score import LIKE_MXBAI, saved
 
 GROUPS = [
@@ -32,7 +33,10 @@ GEMMA, MINICPM, GEMMA2 = (
 COMPRESSED = {"compress_layers": (3,), "compress_ratio": 2, "head_index": "layer"}
 
 
-@pytest.fixture(params=["encoder", "bert", "gemma", "qwen3", "logit_score", "mxbai", "minicpm", "gemma2"])
+KINDS = ["encoder", "bert", "modular", "gemma", "qwen3", "logit_score", "mxbai", "minicpm", "gemma2"]
+
+
+@pytest.fixture(params=KINDS)
 def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfig:
     made: dict[str, dict[str, Any]] = {
         "encoder": {"model": TINY},
@@ -42,6 +46,8 @@ def scorer_config(request: pytest.FixtureRequest, tmp_path: Path) -> ScorerConfi
     }
     if request.param == "bert":  # with token types
         made["bert"] = {"model": str(make_cross_encoder(tmp_path, "bert"))}
+    if request.param == "modular":
+        made["modular"] = {"model": str(make_modular(tmp_path, "modernbert"))}
     if request.param == "qwen3":
         made["qwen3"] = {"model": str(make_qwen3(tmp_path))}
     if request.param == "logit_score":
@@ -69,15 +75,9 @@ def tiny(**fields: Any) -> Scorer:
 
 
 def lengths_for(name: str) -> dict[str, Any]:
-    """For the model in a test's name: two have positions for no more, two cut no query on its own."""
-    cuts_pairs_alone = "qwen3" in name or "logit_score" in name
-    return (
-        {"max_len": 100}
-        if "bert" in name or "mxbai" in name
-        else {"max_len": 300}
-        if cuts_pairs_alone
-        else {}
-    )
+    """For the model in a test's name: some have positions for no more, two cut no query on its own."""
+    lengths = {"bert": 100, "modular": 100, "mxbai": 100, "qwen3": 300, "logit_score": 300}
+    return next(({"max_len": length} for kind, length in lengths.items() if kind in name), {})
 
 
 def test_a_step_trains_the_scores_that_scoring_gives(
@@ -115,6 +115,29 @@ def test_what_lora_trains_scores_alike_when_it_is_merged_and_written(
     made = Scorer(scorer.config.model_copy(update=update))
     np.testing.assert_allclose(made.forward(encoded).scores, trained, atol=1e-4)
     assert np.abs(trained - scorer.forward(encoded).scores).max() > 1e-3, "the factors change nothing"
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("modernbert", "cls"), ("bert", "mean")])
+def test_a_trained_head_of_modules_is_what_sentence_transformers_loads(
+    tmp_path: Path, kind: str, pooling: str
+) -> None:
+    """All of it: no part of the backbone is left without a gradient, and none of the head as it was."""
+    model = str(make_modular(tmp_path, kind, pooling))
+    scorer = scorer_for_training(ScorerConfig(model=model, device="cpu"), DataConfig(path="-", max_len=100))
+    made, student = trainer(scorer)
+    before = {name: each.detach().clone() for name, each in student.trained.items()}
+    for _ in range(2):
+        made.step(GROUPS)
+    held = {name for name, each in student.trained.items() if torch.equal(each, before[name])}
+    assert not {name for name in held if "embeddings" not in name}
+    export(student.merged(), scorer.checkpoint, tmp_path / "made", student.says)
+    pairs = [(group.query, passage) for group in GROUPS for passage in group.passages]
+    theirs = CrossEncoder(str(tmp_path / "made"), device="cpu").predict(
+        pairs, activation_fn=torch.nn.Identity()
+    )
+    ours = Scorer(ScorerConfig(model=str(tmp_path / "made"), device="cpu"))
+    np.testing.assert_allclose(ours.score(pairs), theirs, atol=1e-5, rtol=1e-5)
+    assert np.abs(theirs - scorer.score(pairs)).max() > 1e-3
 
 
 def test_memory_that_runs_out_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -118,6 +121,26 @@ def make_cross_encoder(path: Path, kind: str, **config: Any) -> Path:
 
 def make_trunk(path: Path, kind: str, **config: Any) -> Path:
     return make(path, kind, AutoModel, **config)
+
+
+def make_modular(path: Path, kind: str, pooling: Any = "cls", *, deep: bool = True, **options: Any) -> Path:
+    """A cross-encoder of modules, as sentence-transformers saves it. deep: with a head as ettin-reranker's.
+
+    options: of CrossEncoder.
+    """
+    trunk = Transformer(str(make_trunk(path / "trunk", kind)), transformer_task="feature-extraction")
+    width = SIZES["hidden_size"] * (1 if isinstance(pooling, str) else len(pooling))
+    torch.manual_seed(1)
+    more = [Dense(width, 24, bias=False, activation_function=torch.nn.GELU()), LayerNorm(24)] if deep else []
+    last = Dense(24 if deep else width, 1, activation_function=None, module_output_name="scores")
+    for module in (*more, last):
+        for weight in module.parameters():
+            torch.nn.init.normal_(weight, std=0.5)
+    pool = Pooling(SIZES["hidden_size"], pooling)
+    CrossEncoder(modules=[trunk, pool, *more, last], device="cpu", **options).save_pretrained(
+        str(path / "model")
+    )
+    return path / "model"
 
 
 def make_qwen3(path: Path, tied: bool = False) -> Path:

@@ -40,7 +40,7 @@ _TRACED = {
     "xlm-roberta",
 }
 """By config.json's model_type, those whose traces give torch's scores at every length; the tests hold it."""
-_FAMILIES = ("sequence_classification", "bi_encoder")
+_FAMILIES = ("sequence_classification", "modular_head", "bi_encoder")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _ATTENTION = "rayrank_openvino"
 _HIDDEN = -1e30
@@ -53,7 +53,7 @@ def is_available() -> bool:
 
 def supports(family: str, checkpoint: Checkpoint, config: ScorerConfig) -> str | None:
     if family not in _FAMILIES:
-        return f"the family {family} is not run by it, {' and '.join(_FAMILIES)} are; leave engine out"
+        return f"the family {family} is not run by it, {', '.join(_FAMILIES)} are; leave engine out"
     if checkpoint.model_type not in _TRACED:
         known = ", ".join(sorted(_TRACED))
         return f"{checkpoint.name} is a {checkpoint.model_type}; it runs {known}. Leave engine out"

@@ -31,7 +31,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.pooling import POOLINGS, SIMILARITIES, Pooling, last_token, mean
+from pipeline.scoring.pooling import SIMILARITIES, Pooling, last_token, mean, poolings_of
 from pipeline.scoring.results import Heard
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.truncation import Truncation, check_room, refuse_longest_first
@@ -47,7 +47,7 @@ def handles(checkpoint: Checkpoint) -> bool:
     # A cross-encoder that sentence-transformers saved has a modules.json too.
     saved = Saved.of(checkpoint)
     if saved.pools:
-        return True
+        return not saved.has_modular_head
     cross_encoder = saved.model_type == "CrossEncoder" or "LogitScore" in saved.kinds
     return (
         bool(saved.kinds)
@@ -185,8 +185,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     _ = checkpoint.architecture_config
     saved = Saved.of(checkpoint)
     of_another = saved.model_type not in ("SentenceTransformer", "CrossEncoder")
-    pooled_pairs = saved.model_type == "CrossEncoder" and saved.pools
-    if of_another or pooled_pairs or "LogitScore" in saved.kinds:
+    if of_another or saved.has_modular_head or "LogitScore" in saved.kinds:
         raise ModelError(
             f"{checkpoint.name}: is a {saved.model_type}; bi_encoder runs embedding models of one vector"
         )
@@ -239,19 +238,4 @@ def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bo
             f"{checkpoint.name}: modules.json has {', '.join(strange)};"
             " bi_encoder runs a Transformer, a Pooling and perhaps a Normalize"
         )
-    settings = checkpoint.read_object(f"{saved.paths[1]}/config.json")
-    if settings.flag("include_prompt") is False:
-        raise settings.wrong(
-            "include_prompt", "is false; bi_encoder does not leave a prompt out of its pooling"
-        )
-    named = settings.fields.get("pooling_mode")
-    if named is None:
-        names = [name for name, (key, _) in POOLINGS.items() if settings.flag(key)] or ["mean"]
-    else:
-        names = [named] if isinstance(named, str) else settings.texts("pooling_mode")
-    unknown = sorted(set(names) - POOLINGS.keys())
-    if unknown or not names:
-        raise settings.wrong(
-            "pooling_mode", f"unknown pooling {unknown[:1]!r}; known are {', '.join(POOLINGS)}"
-        )
-    return [POOLINGS[name][1] for name in names], "Normalize" in saved.kinds
+    return poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json")), "Normalize" in saved.kinds
