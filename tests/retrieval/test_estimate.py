@@ -85,8 +85,8 @@ def test_what_an_earlier_start_did_is_not_left(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("speed", "message"),
     [
-        ("0", "--speed 0: needs texts/s above 0"),
-        ("inf", "--speed inf: needs texts/s above 0"),
+        ("0", "--speed 0: needs texts/s above 0, 1e-06 or more"),
+        ("inf", "--speed inf: needs texts/s above 0, 1e-06 or more"),
         ("fast", "--speed fast: needs measure, or texts/s an actor in a number"),
     ],
 )
