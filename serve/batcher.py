@@ -135,14 +135,18 @@ class Batcher:
         read = (time.perf_counter() - self._trip_began_at) * self._speed.a_second
         return max(0.0, self._on_device - read)
 
-    @contextmanager
-    def announce(self, tokens: int, accepted: bool = False) -> Iterator[None]:
-        """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError.
+    def check_wait(self, before_s: float = 0.0) -> None:
+        """Raises OverloadedError where a request that comes now would wait too long.
 
-        accepted: they were let in before, and are not refused.
+        before_s: how long it will be before it can be scored, while the device works on others.
         """
-        if self.wait_s > self._max_wait_s and not accepted:
-            raise OverloadedError(self.wait_s, self._max_wait_s)
+        wait_s = max(self.wait_s, before_s)
+        if wait_s > self._max_wait_s:
+            raise OverloadedError(wait_s, self._max_wait_s)
+
+    @contextmanager
+    def announce(self, tokens: int) -> Iterator[None]:
+        """Count `tokens` as waiting while they are counted exactly."""
         ahead = min(tokens, self._chunk_tokens)
         self._announced += tokens
         self._announced_ahead += ahead
