@@ -24,7 +24,7 @@ class Model(Protocol):
     async def score(self, work: Work) -> Scores | Refused:
         """Cancelled, the work is dropped."""
 
-    async def info(self) -> ModelInfo: ...
+    async def info(self) -> ModelInfo | Refused: ...
 
     async def check(self) -> None:
         """Raises where no replica would score."""
@@ -68,7 +68,11 @@ class Service:
         return next(iter(self._models))
 
     async def info(self, name: str) -> ModelInfo:
-        return await self._models[name].info()
+        """Raises Problem."""
+        info = await self._models[name].info()
+        if isinstance(info, Refused):
+            raise Problem(info.kind, info.message, retry_after_s=info.retry_after_s)
+        return info
 
     async def not_ready(self) -> list[str]:
         """The models that should have a replica and have none that says in time that it scores."""

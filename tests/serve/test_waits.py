@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -41,16 +41,17 @@ def test_others_are_not_refused_for_what_is_cut_of_long_texts() -> None:
     pairs = [("q" * 8000, "river " * 3000), ("q", "river"), ("q", "river " * 3000)]
 
     async def announced(replica: Replica, **limits: Any) -> int:
-        seen = list[float]()
-        encode = replica._scorer.encode
+        seen, scorer = list[float](), cast("Any", replica._scorer)
+        encode = scorer.encode
 
         def noting(some: list[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
             seen.append(replica._batcher.waiting_tokens)
-            return encode(some, limits)
+            encoded: EncodedPairs = encode(some, limits)
+            return encoded
 
-        replica._scorer.encode = noting  # type: ignore[method-assign]
+        scorer.encode = noting
         await scored(replica, work_of(pairs, limits=Limits(**limits)))
-        replica._scorer.encode = encode  # type: ignore[method-assign]
+        scorer.encode = encode
         return int(seen[0])
 
     async def cross_encoder(replica: Replica) -> None:
