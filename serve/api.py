@@ -214,7 +214,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return problem_response(request.scope, error)
-    if (problem := unrouted(error, request.url.path, request.app.openapi()["paths"])) is not None:
+    if (problem := unrouted(error, request.state.report.path, request.app.openapi()["paths"])) is not None:
         response = problem_response(request.scope, problem)
         response.headers.update(error.headers or {})
         return response

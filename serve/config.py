@@ -159,7 +159,7 @@ class RateLimits(_Strict):
     """
 
     requests_per_minute: PositiveInt | None = None
-    """Requests. Those beyond get 429 and Retry-After."""
+    """Requests, also those that fail. Those beyond get 429 and Retry-After before their body is read."""
     pairs_per_minute: PositiveInt | None = None
     """Pairs, each a query and a passage. Requests beyond get 429 and Retry-After."""
 

@@ -247,3 +247,16 @@ def test_ready_waits_for_no_model_without_a_replica(
     monkeypatch.setattr(small.models["tiny"], "check", never)
     answer = httpx2.get(f"{small.url}/ready", timeout=30)
     assert (answer.status_code, answer.json()["not_ready"]) == (503, ["tiny"])
+
+
+def test_a_refused_client_that_waits_to_be_told_to_send_is_not_told_so() -> None:
+    with serving({"tiny": {"model": TINY}}, max_body_bytes=2000) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 5000000"
+            connection.sendall(f"POST /rank HTTP/1.1\r\nHost: {host}\r\n{head}\r\n\r\n".encode())
+            answer = b""
+            while received := connection.recv(4096):
+                answer += received
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
