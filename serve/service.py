@@ -53,7 +53,9 @@ class Service:
         state.report.model, state.report.pairs = name, pairs
         state.report.characters = sum(map(len, call.work.queries)) + sum(map(len, call.work.passages))
         if self.config.api.log_texts:
-            state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
+            queries = call.work.queries
+            asked = {"queries": queries} if len(set(queries)) > 1 else {"query": queries[0]}
+            state.report.texts = asked | {"passages": call.work.passages}
         self._gate.count_pairs(state.key, pairs)
         left_s = state.deadline - asyncio.get_running_loop().time()
         outcome = await self._models[name].score(replace(call.work, timeout_s=left_s))

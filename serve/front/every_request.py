@@ -27,6 +27,8 @@ from serve.work import Scores
 _PUBLIC = {"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"}
 _STATIC = "/static-offline-docs/"
 _LINGER_S = 0.5
+REQUEST_ID_LENGTH = 200
+"""Of a longer one that a client sends, the rest is left out."""
 _TOO_LATE = ("timeout", "late_body")
 
 
@@ -95,7 +97,7 @@ class Front:
         report = RequestReport(path, route=path if path in self._paths else "")
         state = scope.setdefault("state", {})
         # Ray Serve's proxy gives each request an id, and sends it back.
-        state["request_id"] = headers.get("x-request-id") or str(uuid.uuid4())
+        state["request_id"] = headers.get("x-request-id", "")[:REQUEST_ID_LENGTH] or str(uuid.uuid4())
         state["dialect"] = self._dialect_of(path, headers)
         state["report"] = report
 
