@@ -85,7 +85,8 @@ def build(
             CORSMiddleware,
             allow_origins=list(config.api.cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-request-id", "x-request-timeout-seconds"],
+            allow_headers=["*"],  # SDKs send some of their own
+            expose_headers=["*"],
         )
     return app
 
@@ -115,7 +116,12 @@ def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None
         request.state.dialect = dialect
         request.state.report.ignored = ignored = _ignored(endpoint.request, body)
         parsed = _parsed(endpoint.request, body, ignored)
-        return endpoint.respond(parsed, await service.answer(request, endpoint.call(parsed)))
+        call = endpoint.call(parsed)
+        # FastAPI holds the body until the answer. What no field takes shall not wait with it.
+        if isinstance(body, dict):
+            body.clear()
+        request.state.body.keep(vars(parsed))
+        return endpoint.respond(parsed, await service.answer(request, call))
 
     names: list[str | Enum] = list(dict.fromkeys(tag for endpoint in endpoints for tag in endpoint.tags))
     router.add_api_route(
@@ -214,7 +220,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return problem_response(request.scope, error)
-    if (problem := unrouted(error, request.url.path, request.app.openapi()["paths"])) is not None:
+    if (problem := unrouted(error, request.state.report.path, request.app.openapi()["paths"])) is not None:
         response = problem_response(request.scope, problem)
         response.headers.update(error.headers or {})
         return response

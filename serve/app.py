@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve as ray_serve
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -40,6 +40,8 @@ from serve.work import ModelInfo, Refused, Scores, Work
 
 _ATTEMPTS = 3
 """Scoring changes nothing, so what a dead replica had may be asked of another."""
+_DIED = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
+"""What Ray raises where the process that was asked is gone; the third where its memory monitor ended it."""
 _METRICS_INTERVAL_S = 1.0
 """Ray's 10 seconds would have a queue grow for as long before it is seen."""
 _ONGOING_REQUESTS = 10_000
@@ -94,6 +96,10 @@ class ScoringReplica:
         await self._started
         return self._replica.info()
 
+    async def full(self) -> Refused | None:
+        await self._started
+        return self._replica.full()
+
     def _die_if_broken(self) -> None:
         """A device that failed stays so. Requests are asked of another replica then, and a new one starts."""
         try:
@@ -136,29 +142,23 @@ class RemoteModel:
 
     async def score(self, work: Work) -> Scores | Refused:
         begin = time.monotonic()
-        for _ in range(_ATTEMPTS):
-            response = self._handle.score.remote(work)
-            try:
-                outcome: Scores | Refused = await response
-            except asyncio.CancelledError:
-                response.cancel()  # type: ignore[no-untyped-call]  # Ray's has no types
-                raise
-            except BackPressureError as error:
-                return Refused("overloaded", str(error), 1.0)
-            except DeploymentUnavailableError:
-                why = "no replica of this model could be started; the server's log and /ready tell why"
-                return Refused("unavailable", why, 1.0)
-            except RayActorError:
-                log.warning("replica died", retried=True)
-                left_s = None if work.timeout_s is None else work.timeout_s - (time.monotonic() - begin)
-                work = replace(work, accepted=True, timeout_s=left_s)
-            else:
-                return outcome
-        return Refused("unavailable", "replicas died while they worked on it", 1.0)
 
-    async def info(self) -> ModelInfo:
-        info: ModelInfo = await self._handle.info.remote()
+        def ask(again: bool) -> Any:
+            if not again:
+                return self._handle.score.remote(work)
+            left_s = None if work.timeout_s is None else work.timeout_s - (time.monotonic() - begin)
+            return self._handle.score.remote(replace(work, accepted=True, timeout_s=left_s))
+
+        outcome: Scores | Refused = await _outcome(ask)
+        return outcome
+
+    async def info(self) -> ModelInfo | Refused:
+        info: ModelInfo | Refused = await _outcome(lambda _again: self._handle.info.remote())
         return info
+
+    async def full(self) -> Refused | None:
+        full: Refused | None = await _outcome(lambda _again: self._handle.full.remote())
+        return full
 
     async def check(self) -> None:
         response = self._handle.check_health.remote()
@@ -168,6 +168,25 @@ class RemoteModel:
             cancel: Callable[[], None] = response.cancel  # Ray 2.60 gives it no types
             cancel()
             raise
+
+
+async def _outcome(ask: Callable[[bool], Any]) -> Any:
+    """What a replica says; Refused where none does. ask: is told whether one died that was asked before."""
+    for attempt in range(_ATTEMPTS):
+        response = ask(attempt > 0)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BackPressureError as error:
+            return Refused("overloaded", str(error), 1.0)
+        except DeploymentUnavailableError:
+            why = "no replica of this model could be started; the server's log and /ready tell why"
+            return Refused("unavailable", why, 1.0)
+        except _DIED as error:
+            log.warning("replica died", retried=True, error=type(error).__name__)
+    return Refused("unavailable", "replicas died while they worked on it", 1.0)
 
 
 class HttpApi:

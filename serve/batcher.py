@@ -14,10 +14,12 @@ import numpy.typing as npt
 
 from pipeline import log
 from pipeline.errors import ScoringError
+from pipeline.scoring.copies import distinct_pairs
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from pipeline.scoring.wanted import NotWantedError, while_wanted
 from serve.fair_queue import Chunk, FairQueue
+from serve.speed import Speed
 
 
 class OverloadedError(Exception):
@@ -102,7 +104,7 @@ class Batcher:
         self._chunk_tokens = max(_CHUNK_TOKENS, max_batch_tokens())
         self._queue: FairQueue[_Request] = FairQueue(self._chunk_tokens)
         self._announced = self._announced_ahead = self._on_device = 0
-        self._tokens_per_s = math.inf
+        self._speed = Speed()
         self._trip_began_at = 0.0
         self._broken: Exception | None = None
         self._wake = asyncio.Event()
@@ -117,30 +119,34 @@ class Batcher:
     @property
     def waiting_s(self) -> float:
         """How long the device will take for these, as fast as it has been."""
-        return self.waiting_tokens / self._tokens_per_s
+        return self.waiting_tokens / self._speed.a_second
 
     @property
     def wait_s(self) -> float:
         """How long a request that comes now will wait for the device, which is as fast as it has been."""
         ahead = self._announced_ahead + self._queue.tokens_ahead + self._left_on_device
-        return ahead / self._tokens_per_s
+        return ahead / self._speed.a_second
 
     @property
     def _left_on_device(self) -> float:
         """Tokens that the device has still to read, if it is as fast as it has been."""
-        if not self._on_device or math.isinf(self._tokens_per_s):
+        if not self._on_device or math.isinf(self._speed.a_second):
             return self._on_device
-        read = (time.perf_counter() - self._trip_began_at) * self._tokens_per_s
+        read = (time.perf_counter() - self._trip_began_at) * self._speed.a_second
         return max(0.0, self._on_device - read)
 
-    @contextmanager
-    def announce(self, tokens: int, accepted: bool = False) -> Iterator[None]:
-        """Count `tokens` as waiting while they are counted exactly. Raises OverloadedError.
+    def check_wait(self, before_s: float = 0.0) -> None:
+        """Raises OverloadedError where a request that comes now would wait too long.
 
-        accepted: they were let in before, and are not refused.
+        before_s: how long it will be before it can be scored, while the device works on others.
         """
-        if self.wait_s > self._max_wait_s and not accepted:
-            raise OverloadedError(self.wait_s, self._max_wait_s)
+        wait_s = max(self.wait_s, before_s)
+        if wait_s > self._max_wait_s:
+            raise OverloadedError(wait_s, self._max_wait_s)
+
+    @contextmanager
+    def announce(self, tokens: int) -> Iterator[None]:
+        """Count `tokens` as waiting while they are counted exactly."""
         ahead = min(tokens, self._chunk_tokens)
         self._announced += tokens
         self._announced_ahead += ahead
@@ -199,10 +205,14 @@ class Batcher:
         for chunk in chunks:
             chunk.request.begun_at = chunk.request.begun_at or begin
         parts = [chunk.request.encoded.take(chunk.pairs) for chunk in chunks]
-        tokens = self._on_device = int(sum(part.tokens.sum() for part in parts))
         try:
+            pairs = EncodedPairs.concat(parts)
+            # Equal pairs of several requests go through the model once. This is in the queue's unit:
+            # `Scored.tokens` has once what different pairs share.
+            once = pairs if len(chunks) == 1 else distinct_pairs(pairs)[0]
+            tokens = self._on_device = int(once.tokens.sum())
             scored = await asyncio.get_running_loop().run_in_executor(
-                self._device, self._forward_wanted, EncodedPairs.concat(parts), chunks
+                self._device, self._forward_wanted, pairs, chunks
             )
         except NotWantedError:
             return
@@ -219,12 +229,10 @@ class Batcher:
         finally:
             self._on_device = 0
         device_s = time.perf_counter() - begin
-        self._note_speed(max(1, tokens) / device_s)
+        self._speed.note(max(1, tokens), device_s, self._max_batch_tokens())
         self._deliver(chunks, scored)
         requests = len({id(chunk.request) for chunk in chunks})
-        self._on_batch(
-            BatchReport(requests, sum(map(len, parts)), scored.tokens, scored.padded_tokens, device_s)
-        )
+        self._on_batch(BatchReport(requests, len(pairs), scored.tokens, scored.padded_tokens, device_s))
 
     def _forward_wanted(self, pairs: EncodedPairs, chunks: list[Chunk[_Request]]) -> Scored:
         """In the device's thread. Raises NotWantedError where all whose pairs these are have left."""
@@ -247,8 +255,3 @@ class Batcher:
             rows = slice(first, first + len(chunk.pairs))
             chunk.request.fill(chunk.pairs, scored, rows)
             first = rows.stop
-
-    def _note_speed(self, tokens_per_s: float) -> None:
-        """A running mean, so that one short batch doesn't pass for the device's speed."""
-        known = math.isfinite(self._tokens_per_s)
-        self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * tokens_per_s if known else tokens_per_s

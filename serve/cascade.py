@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,14 @@ Places = npt.NDArray[np.int64]
 Number = TypeVar("Number", bound=np.generic)
 
 
-def assembled(config: ServeConfig, singles: Mapping[str, Model]) -> dict[str, Model]:
+class Level(Model, Protocol):
+    """What has replicas: a model of one scorer, or a level of a cascade."""
+
+    async def full(self) -> Refused | None:
+        """Why a request that comes now would be refused, whatever it is; None where it would not."""
+
+
+def assembled(config: ServeConfig, singles: Mapping[str, Level]) -> dict[str, Model]:
     """The models that requests name. singles: what has replicas, by `ModelConfig.singles`' names."""
     models: dict[str, Model] = {}
     for name, model in config.models.items():
@@ -32,16 +39,20 @@ def assembled(config: ServeConfig, singles: Mapping[str, Model]) -> dict[str, Mo
 class Cascade:
     """Passages of a query that a level cut stay in their order, below those that went on."""
 
-    def __init__(self, config: ModelConfig, levels: Sequence[Model]) -> None:
+    def __init__(self, config: ModelConfig, levels: Sequence[Level]) -> None:
         self._config = config.levels or ()
         self._levels = levels
         singles = config.singles("").values()
-        self._always_there = [
-            level for level, single in zip(levels, singles, strict=True) if single.replicas.min
-        ]
+        self._always_there = {
+            number: level
+            for number, (level, single) in enumerate(zip(levels, singles, strict=True))
+            if single.replicas.min
+        }
 
     async def score(self, work: Work) -> Scores | Refused:
         begin = time.monotonic()
+        if (full := await self._full_later()) is not None:
+            return full
         table = _grouped(work)
         rows, order = table["place"].to_numpy(), original_ranks(table["query_id"]).astype(np.int32)
         saw = np.arange(len(rows))  # rows of the table
@@ -64,9 +75,24 @@ class Cascade:
             saw = saw if level.keep is None else saw[own <= level.keep]
         return _together(_by_place(order, rows, len(rows)), found, levels)
 
-    async def info(self) -> ModelInfo:
+    async def _full_later(self) -> Refused | None:
+        """A level that would refuse shall not do so when those before have worked for it."""
+        later = {number: level for number, level in self._always_there.items() if number}
+        for number, full in zip(
+            later, await asyncio.gather(*(each.full() for each in later.values())), strict=True
+        ):
+            if full is not None:
+                return _of_the_level(full, number)
+        return None
+
+    async def info(self) -> ModelInfo | Refused:
         """Of the last level, by the names of all."""
-        infos = [await model.info() for model in self._levels]
+        infos = []
+        for number, model in enumerate(self._levels):
+            info = await model.info()
+            if isinstance(info, Refused):
+                return _of_the_level(info, number)
+            infos.append(info)
         return replace(
             infos[-1],
             model=" > ".join(info.model for info in infos),
@@ -76,7 +102,7 @@ class Cascade:
         )
 
     async def check(self) -> None:
-        await asyncio.gather(*(level.check() for level in self._always_there))
+        await asyncio.gather(*(level.check() for level in self._always_there.values()))
 
 
 def _grouped(work: Work) -> pa.Table:
@@ -101,7 +127,11 @@ def _of_the_whole(refused: Refused, number: int, places: Places) -> Refused:
         place = int(places[refused.pair])
         message = message.replace(f"pair {refused.pair}:", f"pair {place}:", 1)
         refused = replace(refused, pair=place)
-    return replace(refused, message=f"levels.{number}: {message}")
+    return _of_the_level(replace(refused, message=message), number)
+
+
+def _of_the_level(refused: Refused, number: int) -> Refused:
+    return replace(refused, message=f"levels.{number}: {refused.message}")
 
 
 def _told(places: Places, outcome: Scores, own: npt.NDArray[np.int32]) -> LevelScores:

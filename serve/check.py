@@ -234,6 +234,9 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 def _mapping(text: str, what: str) -> dict[str, Any]:
     try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.ScalarEvent) and not _is_text(event.value):
+                raise ConfigError(f"{what}: line {event.start_mark.line + 1}: a lone surrogate is no text")
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         at = getattr(error, "problem_mark", None)  # its text shows lines of the file, which may hold secrets
@@ -243,6 +246,10 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{what}: needs the fields of a Serve config; see configs/serve/rerank.yaml")
     return tree
+
+
+def _is_text(value: str) -> bool:
+    return value.encode(errors="replace").decode() == value
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ class RateLimits(_Strict):
     """
 
     requests_per_minute: PositiveInt | None = None
-    """Requests. Those beyond get 429 and Retry-After."""
+    """Requests, also those that fail. Those beyond get 429 and Retry-After before their body is read."""
     pairs_per_minute: PositiveInt | None = None
     """Pairs, each a query and a passage. Requests beyond get 429 and Retry-After."""
 
@@ -186,9 +186,9 @@ class ApiConfig(_Strict):
     max_body_bytes: PositiveInt = 8_000_000
     """Bytes of one request's body. A larger one is refused."""
     max_requests: PositiveInt = 2000
-    """At once, those included of which the body is still on its way. More get 429."""
+    """At once in each of these processes, those included whose body is still on its way. More get 429."""
     max_buffered_bytes: PositiveInt = 256_000_000
-    """The bodies of all these requests together. One for which there is no room gets 429."""
+    """The bodies of all these requests together, and what objects in them take. One without room gets 429."""
     timeout_s: PositiveFloat = 60
     """Of a request whose X-Request-Timeout-Seconds asks for no less, from its head to its answer."""
     cors_origins: tuple[str, ...] = Field(default=(), strict=False)

@@ -143,7 +143,8 @@ class Served(Protocol):
     def default(self) -> str:
         """The model of requests that name none."""
 
-    async def info(self, name: str) -> ModelInfo: ...
+    async def info(self, name: str) -> ModelInfo:
+        """Raises Problem."""
 
 
 @dataclass(frozen=True, kw_only=True)

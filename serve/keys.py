@@ -14,7 +14,7 @@ from typing import Literal
 
 from pipeline import log
 from pipeline.errors import ConfigError
-from serve.config import ApiConfig, KeysConfig, RateLimits
+from serve.config import ApiConfig, KeysConfig
 from serve.problems import Problem
 
 _SHORTEST = 16
@@ -206,33 +206,31 @@ class Gate:
             )
         return name
 
-    def count(self, name: str, pairs: int) -> None:
-        """Raises Problem where a limit of the key is exceeded."""
+    def count_request(self, name: str) -> None:
+        """Before its body is read. Raises Problem where the key has had its requests."""
+        self._count(name, "requests", 1)
+
+    def count_pairs(self, name: str, pairs: int) -> None:
+        """Raises Problem where the key has had its pairs, or may never have as many."""
+        self._count(name, "pairs", pairs)
+
+    def _count(self, name: str, unit: Literal["requests", "pairs"], amount: int) -> None:
         limits = self._config.limits_of.get(name, self._config.limits)
-        wanted = [
-            (self._window(name, f"{unit}_per_minute", limits), unit, amount)
-            for unit, amount in (("requests", 1), ("pairs", pairs))
-            if getattr(limits, f"{unit}_per_minute") is not None
-        ]
-        for window, _, amount in wanted:
-            if amount > window.per_minute:
-                raise Problem(
-                    "too_many",
-                    f"{amount} pairs are more than the {window.per_minute} that this key may ask for in a"
-                    " minute (pairs_per_minute of the server's config): send fewer at a time",
-                )
-        waits = ((window.wait_s(amount), window.per_minute, unit) for window, unit, amount in wanted)
-        wait_s, limit, unit = max(waits, default=(0.0, 0, ""))
+        limit = limits.requests_per_minute if unit == "requests" else limits.pairs_per_minute
+        if limit is None:
+            return
+        window = self._windows.setdefault((name, unit), Window(limit))
+        if amount > limit:
+            raise Problem(
+                "too_many",
+                f"{amount} pairs are more than the {limit} that this key may ask for in a"
+                " minute (pairs_per_minute of the server's config): send fewer at a time",
+            )
+        wait_s = window.wait_s(amount)
         if wait_s > 0:
             message = f"rate limit of {limit} {unit} a minute exceeded; retry in {math.ceil(wait_s)} s"
             raise Problem("rate_limit", message, retry_after_s=wait_s)
-        for window, _, amount in wanted:
-            window.take(amount)
-
-    def _window(self, name: str, kind: str, limits: RateLimits) -> Window:
-        if (name, kind) not in self._windows:
-            self._windows[name, kind] = Window(getattr(limits, kind))
-        return self._windows[name, kind]
+        window.take(amount)
 
 
 def _digest(key: str) -> bytes:

@@ -77,8 +77,10 @@ WITHOUT_BODY: tuple[Kind, ...] = (
     "unauthorized",
     "forbidden",
     "header",
+    "rate_limit",
     "overloaded",
     "timeout",
+    "unavailable",
     "internal",
 )
 """What can be wrong with a request that only reads."""

@@ -151,13 +151,14 @@ def listed_names(names: Iterable[str]) -> str:
 
 
 def invalid(errors: Sequence[Any], unknown: str = "") -> Problem:
-    """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out.
+    """A Problem of pydantic's errors. Their `input`, which holds the user's texts, is left out, and of long
+    names, which can only be the user's, the rest.
 
     unknown: names of fields that were passed over, of which one may be meant.
     """
     mistakes = []
     for error in errors:
-        place = [str(part) for part in error["loc"] if part != "body"]
+        place = [str(part)[:_NAME_LENGTH] for part in error["loc"] if part != "body"]
         mistakes.append((".".join(place), _OUR_WORDS.get(error["type"], str(error["msg"]))))
     message = "; ".join(f"{field}: {text}" if field else text for field, text in mistakes[:10])
     if unknown:

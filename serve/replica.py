@@ -18,12 +18,20 @@ from pipeline.scoring.lean_imports import lean_imports
 from pipeline.scoring.results import sigmoid
 from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
 from serve.config import is_of_a_hub
+from serve.speed import Speed
 from serve.work import ModelInfo, Refused, Scores, Work
 
 _CHARACTERS_A_TOKEN = 4
 _TURN_CHARACTERS = 100_000
 """Of a request's texts, so many are tokenized at once: some 0.1 s. Then others that wait have their turn."""
 _WARM_UP_WORDS = 64
+
+
+class _Turn(NamedTuple):
+    """Some pairs of a request, tokenized."""
+
+    pairs: EncodedPairs
+    spans: list[tuple[int, int]] | None
 
 
 class _Encoded(NamedTuple):
@@ -60,6 +68,10 @@ class Replica:
         self._max_wait_s = max_wait_s
         self._on_batch = on_batch
         self._encoding = ThreadPoolExecutor(1, "encoding")
+        self._characters = 0
+        """Of the turns that are tokenized or wait for it. A request has one there at a time, so these go
+        before the first turn of one that comes now."""
+        self._characters_speed = Speed()
 
     async def start(self) -> None:
         """Load the weights, and score a batch: the first one is slow, and its speed is the first estimate."""
@@ -75,6 +87,7 @@ class Replica:
         marks = [" ".join(f"{number:b}").translate({48: "a", 49: "b"}) for number in range(passages)]
         words = [f"{mark} " + "word " * _WARM_UP_WORDS for mark in marks]
         for _ in range(2):
+            self._characters_speed = Speed()
             await self.score(Work(["warm up"] * passages, words))
 
     def _load(self) -> None:
@@ -83,7 +96,9 @@ class Replica:
 
     async def score(self, work: Work) -> Scores | Refused:
         """Of one pair or more. Cancelled or past its deadline, what is not begun is dropped."""
-        if work.timeout_s is not None and self._batcher.wait_s > work.timeout_s:
+        if not work.accepted and (full := self.full()) is not None:
+            return full
+        if work.timeout_s is not None and max(self._batcher.wait_s, self._tokenizer_s) > work.timeout_s:
             return Refused("timeout", "the queue is longer than the request may wait")
         try:
             # The API cancels what is late. But it may have died, or what it says may be late itself.
@@ -93,14 +108,11 @@ class Replica:
             return Refused("timeout", "not done within the time that it may take")
 
     async def _in_time(self, work: Work) -> Scores | Refused:
-        characters = sum(map(len, work.queries)) + sum(map(len, work.passages))
         try:
-            with self._batcher.announce(characters // _CHARACTERS_A_TOKEN, work.accepted):
+            with self._batcher.announce(self._tokens_guessed(work)):
                 begin = time.perf_counter()
                 encoded = await self._encoded(work)
                 tokenization_s = time.perf_counter() - begin
-        except OverloadedError as error:
-            return Refused("overloaded", str(error), error.retry_after_s)
         except ScoringError as error:
             return Refused("too_long", str(error), pair=error.index)
         except (ConfigError, ModelError) as error:  # where the model lies is nothing for clients
@@ -113,6 +125,14 @@ class Replica:
             first = int(np.flatnonzero(encoded.places == error.index)[0])
             return Refused("unscorable", str(ScoringError(first, error.reason)), pair=first)
         return self._scores(work, encoded, batched, tokenization_s)
+
+    def full(self) -> Refused | None:
+        """Why a request that comes now would be refused, whatever it is; None where it would not."""
+        try:
+            self._batcher.check_wait(self._tokenizer_s)
+        except OverloadedError as error:
+            return Refused("overloaded", str(error), error.retry_after_s)
+        return None
 
     def info(self) -> ModelInfo:
         scorer = self._scorer
@@ -132,8 +152,8 @@ class Replica:
 
     @property
     def waiting_s(self) -> float:
-        """Seconds in which the device will score all that waits."""
-        return self._batcher.waiting_s
+        """Seconds in which the device will score all that waits, or longer where the tokenizer is behind."""
+        return max(self._batcher.waiting_s, self._tokenizer_s)
 
     def check(self) -> None:
         """Raises where this replica will score nothing any more."""
@@ -143,21 +163,50 @@ class Replica:
         await self._batcher.close()
         self._encoding.shutdown()
 
+    @property
+    def _tokenizer_s(self) -> float:
+        """How long a request that comes now will wait for the tokenizer."""
+        return self._characters / self._characters_speed.a_second
+
+    def _tokens_guessed(self, work: Work) -> int:
+        """Of texts that are cut, no more than the model reads: most of a long one is tokenized in vain."""
+        config, encoder = work.limits.applied_to(self._scorer.config), self._scorer.encoder
+        if config.long_passages is not None:
+            return (sum(map(len, work.queries)) + sum(map(len, work.passages))) // _CHARACTERS_A_TOKEN
+        longest = _CHARACTERS_A_TOKEN * (work.limits.max_length or encoder.max_length)
+        passage = min(longest, _CHARACTERS_A_TOKEN * (config.passage_max_length or encoder.max_length))
+        pair = 2 * longest if self._scorer.embeds else longest
+        lengths = zip(map(len, work.queries), map(len, work.passages), strict=True)
+        read = (min(pair, min(longest, ours) + min(passage, theirs)) for ours, theirs in lengths)
+        return sum(read) // _CHARACTERS_A_TOKEN
+
     async def _encoded(self, work: Work) -> _Encoded:
         """In turns with the requests beside it: one thread tokenizes."""
         loop = asyncio.get_running_loop()
-        turns = [
-            await loop.run_in_executor(self._encoding, self._encode, work, turn) for turn in _turns(work)
-        ]
+        turns = [await self._encoded_turn(work, turn) for turn in _turns(work)]
         return await loop.run_in_executor(self._encoding, _joined, turns)
 
-    def _encode(self, work: Work, turn: slice) -> tuple[EncodedPairs, list[tuple[int, int]] | None]:
+    async def _encoded_turn(self, work: Work, turn: slice) -> _Turn:
+        characters = sum(map(len, {*work.queries[turn]})) + sum(map(len, work.passages[turn]))
+        self._characters += characters
+        try:
+            loop = asyncio.get_running_loop()
+            encoded, seconds = await loop.run_in_executor(self._encoding, self._encode, work, turn)
+        finally:
+            self._characters -= characters
+        self._characters_speed.note(characters, seconds, _TURN_CHARACTERS)
+        return encoded
+
+    def _encode(self, work: Work, turn: slice) -> tuple[_Turn, float]:
+        """And the seconds that it took."""
+        begin = time.perf_counter()
         texts = list(zip(work.queries[turn], work.passages[turn], strict=True))
         try:
             pairs = self._scorer.encode(texts, work.limits)
         except ScoringError as error:
             raise ScoringError(turn.start + error.index, error.reason) from error
-        return pairs, self._scorer.spans_read(texts, pairs) if work.spans else None
+        spans = self._scorer.spans_read(texts, pairs) if work.spans else None
+        return _Turn(pairs, spans), time.perf_counter() - begin
 
     def _scores(self, work: Work, encoded: _Encoded, batched: Batched, tokenization_s: float) -> Scores:
         scores, windows = batched.scores[encoded.places], batched.windows[encoded.places]
@@ -198,7 +247,7 @@ def _turns(work: Work) -> Iterator[slice]:
     yield slice(first, len(work.passages))
 
 
-def _joined(turns: list[tuple[EncodedPairs, list[tuple[int, int]] | None]]) -> _Encoded:
-    pairs = EncodedPairs.concat([encoded for encoded, _ in turns])
-    spans = [span for _, read in turns for span in read or ()]
+def _joined(turns: list[_Turn]) -> _Encoded:
+    pairs = EncodedPairs.concat([turn.pairs for turn in turns])
+    spans = [span for turn in turns for span in turn.spans or ()]
     return _Encoded(pairs, spans or None, *distinct_pairs(pairs))

@@ -24,7 +24,7 @@ class Model(Protocol):
     async def score(self, work: Work) -> Scores | Refused:
         """Cancelled, the work is dropped."""
 
-    async def info(self) -> ModelInfo: ...
+    async def info(self) -> ModelInfo | Refused: ...
 
     async def check(self) -> None:
         """Raises where no replica would score."""
@@ -53,8 +53,10 @@ class Service:
         state.report.model, state.report.pairs = name, pairs
         state.report.characters = sum(map(len, call.work.queries)) + sum(map(len, call.work.passages))
         if self.config.api.log_texts:
-            state.report.texts = {"query": call.work.queries[0], "passages": call.work.passages}
-        self._gate.count(state.key, pairs)
+            queries = call.work.queries
+            asked = {"queries": queries} if len(set(queries)) > 1 else {"query": queries[0]}
+            state.report.texts = asked | {"passages": call.work.passages}
+        self._gate.count_pairs(state.key, pairs)
         left_s = state.deadline - asyncio.get_running_loop().time()
         outcome = await self._models[name].score(replace(call.work, timeout_s=left_s))
         if isinstance(outcome, Refused):
@@ -68,7 +70,11 @@ class Service:
         return next(iter(self._models))
 
     async def info(self, name: str) -> ModelInfo:
-        return await self._models[name].info()
+        """Raises Problem."""
+        info = await self._models[name].info()
+        if isinstance(info, Refused):
+            raise Problem(info.kind, info.message, retry_after_s=info.retry_after_s)
+        return info
 
     async def not_ready(self) -> list[str]:
         """The models that should have a replica and have none that says in time that it scores."""

@@ -83,7 +83,7 @@ class RerankRequest(vllm.Options):
 
 class Document(ResponseBody):
     text: str
-    """The passage as it was sent."""
+    """As it was sent. Of an object without `text`, the lines that were read."""
 
 
 class Result(ResponseBody):
@@ -132,7 +132,7 @@ def call(body: RerankRequest) -> Call:
 
 
 def response(body: RerankRequest, answer: Answer) -> RerankResponse:
-    passages = body.passages
+    shown = [_text(*each) for each in zip(body.documents, body.passages, strict=True)]
     with_text = body.return_documents is not False
     return RerankResponse(
         id=f"score-{answer.request_id}",
@@ -142,11 +142,16 @@ def response(body: RerankRequest, answer: Answer) -> RerankResponse:
             Result(
                 index=index,
                 relevance_score=score,
-                document=Document(text=passages[index]) if with_text else None,
+                document=Document(text=shown[index]) if with_text else None,
             )
             for index, score in answer.ranked(body.top_n or None)
         ],
     )
+
+
+def _text(document: str | dict[str, Any], passage: str) -> str:
+    own = document.get("text") if isinstance(document, dict) else document
+    return own if isinstance(own, str) else passage
 
 
 def error(problem: Problem, request_id: str) -> tuple[int, Any]:

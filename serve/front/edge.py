@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import log
 from serve.dialect import Dialect
-from serve.front.every_request import response_to
+from serve.front.every_request import REQUEST_ID_LENGTH, response_to
 from serve.problems import Kind, Problem
 
 _RAYS_ANSWERS: dict[int, tuple[Kind, str]] = {
@@ -43,7 +43,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         # Ray decodes headers as UTF-8, and answers 500 where they are none.
-        scope["headers"] = [(name, _in_ascii(value)) for name, value in scope["headers"]]
+        scope["headers"] = [(name, _taken(name, value)) for name, value in scope["headers"]]
         answer = _Answer(send)
         try:
             await self._app(scope, receive, answer.send)
@@ -96,9 +96,10 @@ class _Answer:
             await self._send(message)
 
 
-def _in_ascii(value: bytes) -> bytes:
-    """Bytes beyond printable ASCII as %XX."""
-    return quote_from_bytes(value, safe=_SAFE).encode()
+def _taken(name: bytes, value: bytes) -> bytes:
+    """Bytes beyond printable ASCII as %XX; of a request's id, which the proxy sends back, what is logged."""
+    ascii_only = quote_from_bytes(value, safe=_SAFE).encode()
+    return ascii_only[:REQUEST_ID_LENGTH] if name == b"x-request-id" else ascii_only
 
 
 _SAFE = printable.split()[0] + " \t"

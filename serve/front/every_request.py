@@ -27,6 +27,8 @@ from serve.work import Scores
 _PUBLIC = {"/", "/health", "/ready", "/docs", "/openapi.json", "/favicon.ico"}
 _STATIC = "/static-offline-docs/"
 _LINGER_S = 0.5
+REQUEST_ID_LENGTH = 200
+"""Of a longer one that a client sends, the rest is left out."""
 _TOO_LATE = ("timeout", "late_body")
 
 
@@ -35,6 +37,7 @@ class RequestReport:
     """What became of one request."""
 
     path: str
+    """Below the `route_prefix`."""
     route: str = ""
     """The path where there is something at it; else empty, since anything may be asked for."""
     status: int = 0
@@ -87,15 +90,14 @@ class Front:
         if scope["method"] == "HEAD":
             # As GET, where FastAPI would answer 405: load balancers ask so. uvicorn leaves the body out.
             scope = {**scope, "method": "GET"}
-        # A slash too many. FastAPI would redirect, which few clients follow with POST.
-        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        path = _below_prefix(scope)
+        scope = {**scope, "path": scope.get("root_path", "").rstrip("/") + path}
         begin = time.perf_counter()
         headers = Headers(scope=scope)
-        path = scope["path"]
         report = RequestReport(path, route=path if path in self._paths else "")
         state = scope.setdefault("state", {})
         # Ray Serve's proxy gives each request an id, and sends it back.
-        state["request_id"] = headers.get("x-request-id") or str(uuid.uuid4())
+        state["request_id"] = headers.get("x-request-id", "")[:REQUEST_ID_LENGTH] or str(uuid.uuid4())
         state["dialect"] = self._dialect_of(path, headers)
         state["report"] = report
 
@@ -125,7 +127,8 @@ class Front:
 
     async def _admitted(self, scope: Scope, rest: "_Rest", send: Send, headers: Headers) -> None:
         state = scope["state"]
-        if scope["path"] in _PUBLIC or scope["path"].startswith(_STATIC):
+        path = state["report"].path
+        if path in _PUBLIC or path.startswith(_STATIC):
             state["key"] = ""
             await self._app(scope, rest.receive, send)
             return
@@ -133,6 +136,7 @@ class Front:
             client = (scope.get("client") or (None,))[0]
             state["key"] = self._gate.admit(headers.get("authorization"), client)
             with self._room.request() as state["body"]:
+                self._gate.count_request(state["key"])
                 await self._in_time(scope, rest, send, headers)
         except Problem as problem:
             await problem_response(scope, problem)(scope, rest.receive, send)
@@ -174,22 +178,36 @@ class Front:
         log.info("request", **fields, total_ms=report.total_s * 1000, **(report.texts or {}))
 
 
+def _below_prefix(scope: Scope) -> str:
+    """The path below the `route_prefix` of Serve's config, which Ray leaves in front of it.
+
+    Without a slash too many at the end: FastAPI would redirect, which few clients follow with POST.
+    """
+    path, prefix = scope["path"], scope.get("root_path", "").rstrip("/")
+    below = path.removeprefix(prefix) if path == prefix or path.startswith(f"{prefix}/") else path
+    return below.rstrip("/") or "/"
+
+
 class _Rest:
     """What is still to come of a request's body when the answer is known."""
 
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         self._is_here = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        self._waits_for_us = "100-continue" in headers.get("expect", "").lower()
 
     async def receive(self) -> Message:
+        self._waits_for_us = False  # the first call tells the client to go on
         message = await self._receive()
         self._is_here = not message.get("more_body")
         return message
 
     async def is_here(self, linger_s: float) -> bool:
         """Whether all came. What comes within `linger_s` is dropped: a client that is closed upon while it
-        sends may not see the answer.
+        sends may not see the answer. Nothing comes from one that was not told to send.
         """
+        if self._waits_for_us:
+            return self._is_here
         with suppress(TimeoutError):
             async with asyncio.timeout(linger_s):
                 while not self._is_here:

@@ -37,6 +37,9 @@ class LocalModel:
     async def info(self) -> ModelInfo:
         return self.replica.info()
 
+    async def full(self) -> Refused | None:
+        return self.replica.full()
+
     async def check(self) -> None:
         self.replica.check()
 

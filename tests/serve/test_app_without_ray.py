@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError
 
@@ -173,3 +173,41 @@ def test_what_a_dead_replica_had_is_let_in_by_the_next_within_its_deadline() -> 
     assert asyncio.run(RemoteModel(cast("Any", Handle())).score(work)) == refused
     assert [one.accepted for one in asked] == [False, True]
     assert 5 < (asked[1].timeout_s or 0) < 9.95
+
+
+class _Dying:
+    """The handle of a deployment whose replicas all die."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    @property
+    def score(self) -> "_Dying":
+        return self
+
+    info = full = score
+
+    async def remote(self, *_: Any) -> Refused:
+        self.asked += 1
+        raise self.error
+
+
+_DEATHS: dict[Any, tuple[str, ...]] = {
+    RayActorError: (),
+    OutOfMemoryError: ("ended by the memory monitor",),
+    NodeDiedError: ("gone",),
+    WorkerCrashedError: (),
+}
+
+
+@pytest.mark.parametrize("death", _DEATHS, ids=lambda death: death.__name__)
+def test_another_replica_is_asked_however_the_first_one_died(death: Any) -> None:
+    """And where all die the client is told to come again, also by `/info`."""
+    handle = _Dying(death(*_DEATHS[death]))
+    model = RemoteModel(cast("Any", handle))
+    gone = Refused("unavailable", "replicas died while they worked on it", 1.0)
+    assert asyncio.run(model.score(Work(["q"], ["p"]))) == gone
+    assert handle.asked == 3
+    assert asyncio.run(model.info()) == gone
+    assert asyncio.run(model.full()) == gone

@@ -225,6 +225,7 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back()
 
         async def send(requests: int) -> None:
             for _ in range(requests):
+                batcher.check_wait()
                 with batcher.announce(100):
                     tasks.append(asyncio.create_task(batcher.score(encoded(*[50] * 4))))
                     await asyncio.sleep(0)
@@ -233,13 +234,12 @@ def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back()
             await send(1000)
         assert caught.value.retry_after_s >= 1
         assert 0 < len(tasks) < 1000
-        with batcher.announce(100, accepted=True):  # of a replica that died
-            pass
         device.open.set()
         await asyncio.gather(*tasks)
         assert batcher.waiting_tokens == 0
-        with batcher.announce(100):
-            pass
+        batcher.check_wait()
+        with pytest.raises(OverloadedError):
+            batcher.check_wait(before_s=0.2)
 
     run(test, max_wait_s=0.1)
 

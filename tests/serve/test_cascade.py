@@ -26,6 +26,7 @@ class StandIn:
     def __init__(self, level: int) -> None:
         self.level = level
         self.seen: list[Work] = []
+        self.refusal: Refused | None = None
 
     async def score(self, work: Work) -> Scores | Refused:
         self.seen.append(work)
@@ -38,8 +39,13 @@ class StandIn:
         cut = self.level * ones
         return Scores(raw, raw, True, ones.astype(np.int64), cut, cut, cut, spans, 0.1, 0.2, 0.3)
 
-    async def info(self) -> ModelInfo:
+    async def info(self) -> ModelInfo | Refused:
+        if self.refusal is not None:
+            return self.refusal
         raise NotImplementedError
+
+    async def full(self) -> Refused | None:
+        return self.refusal
 
     async def check(self) -> None:
         if self.level == 0:
@@ -53,6 +59,26 @@ def score(
     cascade = Cascade(ModelConfig.model_validate({"levels": levels}), models)
     queries = work.pop("queries", ["q"] * len(passages))
     return asyncio.run(cascade.score(Work(queries, passages, **work))), models
+
+
+def test_a_level_that_is_full_is_told_before_those_before_it_work() -> None:
+    models = [StandIn(level) for level in range(2)]
+    models[1].refusal = Refused("overloaded", "full", 3.0)
+    cascade = Cascade(ModelConfig.model_validate({"levels": LEVELS}), models)
+    outcome = asyncio.run(cascade.score(Work(["q"], ["1,2"])))
+    assert outcome == Refused("overloaded", "levels.1: full", 3.0)
+    assert not models[0].seen
+    # One that has no replica now would be started by the question, and is not waited for.
+    scaled = {"levels": [LEVELS[0], LEVELS[1] | {"replicas": {"min": 0}}]}
+    cascade = Cascade(ModelConfig.model_validate(scaled), models)
+    assert isinstance(asyncio.run(cascade.score(Work(["q"], ["1,2"]))), Scores)
+
+
+def test_a_level_without_replicas_is_told_where_the_cascade_is_asked_about() -> None:
+    models = [StandIn(level) for level in range(2)]
+    models[0].refusal = Refused("unavailable", "none", 1.0)
+    cascade = Cascade(ModelConfig.model_validate({"levels": LEVELS}), models)
+    assert asyncio.run(cascade.info()) == Refused("unavailable", "levels.0: none", 1.0)
 
 
 def test_each_level_scores_what_the_one_before_kept() -> None:

@@ -246,3 +246,5 @@ def test_what_is_no_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "nowhere.yaml: No such file or directory" in capsys.readouterr().err
     assert main([written(tmp_path, "- a list\n")]) == 2
     assert "the file: needs the fields of a Serve config" in capsys.readouterr().err
+    assert main([written(tmp_path, 'applications:\n- {import_path: "\\ud800"}\n')]) == 2
+    assert "the file: line 2: a lone surrogate is no text" in capsys.readouterr().err

@@ -262,3 +262,29 @@ def test_keys_are_asked_for_and_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
         statuses = [client.post("/rerank", json=BODY, headers=bearer(BATCH)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         assert {report.key for report in server.reports.seen} == {"", "search", "batch"}
+
+
+def test_requests_count_whatever_becomes_of_them_and_before_their_body_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEYS", f"search:{SEARCH},batch:{BATCH}")
+    with (
+        serving({"tiny": {"model": TINY}}, keys={"env": "KEYS"}, limits={"requests_per_minute": 4}) as server,
+        httpx2.Client(base_url=server.url, headers=bearer(SEARCH)) as client,
+    ):
+        asked = [
+            client.post("/rank", json={"query": "q"}),
+            client.post("/rerank", json={**BODY, "model": "none"}),
+            client.get("/info"),
+            client.get("/nowhere"),
+        ]
+        assert [answer.status_code for answer in asked] == [422, 404, 200, 404]
+        for refused in (
+            client.post("/rank", content=b"{", headers={"Content-Type": "application/json"}),
+            client.get("/info"),
+        ):
+            assert refused.status_code == 429
+            assert "rate limit of 4 requests a minute exceeded" in refused.text
+            assert refused.headers["Retry-After"]
+        assert client.get("/ready").status_code == 200
+        assert client.post("/rerank", json=BODY, headers=bearer(BATCH)).status_code == 200

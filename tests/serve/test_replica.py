@@ -151,7 +151,7 @@ def test_what_nobody_waits_for_is_not_tokenized(monkeypatch: pytest.MonkeyPatch,
 
         def held(some: list[tuple[str, str]], limits: Limits | None = None) -> EncodedPairs:
             turns.extend(passage for _, passage in some)
-            go_on.wait()
+            assert go_on.wait(20)
             return encode(some, limits)
 
         monkeypatch.setattr(replica._scorer, "encode", held)

@@ -248,3 +248,10 @@ def test_a_limit_that_does_not_fit_is_named_as_the_client_named_it(client: httpx
     assert response.status_code >= 400
     assert "truncate_prompt_tokens 100000: the model has" in response.text
     assert "max_length" not in response.text
+
+
+def test_a_document_comes_back_as_its_text_whatever_was_read_of_it(client: httpx2.Client) -> None:
+    documents = ["plain", {"title": "t", "text": "own text"}, {"title": "no text"}]
+    answer = post(client, documents=documents, rank_fields=["title", "text"])
+    texts = {entry["index"]: entry["document"]["text"] for entry in answer.json()["results"]}
+    assert texts == {0: "plain", 1: "own text", 2: "title: no text"}

@@ -53,6 +53,12 @@ def test_bytes_beyond_ascii_reach_it_as_percent_signs_and_digits() -> None:
     assert proxy.headers["accept"] == "%C3%A9"
 
 
+def test_of_a_long_id_the_proxy_sends_back_what_is_logged() -> None:
+    proxy = Proxy(PlainTextResponse("fine"))
+    asked(proxy, headers={"x-request-id": "i" * 5000, "x-other": "o" * 5000})
+    assert (len(proxy.headers["x-request-id"]), len(proxy.headers["x-other"])) == (200, 5000)
+
+
 @pytest.mark.parametrize(
     ("what", "status", "kind"),
     [

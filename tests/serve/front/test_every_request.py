@@ -61,6 +61,15 @@ def test_texts_are_logged_where_asked_for(lines: pytest.LogCaptureFixture) -> No
     with serving({"tiny": {"model": TINY}}, log_texts=True) as server:
         httpx2.post(f"{server.url}/rerank", json=BODY)
         eventually(lambda: SECRET in lines.text)
+        httpx2.post(f"{server.url}/score", json={"queries": ["first", "second"], "documents": ["a", "b"]})
+        eventually(lambda: "'second'" in lines.text)
+
+
+def test_of_a_long_id_the_beginning_is_logged(client: httpx2.Client, lines: pytest.LogCaptureFixture) -> None:
+    answer = client.post("/v2/rerank", json={}, headers={"X-Request-ID": "i" * 5000})
+    assert answer.json()["id"] == "i" * 200
+    eventually(lambda: "i" * 200 in lines.text)
+    assert "i" * 201 not in lines.text
 
 
 def test_a_bug_of_ours_is_a_500_that_tells_nothing(
@@ -129,6 +138,9 @@ def test_other_origins_are_let_in_only_where_configured(client: httpx2.Client) -
             answer = httpx2.post(f"{server.url}/rerank", json=refused, headers=asking)
             assert answer.status_code in (404, 422)
             assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert answer.headers["access-control-expose-headers"] == "*"
+        of_an_sdk = {"Access-Control-Request-Headers": "authorization,x-fern-sdk-name,x-client-name"}
+        assert httpx2.options(f"{server.url}/v1/rerank", headers=asking | of_an_sdk).status_code == 200
         other = httpx2.options(f"{server.url}/rerank", headers=asking | {"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
 
@@ -247,3 +259,16 @@ def test_ready_waits_for_no_model_without_a_replica(
     monkeypatch.setattr(small.models["tiny"], "check", never)
     answer = httpx2.get(f"{small.url}/ready", timeout=30)
     assert (answer.status_code, answer.json()["not_ready"]) == (503, ["tiny"])
+
+
+def test_a_refused_client_that_waits_to_be_told_to_send_is_not_told_so() -> None:
+    with serving({"tiny": {"model": TINY}}, max_body_bytes=2000) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 5000000"
+            connection.sendall(f"POST /rank HTTP/1.1\r\nHost: {host}\r\n{head}\r\n\r\n".encode())
+            answer = b""
+            while received := connection.recv(4096):
+                answer += received
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
