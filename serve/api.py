@@ -118,8 +118,9 @@ def _add_scoring(router: APIRouter, path: ScoringPath, service: Service) -> None
         parsed = _parsed(endpoint.request, body, ignored)
         call = endpoint.call(parsed)
         # FastAPI holds the body until the answer. What no field takes shall not wait with it.
-        if isinstance(body, dict):
-            body.clear()
+        held: Any = body
+        if isinstance(held, dict):
+            held.clear()
         request.state.body.keep(vars(parsed))
         return endpoint.respond(parsed, await service.answer(request, call))
 

@@ -236,7 +236,8 @@ def _mapping(text: str, what: str) -> dict[str, Any]:
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.ScalarEvent) and not _is_text(event.value):
-                raise ConfigError(f"{what}: line {event.start_mark.line + 1}: a lone surrogate is no text")
+                at: Any = event.start_mark
+                raise ConfigError(f"{what}: line {at.line + 1}: a lone surrogate is no text")
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         at = getattr(error, "problem_mark", None)  # its text shows lines of the file, which may hold secrets
