@@ -45,7 +45,9 @@ class Limits(Config):
     def applied_to(self, config: "ScorerConfig") -> "ScorerConfig":
         update = self.model_dump(exclude_none=True)
         if self.truncation == "cut":
-            update["truncation"] = "flag_embedding" if config.truncation == "error" else config.truncation
+            # What is set counts as asked for, and a family has its own way where nothing is.
+            del update["truncation"]
+            update |= {"truncation": "flag_embedding"} if config.truncation == "error" else {}
         return config.model_copy(update=update)
 
 

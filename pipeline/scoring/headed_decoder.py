@@ -3,7 +3,7 @@
 Never the logits of a vocabulary at every position: one number from one position is all that is asked for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,29 @@ def check_causal(checkpoint: Checkpoint) -> None:
         raise config.wrong("layer_types", "full_attention is run here alone")
     if config.flag("use_bidirectional_attention") or config.flag("is_causal") is False:
         raise config.wrong("use_bidirectional_attention", "is not run here, causal attention is")
-    for name in ("rope_scaling", "rope_parameters"):
-        rope = config.object(name)
-        kind = rope.get("rope_type", rope.get("type", "default"))
+    for name, kind in _ropes(checkpoint):
         if kind not in _FIXED_ROPES:
             raise config.wrong(name, f"{kind!r} is not run here")
+
+
+def check_long_rope(checkpoint: Checkpoint) -> None:
+    """Raises ModelError where rotary embeddings follow the length of the batch, as `check_causal` does.
+
+    For families of many architectures. Their other ropes are the same up to what they have positions for.
+    """
+    for name, kind in _ropes(checkpoint):
+        if kind == "longrope":
+            raise checkpoint.config.wrong(
+                name, f"{kind!r} is not run here: a score would depend on its batch"
+            )
+
+
+def _ropes(checkpoint: Checkpoint) -> Iterator[tuple[str, Any]]:
+    """Fields of config.json and kinds; a kind of layer may have its own."""
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = checkpoint.config.object(name)
+        for each in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+            yield name, each.get("rope_type", each.get("type", "default"))
 
 
 class HeadedDecoder:

@@ -1,6 +1,7 @@
 """Load weights: safetensors only, in a dtype of our choice, with a LoRA adapter merged in."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.weight_files import read_header
 
 _ADAPTER = "adapter_model.safetensors"
+_OF_A_LAYER = re.compile(r"(?!vis|audio)(?:\w+\.)??(?!vis|audio)(?:\w+\.)??layers?\.(\d+)\.")
+_COMPUTED = ("inv_freq", "position_ids", "_cached", "masked_bias")
+"""Ends of the names of what older versions of transformers saved, and now compute."""
 _NOT_RUN = ("layer_replication", "ensure_weight_tying")
 """Options of an adapter that change the network it goes to."""
 
@@ -59,8 +63,28 @@ def load_weights(
         raise ModelError(
             f"{checkpoint.name}: the weights lack {', '.join(missing[:3])} ({len(missing)} tensors)"
         )
+    _check_all_are_used(model, checkpoint, loading["unexpected_keys"])
     adapter = find_adapter(config)
     return model if adapter is None else _merge_adapter(model, adapter)
+
+
+def _check_all_are_used(model: Any, checkpoint: Checkpoint, unexpected: Collection[str]) -> None:
+    """Raises ModelError for a layer's tensor that the network has no place for: it is another network.
+
+    Not of layers above the last cutoff, which are left out on purpose.
+    """
+    layers = checkpoint.config.integer("num_hidden_layers")
+    if layers is None:
+        return
+    loaded = getattr(model.config.get_text_config(), "num_hidden_layers", layers)
+    for key in sorted(unexpected):
+        found = _OF_A_LAYER.match(key)
+        if found is None or key.endswith(_COMPUTED) or loaded <= int(found[1]) < layers:
+            continue
+        raise ModelError(
+            f"{checkpoint.name}: the weights have {key}, for which the network of config.json has no place"
+            " in this transformers: its scores would not be the checkpoint's"
+        )
 
 
 def check_adapter(adapter: Checkpoint) -> None:

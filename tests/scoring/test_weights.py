@@ -17,6 +17,7 @@ from pipeline.errors import ModelError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.prompting import first_token
 from tests.conftest import DATA
+from tests.scoring.checkpoints import edit, make_cross_encoder
 
 CHECKPOINTS = sorted(path.name for path in DATA.glob("tiny-*"))
 PAIRS = [("what is a panda?", "The giant panda is a bear."), ("what is a panda?", "hi"), ("a", "中国")]
@@ -182,3 +183,29 @@ def test_an_adapter_of_which_all_is_above_the_cutoff_changes_nothing(tmp_path: P
     for cutoff, changes in ((3, False), (6, True)):
         found = score(DATA / name, peft_path=str(tmp_path), cutoff_layers=(cutoff,))
         assert (found != score(DATA / name, cutoff_layers=(cutoff,))).all() == changes
+
+
+def test_tensors_of_a_layer_that_the_network_has_no_place_for_are_refused(tmp_path: Path) -> None:
+    """transformers drops them without a word, and the scores are those of another network."""
+    path = make_cross_encoder(tmp_path, "bert")
+    weights = load_file(path / "model.safetensors")
+
+    def scores_with(name: str | None, **fields: Any) -> Any:
+        more = {} if name is None else {name: torch.ones(3, 8)}
+        save_file({**weights, **more}, path / "model.safetensors", {"format": "pt"})
+        edit(path / "config.json", **fields)
+        return float(Scorer(ScorerConfig(model=str(path), device="cpu")).score([("a", "b")])[0])
+
+    expected = scores_with(None)
+    computed = "bert.encoder.layer.0.attention.rotary_emb.inv_freq"
+    for unread in ("bert.embeddings.position_ids", "cls.predictions.bias", computed):
+        assert scores_with(unread) == pytest.approx(expected, abs=AGREES)
+    with pytest.raises(
+        ModelError, match=r"have bert\.encoder\.layer\.1\.attention\.self\.distance_embedding"
+    ):
+        scores_with(
+            "bert.encoder.layer.1.attention.self.distance_embedding.weight",
+            position_embedding_type="relative_key",
+        )
+    with pytest.raises(ModelError, match=r"the weights have bert\.encoder\.layer\.1\."):
+        scores_with(None, num_hidden_layers=1)

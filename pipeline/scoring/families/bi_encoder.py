@@ -31,6 +31,7 @@ from pipeline.scoring.encoding import (
     with_instruction,
 )
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.pooling import SIMILARITIES, Pooling, last_token, mean, poolings_of
 from pipeline.scoring.results import Heard
 from pipeline.scoring.saved_modules import Saved, check_sides
@@ -183,6 +184,7 @@ class Embedder:
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "each text is cut on its own")
     _ = checkpoint.architecture_config
+    check_long_rope(checkpoint)
     saved = Saved.of(checkpoint)
     of_another = saved.model_type not in ("SentenceTransformer", "CrossEncoder")
     if of_another or saved.has_modular_head or "LogitScore" in saved.kinds:

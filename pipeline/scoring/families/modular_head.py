@@ -22,6 +22,7 @@ from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.cross_encoder import PAIR_OPTIONS, PairEncoder, PairModel, with_gradients
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.pooling import Pooling, poolings_of
 from pipeline.scoring.saved_modules import Saved, check_sides
@@ -102,6 +103,7 @@ class HeadedEncoder(nn.Module):
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     _ = checkpoint.architecture_config
+    check_long_rope(checkpoint)
     saved = Saved.of(checkpoint)
     if not saved.has_modular_head:
         raise ModelError(

@@ -14,6 +14,7 @@ from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.cross_encoder import PAIR_OPTIONS, PairEncoder, PairModel, saved_of, with_gradients
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.weights import load_weights
 
@@ -76,6 +77,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
                 " has (1, ...)"
             )
     _ = checkpoint.architecture_config
+    check_long_rope(checkpoint)
     if checkpoint.model_type in _READS_LAST_TOKEN:
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} reads the last position of a batch, padding"

@@ -12,8 +12,9 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.config import Limits
 from tests.conftest import TINY
-from tests.scoring.checkpoints import KINDS, make_cross_encoder, network_of
+from tests.scoring.checkpoints import KINDS, edit, make_cross_encoder, network_of
 
 PAIRS = [
     ("what is a panda?", "The giant panda is a bear native to China."),
@@ -162,3 +163,25 @@ def test_truncated_weights_are_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match=r"cut/model.safetensors: no safetensors file, or cut off"):
         score(tmp_path / "cut")
+
+
+def test_a_rope_that_follows_the_batchs_length_is_refused(tmp_path: Path) -> None:
+    """Scores of pairs below the original positions would change beside one above them."""
+    path = make_cross_encoder(tmp_path, "modernbert")
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    edit(path / "config.json", rope_parameters={"full_attention": rope, "sliding_attention": rope})
+    with pytest.raises(ModelError, match="rope_parameters: 'longrope' is not run here"):
+        Scorer(ScorerConfig(model=str(path), device="cpu"))
+
+
+def test_a_request_that_says_cut_is_cut_as_the_checkpoints_makers_do(tmp_path: Path) -> None:
+    path = make_cross_encoder(tmp_path, "bert")
+    edit(path / "config.json", sentence_transformers={"version": "6.2.0"})
+    pair = ("what is a panda " * 20, "The giant panda is a bear native to China. " * 20)
+    scorer = Scorer(ScorerConfig(model=str(path), device="cpu"))
+    for length in (None, 60):
+        silent, cut = (
+            scorer.encode([pair], Limits(max_length=length, truncation=truncation)).sequences
+            for truncation in (None, "cut")
+        )
+        assert silent.equals(cut)
