@@ -63,7 +63,7 @@ from tests.reranking.test_config import GOOD, load, refuse
         (GOOD.replace("path: in/", "path: in/\n  format: trec"), "line 1: input: format trec holds ids only"),
         (
             GOOD.replace("path: out/", "path: out/\n  keep_columns: {rank: rank}"),
-            "the run has a rank of its own",
+            "rank is a run's own",
         ),
         ("", "job.yaml: needs the fields input and output; see configs/"),
         ("- a\n", "job.yaml: needs the fields"),

@@ -167,8 +167,8 @@ def resolve_device(name: str) -> torch.device:
             and (given := _given())
         ):
             raise DeviceError(
-                f"device {name}: this process was given the card {given} and CUDA finds none: the card or its"
-                " driver failed, or the container has lost it"
+                f"the device {name} failed: this process was given the card {given} and CUDA finds none: the"
+                " card or its driver failed, or the container has lost it"
             )
         raise ModelError(
             f"device {name}: this process sees {torch.cuda.device_count()} CUDA devices; to compute on the"
