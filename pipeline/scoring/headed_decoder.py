@@ -20,6 +20,8 @@ from pipeline.scoring.prefix import group_by_prefix
 
 LAYERWISE_ENGINES = frozenset({"torch"})
 """Its layers are run one by one, in Python."""
+Tokens = tuple[int, int | None]
+"""A token whose logit is the score, less that of the other, which may be none."""
 _FIXED_ROPES = {"default", "linear", "yarn", "llama3"}
 """Others rotate by the length of the batch at hand, so that a score would depend on its neighbours."""
 
@@ -157,10 +159,23 @@ def with_gradients(
     return scores_of
 
 
-def token_head(network: Any, token: int, other: int | None) -> torch.Tensor:
+def of_tokens(network: Any, tokens: Tokens, config: ScorerConfig) -> HeadedDecoder:
+    """What scores by the logits of one or two tokens. network: a causal language model of transformers."""
+    head = _token_head(network, tokens).detach()
+    return HeadedDecoder(network.model, head, config, [network.config.num_hidden_layers])
+
+
+def of_tokens_with_gradients(network: Any, tokens: Tokens, config: ScorerConfig) -> BatchScores:
+    """The same where scores have gradients, also those of the head."""
+    layers = [network.config.num_hidden_layers]
+    return with_gradients(network.model, lambda: _token_head(network, tokens), config, layers)
+
+
+def _token_head(network: Any, tokens: Tokens) -> torch.Tensor:
     """(1, width) float32: a token's row of the vocabulary's head, less that of the other if there is one."""
-    rows: torch.Tensor = network.lm_head.weight
-    return rows[[token]].float() if other is None else rows[[token]].float() - rows[[other]].float()
+    (token, other), rows = tokens, network.lm_head.weight
+    row: torch.Tensor = rows[[token]].float()
+    return row if other is None else row - rows[[other]].float()
 
 
 def _scores(hidden: torch.Tensor, heads: torch.Tensor, score_cap: float | None) -> torch.Tensor:

@@ -18,9 +18,10 @@ from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import (
     LAYERWISE_ENGINES,
     HeadedDecoder,
+    Tokens,
     check_causal,
-    token_head,
-    with_gradients,
+    of_tokens,
+    of_tokens_with_gradients,
 )
 from pipeline.scoring.prompting import PROMPT_OPTIONS, PromptEncoder, PromptForm, first_token
 from pipeline.scoring.saved_modules import Saved, check_sides
@@ -75,15 +76,12 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    model = load_network(checkpoint, config)
-    head = _head(model, checkpoint).detach()
-    return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])
+    return of_tokens(load_network(checkpoint, config), _tokens(checkpoint), config)
 
 
 def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
-    layers = [network.config.num_hidden_layers]
-    return with_gradients(network.model, lambda: _head(network, checkpoint), config, layers)
+    return of_tokens_with_gradients(network, _tokens(checkpoint), config)
 
 
-def _head(network: Any, checkpoint: Checkpoint) -> torch.Tensor:
-    return token_head(network, first_token(checkpoint, "1"), first_token(checkpoint, "0"))
+def _tokens(checkpoint: Checkpoint) -> Tokens:
+    return first_token(checkpoint, "1"), first_token(checkpoint, "0")
