@@ -42,8 +42,8 @@ class PairFrame(NamedTuple):
 
 
 def asks_as_qwen3(checkpoint: Checkpoint) -> bool:
-    """Whether it is a Qwen3-Reranker that sentence-transformers saved, by the words of its chat template, and
-    also where that library puts pairs without one.
+    """Whether it is a Qwen3-Reranker that sentence-transformers saved: by the words of its chat template, or
+    since it has none.
     """
     if checkpoint.architecture != "Qwen3ForCausalLM":
         return False
@@ -105,7 +105,8 @@ class _Template:
                 " together"
             )
         self._options = saved.chat_options
-        told = saved.transformer.object("modality_config").get("message", {}).get("format")
+        message = saved.transformer.object("modality_config").get("message")
+        told = message.get("format") if isinstance(message, dict) else None
         self._in_parts = told == "structured"
         if told not in ("flat", "structured"):
             self._in_parts = not self._takes_texts()

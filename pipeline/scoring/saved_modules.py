@@ -106,10 +106,8 @@ class Saved:
             raise settings.wrong(name, "is not run here")
         if settings.text("transformer_task") not in (None, task):
             raise settings.wrong("transformer_task", f"is not run here, {task} is")
-        known, wanted = (
-            {"text", *(["message"] if chats else [])},
-            {"method": "forward", "method_output_name": output},
-        )
+        known = {"text", "message"} if chats else {"text"}
+        wanted = {"method": "forward", "method_output_name": output}
         for modality, how in settings.object("modality_config").items():
             told = {**how} if isinstance(how, dict) else {}
             form = told.pop("format", "auto") if modality == "message" else "auto"

@@ -100,8 +100,8 @@ class FrameEncoder:
     def passage_offsets(self, query: str, passage: str) -> list[tuple[int, int]]:
         text, begin, end = self._frame.text(query, passage)
         encoding = self._encoded(text)
-        first = sum(map(len, self._parts(encoding, begin, end)[:2]))
-        last = len(encoding.ids) - len(self._parts(encoding, begin, end).rest)
+        parts = self._parts(encoding, begin, end)
+        first, last = len(parts.before) + len(parts.head), len(encoding.ids) - len(parts.rest)
         left_out, length = passage.index(text[begin:end]), len(passage)
         return [
             (min(max(0, start - begin) + left_out, length), min(max(0, stop - begin) + left_out, length))

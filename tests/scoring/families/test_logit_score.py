@@ -134,7 +134,7 @@ def test_what_is_cut_is_told_and_the_query_stays(tmp_path: Path, template: str) 
     assert [bool(cut) for cut in encoded.pairs["passage_cut"].to_pylist()] == [False] * 3 + [True] * 2
     assert encoded.pairs["query_cut"].to_pylist() == [0] * 5
     assert {len(ids) for ids in encoded.sequences.to_pylist()[3:]} == {300}
-    tokenizer = model.encoder._tokenizer  # type: ignore[attr-defined]
+    tokenizer = model.checkpoint.tokenizer
     texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids in encoded.sequences.to_pylist()]
     assert all("a panda" in text for text in texts)
     assert all(text.endswith(texts[0][-3:]) for text in texts)
