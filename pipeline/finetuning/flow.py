@@ -27,6 +27,7 @@ from pipeline.finetuning.worker import Job
 from pipeline.interruption import raise_on_sigterm
 from pipeline.job_record import JobRecord, known_versions, recorded_dtypes
 from pipeline.output import Start
+from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
@@ -105,7 +106,7 @@ def _planned(config: FinetuneConfig) -> Iterator[Job]:
             with_scores=config.loss.needs_scores,
             held_out=frozenset() if held_out is None else held_out.texts,
         ) as examples:
-            record = _record(config, source, held_out, len(examples))
+            record = _record(config, scorer, source, held_out, len(examples))
             yield Job(config, directory, examples, scorer, held_out, record)
 
 
@@ -120,7 +121,11 @@ def _inputs(config: FinetuneConfig) -> Iterator[str]:
 
 
 def _record(
-    config: FinetuneConfig, source: RowFiles | MinedRows, held_out: HeldOut | None, rows: int
+    config: FinetuneConfig,
+    scorer: Scorer,
+    source: RowFiles | MinedRows,
+    held_out: HeldOut | None,
+    rows: int,
 ) -> JobRecord:
     """What makes two starts the same training. Its shards are steps."""
     training = config.training
@@ -131,7 +136,7 @@ def _record(
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="finetune",
-        config=config.determining_fields(),
+        config=config.determining_fields() | {"scorer.truncation": scorer.config.truncation},
         models={"scorer.model": fingerprint},
         files=source.identities | ({} if held_out is None else held_out.files),
         shards=steps,

@@ -173,14 +173,14 @@ def plan_job(
         directory = _open(config)
         # Models and tables first: no machine is waited for where these are wrong.
         scorers = [_scorer(level, level.scorer) for level in config.cascade]
+        config = config.with_scorers([scorer.config for scorer in scorers])  # with their own truncation
         judge = judging.read(config, read_judge)
         with with_begun_versions(config, directory, "rerank", RESULTS) as versioned:
             config = versioned
             plan = plan_candidates(config, judge)
     auto = frozenset(level.number for level in config.cascade if level.scorer.dtype == "auto")
     if auto:
-        known = recorded_dtypes(directory, "rerank", RESULTS)
-        config = settled(config, scorers, known, may_ask=may_ask)
+        config = settled(config, scorers, recorded_dtypes(directory, "rerank", RESULTS), may_ask=may_ask)
     for level in config.cascade:
         if level.scorer.quantization is not None:
             scorers[level.number] = _scorer(level, calibrated(level, config, plan, makes=calibrates))

@@ -37,7 +37,7 @@ class Limits(Config):
     passage_max_length: PositiveInt | None = None
     """Tokens of the passage."""
     truncation: Literal["flag_embedding", "longest_first", "error", "cut"] | None = None
-    """What is cut of a pair that is too long. `cut`: as the config has it, or what flag_embedding cuts where
+    """What is cut of a pair that is too long. `cut`: as the config has it, or as without the option where
     that is error."""
     truncation_side: Literal["left", "right"] | None = None
     """From which end."""
@@ -45,9 +45,8 @@ class Limits(Config):
     def applied_to(self, config: "ScorerConfig") -> "ScorerConfig":
         update = self.model_dump(exclude_none=True)
         if self.truncation == "cut":
-            # What is set counts as asked for, and a family has its own way where nothing is.
             del update["truncation"]
-            update |= {"truncation": "flag_embedding"} if config.truncation == "error" else {}
+            update |= {"truncation": None} if config.truncation == "error" else {}
         return config.model_copy(update=update)
 
 
@@ -107,11 +106,12 @@ class ScorerConfig(Config):
     """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
     passage_max_length: PositiveInt | None = None
     """Tokens of the passage. Null: what the query leaves of max_length."""
-    truncation: Literal["flag_embedding", "longest_first", "error"] = "flag_embedding"
+    truncation: Literal["flag_embedding", "longest_first", "error"] | None = None
     """What is cut of a pair that is too long. flag_embedding: the query to query_max_length, then only the
     passage, as the published scores were made. longest_first: the longer of the two, as
-    text-embeddings-inference, sentence-transformers and vLLM do; the default for cross-encoders that
-    sentence-transformers saved. error: nothing; such a pair is refused."""
+    text-embeddings-inference, sentence-transformers and vLLM do. error: nothing; such a pair is refused.
+    Null: longest_first for cross-encoders that sentence-transformers saved, unless long_passages is set;
+    else flag_embedding."""
     truncation_side: Literal["left", "right"] = "right"
     """From which end query and passage are cut."""
     long_passages: LongPassages | None = None

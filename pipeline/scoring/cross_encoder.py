@@ -6,7 +6,7 @@ as it does that (sentence_transformers 6.2, base/modules/transformer.py, cross_e
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -92,7 +92,7 @@ class PairEncoder:
         self.max_length = checkpoint.length_limit(config.max_length, _max_length(checkpoint, saved))
         self._room = self.max_length - self._template.length
         check_room(self._room, 2, self.max_length)
-        self._truncation = Truncation(_as_its_makers_cut(checkpoint, saved, config), self.max_length)
+        self._truncation = Truncation(config, self.max_length)
 
     def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
         config = self._config
@@ -203,12 +203,10 @@ def _is_of_sentence_transformers(checkpoint: Checkpoint, saved: Saved) -> bool:
     return bool(saved.kinds) or not marks.isdisjoint(checkpoint.config.fields)
 
 
-def _as_its_makers_cut(checkpoint: Checkpoint, saved: Saved, config: ScorerConfig) -> ScorerConfig:
-    """The config; of what sentence-transformers saved with its truncation, unless another is asked for."""
-    silent = "truncation" not in config.model_fields_set and config.long_passages is None
-    if silent and _is_of_sentence_transformers(checkpoint, saved):
-        return config.model_copy(update={"truncation": "longest_first"})
-    return config
+def truncation_of(checkpoint: Checkpoint) -> Literal["flag_embedding", "longest_first"]:
+    """sentence-transformers' own where it saved the checkpoint, else FlagEmbedding's."""
+    its_own = _is_of_sentence_transformers(checkpoint, saved_of(checkpoint))
+    return "longest_first" if its_own else "flag_embedding"
 
 
 def _max_length(checkpoint: Checkpoint, saved: Saved) -> int:

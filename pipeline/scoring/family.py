@@ -4,7 +4,7 @@ A family is one module in `families/`. Its file is all that it takes: nothing el
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 
@@ -73,6 +73,16 @@ class TrainableFamily(Protocol):
 
     def batch_scores(self, network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
         """Of what `load_network` gave, of all its heads, the last one last. The network stays where it is."""
+
+
+@runtime_checkable
+class CuttingFamily(Protocol):
+    """What a family has beside the rest where some of its checkpoints were made with another truncation than
+    FlagEmbedding's.
+    """
+
+    def own_truncation(self, checkpoint: Checkpoint, /) -> Literal["flag_embedding", "longest_first"]:
+        """What is cut of a pair that is too long, as the checkpoint's makers do it."""
 
 
 class Family(Protocol):
@@ -182,9 +192,19 @@ def load_family(checkpoint: Checkpoint, config: ScorerConfig) -> Family:
     return known[name]
 
 
+def with_truncation(family: Family, checkpoint: Checkpoint, config: ScorerConfig) -> ScorerConfig:
+    """The config, with what `truncation` is where it is not set."""
+    if config.truncation is not None:
+        return config
+    own = "flag_embedding"
+    if isinstance(family, CuttingFamily) and config.long_passages is None:
+        own = family.own_truncation(checkpoint)
+    return config.model_copy(update={"truncation": own})
+
+
 def encoder_for(family: Family, checkpoint: Checkpoint, config: ScorerConfig, limits: Limits) -> Encoder:
     """With these limits in place of the config's. Raises ConfigError or ModelError where they don't fit."""
-    config = limits.applied_to(config)
+    config = with_truncation(family, checkpoint, limits.applied_to(config))
     family.check(checkpoint, config)
     return family.load_encoder(checkpoint, config)
 

@@ -25,6 +25,7 @@ from pipeline.scoring.family import (
     encoder_for,
     load_engine,
     load_family,
+    with_truncation,
 )
 from pipeline.scoring.names_elsewhere import METHODS
 from pipeline.scoring.once import embed_once, score_once
@@ -60,6 +61,7 @@ class Scorer:
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
+        self.config = config = with_truncation(self._family, self.checkpoint, config)
         self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)

@@ -208,6 +208,9 @@ def test_a_finished_job_is_left_alone_and_another_one_refused(
     assert "6 of 6 done" in capsys.readouterr().out
     with pytest.raises(OutputError, match=r"training.learning_rate: was 0.001, is 0.1"):
         flow.run(config(tmp_path, training={"learning_rate": 0.1}))
+    assert flow.run(config(tmp_path, scorer={"truncation": "flag_embedding"})).finished_before is not None
+    with pytest.raises(OutputError, match=r'scorer.truncation: was "flag_embedding", is "longest_first"'):
+        flow.run(config(tmp_path, scorer={"truncation": "longest_first"}))
     write(tmp_path / "rows.jsonl", ROWS[1:])
     with pytest.raises(OutputError, match=r"rows.jsonl: was"):
         flow.run(config(tmp_path))

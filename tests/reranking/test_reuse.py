@@ -16,6 +16,7 @@ from pipeline.tables.output.directory import Directory
 from tests.conftest import golden_cases
 from tests.reporting.reports import summary
 from tests.reranking.jobs import config, data_of
+from tests.scoring.checkpoints import edit, make_cross_encoder
 from tests.test_output import RECORD as ANY
 
 CONFIG = {"scorer.dtype": "float32", "scorer.device": "cpu", "shard_pairs": 8}
@@ -140,3 +141,28 @@ def test_a_former_run_of_another_scorer_is_refused(table: Path) -> None:
     with pytest.raises(InputError, match="scorer.max_length was not given, is 64"):
         flow.run(config(table, reuse=str(table.parent / "previous"), scorer={"max_length": 64}))
     assert not (table.parent / "out").exists()
+
+
+def test_what_a_checkpoint_makes_of_a_truncation_that_is_not_set_is_compared(
+    table: Path, tmp_path: Path
+) -> None:
+    """Its makers' own and FlagEmbedding's give long pairs other scores."""
+    path = make_cross_encoder(tmp_path / "saved", "bert")
+    edit(path / "config.json", sentence_transformers={"version": "6.2.0"})
+
+    def run(out: str = "out", **fields: Any) -> Any:
+        truncation = fields.pop("truncation", None)
+        return flow.run(config(table, out, scorer={"model": str(path), "truncation": truncation}, **fields))
+
+    run()
+    assert run(truncation="longest_first").finished_before is not None
+    other = 'scorer.truncation:? was "longest_first", is "flag_embedding"'
+    with pytest.raises(OutputError, match=other):
+        run(truncation="flag_embedding")
+    with pytest.raises(InputError, match=other):
+        run("new", truncation="flag_embedding", reuse=str(table.parent / "out"))
+    edit(path / "config.json", sentence_transformers=...)  # as FlagEmbedding's own
+    run("own")
+    assert run("own", truncation="flag_embedding").finished_before is not None
+    # What decides the scores is told in the report, whoever decided it.
+    assert "flag_embedding" in (table.parent / "own/report.html").read_text()

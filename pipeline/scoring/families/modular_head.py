@@ -19,7 +19,13 @@ from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.cross_encoder import PAIR_OPTIONS, PairEncoder, PairModel, with_gradients
+from pipeline.scoring.cross_encoder import (
+    PAIR_OPTIONS,
+    PairEncoder,
+    PairModel,
+    truncation_of,
+    with_gradients,
+)
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import check_long_rope
@@ -34,6 +40,7 @@ OPTIONS = PAIR_OPTIONS
 ENGINES = None
 EMBEDS = False
 TRAINED: dict[str, str] = {}
+own_truncation = truncation_of
 
 _STATES, _POOLED, _SCORES = "token_embeddings", "sentence_embedding", "scores"
 """What modules hand on, by sentence-transformers' names."""

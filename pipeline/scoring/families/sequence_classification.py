@@ -12,7 +12,14 @@ from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.cross_encoder import PAIR_OPTIONS, PairEncoder, PairModel, saved_of, with_gradients
+from pipeline.scoring.cross_encoder import (
+    PAIR_OPTIONS,
+    PairEncoder,
+    PairModel,
+    saved_of,
+    truncation_of,
+    with_gradients,
+)
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.saved_modules import Saved, check_sides
@@ -25,6 +32,7 @@ OPTIONS = PAIR_OPTIONS
 ENGINES = None
 EMBEDS = False
 TRAINED: dict[str, str] = {}
+own_truncation = truncation_of
 
 _HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
 """The last layer of most architectures, where a second label is seen without loading."""
