@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,6 +104,7 @@ class Batcher:
         self._chunk_tokens = max(_CHUNK_TOKENS, max_batch_tokens())
         self._queue: FairQueue[_Request] = FairQueue(self._chunk_tokens)
         self._announced = self._announced_ahead = self._on_device = 0
+        self._announced_keys = set[Hashable]()
         self._speed = Speed()
         self._trip_began_at = 0.0
         self._broken: Exception | None = None
@@ -145,25 +146,34 @@ class Batcher:
             raise OverloadedError(wait_s, self._max_wait_s)
 
     @contextmanager
-    def announce(self, tokens: int) -> Iterator[None]:
-        """Count `tokens` as waiting while they are counted exactly."""
-        ahead = min(tokens, self._chunk_tokens)
-        self._announced += tokens
+    def announce(self, tokens: Mapping[Hashable, int]) -> Iterator[None]:
+        """Count pairs as waiting while their tokens are counted exactly: by key, how many they may be.
+
+        A pair that waits or is announced already counts no more than once.
+        """
+        new = {key for key in tokens if key not in self._announced_keys and key not in self._queue}
+        more = sum(tokens[key] for key in new)
+        ahead = min(more, self._chunk_tokens)
+        self._announced_keys |= new
+        self._announced += more
         self._announced_ahead += ahead
         try:
             yield
         finally:
-            self._announced -= tokens
+            self._announced_keys -= new
+            self._announced -= more
             self._announced_ahead -= ahead
 
-    async def score(self, encoded: EncodedPairs) -> Batched:
-        """Scores of one pair or more. Cancelled, its pairs that wait are dropped, and at the end of a CPU's
-        batch those on the device, too, if it has none of another request.
+    async def score(self, encoded: EncodedPairs, keys: Sequence[Hashable]) -> Batched:
+        """Scores of one pair or more, no two of them equal. keys: (pairs,), by which pairs of several
+        requests are equal.
 
-        Raises ScoringError for a pair of this request; what else the device raises is as it is.
+        Cancelled, its pairs that wait are dropped, and at the end of a CPU's batch those on the device, too,
+        if it has none of another request. Raises ScoringError for a pair of this request; what else the
+        device raises is as it is.
         """
         request = _Request(encoded, asyncio.get_running_loop().create_future(), time.perf_counter())
-        self._queue.add(request, encoded.tokens)
+        self._queue.add(request, encoded.tokens, keys)
         self._wake.set()
         try:
             await request.done

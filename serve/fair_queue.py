@@ -4,10 +4,12 @@ Oldest first, and large requests in chunks: a chunk of `chunk_tokens` waits as t
 when the device had read twice as many tokens as lie before it in its request. A large request so takes at
 most half of the device from those that come after it, and is never overtaken for ever. (Virtual arrival times
 as in P. Goyal, H. Vin, H. Cheng: Start-time Fair Queuing, SIGCOMM 1996; the clock is the tokens read so far.)
+
+Equal pairs that wait go together, when the first of them goes, and count once.
 """
 
-from collections.abc import Hashable
-from heapq import heappop, heappush
+from collections.abc import Hashable, Sequence
+from heapq import heappop, heappush, heapreplace
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,19 +29,42 @@ class Chunk(NamedTuple, Generic[Request]):
 
 
 class _Waiting(Generic[Request]):
-    def __init__(self, request: Request, lengths: npt.NDArray[np.int64], arrived_at: int) -> None:
+    """A request. Places are those in `order`."""
+
+    def __init__(
+        self, request: Request, lengths: npt.NDArray[np.int64], keys: Sequence[Hashable], arrived_at: int
+    ) -> None:
         self.request = request
         self.order = np.argsort(-lengths, kind="stable")  # pairs of like lengths stand together
         self.lengths = lengths[self.order]
+        self.keys = [keys[pair] for pair in self.order]
         self.before = np.cumsum(self.lengths) - self.lengths
+        self.waits = np.ones(len(lengths), np.bool_)
+        self.first = 0
+        """The first place that waits, or the number of places."""
         self.arrived_at = arrived_at
-        self.taken = 0
-        self.tokens = int(self.lengths.sum())
+        self.tokens = 0
+        """Of the pairs that wait, but for those that an earlier request waits for, too."""
 
     def turn(self, chunk_tokens: int) -> int:
         """The clock's time at which the next pair may go."""
-        chunk = int(self.before[self.taken]) // chunk_tokens
+        chunk = int(self.before[self.first]) // chunk_tokens
         return self.arrived_at + _SLOWER * chunk * chunk_tokens
+
+    def fitting(self, room: int, chunk_tokens: int) -> npt.NDArray[np.int64]:
+        """Places that wait, of `room` tokens, but at least one, no further than the chunk goes."""
+        end = (int(self.before[self.first]) // chunk_tokens + 1) * chunk_tokens
+        last = int(np.searchsorted(self.before, end))
+        places = self.first + np.flatnonzero(self.waits[self.first : last])
+        number = int(np.searchsorted(np.cumsum(self.lengths[places]), room, side="right"))
+        return places[: max(1, number)]
+
+    def leave(self, place: int) -> None:
+        self.waits[place] = False
+        if place == self.first:
+            left = self.waits[place:]
+            next_one = int(left.argmax())
+            self.first = place + (next_one if left[next_one] else len(left))
 
 
 class FairQueue(Generic[Request]):
@@ -50,9 +75,11 @@ class FairQueue(Generic[Request]):
         self._clock = 0
         self._arrivals = 0
         self._waiting: dict[Request, _Waiting[Request]] = {}
+        self._equal: dict[Hashable, dict[Request, int]] = {}
+        """By key, the requests of which a pair waits, oldest first, and its place. The first counts it."""
         self._turns: list[tuple[int, int, Request]] = []
         self.tokens = 0
-        """Of all the pairs that wait."""
+        """Of all the pairs that wait, equal ones once."""
         self.tokens_ahead = 0
         """Of those that go before a request that comes now: of each request no more than a chunk."""
 
@@ -60,57 +87,80 @@ class FairQueue(Generic[Request]):
         """Requests of which pairs wait."""
         return len(self._waiting)
 
-    def add(self, request: Request, lengths: npt.NDArray[np.int64]) -> None:
-        """lengths: (pairs,), one pair or more, the tokens of each."""
-        waiting = _Waiting(request, lengths, self._clock)
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether a pair of this key waits."""
+        return key in self._equal
+
+    def add(self, request: Request, lengths: npt.NDArray[np.int64], keys: Sequence[Hashable]) -> None:
+        """lengths: (pairs,), one pair or more, the tokens of each. keys: (pairs,), by which pairs of several
+        requests are equal; within a request each comes once.
+        """
+        waiting = _Waiting(request, lengths, keys, self._clock)
         self._waiting[request] = waiting
-        self._count(waiting.tokens, 0)
+        new = 0
+        for place, key in enumerate(waiting.keys):
+            requests = self._equal.setdefault(key, {})
+            new += 0 if requests else int(waiting.lengths[place])
+            requests[request] = place
+        self._count(waiting, new)
         self._arrivals += 1
         heappush(self._turns, (waiting.turn(self._chunk_tokens), self._arrivals, request))
 
     def remove(self, request: Request) -> None:
         """Forget what still waits of a request, if anything does."""
         waiting = self._waiting.pop(request, None)
-        if waiting is not None:
-            self._count(0, waiting.tokens)
+        if waiting is None:
+            return
+        self._count(waiting, -waiting.tokens)
+        for place in np.flatnonzero(waiting.waits):
+            requests = self._equal[waiting.keys[place]]
+            was_counted = next(iter(requests)) == request
+            del requests[request]
+            if not requests:
+                del self._equal[waiting.keys[place]]
+            elif was_counted:
+                self._count(self._waiting[next(iter(requests))], int(waiting.lengths[place]))
 
     def take(self, max_tokens: int) -> list[Chunk[Request]]:
-        """The next pairs, of max_tokens together, or one that alone has more."""
-        chunks: list[Chunk[Request]] = []
+        """The next pairs, of max_tokens together, or one that alone has more; and all that equal them."""
+        taken: dict[Request, list[int]] = {}
         room = max_tokens
         while self._turns:
-            _, arrival, request = self._turns[0]
+            turn, arrival, request = self._turns[0]
             waiting = self._waiting.get(request)
-            if waiting is None:  # removed
+            if waiting is None:  # removed, or taken with its equals
                 heappop(self._turns)
                 continue
-            if chunks and waiting.lengths[waiting.taken] > room:
+            if turn < (now := waiting.turn(self._chunk_tokens)):  # some were taken with their equals
+                heapreplace(self._turns, (now, arrival, request))
+                continue
+            if taken and waiting.lengths[waiting.first] > room:
                 break
             heappop(self._turns)
-            before = self.tokens
-            chunks.append(Chunk(request, self._take_from(waiting, room)))
-            room -= before - self.tokens
-            if waiting.taken == len(waiting.order):
-                del self._waiting[request]
-            else:
+            places = waiting.fitting(room, self._chunk_tokens)
+            tokens = int(waiting.lengths[places].sum())
+            room -= tokens
+            self._clock += tokens
+            for place in places:
+                self._take(waiting.keys[place], taken)
+            if request in self._waiting:
                 heappush(self._turns, (waiting.turn(self._chunk_tokens), arrival, request))
-        return chunks
+        return [Chunk(request, np.array(pairs, np.int64)) for request, pairs in taken.items()]
 
-    def _take_from(self, waiting: _Waiting[Request], room: int) -> npt.NDArray[np.int64]:
-        """Pairs of `room` tokens, but at least one, and no more than what is left of the chunk."""
-        first = waiting.taken
-        begin = int(waiting.before[first])
-        end = (begin // self._chunk_tokens + 1) * self._chunk_tokens
-        fitting = int(np.searchsorted(waiting.before + waiting.lengths, begin + room, side="right"))
-        last = min(max(first + 1, fitting), int(np.searchsorted(waiting.before, end)))
-        waiting.taken = last
-        tokens = int(waiting.lengths[first:last].sum())
-        self._count(waiting.tokens - tokens, waiting.tokens)
-        waiting.tokens -= tokens
-        self._clock += tokens
-        return waiting.order[first:last]
+    def _take(self, key: Hashable, taken: dict[Request, list[int]]) -> None:
+        """The pairs of a key."""
+        for number, (request, place) in enumerate(self._equal.pop(key).items()):
+            waiting = self._waiting[request]
+            if number == 0:
+                self._count(waiting, -int(waiting.lengths[place]))
+            waiting.leave(place)
+            taken.setdefault(request, []).append(int(waiting.order[place]))
+            if waiting.first == len(waiting.order):
+                del self._waiting[request]
 
-    def _count(self, now: int, before: int) -> None:
-        """A request has `now` tokens waiting where it had `before`."""
-        self.tokens += now - before
-        self.tokens_ahead += min(now, self._chunk_tokens) - min(before, self._chunk_tokens)
+    def _count(self, waiting: _Waiting[Request], more: int) -> None:
+        """A request has so many tokens more that wait."""
+        now = waiting.tokens + more
+        self.tokens += more
+        self.tokens_ahead += min(now, self._chunk_tokens) - min(waiting.tokens, self._chunk_tokens)
+        waiting.tokens = now

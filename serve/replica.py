@@ -44,6 +44,8 @@ class _Encoded(NamedTuple):
     get scores that differ in the last bit."""
     places: IndexArray
     """(pairs,): of each pair its place in `distinct`."""
+    firsts: IndexArray
+    """(distinct pairs,): of each the first of the pairs that equal it."""
 
 
 def check(config: ScorerConfig) -> None:
@@ -108,8 +110,9 @@ class Replica:
             return Refused("timeout", "not done within the time that it may take")
 
     async def _in_time(self, work: Work) -> Scores | Refused:
+        keys = work.keys
         try:
-            with self._batcher.announce(self._tokens_guessed(work)):
+            with self._batcher.announce(dict(zip(keys, self._tokens_guessed(work), strict=True))):
                 begin = time.perf_counter()
                 encoded = await self._encoded(work)
                 tokenization_s = time.perf_counter() - begin
@@ -120,9 +123,9 @@ class Replica:
             told = re.sub(rf"(?<!\S){name}(?=[\s:;,]|$)", "the model", str(error))
             return Refused("too_long", told, field=error.field)
         try:
-            batched = await self._batcher.score(encoded.distinct)
+            batched = await self._batcher.score(encoded.distinct, [keys[at] for at in encoded.firsts])
         except ScoringError as error:
-            first = int(np.flatnonzero(encoded.places == error.index)[0])
+            first = int(encoded.firsts[error.index])
             return Refused("unscorable", str(ScoringError(first, error.reason)), pair=first)
         return self._scores(work, encoded, batched, tokenization_s)
 
@@ -168,17 +171,19 @@ class Replica:
         """How long a request that comes now will wait for the tokenizer."""
         return self._characters / self._characters_speed.a_second
 
-    def _tokens_guessed(self, work: Work) -> int:
-        """Of texts that are cut, no more than the model reads: most of a long one is tokenized in vain."""
+    def _tokens_guessed(self, work: Work) -> list[int]:
+        """Of each pair. Of texts that are cut, no more than the model reads: most of a long one is tokenized
+        in vain.
+        """
         config, encoder = work.limits.applied_to(self._scorer.config), self._scorer.encoder
+        lengths = zip(map(len, work.queries), map(len, work.passages), strict=True)
         if config.long_passages is not None:
-            return (sum(map(len, work.queries)) + sum(map(len, work.passages))) // _CHARACTERS_A_TOKEN
+            return [sum(pair) // _CHARACTERS_A_TOKEN for pair in lengths]
         longest = _CHARACTERS_A_TOKEN * (work.limits.max_length or encoder.max_length)
         passage = min(longest, _CHARACTERS_A_TOKEN * (config.passage_max_length or encoder.max_length))
         pair = 2 * longest if self._scorer.embeds else longest
-        lengths = zip(map(len, work.queries), map(len, work.passages), strict=True)
         read = (min(pair, min(longest, ours) + min(passage, theirs)) for ours, theirs in lengths)
-        return sum(read) // _CHARACTERS_A_TOKEN
+        return [characters // _CHARACTERS_A_TOKEN for characters in read]
 
     async def _encoded(self, work: Work) -> _Encoded:
         """In turns with the requests beside it: one thread tokenizes."""
@@ -250,4 +255,5 @@ def _turns(work: Work) -> Iterator[slice]:
 def _joined(turns: list[_Turn]) -> _Encoded:
     pairs = EncodedPairs.concat([turn.pairs for turn in turns])
     spans = [span for turn in turns for span in turn.spans or ()]
-    return _Encoded(pairs, spans or None, *distinct_pairs(pairs))
+    distinct, places = distinct_pairs(pairs)
+    return _Encoded(pairs, spans or None, distinct, places, np.unique(places, return_index=True)[1])

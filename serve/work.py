@@ -1,5 +1,6 @@
 """What goes between the API and a replica: pairs to score, and what became of them."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,12 @@ class Work:
     """A replica that died had it already: another must not refuse it for what waits there."""
     spans: bool = False
     """Tell which characters of the passages that were cut the model read."""
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """(pairs,): equal for pairs, of this request and others, that are read and cut alike."""
+        limits = self.limits.model_dump_json()
+        return [(query, passage, limits) for query, passage in zip(self.queries, self.passages, strict=True)]
 
 
 @dataclass(frozen=True)

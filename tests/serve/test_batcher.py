@@ -16,7 +16,7 @@ from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from pipeline.scoring.truncation import Fit
 from pipeline.scoring.wanted import check_wanted
-from serve.batcher import Batcher, BatchReport, OverloadedError
+from serve.batcher import Batched, Batcher, BatchReport, OverloadedError
 
 
 def encoded(*lengths: int, first: int = 0) -> EncodedPairs:
@@ -24,6 +24,15 @@ def encoded(*lengths: int, first: int = 0) -> EncodedPairs:
     fits = [Fit((0, 0), [(0, 0)], 0, 0)] * len(lengths)
     sequences = [np.zeros(length, np.int32) for length in lengths]
     return EncodedPairs.of(fits, sequences, {"number": list(range(first, first + len(lengths)))})
+
+
+def keys_of(pairs: EncodedPairs) -> list[int]:
+    keys: list[int] = pairs.inputs[0].to_pylist()
+    return keys
+
+
+async def ask(batcher: Batcher, pairs: EncodedPairs) -> Batched:
+    return await batcher.score(pairs, keys_of(pairs))
 
 
 class Device:
@@ -76,9 +85,9 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_what_comes_while_the_device_works_makes_up_the_next_batch() -> None:
     async def test(batcher: Batcher, device: Device, reports: list[BatchReport]) -> None:
         device.open.clear()
-        tasks = [asyncio.create_task(batcher.score(encoded(10, first=0)))]
+        tasks = [asyncio.create_task(ask(batcher, encoded(10, first=0)))]
         await until(lambda: bool(device.batches))
-        tasks += [asyncio.create_task(batcher.score(encoded(10, 10, first=n))) for n in (10, 20, 30)]
+        tasks += [asyncio.create_task(ask(batcher, encoded(10, 10, first=n))) for n in (10, 20, 30)]
         await until(lambda: batcher.waiting_tokens == 70)
         device.open.set()
         results = await asyncio.gather(*tasks)
@@ -96,7 +105,7 @@ def test_what_comes_while_the_device_works_makes_up_the_next_batch() -> None:
 def test_scores_come_back_in_the_order_of_the_pairs() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         lengths = np.random.default_rng(0).integers(1, 90, 200)
-        result = await batcher.score(encoded(*lengths))
+        result = await ask(batcher, encoded(*lengths))
         assert result.scores.tolist() == list(range(200))
         assert len(device.batches) > 10
 
@@ -110,13 +119,13 @@ def test_the_wait_gets_shorter_while_the_device_works(monkeypatch: pytest.Monkey
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         nonlocal now
         device.open.clear()
-        first = asyncio.create_task(batcher.score(encoded(100)))
+        first = asyncio.create_task(ask(batcher, encoded(100)))
         await until(lambda: len(device.batches) == 1)
         now += 0.3
         device.open.set()
         await first
         device.open.clear()
-        second = asyncio.create_task(batcher.score(encoded(100)))
+        second = asyncio.create_task(ask(batcher, encoded(100)))
         await until(lambda: len(device.batches) == 2)
         assert batcher.wait_s == pytest.approx(0.3)
         now += 0.1
@@ -133,10 +142,10 @@ def test_the_wait_gets_shorter_while_the_device_works(monkeypatch: pytest.Monkey
 def test_a_client_that_left_is_dropped() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         device.open.clear()
-        first = asyncio.create_task(batcher.score(encoded(10, first=0)))
+        first = asyncio.create_task(ask(batcher, encoded(10, first=0)))
         await until(lambda: bool(device.batches))
-        gone = asyncio.create_task(batcher.score(encoded(10, 10, first=10)))
-        stays = asyncio.create_task(batcher.score(encoded(10, first=20)))
+        gone = asyncio.create_task(ask(batcher, encoded(10, 10, first=10)))
+        stays = asyncio.create_task(ask(batcher, encoded(10, first=20)))
         await until(lambda: batcher.waiting_tokens == 40)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -150,12 +159,12 @@ def test_a_client_that_left_is_dropped() -> None:
 
 def test_the_device_gives_up_what_nobody_waits_for() -> None:
     async def test(batcher: Batcher, device: Device, reports: list[BatchReport]) -> None:
-        await batcher.score(encoded(10, first=0))
+        await ask(batcher, encoded(10, first=0))
         device.open.clear()
-        gone = [asyncio.create_task(batcher.score(encoded(10, first=number))) for number in (10, 20)]
+        gone = [asyncio.create_task(ask(batcher, encoded(10, first=number))) for number in (10, 20)]
         await until(lambda: len(device.batches) == 2)
         left = await asyncio.gather(*map(cancelled, gone))
-        after = asyncio.create_task(batcher.score(encoded(10, first=30)))
+        after = asyncio.create_task(ask(batcher, encoded(10, first=30)))
         await until(lambda: batcher.waiting_tokens >= 10)
         device.open.set()
         assert (await after).scores.tolist() == [30]
@@ -170,7 +179,7 @@ def test_the_device_gives_up_what_nobody_waits_for() -> None:
 def test_the_device_goes_on_for_the_one_who_stays() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         device.open.clear()
-        gone, stays = (asyncio.create_task(batcher.score(encoded(10, first=number))) for number in (10, 20))
+        gone, stays = (asyncio.create_task(ask(batcher, encoded(10, first=number))) for number in (10, 20))
         await until(lambda: device.batches == [[10, 20]])
         assert await cancelled(gone)
         device.open.set()
@@ -190,10 +199,10 @@ def test_a_pair_that_cannot_be_scored_fails_its_own_request_alone() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         device.open.clear()
         device.poison = 11
-        first = asyncio.create_task(batcher.score(encoded(10, first=0)))
+        first = asyncio.create_task(ask(batcher, encoded(10, first=0)))
         await until(lambda: bool(device.batches))
-        bad = asyncio.create_task(batcher.score(encoded(10, 10, first=10)))
-        good = asyncio.create_task(batcher.score(encoded(10, first=20)))
+        bad = asyncio.create_task(ask(batcher, encoded(10, 10, first=10)))
+        good = asyncio.create_task(ask(batcher, encoded(10, first=20)))
         await until(lambda: batcher.waiting_tokens == 40)
         device.open.set()
         with pytest.raises(ScoringError) as caught:
@@ -210,7 +219,7 @@ def test_a_broken_device_fails_who_was_on_it_and_the_health_check() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
         device.broken = True
         with pytest.raises(RuntimeError, match="CUDA"):
-            await batcher.score(encoded(10))
+            await ask(batcher, encoded(10))
         with pytest.raises(RuntimeError, match="the device failed"):
             batcher.check()
 
@@ -219,15 +228,16 @@ def test_a_broken_device_fails_who_was_on_it_and_the_health_check() -> None:
 
 def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
     async def test(batcher: Batcher, device: Device, _reports: list[BatchReport]) -> None:
-        await batcher.score(encoded(10))  # now the speed is known
+        await ask(batcher, encoded(10))  # now the speed is known
         device.open.clear()
-        tasks = []
+        tasks: list[asyncio.Task[Batched]] = []
 
         async def send(requests: int) -> None:
             for _ in range(requests):
                 batcher.check_wait()
-                with batcher.announce(100):
-                    tasks.append(asyncio.create_task(batcher.score(encoded(*[50] * 4))))
+                request = encoded(*[50] * 4, first=4 * len(tasks))
+                with batcher.announce(dict.fromkeys(keys_of(request), 25)):
+                    tasks.append(asyncio.create_task(ask(batcher, request)))
                     await asyncio.sleep(0)
 
         with pytest.raises(OverloadedError) as caught:
@@ -264,7 +274,7 @@ def test_equal_pairs_of_requests_that_wait_together_are_scored_once() -> None:
 
     async def body() -> None:
         batcher = Batcher(forward, lambda: scorer.model.max_batch_tokens, 60, reports.append)
-        asked = [asyncio.create_task(batcher.score(hot)) for _ in range(51)]
+        asked = [asyncio.create_task(ask(batcher, hot)) for _ in range(51)]
         await asyncio.sleep(0.05)
         held.set()
         scores = {float(batched.scores[0]) for batched in await asyncio.gather(*asked)}

@@ -8,7 +8,7 @@ import pytest
 from pipeline.scoring.encoding import EncodedPairs
 from serve.batcher import Batcher, BatchReport
 from serve.speed import Speed
-from tests.serve.test_batcher import Device, encoded, run, until
+from tests.serve.test_batcher import Device, ask, encoded, run, until
 
 
 def test_the_first_work_is_the_first_estimate() -> None:
@@ -59,7 +59,7 @@ def test_the_speed_is_that_of_what_goes_through_the_model(monkeypatch: pytest.Mo
             nonlocal now
             begun = len(device.batches)
             device.open.clear()
-            tasks = [asyncio.create_task(batcher.score(request)) for request in requests]
+            tasks = [asyncio.create_task(ask(batcher, request)) for request in requests]
             await until(lambda: len(device.batches) > begun)
             tokens = batcher.waiting_tokens
             now += seconds
@@ -70,11 +70,11 @@ def test_the_speed_is_that_of_what_goes_through_the_model(monkeypatch: pytest.Mo
         await trip(1, encoded(100))
         for _ in range(20):
             await trip(0.5, encoded(1))
-        with batcher.announce(100):
+        with batcher.announce({"pair": 100}):
             assert batcher.wait_s == 1
         assert await trip(1, encoded(100), encoded(100)) == 100
         assert len(device.batches[-1]) == 2
-        with batcher.announce(100):
+        with batcher.announce({"pair": 100}):
             assert batcher.wait_s == 1
 
     run(test)

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.scoring import Limits
 from pipeline.scoring.encoding import EncodedPairs
+from pipeline.scoring.results import Scored
 from serve.replica import Replica
 from serve.work import Refused, Scores
 from tests.conftest import MINILM, TINY
@@ -68,6 +69,50 @@ def test_others_are_not_refused_for_what_is_cut_of_long_texts() -> None:
     run(TINY, cross_encoder)
     run(MINILM, embedding_model)
     run(TINY, windows, long_passages={"strategy": "max"}, query_max_length=64)
+
+
+def test_equal_pairs_that_wait_count_once_tokenized_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is refused because many ask the same at once."""
+    held = threading.Event()
+
+    async def test(replica: Replica) -> None:
+        batcher = replica._batcher
+        forward = batcher._forward
+
+        def holding(pairs: EncodedPairs) -> Scored:
+            assert held.wait(20)
+            return forward(pairs)
+
+        def waiting() -> int:
+            return batcher._announced + batcher._queue.tokens
+
+        monkeypatch.setattr(batcher, "_forward", holding)
+        first = asyncio.create_task(scored(replica, work_of([("q", "on the device")])))
+        while not batcher._on_device:
+            await asyncio.sleep(0.001)
+        pairs = [("q", "river " * 60), ("q", "panda " * 60)]
+        works = [work_of(pairs[: 1 + number % 2]) for number in range(20)]
+        asked = [asyncio.create_task(scored(replica, work)) for work in works]
+        await asyncio.sleep(0)
+        assert waiting() == 2 * ((1 + 6 * 60) // 4)
+        while len(batcher._queue) < len(works):
+            await asyncio.sleep(0.001)
+        tokens = waiting()
+        assert 0 < tokens <= 2 * 512
+        again = asyncio.create_task(scored(replica, work_of(pairs)))
+        await asyncio.sleep(0)
+        assert waiting() == tokens
+        otherwise = asyncio.create_task(scored(replica, work_of(pairs, limits=Limits(max_length=16))))
+        await asyncio.sleep(0)
+        assert waiting() == tokens + 2 * 16
+        while len(batcher._queue) < len(works) + 2:
+            await asyncio.sleep(0.001)
+        held.set()
+        outcomes = await asyncio.gather(first, again, otherwise, *asked)
+        assert {scores.scores.tolist()[0] for scores in outcomes[3:]} == {outcomes[1].scores.tolist()[0]}
+
+    reports = run(TINY, test)
+    assert [report.pairs for report in reports] == [1, 30 + 2 + 2]
 
 
 def test_what_waits_for_the_tokenizer_is_work_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
