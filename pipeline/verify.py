@@ -2,8 +2,8 @@
 
 A fixed set of pairs is scored in this process and through a job, which writes beside the configured output.
 With --service they are also scored by a server that speaks text-embeddings-inference's /rerank, as this
-project's endpoint does; RAYRANK_API_KEY may hold an API key for it. Scores of the six BGE rerankers are also
-compared with the published ones.
+project's endpoint does; RAYRANK_API_KEY may hold an API key for it. Scores of the six BGE rerankers, and of
+some others, are also compared with the published ones.
 
 A scorer of another dtype, engine or quantization is also compared with torch in float32, on candidates of the
 job's own table: differences of scores, Kendall's tau of each query's two orders, and, with --qrels, nDCG@10.

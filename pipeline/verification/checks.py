@@ -184,7 +184,7 @@ def _as_published(config: ScorerConfig) -> Check:
     name = config.model.rstrip("/").rpartition("/")[2]
     published, tolerance = PUBLISHED.get(name), _PUBLISHED_TOLERANCE[_precision(config)]
     if published is None or config.peft_path is not None:
-        why = "is none of the six BGE rerankers" if published is None else "with an adapter is another model"
+        why = "has no scores to compare with" if published is None else "with an adapter is another model"
         return Check("published", 0, None, tolerance, f"{name} {why}")
     same = (
         *("model", "revision", "local_files_only", "engine", "device", "dtype", "quantization"),
@@ -198,7 +198,8 @@ def _as_published(config: ScorerConfig) -> Check:
         return check
     worst = int(np.abs(scores - expected)[:, 0].argmax())
     here, there = scores[worst, 0], expected[worst, 0]
-    note = f"(taken for BAAI/{name} by its name; the worst pair: {here:.4g} here, {there:.4g} published)"
+    known = f"{published.owner}/{name}"
+    note = f"(taken for {known} by its name; the worst pair: {here:.4g} here, {there:.4g} published)"
     return replace(check, note=note)
 
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.family import all_families
 from pipeline.verification.checks import _PUBLISHED_TOLERANCE
-from pipeline.verification.published import BARE, CAPITALS, PANDA, PUBLISHED
+from pipeline.verification.published import APPLE, BARE, BERLIN, CAPITALS, PANDA, PUBLISHED
 from tests.conftest import ROOT, TINY
 
 TEXT = (ROOT / "docs/models.md").read_text()
@@ -31,8 +31,17 @@ def test_the_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_of_published_scores_is_what_verify_compares_with() -> None:
     told = rows_below("| bge-reranker- | q, p | F, f | F, c | C, f | C, c | P, h | P, b | options |")
-    assert [f"bge-reranker-{name}" for name, *_ in told] == list(PUBLISHED)
-    for published, (_, *cells, options) in zip(PUBLISHED.values(), told, strict=True):
+    others = rows_below(
+        "| cross-encoder/ | Berlin's population | Berlin's museums | Apple Inc. | the Fuji apple |"
+    )
+    assert [*(f"bge-reranker-{name}" for name, *_ in told), *(name for name, *_ in others)] == list(PUBLISHED)
+    for name, *cells in others:
+        shown = zip([*BERLIN, *APPLE], cells, strict=True)
+        by_pair = dict(zip(PUBLISHED[name].pairs, PUBLISHED[name].scores, strict=True))
+        assert {pair: float(cell) for pair, cell in shown if cell} == by_pair
+        assert PUBLISHED[name].owner == "cross-encoder"
+    for name, *cells, options in told:
+        published = PUBLISHED[f"bge-reranker-{name}"]
         scores = [float(cell) for cell in cells if cell]
         pairs = [pair for pair, cell in zip([*BARE, *CAPITALS, *PANDA], cells, strict=True) if cell]
         by_pair = dict(zip(published.pairs, published.scores, strict=True))
