@@ -3,8 +3,8 @@
 Training reads the tokens that scoring reads: both come from the family's own encoder.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from pipeline.errors import ConfigError, fields_under
+from pipeline.errors import ConfigError, ModelError, fields_under
 from pipeline.finetuning.attention import AttentionInFloat32
 from pipeline.finetuning.config import DataConfig, TrainingConfig
 from pipeline.finetuning.lora import Lora
@@ -52,9 +52,22 @@ def scorer_for_training(scorer: ScorerConfig, data: DataConfig) -> Scorer:
     limits = _limits(data, has_query_max_length="query_max_length" in family.OPTIONS, family=made.family)
     with fields_under("scorer"):
         cutting = Scorer(made.config.model_copy(update=limits))
-    with fields_under("data"):
+    with _told_of(data):
         _ = cutting.encoder  # a length that the model has no positions for is told now
     return cutting
+
+
+@contextmanager
+def _told_of(data: DataConfig) -> Iterator[None]:
+    """A length that does not fit is told under the names that it has here."""
+    try:
+        yield
+    except (ConfigError, ModelError) as error:
+        if error.field == "max_length":
+            name = "max_len" if data.max_len is not None else "query_max_len + passage_max_len"
+            error.field = f"data.{name.partition(' ')[0]}"
+            error.message = f"data.{name}{error.message.removeprefix('max_length')}"
+        raise
 
 
 def _limits(data: DataConfig, *, has_query_max_length: bool, family: str) -> dict[str, int]:

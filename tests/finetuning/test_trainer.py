@@ -294,5 +294,7 @@ def test_a_family_that_scores_no_pair_by_a_head_is_refused() -> None:
 
 def test_more_tokens_than_the_model_has_positions_for_are_refused(tmp_path: Path) -> None:
     scorer = ScorerConfig(model=str(make_cross_encoder(tmp_path, "bert")), device="cpu")
-    with pytest.raises(ModelError, match=r"^data.max_length 160: .* has 130 positions"):
+    with pytest.raises(ModelError, match=r"^data.query_max_len \+ passage_max_len 160: .* has 130 positions"):
         scorer_for_training(scorer, DataConfig(path="-"))
+    with pytest.raises(ModelError, match=r"^data.max_len 200: .* has 130 positions"):
+        scorer_for_training(scorer, DataConfig(path="-", max_len=200))
