@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.scoring import gte_config
 from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.weight_files import WEIGHTS
 
 _SMALL = {".json", ".txt", ".model", ".codes", ".jinja", ".py"}
 _DESCRIBES_WEIGHTS = ".index.json"
@@ -21,6 +23,8 @@ def export(network: Any, start: Checkpoint, folder: Path, says: Mapping[str, str
     says: what config.json says besides, as the family asks of what was trained.
     """
     network.save_pretrained(folder)
+    if start.model_type == gte_config.MODEL_TYPE:
+        gte_config.name_as_published(folder / WEIGHTS)
     (folder / "generation_config.json").unlink(missing_ok=True)
     copy_small_files(start.path, folder)
     described = {**start.config.fields, **says}

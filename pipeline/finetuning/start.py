@@ -13,7 +13,7 @@ import transformers
 from pipeline.errors import ConfigError, ModelError, fields_under
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.finetuning.export import copy_small_files
-from pipeline.scoring import ScorerConfig
+from pipeline.scoring import ScorerConfig, gte_config
 from pipeline.scoring.checkpoint import Checkpoint, find_checkpoint
 from pipeline.scoring.saved_modules import MODULES, Saved
 from pipeline.scoring.weights import load_weights
@@ -48,9 +48,10 @@ def put_head(scorer: ScorerConfig, folder: Path, seed: int) -> None:
     network = _with_head(checkpoint, scorer)
     network.save_pretrained(folder)
     copy_small_files(checkpoint.path, folder, without=_of_embeddings(checkpoint))
+    is_gte = checkpoint.model_type == gte_config.MODEL_TYPE
     described = {
         **checkpoint.config.fields,
-        "architectures": [type(network).__name__],
+        "architectures": [gte_config.architecture_of(network) if is_gte else type(network).__name__],
         "id2label": {"0": "LABEL_0"},
         "label2id": {"LABEL_0": 0},
     }

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError, RayrankError, TemporaryError
+from pipeline.scoring import gte_config
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer, own_sides
@@ -130,6 +131,8 @@ class Checkpoint:
     @cached_property
     def architecture_config(self) -> Any:
         """config.json as transformers takes it. Raises ModelError where it does not."""
+        if self.model_type == gte_config.MODEL_TYPE:
+            return gte_config.gte_config(self.config)
         try:
             return transformers.AutoConfig.from_pretrained(
                 self.path, trust_remote_code=self.trust_remote_code

@@ -29,6 +29,7 @@ _LAYOUTS = {
     "bert": _Layout("encoder.layer"),
     "camembert": _Layout("encoder.layer", positions_skip_padding=True),
     "electra": _Layout("encoder.layer"),
+    "gte": _Layout("layers"),
     "modernbert": _Layout("layers"),
     "roberta": _Layout("encoder.layer", positions_skip_padding=True),
     "xlm-roberta": _Layout("encoder.layer", positions_skip_padding=True),

@@ -24,6 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "bert": {},
     "camembert": {},
     "electra": {},
+    "gte": {},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
     "roberta": {},
     "xlm-roberta": {},
