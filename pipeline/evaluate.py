@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline import command
 from pipeline.command import Status
-from pipeline.errors import ConfigError, OutputError
+from pipeline.errors import ConfigError, OutputError, fields_under
 from pipeline.evaluation.compare import page, passages_shown
 from pipeline.evaluation.comparison import Evaluation, evaluate
 from pipeline.evaluation.measures import DEFAULT_MEASURES
@@ -159,8 +159,10 @@ def _measure_tasks(options: argparse.Namespace) -> Status:
     config = _scorer(options)
     with command.loading():  # torch: measuring runs does without, and a mistake in the config waits for none
         from pipeline.evaluation import mteb  # noqa: PLC0415  (torch comes with it)
+        from pipeline.scoring import Scorer  # noqa: PLC0415  (torch comes with it)
         from pipeline.scoring.dtype import settled  # noqa: PLC0415  (torch comes with it)
-    scorer, found = settled(config), []
+    with fields_under("scorer"):
+        scorer, found = Scorer(settled(config)).config, []  # as it is recorded, with its truncation
     for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):
         found.append(scores)
         if options.json != _STDOUT:

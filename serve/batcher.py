@@ -18,7 +18,7 @@ from pipeline.scoring.copies import distinct_pairs
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
 from pipeline.scoring.wanted import NotWantedError, while_wanted
-from serve.fair_queue import Chunk, FairQueue
+from serve.fair_queue import Chunk, DistinctTokens, FairQueue
 from serve.speed import Speed
 
 
@@ -103,8 +103,8 @@ class Batcher:
         self._on_batch = on_batch
         self._chunk_tokens = max(_CHUNK_TOKENS, max_batch_tokens())
         self._queue: FairQueue[_Request] = FairQueue(self._chunk_tokens)
-        self._announced = self._announced_ahead = self._on_device = 0
-        self._announced_keys = set[Hashable]()
+        self._announced: DistinctTokens[object] = DistinctTokens(self._chunk_tokens)
+        self._on_device = 0
         self._speed = Speed()
         self._trip_began_at = 0.0
         self._broken: Exception | None = None
@@ -115,7 +115,7 @@ class Batcher:
     @property
     def waiting_tokens(self) -> float:
         """Announced, waiting or on the device."""
-        return self._announced + self._queue.tokens + self._left_on_device
+        return self._announced.total + self._queue.tokens.total + self._left_on_device
 
     @property
     def waiting_s(self) -> float:
@@ -125,7 +125,7 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """How long a request that comes now will wait for the device, which is as fast as it has been."""
-        ahead = self._announced_ahead + self._queue.tokens_ahead + self._left_on_device
+        ahead = self._announced.ahead + self._queue.tokens.ahead + self._left_on_device
         return ahead / self._speed.a_second
 
     @property
@@ -149,20 +149,16 @@ class Batcher:
     def announce(self, tokens: Mapping[Hashable, int]) -> Iterator[None]:
         """Count pairs as waiting while their tokens are counted exactly: by key, how many they may be.
 
-        A pair that waits or is announced already counts no more than once.
+        Those that equal one which waits don't count.
         """
-        new = {key for key in tokens if key not in self._announced_keys and key not in self._queue}
-        more = sum(tokens[key] for key in new)
-        ahead = min(more, self._chunk_tokens)
-        self._announced_keys |= new
-        self._announced += more
-        self._announced_ahead += ahead
+        request, keys = object(), [key for key in tokens if key not in self._queue.tokens]
+        for key in keys:
+            self._announced.add(request, key, tokens[key])
         try:
             yield
         finally:
-            self._announced_keys -= new
-            self._announced -= more
-            self._announced_ahead -= ahead
+            for key in keys:
+                self._announced.remove(request, key)
 
     async def score(self, encoded: EncodedPairs, keys: Sequence[Hashable]) -> Batched:
         """Scores of one pair or more, no two of them equal. keys: (pairs,), by which pairs of several

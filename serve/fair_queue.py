@@ -10,6 +10,7 @@ Equal pairs that wait go together, when the first of them goes, and count once.
 
 from collections.abc import Hashable, Sequence
 from heapq import heappop, heappush, heapreplace
+from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,6 +29,51 @@ class Chunk(NamedTuple, Generic[Request]):
     """Their positions in the request."""
 
 
+class DistinctTokens(Generic[Request]):
+    """The tokens of requests' pairs; equal pairs count once, with the first of the requests that have one."""
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
+        self._requests: dict[Hashable, dict[Request, int]] = {}
+        """By key, those that have such a pair, oldest first, and its tokens."""
+        self._counted: dict[Request, int] = {}
+        self.total = 0
+        self.ahead = 0
+        """Of those that go before a request that comes now: of each request no more than a chunk."""
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._requests
+
+    def requests(self, key: Hashable) -> list[Request]:
+        """Those that have a pair of this key, oldest first."""
+        return list(self._requests[key])
+
+    def add(self, request: Request, key: Hashable, tokens: int) -> None:
+        requests = self._requests.setdefault(key, {})
+        requests[request] = tokens
+        if len(requests) == 1:
+            self._count(request, tokens)
+
+    def remove(self, request: Request, key: Hashable) -> None:
+        requests = self._requests[key]
+        was_counted = next(iter(requests)) == request
+        tokens = requests.pop(request)
+        if not requests:
+            del self._requests[key]
+        if was_counted:
+            self._count(request, -tokens)
+            for after in islice(requests, 1):
+                self._count(after, tokens)
+
+    def _count(self, request: Request, more: int) -> None:
+        before = self._counted.pop(request, 0)
+        now = before + more
+        if now:
+            self._counted[request] = now
+        self.total += more
+        self.ahead += min(now, self._chunk_tokens) - min(before, self._chunk_tokens)
+
+
 class _Waiting(Generic[Request]):
     """A request. Places are those in `order`."""
 
@@ -38,13 +84,12 @@ class _Waiting(Generic[Request]):
         self.order = np.argsort(-lengths, kind="stable")  # pairs of like lengths stand together
         self.lengths = lengths[self.order]
         self.keys = [keys[pair] for pair in self.order]
+        self.places = {key: place for place, key in enumerate(self.keys)}
         self.before = np.cumsum(self.lengths) - self.lengths
         self.waits = np.ones(len(lengths), np.bool_)
         self.first = 0
         """The first place that waits, or the number of places."""
         self.arrived_at = arrived_at
-        self.tokens = 0
-        """Of the pairs that wait, but for those that an earlier request waits for, too."""
 
     def turn(self, chunk_tokens: int) -> int:
         """The clock's time at which the next pair may go."""
@@ -75,21 +120,13 @@ class FairQueue(Generic[Request]):
         self._clock = 0
         self._arrivals = 0
         self._waiting: dict[Request, _Waiting[Request]] = {}
-        self._equal: dict[Hashable, dict[Request, int]] = {}
-        """By key, the requests of which a pair waits, oldest first, and its place. The first counts it."""
         self._turns: list[tuple[int, int, Request]] = []
-        self.tokens = 0
-        """Of all the pairs that wait, equal ones once."""
-        self.tokens_ahead = 0
-        """Of those that go before a request that comes now: of each request no more than a chunk."""
+        self.tokens: DistinctTokens[Request] = DistinctTokens(chunk_tokens)
+        """Of the pairs that wait."""
 
     def __len__(self) -> int:
         """Requests of which pairs wait."""
         return len(self._waiting)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether a pair of this key waits."""
-        return key in self._equal
 
     def add(self, request: Request, lengths: npt.NDArray[np.int64], keys: Sequence[Hashable]) -> None:
         """lengths: (pairs,), one pair or more, the tokens of each. keys: (pairs,), by which pairs of several
@@ -97,29 +134,17 @@ class FairQueue(Generic[Request]):
         """
         waiting = _Waiting(request, lengths, keys, self._clock)
         self._waiting[request] = waiting
-        new = 0
-        for place, key in enumerate(waiting.keys):
-            requests = self._equal.setdefault(key, {})
-            new += 0 if requests else int(waiting.lengths[place])
-            requests[request] = place
-        self._count(waiting, new)
+        for key, tokens in zip(waiting.keys, waiting.lengths.tolist(), strict=True):
+            self.tokens.add(request, key, tokens)
         self._arrivals += 1
         heappush(self._turns, (waiting.turn(self._chunk_tokens), self._arrivals, request))
 
     def remove(self, request: Request) -> None:
         """Forget what still waits of a request, if anything does."""
         waiting = self._waiting.pop(request, None)
-        if waiting is None:
-            return
-        self._count(waiting, -waiting.tokens)
-        for place in np.flatnonzero(waiting.waits):
-            requests = self._equal[waiting.keys[place]]
-            was_counted = next(iter(requests)) == request
-            del requests[request]
-            if not requests:
-                del self._equal[waiting.keys[place]]
-            elif was_counted:
-                self._count(self._waiting[next(iter(requests))], int(waiting.lengths[place]))
+        if waiting is not None:
+            for place in np.flatnonzero(waiting.waits):
+                self.tokens.remove(request, waiting.keys[place])
 
     def take(self, max_tokens: int) -> list[Chunk[Request]]:
         """The next pairs, of max_tokens together, or one that alone has more; and all that equal them."""
@@ -149,18 +174,11 @@ class FairQueue(Generic[Request]):
 
     def _take(self, key: Hashable, taken: dict[Request, list[int]]) -> None:
         """The pairs of a key."""
-        for number, (request, place) in enumerate(self._equal.pop(key).items()):
+        for request in self.tokens.requests(key):
+            self.tokens.remove(request, key)
             waiting = self._waiting[request]
-            if number == 0:
-                self._count(waiting, -int(waiting.lengths[place]))
+            place = waiting.places[key]
             waiting.leave(place)
             taken.setdefault(request, []).append(int(waiting.order[place]))
             if waiting.first == len(waiting.order):
                 del self._waiting[request]
-
-    def _count(self, waiting: _Waiting[Request], more: int) -> None:
-        """A request has so many tokens more that wait."""
-        now = waiting.tokens + more
-        self.tokens += more
-        self.tokens_ahead += min(now, self._chunk_tokens) - min(waiting.tokens, self._chunk_tokens)
-        waiting.tokens = now

@@ -136,7 +136,7 @@ def _record(
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="finetune",
-        config=config.determining_fields() | {"scorer.truncation": scorer.config.truncation},
+        config=config.determining_fields() | {"scorer.truncation": scorer.recorded_truncation},
         models={"scorer.model": fingerprint},
         files=source.identities | ({} if held_out is None else held_out.files),
         shards=steps,

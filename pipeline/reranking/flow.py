@@ -194,14 +194,13 @@ def plan_job(
 
 
 def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
+    by_field = {f"{level.under}scorer": scorers[level.number] for level in config.cascade}
+    cuts = {f"{field}.truncation": scorer.recorded_truncation for field, scorer in by_field.items()}
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
-        config=config.determining_fields(),
-        models={
-            f"{level.under}scorer": scorer.fingerprint
-            for level, scorer in zip(config.cascade, scorers, strict=True)
-        },
+        config=config.determining_fields() | cuts,
+        models={field: scorer.fingerprint for field, scorer in by_field.items()},
         files=plan.identities(),
         shards=len(plan.shards),
         pairs=sum(shard.pairs for shard in plan.shards),

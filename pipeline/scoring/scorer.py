@@ -25,6 +25,7 @@ from pipeline.scoring.family import (
     encoder_for,
     load_engine,
     load_family,
+    recorded_truncation,
     with_truncation,
 )
 from pipeline.scoring.names_elsewhere import METHODS
@@ -57,11 +58,11 @@ class Scorer:
         """Raises ModelError or ConfigError where the checkpoint or an option does not fit."""
         if not isinstance(config, ScorerConfig):
             raise ConfigError(f"a Scorer takes a config: write Scorer(ScorerConfig(model={config!r}))")
-        self.config = config
         self.checkpoint = find_checkpoint(config)
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self.config = config = with_truncation(self._family, self.checkpoint, config)
+        self.recorded_truncation = recorded_truncation(self._family, self.checkpoint, config)
         self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)

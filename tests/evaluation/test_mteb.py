@@ -187,6 +187,7 @@ def test_the_command_prints_and_writes(
     file = tmp_path / "numbers.json"
     assert entry.main(["--mteb", "Sample", "--config", job, "--json", str(file)]) == 0
     numbers = json.loads(file.read_text())
+    assert numbers["scorer"]["truncation"] == "flag_embedding"
     assert numbers["scorer"]["model"] == TINY
     (of_task,) = numbers["tasks"]
     printed = capsys.readouterr().out.splitlines()[-1]

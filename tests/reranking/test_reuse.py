@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError, OutputError
-from pipeline.job_record import write_record
+from pipeline.job_record import read_record, write_record
 from pipeline.output import finish
 from pipeline.reranking import dry_run, flow
 from pipeline.reranking.reuse import check_previous
@@ -156,11 +156,19 @@ def test_what_a_checkpoint_makes_of_a_truncation_that_is_not_set_is_compared(
 
     run()
     assert run(truncation="longest_first").finished_before is not None
-    other = 'scorer.truncation:? was "longest_first", is "flag_embedding"'
+    other = 'scorer.truncation:? was "longest_first", is "flag_embedding, not as its makers cut"'
     with pytest.raises(OutputError, match=other):
         run(truncation="flag_embedding")
     with pytest.raises(InputError, match=other):
         run("new", truncation="flag_embedding", reuse=str(table.parent / "out"))
+    # A record of earlier versions, where what was not set stood as flag_embedding, is mixed with neither.
+    record = read_record(Directory(str(table.parent / "out")))
+    assert record is not None
+    record.config["scorer.truncation"] = "flag_embedding"
+    write_record(Directory(str(table.parent / "out")), record)
+    for truncation in (None, "flag_embedding"):
+        with pytest.raises(OutputError, match='scorer.truncation: was "flag_embedding", is'):
+            run(truncation=truncation)
     edit(path / "config.json", sentence_transformers=...)  # as FlagEmbedding's own
     run("own")
     assert run("own", truncation="flag_embedding").finished_before is not None

@@ -73,15 +73,15 @@ def test_what_is_removed_is_not_taken_and_not_counted() -> None:
     queue.wait("stays", 30)
     queue.remove("gone")
     queue.remove("never there")
-    assert (queue.tokens, queue.tokens_ahead, len(queue)) == (30, 30, 1)
+    assert (queue.tokens.total, queue.tokens.ahead, len(queue)) == (30, 30, 1)
     assert drained(queue, 1000) == [("stays", [0])]
-    assert (queue.tokens, queue.tokens_ahead, len(queue)) == (0, 0, 0)
+    assert (queue.tokens.total, queue.tokens.ahead, len(queue)) == (0, 0, 0)
 
 
 def test_one_request_counts_as_one_chunk_for_those_that_come() -> None:
     queue = Queue(100)
     queue.wait("large", *[10] * 1000)
-    assert (queue.tokens, queue.tokens_ahead) == (10_000, 100)
+    assert (queue.tokens.total, queue.tokens.ahead) == (10_000, 100)
 
 
 def test_equal_pairs_go_together_and_count_once() -> None:
@@ -90,12 +90,12 @@ def test_equal_pairs_go_together_and_count_once() -> None:
     queue.wait("other", 60)
     queue.wait("small", 50, 40, keys="dx")
     queue.wait("same", 50, 50, keys="ad")
-    assert (queue.tokens, queue.tokens_ahead) == (300, 100 + 60 + 40)
+    assert (queue.tokens.total, queue.tokens.ahead) == (300, 100 + 60 + 40)
     assert [(chunk.request, chunk.pairs.tolist()) for chunk in queue.take(100)] == [
         ("large", [0, 1]),
         ("same", [0]),
     ]
-    assert (queue.tokens, queue.tokens_ahead) == (200, 100 + 60 + 40)
+    assert (queue.tokens.total, queue.tokens.ahead) == (200, 100 + 60 + 40)
     # d goes with the small request, which is before the large one's second chunk.
     assert drained(queue, 110) == [
         ("other", [0]),
@@ -105,18 +105,18 @@ def test_equal_pairs_go_together_and_count_once() -> None:
         ("small", [1]),
         ("large", [2]),
     ]
-    assert (queue.tokens, queue.tokens_ahead, len(queue)) == (0, 0, 0)
+    assert (queue.tokens.total, queue.tokens.ahead, len(queue)) == (0, 0, 0)
 
 
 def test_a_pair_that_was_counted_with_a_request_that_leaves_counts_with_the_next() -> None:
     queue = Queue(100)
     for request in "abc":
         queue.wait(request, 30, 20, keys=f"={request}")
-    assert (queue.tokens, queue.tokens_ahead) == (90, 90)
+    assert (queue.tokens.total, queue.tokens.ahead) == (90, 90)
     queue.remove("a")
-    assert (queue.tokens, queue.tokens_ahead) == (70, 70)
+    assert (queue.tokens.total, queue.tokens.ahead) == (70, 70)
     queue.remove("c")
-    assert (queue.tokens, queue.tokens_ahead) == (50, 50)
+    assert (queue.tokens.total, queue.tokens.ahead) == (50, 50)
     assert drained(queue, 100) == [("b", [0, 1])]
 
 
@@ -140,7 +140,7 @@ def test_every_pair_is_taken_once_and_batches_fit(
         queue.remove(str(number))
         waiting.pop(str(number), None)
     left = {pair for pairs in waiting.values() for pair in pairs}
-    assert queue.tokens == 2 * sum(left)
+    assert queue.tokens.total == 2 * sum(left)
     seen: list[tuple[str, int]] = []
     while chunks := queue.take(max_tokens):
         batch = [(chunk.request, waiting[chunk.request][pair]) for chunk in chunks for pair in chunk.pairs]
@@ -148,7 +148,7 @@ def test_every_pair_is_taken_once_and_batches_fit(
         assert len(distinct) == 1 or 2 * sum(distinct) <= max_tokens
         assert distinct <= left
         left -= distinct
-        assert queue.tokens == 2 * sum(left)
+        assert queue.tokens.total == 2 * sum(left)
         seen += batch
     assert sorted(seen) == sorted((request, pair) for request, pairs in waiting.items() for pair in pairs)
-    assert (queue.tokens, queue.tokens_ahead, len(queue)) == (0, 0, 0)
+    assert (queue.tokens.total, queue.tokens.ahead, len(queue)) == (0, 0, 0)

@@ -10,17 +10,19 @@ import pytest
 from pipeline.scoring import Limits
 from pipeline.scoring.encoding import EncodedPairs
 from pipeline.scoring.results import Scored
+from serve.batcher import Batcher, BatchReport
 from serve.replica import Replica
 from serve.work import Refused, Scores
 from tests.conftest import MINILM, TINY
+from tests.serve.test_batcher import Device
+from tests.serve.test_batcher import run as run_batcher
 from tests.serve.test_replica import LONG, run, scored, work_of
 
 
 def test_who_would_wait_for_the_device_or_the_tokenizer_is_refused_unless_it_was_accepted() -> None:
     async def test(replica: Replica) -> None:
         hi = work_of([("q", "hi")], timeout_s=30.0)
-        for name in ("_announced_ahead", "_characters"):
-            queue = replica if name == "_characters" else replica._batcher
+        for queue, name in ((replica._batcher._announced, "ahead"), (replica, "_characters")):
             setattr(queue, name, 10**12)
             refused = await replica.score(hi)
             assert isinstance(refused, Refused)
@@ -30,9 +32,9 @@ def test_who_would_wait_for_the_device_or_the_tokenizer_is_refused_unless_it_was
             assert replica.full() == refused
             setattr(queue, name, 0)
             assert replica.full() is None
-        replica._batcher._announced_ahead = 10**12
+        replica._batcher._announced.ahead = 10**12
         assert isinstance(await replica.score(replace(hi, timeout_s=None, accepted=True)), Scores)
-        replica._batcher._announced_ahead = 0
+        replica._batcher._announced.ahead = 0
 
     run(TINY, test)
 
@@ -84,7 +86,7 @@ def test_equal_pairs_that_wait_count_once_tokenized_or_not(monkeypatch: pytest.M
             return forward(pairs)
 
         def waiting() -> int:
-            return batcher._announced + batcher._queue.tokens
+            return batcher._announced.total + batcher._queue.tokens.total
 
         monkeypatch.setattr(batcher, "_forward", holding)
         first = asyncio.create_task(scored(replica, work_of([("q", "on the device")])))
@@ -136,3 +138,17 @@ def test_what_waits_for_the_tokenizer_is_work_that_waits(monkeypatch: pytest.Mon
         assert replica.waiting_s == 0
 
     run(TINY, test)
+
+
+def test_a_pair_that_two_have_announced_counts_until_the_last_leaves() -> None:
+    async def test(batcher: Batcher, _device: Device, _reports: list[BatchReport]) -> None:
+        first, second = batcher.announce({"both": 50, "one": 200}), batcher.announce({"both": 50})
+        first.__enter__()
+        second.__enter__()
+        assert batcher.waiting_tokens == 250
+        first.__exit__(None, None, None)
+        assert batcher.waiting_tokens == 50
+        second.__exit__(None, None, None)
+        assert batcher.waiting_tokens == 0
+
+    run_batcher(test)
