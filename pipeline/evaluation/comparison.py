@@ -210,7 +210,7 @@ def _remarks(systems: Sequence[System], judgments: Sequence[Qrel], measures: lis
         depth = cut[0].depth
         whose = next(system.name for system in systems if system.top_k == depth)
         verb = "is" if len(cut) == 1 else "are"
-        yield f"{_listed(cut)} {verb} cut at {depth} passages a query, the top_k of {whose}"
+        yield f"{_listed(cut)} {verb} cut at {depth} passages a query, as deep as {whose}"
     deepest = max(system.depth for system in systems)
     shallow: dict[tuple[int, str], list[System]] = {}
     for system in systems:

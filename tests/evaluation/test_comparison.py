@@ -69,7 +69,7 @@ def test_a_baseline_is_cut_as_the_run_was_in_trec_evals_order(tmp_path: Path) ->
     found = evaluate([url], write(tmp_path / "qrels", "q 0 a 1\n"), before, "RR")
     (comparison,) = found.comparisons
     assert (comparison.before.tolist(), comparison.after.tolist()) == ([0.0], [1.0])
-    assert found.remarks == (f"{before} is cut at 1 passages a query, the top_k of {url}",)
+    assert found.remarks == (f"{before} is cut at 1 passages a query, as deep as {url}",)
 
 
 def test_all_are_cut_as_the_shallowest_run(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_all_are_cut_as_the_shallowest_run(tmp_path: Path) -> None:
     )
     found = evaluate([short, long], write(tmp_path / "qrels", "q 0 c 1\n"), None, "RR nDCG@2")
     assert [run.values["RR"].tolist() for run in found.runs] == [[0.0], [0.0]]
-    assert found.remarks[1:] == (f"{long} is cut at 2 passages a query, the top_k of {short}",)
+    assert found.remarks[1:] == (f"{long} is cut at 2 passages a query, as deep as {short}",)
 
 
 def test_a_measure_that_looks_deeper_than_a_run_is_told(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_measure_that_looks_deeper_than_a_run_is_told(tmp_path: Path) -> None:
     )
     job_run, before = job(tmp_path / "out", ["a"], top_k=1), write(tmp_path / "before", "q Q0 a 1 2 x\n")
     assert evaluate([job_run, run], qrels, before, "R@2").remarks == (
-        f"{run} is cut at 1 passages a query, the top_k of {job_run}",
+        f"{run} is cut at 1 passages a query, as deep as {job_run}",
         f"{before}, {job_run} and {run} have at most 1 passages a query: R@2 would look deeper",
     )
 
@@ -107,7 +107,7 @@ def test_a_run_and_its_baseline_are_equally_deep(
     found = evaluate([run], write(tmp_path / "qrels", "q 0 a 1\nq 0 d 1\n"), baseline, "AP R@2")
     assert [(row.before.mean(), row.after.mean()) for row in found.comparisons] == [(0.5, 0.5), (0.5, 0.5)]
     cut, shallow = (baseline, run) if run_top_k == 2 else (run, baseline)
-    assert found.remarks == (f"{cut} is cut at 2 passages a query, the top_k of {shallow}",)
+    assert found.remarks == (f"{cut} is cut at 2 passages a query, as deep as {shallow}",)
 
 
 def test_runs_of_unlike_depth_are_told_with_the_measures_that_see_it(tmp_path: Path) -> None:

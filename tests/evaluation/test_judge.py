@@ -12,7 +12,7 @@ def test_a_run_is_measured_beside_the_inputs_order_at_its_own_depth(tmp_path: Pa
     reciprocal_rank = found.measures["RR@10"]
     assert (reciprocal_rank.before, reciprocal_rank.after) == (1 / 2, 1)
     assert (reciprocal_rank.change.better, reciprocal_rank.change.same) == (1, 1)
-    assert found.remarks[0] == "the input is cut at 1 passages a query, the top_k of the run"
+    assert found.remarks[0] == "the input is cut at 1 passages a query, as deep as the run"
     assert next(found.lines()) == f"2 queries are judged by {tmp_path}/qrels"
 
 
