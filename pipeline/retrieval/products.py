@@ -62,7 +62,8 @@ def products_off(queries: Factor, vectors: Factor) -> torch.Tensor:
 
 def lowered(scores: torch.Tensor, off: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Of products the least that their true values may be; of true values the least that products may be."""
-    return scores - off - torch.finfo(dtype).eps * scores.abs()
+    kind = torch.finfo(dtype)
+    return scores - off - kind.eps * scores.abs() - kind.tiny  # below which the rest may round to nothing
 
 
 def products(queries: Factor, vectors: Factor, part: Vectors, room: torch.Tensor) -> torch.Tensor:

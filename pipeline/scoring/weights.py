@@ -19,6 +19,9 @@ _ADAPTER = "adapter_model.safetensors"
 _OF_A_LAYER = re.compile(r"(?!vis|audio)(?:\w+\.)??(?!vis|audio)(?:\w+\.)??layers?\.(\d+)\.")
 _COMPUTED = ("inv_freq", "position_ids", "_cached", "masked_bias")
 """Ends of the names of what older versions of transformers saved, and now compute."""
+_OF_TOKENS = "trainable_tokens"
+_MADE_TWICE = re.compile(r"\.(modules_to_save|original_module)(?=\.)")
+"""With bias="all", peft writes a head's bias under three names: its own is the first."""
 _NOT_RUN = ("layer_replication", "ensure_weight_tying")
 """Options of an adapter that change the network it goes to."""
 
@@ -130,19 +133,34 @@ def _merged(peft: Any, model: Any, adapter: Checkpoint, file: Path) -> Any:
     weights = _of_loaded_layers(saved, model)
     if saved and not weights:
         return model  # all of it is above the last cutoff
-    if any("embed_tokens" in key or "lm_head" in key for key in weights):
-        _untie(model)
+    _part_ends(model, adapter, weights)
     if settings.task_type == "CAUSAL_LM":
         settings.task_type = None  # it would ask the model for what generation needs
-    wrapped = peft.get_peft_model(model, settings)
+    try:
+        wrapped = peft.get_peft_model(model, settings)
+    except ValueError:  # as where none of the layers that it adapts is there
+        if any("lora_" in key for key in weights) or not any("lora_" in key for key in saved):
+            raise
+        return _with_trained_heads(model, adapter, weights)
     loading = peft.set_peft_model_state_dict(wrapped, weights)
     # peft leaves what has no counterpart as it was made up, with no more than a warning.
-    if loading.unexpected_keys:
-        raise _of_adapter(adapter, f"{loading.unexpected_keys[0]} fits no weight of the checkpoint")
+    others = weights.keys() - loading.unexpected_keys
+    unexpected = [key for key in loading.unexpected_keys if _MADE_TWICE.sub("", key) not in others]
+    if unexpected:
+        raise _of_adapter(adapter, f"{unexpected[0]} fits no weight of the checkpoint")
     missing = [key for key in loading.missing_keys if "lora_" in key]
     if missing:
         raise _of_adapter(adapter, f"{file.name} lacks {missing[0]}")
     return wrapped.merge_and_unload()
+
+
+def _with_trained_heads(model: Any, adapter: Checkpoint, weights: dict[str, torch.Tensor]) -> Any:
+    """Of an adapter whose layers are all above the last cutoff."""
+    heads = {key.removeprefix("base_model.model."): tensor for key, tensor in weights.items()}
+    unexpected = model.load_state_dict(heads, strict=False).unexpected_keys
+    if unexpected:
+        raise _of_adapter(adapter, f"{unexpected[0]} fits no weight of the checkpoint")
+    return model
 
 
 def _in_short(error: Exception) -> str:
@@ -154,10 +172,19 @@ def _of_adapter(adapter: Checkpoint, reason: str) -> ModelError:
     return ModelError(f"peft_path: {adapter.name}: {reason}", field="peft_path")
 
 
-def _untie(model: Any) -> None:
-    """Part a head from the embeddings it shares weights with, or what is merged into one changes both."""
-    head = getattr(model, "lm_head", None)
-    if isinstance(head, torch.nn.Linear) and head.weight is model.get_input_embeddings().weight:
+def _part_ends(model: Any, adapter: Checkpoint, weights: Collection[str]) -> None:
+    """Part a head from the embeddings it shares weights with, or what is merged into one changes both.
+
+    Not for single tokens of the embeddings: peft trains, and merges, these in both.
+    """
+    head, ends = getattr(model, "lm_head", None), ("embed_tokens", "lm_head")
+    if not isinstance(head, torch.nn.Linear) or head.weight is not model.get_input_embeddings().weight:
+        return
+    of_ends = [key for key in weights if any(end in key for end in ends)]
+    whole = [key for key in of_ends if _OF_TOKENS not in key]
+    if whole and len(whole) < len(of_ends):
+        raise _of_adapter(adapter, "adapts embeddings and some of their tokens, which is not run here")
+    if whole:
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from pipeline.errors import ModelError
 from pipeline.scoring import Scorer, ScorerConfig
@@ -96,29 +96,39 @@ def test_an_adapter_of_another_model_is_refused() -> None:
         score(DATA / "tiny-bge-reranker-v2.5-gemma2-lightweight", peft_path=adapter)
 
 
-TIED = "tiny-bge-reranker-v2-gemma"
+TIED, YES = "tiny-bge-reranker-v2-gemma", 261
 
 
-@pytest.mark.parametrize("targets", [["embed_tokens"], ["q_proj", "lm_head"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        # Tokens are trained in both ends.
+        {"target_modules": ["q_proj"], "trainable_token_indices": [7, YES]},
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [YES]}},
+    ],
+)
 def test_an_adapter_of_one_end_leaves_the_end_that_shares_its_weights(
-    tmp_path: Path, targets: list[str]
+    tmp_path: Path, options: dict[str, Any]
 ) -> None:
     base = AutoModelForCausalLM.from_pretrained(DATA / TIED)
     assert base.lm_head.weight is base.model.embed_tokens.weight
     torch.manual_seed(0)
-    settings = LoraConfig(r=2, lora_alpha=8, init_lora_weights=False, target_modules=targets)
+    settings = LoraConfig(r=2, lora_alpha=8, init_lora_weights=False, **options)
     with warnings.catch_warnings(action="ignore"):  # peft warns of the very thing that is tested
         adapted: Any = get_peft_model(base, settings)
+        for name, weight in adapted.named_parameters():
+            if "trainable_tokens" in name:
+                weight.data += torch.randn_like(weight) / 10
         adapted.save_pretrained(str(tmp_path), save_embedding_layers=False)
     scorer = Scorer(ScorerConfig(model=str(DATA / TIED), device="cpu", peft_path=str(tmp_path)))
-    yes = 0
+    assert first_token(scorer.checkpoint, "Yes") == YES
     for pair, found in zip(PAIRS, scorer.score(PAIRS), strict=True):
         ids = torch.tensor(scorer.encode([pair]).sequences.to_pylist())
-        yes = first_token(scorer.checkpoint, "Yes")
         with torch.no_grad():
-            expected = adapted(input_ids=ids).logits[0, -1, yes]
+            expected = adapted(input_ids=ids).logits[0, -1, YES]
         np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
-    assert yes
 
 
 @pytest.mark.parametrize(
@@ -183,6 +193,56 @@ def test_an_adapter_of_which_all_is_above_the_cutoff_changes_nothing(tmp_path: P
     for cutoff, changes in ((3, False), (6, True)):
         found = score(DATA / name, peft_path=str(tmp_path), cutoff_layers=(cutoff,))
         assert (found != score(DATA / name, cutoff_layers=(cutoff,))).all() == changes
+
+
+def saved_adapter(network: Any, path: Path, **options: Any) -> Any:
+    """The network with an adapter that has learnt something, and lies at `path`."""
+    torch.manual_seed(0)
+    adapted: Any = get_peft_model(network, LoraConfig(r=2, **options))
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            weight.data += torch.randn_like(weight) / 10
+    adapted.save_pretrained(str(path))
+    return adapted.eval()
+
+
+def test_heads_are_trained_by_an_adapter_whose_layers_are_all_above_the_cutoff(tmp_path: Path) -> None:
+    path = DATA / "tiny-bge-reranker-v2-minicpm-layerwise"
+    whole = Scorer(ScorerConfig(model=str(path), device="cpu", cutoff_layers=(3, 6))).load_network()
+    options = {"target_modules": ["q_proj"], "layers_to_transform": [5], "modules_to_save": ["linear_head"]}
+    saved_adapter(whole, tmp_path, **options)
+    both = score(path, peft_path=str(tmp_path), cutoff_layers=(3, 6))
+    assert np.abs(both - score(path, cutoff_layers=(3, 6))).min() > 1e-3
+    below = score(path, peft_path=str(tmp_path), cutoff_layers=(3,))
+    np.testing.assert_allclose(below, both[:, 0], atol=1e-5, rtol=0)
+
+
+def test_an_adapter_of_all_biases_has_that_of_the_head_once(tmp_path: Path) -> None:
+    path = make_cross_encoder(tmp_path / "model", "bert")
+    network = AutoModelForSequenceClassification.from_pretrained(path)
+    options = {"task_type": "SEQ_CLS", "target_modules": ["query"], "bias": "all"}
+    adapted = saved_adapter(network, tmp_path / "adapter", **options)
+    scorer = Scorer(ScorerConfig(model=str(path), device="cpu", peft_path=str(tmp_path / "adapter")))
+    for pair, found in zip(PAIRS, scorer.score(PAIRS), strict=True):
+        encoded = scorer.encode([pair])
+        ids = torch.tensor(encoded.sequences.to_pylist())
+        types = (torch.arange(ids.shape[1]) >= encoded.inputs["type_one_start"][0].as_py()).long()[None]
+        with torch.no_grad():
+            expected = adapted(input_ids=ids, token_type_ids=types).logits[0, 0]
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_an_adapter_of_embeddings_and_of_tokens_in_them_is_refused_where_they_are_the_head(
+    tmp_path: Path,
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(DATA / TIED)
+    with warnings.catch_warnings(action="ignore"):
+        saved_adapter(network, tmp_path, target_modules=["q_proj"], trainable_token_indices=[YES])
+    file = tmp_path / "adapter_model.safetensors"
+    both = load_file(file) | {"base_model.model.lm_head.lora_A.weight": torch.zeros(2, 16)}
+    save_file(both, file)
+    with pytest.raises(ModelError, match="adapts embeddings and some of their tokens"):
+        score(DATA / TIED, peft_path=str(tmp_path))
 
 
 def test_tensors_of_a_layer_that_the_network_has_no_place_for_are_refused(tmp_path: Path) -> None:
