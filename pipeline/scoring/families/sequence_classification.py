@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from pipeline.errors import ModelError
+from pipeline.scoring import flash_xlm_roberta
 from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
@@ -50,7 +51,9 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
-    return load_weights(transformers.AutoModelForSequenceClassification, checkpoint, config)
+    is_flash = flash_xlm_roberta.is_named_so(checkpoint)
+    kind = flash_xlm_roberta.network_class() if is_flash else transformers.AutoModelForSequenceClassification
+    return load_weights(kind, checkpoint, config)
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> PairModel:
@@ -86,6 +89,8 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
             )
     _ = checkpoint.architecture_config
     check_long_rope(checkpoint)
+    if flash_xlm_roberta.is_named_so(checkpoint):
+        flash_xlm_roberta.check(checkpoint)
     if checkpoint.model_type in _READS_LAST_TOKEN:
         raise ModelError(
             f"{checkpoint.name}: {checkpoint.architecture} reads the last position of a batch, padding"
