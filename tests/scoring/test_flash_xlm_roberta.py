@@ -68,8 +68,9 @@ def test_what_is_trained_has_the_published_names(flash: Path, plain: Path, tmp_p
         made.append(tmp_path / f"of_{model.name}/out/model")
     names = [load_file(path / "model.safetensors").keys() for path in (flash, made[0])]
     assert names[0] == names[1]
-    np.testing.assert_allclose(score(made[0]), score(made[1]), rtol=0, atol=1e-5)
-    assert np.abs(score(made[0]) - score(flash)).max() > 0.01
+    # Last bits of a step are steps of their own to the next one.
+    np.testing.assert_allclose(score(made[0]), score(made[1]), rtol=0, atol=0.01)
+    assert np.abs(score(made[0]) - score(flash)).max() > 0.1
 
 
 @pytest.mark.parametrize("change", [{"position_embedding_type": "rotary"}, {"model_type": "roberta"}])
