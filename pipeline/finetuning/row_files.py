@@ -8,7 +8,7 @@ from pipeline.finetuning.checked_row import checked_row
 from pipeline.finetuning.sampling import Row
 from pipeline.redaction import redacted
 from pipeline.tables.input.compression import with_compression
-from pipeline.tables.input.files import SourceFile, check_unchanged
+from pipeline.tables.input.files import SourceFile, unchanged
 from pipeline.tables.input.json_values import check_depth, parse
 from pipeline.tables.input.limits import Limits
 from pipeline.tables.input.listing import find_files
@@ -31,12 +31,12 @@ class RowFiles:
     def rows(self, *, with_scores: bool) -> Iterator[Row | dict[str, Any]]:
         """Each row, or the reject that it is: file, row, reason. Raises InputError for a JSON array."""
         for file in self._files:
-            check_unchanged(file.url, file.identity)
-            for number, found in self._of(file, with_scores=with_scores):
-                if isinstance(found, Row):
-                    yield found
-                else:
-                    yield {"file": redacted(file.url), "row": number, "reason": found}
+            with unchanged(file.url, file.identity):
+                for number, found in self._of(file, with_scores=with_scores):
+                    if isinstance(found, Row):
+                        yield found
+                    else:
+                        yield {"file": redacted(file.url), "row": number, "reason": found}
 
     def _of(self, file: SourceFile, *, with_scores: bool) -> Iterator[tuple[int, Row | str]]:
         with open_text(file.url, self._limits) as text:

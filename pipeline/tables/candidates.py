@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -16,7 +17,7 @@ from pipeline.tables.format import advised, candidate_format
 from pipeline.tables.input.arrow_rows import wanted_columns
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
-from pipeline.tables.input.files import SourceFile, check_unchanged, find_file, known_by
+from pipeline.tables.input.files import SourceFile, find_file, known_by, unchanged
 from pipeline.tables.input.layout import Layout
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.sought import SoughtQueries
@@ -115,15 +116,21 @@ def read_shard(
     """The candidates of a shard that are to be scored, in the first stage's order, and the rejects; see
     `schema` for both.
     """
+    with ExitStack() as texts:
+        for file in plan.beside:
+            texts.enter_context(unchanged(file.url, file.identity))
+        return _read_shard(shard, config, kept, plan)
+
+
+def _read_shard(
+    shard: Shard, config: InputConfig, kept: dict[str, str], plan: Plan
+) -> tuple[pa.Table, pa.Table]:
     table_format = candidate_format(config.format)
-    layout = _layout(config, kept, plan.declared, plan.root)
+    layout, compared = _layout(config, kept, plan.declared, plan.root), table_format.TRAITS.files_are_compared
     parts = []
-    for file in plan.beside:
-        check_unchanged(file.url, file.identity)
     for file_range in shard.file_ranges:
-        if table_format.TRAITS.files_are_compared:
-            check_unchanged(file_range.file, file_range.identity)
-        part = table_format.read(file_range, layout, plan.schema)
+        with unchanged(file_range.file, file_range.identity) if compared else nullcontext():
+            part = table_format.read(file_range, layout, plan.schema)
         name = redacted(file_range.file)
         parts.append(part.append_column("file", pa.array([name] * part.num_rows, pa.string())))
     try:

@@ -7,6 +7,7 @@ scan gave.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -18,7 +19,7 @@ from pipeline.tables.format import SnapshotFormat, advised, whole_format, with_a
 from pipeline.tables.input import arrow_types, json_values
 from pipeline.tables.input.columns import TextColumns
 from pipeline.tables.input.deleted_rows import DeletedRows
-from pipeline.tables.input.files import SourceFile, check_unchanged
+from pipeline.tables.input.files import SourceFile, unchanged
 from pipeline.tables.input.layout import WholeLayout, require_columns
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.whole_table import TableRows, TableScan, Types
@@ -175,10 +176,10 @@ def named_for(field: str, urls: Sequence[str]) -> set[str]:
 def read(file_range: FileRange, source: Source, wanted: list[str]) -> Iterator[TableRows]:
     """The wanted columns of every row, in batches, with what is known against a row."""
     table_format = whole_format(source.config.format)
-    if table_format.TRAITS.files_are_compared:
-        check_unchanged(file_range.file, file_range.identity)
+    compared = table_format.TRAITS.files_are_compared
     schema = pa.schema([(name, source.types[name]) for name in wanted])
-    yield from table_format.read_table(file_range, source.layout, schema)
+    with unchanged(file_range.file, file_range.identity) if compared else nullcontext():
+        yield from table_format.read_table(file_range, source.layout, schema)
 
 
 def _layout(

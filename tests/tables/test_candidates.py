@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.tables.candidates import read_shard
 from pipeline.tables.config import InputConfig
+from pipeline.tables.format import candidate_format
 from tests.tables.conftest import TEXTS, WRITERS, nested, plan, read_all, rows, write_jsonl, write_parquet
 
 
@@ -204,3 +206,23 @@ def test_truncated_compressed_files_are_named(tmp_path: Path, flat_format: str) 
     path.unlink()
     with pytest.raises(InputError, match=r"table.\w+.gz: can't be read"):
         plan(tmp_path, flat_format)
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_named(
+    tmp_path: Path, flat_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of two versions would be scored as one table."""
+    path = WRITERS[flat_format](tmp_path / "table", rows())
+    planned = plan(path, flat_format)
+    config = InputConfig.model_validate({"path": str(path), "format": flat_format})
+    kind = candidate_format(flat_format)
+    read = kind.read
+
+    def meanwhile(*given: Any) -> pa.Table:
+        table = read(*given)
+        os.utime(path, (1, 1))
+        return table
+
+    monkeypatch.setattr(kind, "read", meanwhile)
+    with pytest.raises(InputError, match="changed while the job ran"):
+        read_shard(planned.shards[0], config, {}, planned)

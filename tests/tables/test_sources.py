@@ -267,3 +267,21 @@ def test_a_file_that_is_none_of_the_table_is_told_with_how_to_name_another(tmp_p
         sources.scan(
             TextsConfig(path=str(tmp_path / "docs.jsonl"), format="jsonl"), "passages", ["_id", "body"]
         )
+
+
+def test_a_table_that_is_written_anew_while_it_is_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text("".join(f'{{"_id": "p{number}", "text": "{"x" * 1000}"}}\n' for number in range(3000)))
+    source = texts(path)
+    batches = sources.read(source.file_ranges[0], source, ["_id"])
+    next(batches)
+    path.write_text(path.read_text())
+    with pytest.raises(InputError, match=r"passages\.jsonl: changed while the job ran"):
+        list(batches)
+    # What is wrong with a row that stands there now has the same cause.
+    source = texts(path)
+    batches = sources.read(source.file_ranges[0], source, ["_id"])
+    next(batches)
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    with pytest.raises(InputError, match=r"passages\.jsonl: changed while the job ran"):
+        list(batches)

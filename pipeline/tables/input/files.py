@@ -95,6 +95,21 @@ def with_columns(file: SourceFile, digest: str) -> SourceFile:
     return file._replace(identity=f"{file.identity}{_COLUMNS}{digest}")
 
 
+@contextmanager
+def unchanged(url: str, identity: str) -> Iterator[None]:
+    """While a file is read: it is looked at before and after, since it may be written anew meanwhile.
+
+    Raises InputError where it is no longer the one that was planned with.
+    """
+    check_unchanged(url, identity)
+    try:
+        yield
+    except InputError:  # perhaps for the same reason, which tells more
+        check_unchanged(url, identity)
+        raise
+    check_unchanged(url, identity)
+
+
 def check_unchanged(url: str, identity: str) -> None:
     """Raises InputError where the file is no longer the one that was planned with.
 
