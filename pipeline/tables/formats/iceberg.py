@@ -67,7 +67,7 @@ def snapshot(url: str, version: int | None) -> Snapshot:
             log.warning(
                 "columns were changed since the last write: those of that write are read",
                 table=url,
-                now=", ".join(table.schema().column_names),
+                now=", ".join(column.name for column in table.schema().fields),
             )
     except RayrankError:
         raise
@@ -132,8 +132,13 @@ def _from_vectors(url: str) -> dict[str, list[Positions]]:
         for blob in library("pyiceberg.table.puffin", TRAITS).PuffinFile(content).footer.blobs:
             if blob.type == _VECTOR:
                 vector = _vector(content[blob.offset : blob.offset + blob.length])
+                told = blob.properties.get("cardinality")
+                if told not in (None, str(len(vector))):
+                    raise ValueError(f"a vector of {len(vector)} rows is told to have {told}")
+                if (vector < 0).any():
+                    raise ValueError("a vector names a row at 2^63 or above")
                 found[blob.properties["referenced-data-file"]].append(vector)
-    except (KeyError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         raise InputError(f"{url}: not a readable file of deletion vectors: {error}. {_WAY_OUT}") from error
     return found
 
@@ -182,11 +187,14 @@ def _elsewhere(table: Any, columns: Any, file: Any) -> Partitions:
         each.field_id: each.initial_default for each in columns.fields if each.initial_default is not None
     }
     values |= {each.source_id: file.partition[at] for at, each in _identities(table.specs()[file.spec_id])}
+    # A column by which later, or earlier, files are parted is null in one that is not parted by it.
+    others = {each.source_id for spec in table.specs().values() for _, each in _identities(spec)}
+    values = dict.fromkeys(others - values.keys()) | values
     to_text = library("pyiceberg.transforms", TRAITS).IdentityTransform().to_human_string
     return {
         each.name: None if values[each.field_id] is None else to_text(each.field_type, values[each.field_id])
         for each in columns.fields
-        if each.field_id in values and _is_text(each)
+        if each.field_id in values and (_is_text(each) or values[each.field_id] is None)
     }
 
 

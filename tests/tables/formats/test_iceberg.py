@@ -130,6 +130,12 @@ def test_deletion_vectors_are_applied(catalog: SqlCatalog, shard_pairs: int) -> 
             lambda content: content.replace(b"referenced-data-file", b"another-data-file-12"),
             "referenced-data",
         ),
+        (lambda content: b"PFA1", "not a readable file of deletion vectors"),
+        (
+            lambda content: content.replace(b'"cardinality": "2"', b'"cardinality": "3"'),
+            "a vector of 2 rows is told to have 3",
+        ),
+        (lambda content: puffin({"file:///elsewhere": [2**63 + 1]}), r"names a row at 2\^63 or above"),
         (lambda content: puffin({"file:///elsewhere": [0]}), None),
         (lambda content: content.replace(b"deletion-vector-v1", b"apache-sketches-v1"), None),
     ],

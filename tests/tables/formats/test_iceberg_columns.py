@@ -1,7 +1,7 @@
 """Columns of Iceberg tables that changed, and values that files leave to the table's metadata."""
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from pyiceberg.types import LongType, StringType
+from pyiceberg.types import BinaryType, LongType, StringType, TimeType
 
 from pipeline.errors import InputError
 from tests.tables.conftest import TEXTS, nested, plan, read_all, rows
@@ -211,6 +211,21 @@ def test_a_partitions_value_that_is_no_text_is_refused_where_a_file_lacks_it(
     assert len(read_all(table.metadata_location, "iceberg")[0]) == 6
     with pytest.raises(InputError, match=r"old.parquet: column 'key' does not stand in this data file"):
         plan(table.metadata_location, "iceberg", kept={"key": "key"})
+
+
+@pytest.mark.parametrize(("kind", "value"), [(BinaryType(), b"x"), (TimeType(), time(1, 2, 3))])
+def test_a_column_that_parts_later_files_alone_is_null_before(
+    catalog: SqlCatalog, kind: Any, value: Any
+) -> None:
+    table = write(catalog, rows())
+    with table.update_schema() as update:
+        update.add_column("key", kind)
+    with table.update_spec() as spec:
+        spec.add_identity("key")
+    new = {**rows()[0], "query_id": "q9", "key": value}
+    table.append(pa.Table.from_pylist([new], table.schema().as_arrow()))
+    good, _ = read_all(table.metadata_location, "iceberg", kept={"key": "key"})
+    assert [row["kept"]["key"] for row in good] == [None] * len(rows()) + [value]
 
 
 def test_fields_added_later_in_a_column_are_null_before(catalog: SqlCatalog) -> None:
