@@ -106,7 +106,19 @@ def test_a_line_that_is_no_row_is_refused_and_a_file_without_any_row(
     assert read.refusals.columns["field"].to_pylist() == [None, None]
 
 
-def test_ids_have_the_type_of_the_first_and_the_same_in_all_files(tmp_path: Path) -> None:
+def test_an_odd_id_in_front_does_not_decide_for_the_others(tmp_path: Path) -> None:
+    for name, first in (("a", "x9"), ("b", "y")):
+        rows = [{"_id": id_, "text": "one"} for id_ in (first, *range(5))]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = texts(tmp_path)
+    assert source.types["_id"] == pa.int64()
+    for file_range in source.file_ranges:
+        (read,) = sources.read(file_range, source, ["_id"])
+        assert read.columns["_id"].to_pylist() == [None, 0, 1, 2, 3, 4]
+        assert read.refusals.columns["reason"].to_pylist() == ["invalid_id", *[None] * 5]
+
+
+def test_ids_have_the_type_of_most_and_the_same_in_all_files(tmp_path: Path) -> None:
     rows = [{"_id": id_, "text": "one"} for id_ in (None, [1], 7, "8", 9)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = texts(tmp_path)

@@ -131,26 +131,30 @@ def _from_vectors(url: str) -> dict[str, list[Positions]]:
     try:
         for blob in library("pyiceberg.table.puffin", TRAITS).PuffinFile(content).footer.blobs:
             if blob.type == _VECTOR:
-                vector = _vector(content[blob.offset : blob.offset + blob.length])
-                told = blob.properties.get("cardinality")
-                if told not in (None, str(len(vector))):
-                    raise ValueError(f"a vector of {len(vector)} rows is told to have {told}")
-                if (vector < 0).any():
-                    raise ValueError("a vector names a row at 2^63 or above")
+                cut = content[blob.offset : blob.offset + blob.length]
+                vector = _vector(cut, blob.properties.get("cardinality"))
                 found[blob.properties["referenced-data-file"]].append(vector)
     except (LookupError, ValueError) as error:
         raise InputError(f"{url}: not a readable file of deletion vectors: {error}. {_WAY_OUT}") from error
     return found
 
 
-def _vector(blob: bytes) -> Positions:
-    """Its form: https://iceberg.apache.org/puffin-spec/#deletion-vector-v1-blob-type"""
+def _vector(blob: bytes, cardinality: str | None) -> Positions:
+    """cardinality: how many rows it is told to have.
+
+    Its form: https://iceberg.apache.org/puffin-spec/#deletion-vector-v1-blob-type
+    """
     size = int.from_bytes(blob[:4], "big")
     vector, checksum = blob[4 : 4 + size], blob[4 + size :]
     if not vector.startswith(_VECTOR_BEGIN) or zlib.crc32(vector).to_bytes(4, "big") != checksum:
         raise ValueError("a vector is damaged")
     rows = library("pyroaring", TRAITS).BitMap64.deserialize(vector.removeprefix(_VECTOR_BEGIN))
-    return np.array(rows.to_array(), np.int64)
+    positions = np.array(rows.to_array(), np.int64)
+    if cardinality not in (None, str(len(positions))):
+        raise ValueError(f"a vector of {len(positions)} rows is told to have {cardinality}")
+    if (positions < 0).any():
+        raise ValueError("a vector names a row at 2^63 or above")
+    return positions
 
 
 def _from_rows(url: str) -> dict[str, list[Positions]]:

@@ -5,6 +5,7 @@ that is none as JSON.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -25,6 +26,7 @@ from pipeline.tables.input.text_lines import (
     RunFinder,
     checked,
     first_line,
+    id_type,
     is_id_value,
     numbered_lines,
     object_lines,
@@ -43,7 +45,7 @@ def is_like(first: bytes, id_name: str) -> bool:
 
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     names, runs = layout.columns, RunFinder()
-    passage_id: pa.DataType = pa.null()
+    passage_ids = Counter[type]()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
     checked, lines = False, 0
     with open_text(file.url, layout.limits) as text:
@@ -59,8 +61,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
             candidates = _candidates(row, layout)
             runs.add(row.get(names.query_id), start, number, len(candidates))
             for candidate in candidates:
-                if pa.types.is_null(passage_id) and is_id_value(value := candidate.get(names.passage_id)):
-                    passage_id = type_of(value)
+                if is_id_value(value := candidate.get(names.passage_id)):
+                    passage_ids[type(value)] += 1
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
         stop = text.tell()
@@ -68,7 +70,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         return None
     if not checked:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
-    return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, passage_id, kept))
+    return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, id_type(passage_ids), kept))
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
@@ -159,9 +161,8 @@ def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Typ
             types |= {name: every[name] for name in kept & every.keys()}
     else:
         types = common_types(chain(sample, others))
-    # An id has the type of the first that can be one.
     for name in set(layout.ids) & types.keys():
         values = [row[name] for row in sample if row.get(name) is not None]
-        first = next(filter(is_id_value, values), values[0] if values else None)
-        types[name] = type_of(first)
+        usable = Counter(type(value) for value in values if is_id_value(value))
+        types[name] = id_type(usable) if usable else type_of(values[0] if values else None)
     return types

@@ -10,6 +10,8 @@ from pipeline.tables.input.columns import ColumnNames, TextColumns
 from pipeline.tables.input.limits import DEFAULT_LIMITS, Limits
 from pipeline.tables.schema import candidates_schema
 
+_OF_CANDIDATES = "input.columns"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,11 +85,12 @@ def refuse_repeated(url: str, names: list[str]) -> None:
         raise InputError(f"{url}: column {repeated!r} stands there twice; rename one, or drop it")
 
 
-def require_columns(url: str, needed: list[str], present: list[str], field: str = "input.columns") -> None:
+def require_columns(url: str, needed: list[str], present: list[str], field: str = _OF_CANDIDATES) -> None:
     """Raises InputError naming the file and the first column that it lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
+        joined = ", or join texts of other tables to its ids by pipeline.prepare"
         raise InputError(
             f"{url}: no column {missing[0]!r}; it has {', '.join(present)}."
-            f" Name the table's own columns in {field}"
+            f" Name the table's own columns in {field}{joined if field == _OF_CANDIDATES else ''}"
         )

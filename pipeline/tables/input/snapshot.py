@@ -100,8 +100,8 @@ def declared_columns(
         if not _stands(column, held, theirs):
             raise InputError(
                 f"{url}: column {name!r} does not stand in this data file as the table declares it: it was"
-                " replaced or given another shape later, or its value stands in the table's metadata alone, in"
-                " a type that is not read from there. Rewrite the table's data files"
+                " replaced or given another shape later, or its value stands in the table's metadata alone,"
+                " in a type that is not read from there. Rewrite the table's data files"
             )
     return declared
 

@@ -1,7 +1,7 @@
 """What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,55 +16,70 @@ from pipeline.tables.input.text_file import TextFile
 from pipeline.tables.storage import named_by
 
 
+class _Runs:
+    """Of lines with ids of one type."""
+
+    def __init__(self, pairs_before: int) -> None:
+        """pairs_before: in lines before the first run, which go with it."""
+        self.ids: list[Any] = []
+        self.starts: list[int] = []
+        self.rows: list[int] = []
+        self.pairs: list[int] = []
+        self.lines = 0
+        self._pairs_before = pairs_before
+
+    def add(self, query_id: object, start: int, row: int, pairs: int) -> None:
+        self.lines += 1
+        if not self.ids or self.ids[-1] != query_id:
+            self.ids.append(query_id)
+            self.starts.append(start)
+            self.rows.append(row)
+            self.pairs.append(0 if self.pairs else self._pairs_before)
+        self.pairs[-1] += pairs
+
+
 class RunFinder:
     """Gathers runs of lines with the same query id; places are bytes."""
 
     def __init__(self) -> None:
-        self._id_type: type | None = None
-        self._ids: list[Any] = []
-        self._starts: list[int] = []
-        self._rows: list[int] = []
-        self._pairs: list[int] = []
-        self._pairs_before = 0
-        """In lines before the first run, which go with it."""
+        self._by_type: dict[type, _Runs] = {}
+        self._pairs = 0
 
     def add(self, query_id: object, start: int, row: int, pairs: int = 1) -> None:
         """A line at byte `start`, number `row`.
 
-        An id that is no text or 64-bit integer, or of another type than the first, makes no run: its line
-        goes with the run before it, to be rejected when it is read.
+        An id that is no text or 64-bit integer, or of another type than most, makes no run: its line goes
+        with the run before it, to be rejected when it is read.
         """
-        usable = is_id_value(query_id)
-        if usable and self._id_type is None:
-            self._id_type = type(query_id)
-        if not usable or type(query_id) is not self._id_type:
-            if self._ids:
-                self._pairs[-1] += pairs
-            else:
-                self._pairs_before += pairs
-            return
-        if not self._ids or self._ids[-1] != query_id:
-            self._ids.append(query_id)
-            self._starts.append(start)
-            self._rows.append(row)
-            self._pairs.append(0 if self._pairs else self._pairs_before)
-        self._pairs[-1] += pairs
+        own = None
+        if is_id_value(query_id):
+            own = self._by_type.setdefault(type(query_id), _Runs(self._pairs))
+            own.add(query_id, start, row, pairs)
+        for runs in self._by_type.values():
+            if runs is not own:
+                runs.pairs[-1] += pairs
+        self._pairs += pairs
 
     @property
     def id_type(self) -> pa.DataType:
-        """Null where no line has an id."""
-        if self._id_type is None:
-            return pa.null()
-        return pa.int64() if self._id_type is int else pa.string()
+        """That of most ids, and of the first where two have as many. Null where no line has an id."""
+        return id_type({kind: runs.lines for kind, runs in self._by_type.items()})
 
     def scan(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileScan:
         """The scan of a file whose first line, `row`, is at byte `start`, and which ends at `stop`."""
-        ids = pa.array(self._ids or [None], self.id_type)
-        starts, rows = np.array(self._starts or [start], np.int64), np.array(self._rows or [row], np.int64)
+        runs = max(self._by_type.values(), key=lambda each: each.lines, default=_Runs(self._pairs))
+        ids = pa.array(runs.ids or [None], self.id_type)
+        starts, rows = np.array(runs.starts or [start], np.int64), np.array(runs.rows or [row], np.int64)
         starts[0], rows[0] = start, row
-        return FileScan(
-            file, ids, starts, rows, np.array(self._pairs or [self._pairs_before], np.int64), stop, schema
-        )
+        pairs = np.array(runs.pairs or [self._pairs], np.int64)
+        return FileScan(file, ids, starts, rows, pairs, stop, schema)
+
+
+def id_type(numbers: Mapping[type, int]) -> pa.DataType:
+    """Of a column of ids, by how many are of each type: one odd row shall not decide for all others."""
+    if not numbers:
+        return pa.null()
+    return pa.int64() if max(numbers, key=numbers.__getitem__) is int else pa.string()
 
 
 def numbered_lines(

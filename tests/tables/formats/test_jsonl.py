@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from tests.tables.conftest import plan, read_all
+from tests.tables.conftest import plan, read_all, write_jsonl
 
 GOOD = {"query_id": "q", "query": "text", "passage_id": "p", "passage": "text"}
 
@@ -116,3 +116,20 @@ def test_a_json_list_of_rows_is_refused_as_a_whole(tmp_path: Path) -> None:
     path = write(tmp_path, b"[", json.dumps(GOOD).encode() + b",", GOOD, b"]")
     with pytest.raises(InputError, match=r"begins with `\[`, as a JSON list of rows does"):
         read_all(path, "jsonl")
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 2, 100])
+@pytest.mark.parametrize("odd", [(0,), (0, 1), (3, 4), (8,), (0, 4, 8)])
+def test_ids_of_another_type_than_most_are_rejected_wherever_they_stand(
+    tmp_path: Path, odd: tuple[int, ...], shard_pairs: int
+) -> None:
+    table = [
+        {"query_id": number // 3, "query": "q", "passage_id": f"p{number}", "passage": "text"}
+        for number in range(9)
+    ]
+    for at in odd:
+        table[at]["query_id"] = f"odd {at}"
+    path = write_jsonl(tmp_path / "table", table)
+    good, bad = read_all(path, "jsonl", shard_pairs)
+    assert [row["passage_id"] for row in good] == [f"p{at}" for at in range(9) if at not in odd]
+    assert [(row["reason"], row["row"]) for row in bad] == [("invalid_id", at + 1) for at in odd]
