@@ -43,16 +43,27 @@ class PairFrame(NamedTuple):
 
 def asks_as_qwen3(checkpoint: Checkpoint) -> bool:
     """Whether it is a Qwen3-Reranker that sentence-transformers saved: by the words of its chat template, or
-    since it has none.
+    since no file says how a pair is put.
     """
     if checkpoint.architecture != "Qwen3ForCausalLM":
         return False
-    transformer = Saved.of(checkpoint).transformer
-    if transformer is None or "message" not in transformer.object("modality_config"):
-        return True
+    modalities = Saved.of(checkpoint).modalities
+    if "message" not in modalities:
+        return not modalities
     file = checkpoint.path / "chat_template.jinja"
     template = file.read_text(errors="replace") if file.is_file() else ""
     return QWEN3_TASK in template + str(checkpoint.tokenizer_config.fields.get("chat_template"))
+
+
+def check_chats(checkpoint: Checkpoint, saved: Saved) -> None:
+    """Raises ModelError where sentence-transformers puts no pair by a chat template: it tokenizes the two
+    texts alone then.
+    """
+    if "message" not in saved.modalities:
+        raise ModelError(
+            f"{checkpoint.name}: has no chat template (`message` in the modality_config of"
+            " sentence_bert_config.json), which would put pairs together"
+        )
 
 
 def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) -> PairFrame:
@@ -96,7 +107,6 @@ class _Template:
     """
 
     def __init__(self, checkpoint: Checkpoint, saved: Saved) -> None:
-        assert saved.transformer is not None
         self._checkpoint = checkpoint
         self._made = auto_tokenizer(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
         if not self._made.chat_template:
@@ -105,7 +115,7 @@ class _Template:
                 " together"
             )
         self._options = saved.chat_options
-        message = saved.transformer.object("modality_config").get("message")
+        message = saved.modalities.get("message")
         told = message.get("format") if isinstance(message, dict) else None
         self._in_parts = told == "structured"
         if told not in ("flat", "structured"):

@@ -18,7 +18,7 @@ from tokenizers import Encoding
 
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring.batch_loop import BatchScores
-from pipeline.scoring.chat_template import PairFrame, asks_as_qwen3, pair_frame
+from pipeline.scoring.chat_template import PairFrame, asks_as_qwen3, check_chats, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray
@@ -150,11 +150,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         raise ModelError(
             f"{saved.path}: names {', '.join(saved.kinds)}; logit_score runs a Transformer and a LogitScore"
         )
-    if saved.transformer is None or "message" not in saved.transformer.object("modality_config"):
-        raise ModelError(
-            f"{checkpoint.name}: has no chat template (`message` in the modality_config of"
-            " sentence_bert_config.json), which would put pairs together"
-        )
+    check_chats(checkpoint, saved)
     saved.check_transformer("text-generation", "logits", chats=True)
     logit_tokens(checkpoint, saved)
     saved.check_activation(checkpoint)
