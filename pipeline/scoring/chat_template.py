@@ -14,12 +14,18 @@ from pipeline.scoring.tokenizer_files import auto_tokenizer
 
 _QUERY, _PASSAGE, _INSTRUCTION = "\ue000query\ue001", "\ue000passage\ue001", "\ue000instruction\ue001"
 QWEN3_TASK = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
+_BLANKS = "\u3000 a text\t \xa0\r\n"
 _PROBES = (
-    ("what is a <b>panda</b>?", "line one\nline {{ two }}"),
-    ("", ""),
-    ("2 + 2", "什么是大熊猫 " * 300),
-    (" a query\n", "\n\ta passage "),
+    "",
+    " \n",
+    "42",
+    _BLANKS,
+    """What  is\ta <b>PANDA</b> & "it's"\r\n\r\n\n  1. {{ two }}, {% if %} {# no #} C:\\new\\\\ ` * _ ~?""",
+    "ÄÖ Ⅷ ﬁ 什么是大熊猫 🐼 e\u0301",
+    "<tool_response> <think>a</think> [INST] b [/INST] <s> <|user|> </s> <0x0A> <unk> </tool_response>",
+    "Far too Long, " * 7_200,
 )
+"""What templates change: cases, blanks, line ends, quotes, signs of markup and of chats, and what is long."""
 
 
 class PairFrame(NamedTuple):
@@ -88,10 +94,12 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     before, _, rest = whole.partition(first)
     between, _, after = rest.partition(second)
     frame = PairFrame(before, between, after, is_query_first, strips=False)
-    query, passage = _PROBES[-1]
-    if render(query, passage, instruction) != frame.text(query, passage)[0]:
+    if render(_BLANKS, _BLANKS, instruction) != frame.text(_BLANKS, _BLANKS)[0]:
         frame = frame._replace(strips=True)
-    if any(render(*probe, instruction) != frame.text(*probe)[0] for probe in _PROBES):
+    # Its own words, too, which it may look for in texts.
+    texts = (*_PROBES, f"{before} {between} {after}", " ".join(render.words))
+    pairs = [pair for text in texts for pair in ((text, _PASSAGE), (_QUERY, text), (text, text))]
+    if any(render(*pair, instruction) != frame.text(*pair)[0] for pair in pairs):
         raise _refused(checkpoint, "changes the texts of a pair, or what stands around them")
     if instruction is not None and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
         raise ConfigError(
@@ -120,6 +128,11 @@ class _Template:
         self._in_parts = told == "structured"
         if told not in ("flat", "structured"):
             self._in_parts = not self._takes_texts()
+
+    @property
+    def words(self) -> list[str]:
+        """The tokenizer's own, that no text is parted into: those of a chat among them."""
+        return sorted(self._made.get_added_vocab())
 
     def _takes_texts(self) -> bool:
         try:
