@@ -5,6 +5,7 @@ before them `system` where there is an instruction. A template is a program. Wha
 rendering, and one that does more with a text than to put it in its place is refused.
 """
 
+import re
 from typing import NamedTuple
 
 from pipeline.errors import ConfigError, ModelError
@@ -14,6 +15,15 @@ from pipeline.scoring.tokenizer_files import auto_tokenizer
 
 _QUERY, _PASSAGE, _INSTRUCTION = "\ue000query\ue001", "\ue000passage\ue001", "\ue000instruction\ue001"
 QWEN3_TASK = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+"""In what Python writes for a function, or for a filter whose result is no list yet."""
+_NO_DATES = (
+    "{% macro strftime_now(format) %}"
+    "{{ raise_exception('it asks for the date (strftime_now): scores would change from day to day; write one"
+    " into it') }}{% endmacro %}\n"
+)
+"""Stands before a template: its macro takes the place of transformers' function of that name. The line's end
+is left out, as behind every `%}`."""
 _BLANKS = "\u3000 a text\t \xa0\r\n"
 _PROBES = (
     "",
@@ -93,6 +103,8 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     first, second = (_QUERY, _PASSAGE) if is_query_first else (_PASSAGE, _QUERY)
     before, _, rest = whole.partition(first)
     between, _, after = rest.partition(second)
+    if _ADDRESS.search(before + between + after):
+        raise _refused(checkpoint, "writes an address in memory: scores would change from process to process")
     frame = PairFrame(before, between, after, is_query_first, strips=False)
     if render(_BLANKS, _BLANKS, instruction) != frame.text(_BLANKS, _BLANKS)[0]:
         frame = frame._replace(strips=True)
@@ -149,7 +161,11 @@ class _Template:
             for role, text in texts
         ]
         try:
-            return str(self._made.apply_chat_template(messages, tokenize=False, **self._options))
+            chosen = self._made.get_chat_template(
+                self._options.get("chat_template"), self._options.get("tools")
+            )
+            options = {**self._options, "chat_template": _NO_DATES + chosen}
+            return str(self._made.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:  # a template is a program, and fails as such
             raise _refused(self._checkpoint, f"fails: {error}") from error
 

@@ -11,6 +11,7 @@ from pipeline.scoring import ScorerConfig
 from pipeline.scoring.chat_template import PairFrame, pair_frame
 from pipeline.scoring.checkpoint import find_checkpoint
 from pipeline.scoring.saved_modules import Saved
+from pipeline.scoring.tokenizer_files import auto_tokenizer
 from tests.scoring.checkpoints import copied
 from tests.scoring.families.test_logit_score import CHATML, LIKE_MXBAI, PASSAGE_FIRST, saved
 
@@ -72,3 +73,40 @@ def test_templates_that_put_texts_in_their_places_are_frames(framed: Any, templa
 def test_templates_that_change_a_text_are_refused(framed: Any, text: str, change: str) -> None:
     with pytest.raises(ModelError, match="its chat template (changes the texts|does not hold)"):
         framed(PUT.replace(text, f"{text}{change}"))
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}", r"fails: it asks for the date \(strftime_now\)"),
+        (
+            "{% if strftime_now is defined %}{% set day = strftime_now('%d') %}{% endif %}",
+            "fails: it asks for the date",
+        ),
+        ("{{ messages | map(attribute='role') }}", "writes an address in memory"),
+        ("{{ range }}{{ raise_exception }}", "writes an address in memory"),
+        ("{{ [1, 2, 3, 4] | random }}", "changes the texts of a pair, or what stands around them"),
+        ("{{ lipsum() }}", "changes the texts of a pair, or what stands around them"),
+    ],
+)
+def test_templates_that_differ_from_day_to_day_or_by_process_are_refused(
+    framed: Any, says: str, told: str
+) -> None:
+    with pytest.raises(ModelError, match=f"its chat template {told}"):
+        framed(says + PUT)
+
+
+def test_a_date_that_is_not_asked_for_is_none(framed: Any) -> None:
+    template = "{% if not day %}{% set day = strftime_now('%d') %}{% endif %}{{ day }} "
+    assert framed("{% set day = 'Monday' %}" + template + PUT).before == "Monday Query: "
+
+
+@pytest.mark.parametrize(
+    "begins", ["", "\n", "\n\n", "  ", "  \n", "  {% if true %}\n", "{%- if true %}  ", "{{ '\n' }}\n"]
+)
+def test_a_template_begins_as_it_does_elsewhere(framed: Any, made: Path, begins: str) -> None:
+    template = begins + PUT + ("{% endif %}" if "if" in begins else "")
+    messages = [{"role": "query", "content": "a"}, {"role": "document", "content": "b"}]
+    tokenizer = auto_tokenizer(made, trust_remote_code=False)
+    elsewhere = tokenizer.apply_chat_template(messages, tokenize=False, chat_template=template)
+    assert framed(template).text("a", "b")[0] == elsewhere
