@@ -255,14 +255,20 @@ def logit_tokens(checkpoint: Checkpoint, saved: Saved) -> tuple[int, int | None]
     return yes, no
 
 
-def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool) -> None:
+def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool, chats: bool = False) -> None:
     """Raises ModelError where the tokenizer cuts, or pads, on another side than is done here.
 
-    pads: whether padding on the left would move positions, as it does where they are learned.
+    pads: whether padding on the left would move positions, as it does where they are learned. chats: whether
+    a pair stands in a chat, which would be cut at its beginning; here it is not, whatever the option says.
     """
     settings = checkpoint.tokenizer_config
-    if checkpoint.side_of("truncation") == "left" and config.truncation_side != "left":
-        raise settings.wrong("truncation_side", "is left: set the option truncation_side to left as well")
+    if checkpoint.side_of("truncation") == "left":
+        if chats:
+            raise settings.wrong(
+                "truncation_side", "is left, by which long chats lose their beginning; set it to right"
+            )
+        if config.truncation_side != "left":
+            raise settings.wrong("truncation_side", "is left: set the option truncation_side to left as well")
     rotary = any(name.startswith("rope") for name in checkpoint.config.fields)
     counts = checkpoint.model_type in COUNTS_FROM_PAD
     if pads and checkpoint.side_of("padding") == "left" and not rotary and not counts:

@@ -144,7 +144,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
             f"{checkpoint.model_type} is not run here with a LogitScore, {', '.join(_BACKBONES)} are",
         )
     check_causal(checkpoint)
-    check_sides(checkpoint, config, pads=False)
+    check_sides(checkpoint, config, pads=False, chats=True)
     saved = Saved.of(checkpoint)
     if saved.kinds != ("Transformer", "LogitScore") or saved.paths[0]:
         raise ModelError(

@@ -107,7 +107,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
     _ = checkpoint.architecture_config
     check_causal(checkpoint)
-    check_sides(checkpoint, config, pads=False)
+    check_sides(checkpoint, config, pads=False, chats=True)
     saved = Saved.of(checkpoint)
     if not saved.kinds:
         return

@@ -229,6 +229,11 @@ def test_templates_that_are_no_frame_are_refused(tmp_path: Path, template: str, 
         ("config_sentence_transformers.json", {"activation_fn": "torch.nn.modules.activation.Tanh"}, "Tanh"),
         ("1_LogitScore/config.json", {"module_input_name": "logits"}, "module_input_name"),
         ("1_LogitScore/config.json", {"true_token_id": 500}, "true_token_id: 500 is no token"),
+        (
+            "tokenizer_config.json",
+            {"truncation_side": "left"},
+            "truncation_side: is left, .* set it to right",
+        ),
         ("config.json", {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"]}, "model_type"),
         ("config.json", {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": True}, "sliding"),
     ],
@@ -236,5 +241,6 @@ def test_templates_that_are_no_frame_are_refused(tmp_path: Path, template: str, 
 def test_what_is_not_honoured_is_refused(tmp_path: Path, file: str, fields: Any, told: str) -> None:
     path = saved(tmp_path, "qwen2", LIKE_MXBAI)
     edit(path / file, **fields)
-    with pytest.raises(ModelError, match=told):
-        scorer(path)
+    for side in ("right", "left"):
+        with pytest.raises(ModelError, match=told):
+            scorer(path, truncation_side=side)

@@ -152,3 +152,11 @@ def test_one_whose_pairs_the_peer_puts_in_no_chat_is_refused(tmp_path: Path, fam
         scorer(path, family=family)
     edit(path / "sentence_bert_config.json", modality_config=...)
     assert scorer(path).family == "qwen3"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_that_would_cut_the_chats_beginning_is_refused(tmp_path: Path, side: str) -> None:
+    path = make_qwen3(tmp_path)
+    edit(path / "tokenizer_config.json", truncation_side="left")
+    with pytest.raises(ModelError, match="truncation_side: is left, by which long chats .* set it to right"):
+        scorer(path, truncation_side=side)
