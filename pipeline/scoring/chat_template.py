@@ -86,7 +86,7 @@ def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     """instruction: what the message `system` says; null for none.
 
     Raises ModelError where there is no template, or it does not put pairs as a frame does; ConfigError where
-    it has no place for the instruction.
+    it has no place for an instruction that is not the checkpoint's own.
     """
     if instruction not in checkpoint.frames:
         checkpoint.frames[instruction] = _found_out(checkpoint, saved, instruction)
@@ -113,7 +113,9 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     pairs = [pair for text in texts for pair in ((text, _PASSAGE), (_QUERY, text), (text, text))]
     if any(render(*pair, instruction) != frame.text(*pair)[0] for pair in pairs):
         raise _refused(checkpoint, "changes the texts of a pair, or what stands around them")
-    if instruction is not None and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
+    # The checkpoint's own is passed over in silence there, as in sentence-transformers.
+    asked = instruction not in (None, saved.default_prompt)
+    if asked and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
         raise ConfigError(
             f"query_instruction_for_rerank: the chat template of {checkpoint.name} has no place for one",
             field="query_instruction_for_rerank",

@@ -127,6 +127,14 @@ def test_an_instruction_without_a_place_is_refused(tmp_path: Path) -> None:
         scorer(path, query_instruction_for_rerank="Be quick").score(PAIRS)
 
 
+def test_a_default_prompt_without_a_place_is_passed_over_as_in_the_peer(tmp_path: Path) -> None:
+    path = saved(tmp_path, "llama", PASSAGE_FIRST)
+    edit(path / "config_sentence_transformers.json", prompts={"task": "Judge it"}, default_prompt_name="task")
+    np.testing.assert_allclose(scorer(path).score(PAIRS), of_the_peer(path, PAIRS), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ConfigError, match="query_instruction_for_rerank: the chat template of .* no place"):
+        scorer(path, query_instruction_for_rerank="Be quick").score(PAIRS)
+
+
 @pytest.mark.parametrize("template", [LIKE_MXBAI, PASSAGE_FIRST])
 def test_what_is_cut_is_told_and_the_query_stays(tmp_path: Path, template: str) -> None:
     model = scorer(saved(tmp_path, "qwen2", template))
