@@ -37,6 +37,8 @@ _PROBES = (
 )
 """What templates change: cases, blanks, line ends, quotes, signs of markup and of chats, and what is long."""
 
+_SIGNS_OF_PARTS = ("content[0]", "message.content[", ".type", "'type'", '"type"')
+
 
 class PairFrame(NamedTuple):
     before: str
@@ -124,8 +126,8 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
 
 
 class _Template:
-    """Renders a pair. Messages hold texts, or lists of parts: as the checkpoint's files say, or as the
-    template takes them.
+    """Renders a pair. Messages hold texts, or lists of parts: as the checkpoint's files say, or as
+    sentence-transformers reads it off the template (_infer_format in base/modality.py).
     """
 
     def __init__(self, checkpoint: Checkpoint, saved: Saved) -> None:
@@ -141,18 +143,16 @@ class _Template:
         told = message.get("format") if isinstance(message, dict) else None
         self._in_parts = told == "structured"
         if told not in ("flat", "structured"):
-            self._in_parts = not self._takes_texts()
+            template = self._made.chat_template
+            # Several templates, by name, are no text.
+            self._in_parts = not isinstance(template, str) or any(
+                sign in template for sign in _SIGNS_OF_PARTS
+            )
 
     @property
     def words(self) -> list[str]:
         """The tokenizer's own, that no text is parted into: those of a chat among them."""
         return sorted(self._made.get_added_vocab())
-
-    def _takes_texts(self) -> bool:
-        try:
-            return _QUERY in self(_QUERY, _PASSAGE, None)
-        except ModelError:
-            return False
 
     def __call__(self, query: str, passage: str, instruction: str | None) -> str:
         texts = [("query", query), ("document", passage)]

@@ -48,6 +48,11 @@ IN_PARTS = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content[0].text }}<|im_end|>\n"
     "{% endfor %}"
 )
+EITHER = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content if part.type == 'text' %}[T]"
+    "{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+)
 PASSAGE_FIRST = (
     "Check whether a document helps.\n"
     "<Document> {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}\n"
@@ -133,6 +138,17 @@ def test_a_default_prompt_without_a_place_is_passed_over_as_in_the_peer(tmp_path
     np.testing.assert_allclose(scorer(path).score(PAIRS), of_the_peer(path, PAIRS), atol=1e-5, rtol=1e-5)
     with pytest.raises(ConfigError, match="query_instruction_for_rerank: the chat template of .* no place"):
         scorer(path, query_instruction_for_rerank="Be quick").score(PAIRS)
+
+
+@pytest.mark.parametrize("form", [..., "auto", "flat", "structured"])
+def test_messages_hold_texts_or_parts_as_in_the_peer(tmp_path: Path, form: Any) -> None:
+    path = saved(tmp_path, "qwen2", EITHER)
+    settings = json.loads((path / "sentence_bert_config.json").read_text())["modality_config"]
+    settings["message"]["format"] = form
+    if form is ...:
+        del settings["message"]["format"]
+    edit(path / "sentence_bert_config.json", modality_config=settings)
+    np.testing.assert_allclose(scorer(path).score(PAIRS), of_the_peer(path, PAIRS), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("template", [LIKE_MXBAI, PASSAGE_FIRST])
