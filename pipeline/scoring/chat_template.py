@@ -5,6 +5,7 @@ before them `system` where there is an instruction. A template is a program. Wha
 rendering, and one that does more with a text than to put it in its place is refused.
 """
 
+import re
 from typing import NamedTuple
 
 from pipeline.errors import ConfigError, ModelError
@@ -14,12 +15,29 @@ from pipeline.scoring.tokenizer_files import auto_tokenizer
 
 _QUERY, _PASSAGE, _INSTRUCTION = "\ue000query\ue001", "\ue000passage\ue001", "\ue000instruction\ue001"
 QWEN3_TASK = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
-_PROBES = (
-    ("what is a <b>panda</b>?", "line one\nline {{ two }}"),
-    ("", ""),
-    ("2 + 2", "什么是大熊猫 " * 300),
-    (" a query\n", "\n\ta passage "),
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>")
+"""In what Python writes for a function, or for a filter whose result is no list yet."""
+_NO_DATES = (
+    "{% macro strftime_now(format) %}"
+    "{{ raise_exception('it asks for the date (strftime_now): scores would change from day to day; write one"
+    " into it') }}{% endmacro %}\n"
 )
+"""Stands before a template: its macro takes the place of transformers' function of that name. The line's end
+is left out, as behind every `%}`."""
+_BLANKS = "\u3000 a text\t \xa0\r\n"
+_PROBES = (
+    "",
+    " \n",
+    "42",
+    _BLANKS,
+    """What  is\ta <b>PANDA</b> & "it's"\r\n\r\n\n  1. {{ two }}, {% if %} {# no #} C:\\new\\\\ ` * _ ~?""",
+    "ÄÖ Ⅷ ﬁ 什么是大熊猫 🐼 e\u0301",
+    "<tool_response> <think>a</think> [INST] b [/INST] <s> <|user|> </s> <0x0A> <unk> </tool_response>",
+    "Far too Long, " * 7_200,
+)
+"""What templates change: cases, blanks, line ends, quotes, signs of markup and of chats, and what is long."""
+
+_SIGNS_OF_PARTS = ("content[0]", "message.content[", ".type", "'type'", '"type"')
 
 
 class PairFrame(NamedTuple):
@@ -43,23 +61,34 @@ class PairFrame(NamedTuple):
 
 def asks_as_qwen3(checkpoint: Checkpoint) -> bool:
     """Whether it is a Qwen3-Reranker that sentence-transformers saved: by the words of its chat template, or
-    since it has none.
+    since no file says how a pair is put.
     """
     if checkpoint.architecture != "Qwen3ForCausalLM":
         return False
-    transformer = Saved.of(checkpoint).transformer
-    if transformer is None or "message" not in transformer.object("modality_config"):
-        return True
+    modalities = Saved.of(checkpoint).modalities
+    if "message" not in modalities:
+        return not modalities
     file = checkpoint.path / "chat_template.jinja"
     template = file.read_text(errors="replace") if file.is_file() else ""
     return QWEN3_TASK in template + str(checkpoint.tokenizer_config.fields.get("chat_template"))
+
+
+def check_chats(checkpoint: Checkpoint, saved: Saved) -> None:
+    """Raises ModelError where sentence-transformers puts no pair by a chat template: it tokenizes the two
+    texts alone then.
+    """
+    if "message" not in saved.modalities:
+        raise ModelError(
+            f"{checkpoint.name}: has no chat template (`message` in the modality_config of"
+            " sentence_bert_config.json), which would put pairs together"
+        )
 
 
 def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) -> PairFrame:
     """instruction: what the message `system` says; null for none.
 
     Raises ModelError where there is no template, or it does not put pairs as a frame does; ConfigError where
-    it has no place for the instruction.
+    it has no place for an instruction that is not the checkpoint's own.
     """
     if instruction not in checkpoint.frames:
         checkpoint.frames[instruction] = _found_out(checkpoint, saved, instruction)
@@ -76,13 +105,19 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     first, second = (_QUERY, _PASSAGE) if is_query_first else (_PASSAGE, _QUERY)
     before, _, rest = whole.partition(first)
     between, _, after = rest.partition(second)
+    if _ADDRESS.search(before + between + after):
+        raise _refused(checkpoint, "writes an address in memory: scores would change from process to process")
     frame = PairFrame(before, between, after, is_query_first, strips=False)
-    query, passage = _PROBES[-1]
-    if render(query, passage, instruction) != frame.text(query, passage)[0]:
+    if render(_BLANKS, _BLANKS, instruction) != frame.text(_BLANKS, _BLANKS)[0]:
         frame = frame._replace(strips=True)
-    if any(render(*probe, instruction) != frame.text(*probe)[0] for probe in _PROBES):
+    # Its own words, too, which it may look for in texts.
+    texts = (*_PROBES, f"{before} {between} {after}", " ".join(render.words))
+    pairs = [pair for text in texts for pair in ((text, _PASSAGE), (_QUERY, text), (text, text))]
+    if any(render(*pair, instruction) != frame.text(*pair)[0] for pair in pairs):
         raise _refused(checkpoint, "changes the texts of a pair, or what stands around them")
-    if instruction is not None and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
+    # The checkpoint's own is passed over in silence there, as in sentence-transformers.
+    asked = instruction not in (None, saved.default_prompt)
+    if asked and _INSTRUCTION not in render(_QUERY, _PASSAGE, _INSTRUCTION):
         raise ConfigError(
             f"query_instruction_for_rerank: the chat template of {checkpoint.name} has no place for one",
             field="query_instruction_for_rerank",
@@ -91,12 +126,11 @@ def _found_out(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
 
 
 class _Template:
-    """Renders a pair. Messages hold texts, or lists of parts: as the checkpoint's files say, or as the
-    template takes them.
+    """Renders a pair. Messages hold texts, or lists of parts: as the checkpoint's files say, or as
+    sentence-transformers reads it off the template (_infer_format in base/modality.py).
     """
 
     def __init__(self, checkpoint: Checkpoint, saved: Saved) -> None:
-        assert saved.transformer is not None
         self._checkpoint = checkpoint
         self._made = auto_tokenizer(checkpoint.path, trust_remote_code=checkpoint.trust_remote_code)
         if not self._made.chat_template:
@@ -105,17 +139,20 @@ class _Template:
                 " together"
             )
         self._options = saved.chat_options
-        message = saved.transformer.object("modality_config").get("message")
+        message = saved.modalities.get("message")
         told = message.get("format") if isinstance(message, dict) else None
         self._in_parts = told == "structured"
         if told not in ("flat", "structured"):
-            self._in_parts = not self._takes_texts()
+            template = self._made.chat_template
+            # Several templates, by name, are no text.
+            self._in_parts = not isinstance(template, str) or any(
+                sign in template for sign in _SIGNS_OF_PARTS
+            )
 
-    def _takes_texts(self) -> bool:
-        try:
-            return _QUERY in self(_QUERY, _PASSAGE, None)
-        except ModelError:
-            return False
+    @property
+    def words(self) -> list[str]:
+        """The tokenizer's own, that no text is parted into: those of a chat among them."""
+        return sorted(self._made.get_added_vocab())
 
     def __call__(self, query: str, passage: str, instruction: str | None) -> str:
         texts = [("query", query), ("document", passage)]
@@ -126,7 +163,11 @@ class _Template:
             for role, text in texts
         ]
         try:
-            return str(self._made.apply_chat_template(messages, tokenize=False, **self._options))
+            chosen = self._made.get_chat_template(
+                self._options.get("chat_template"), self._options.get("tools")
+            )
+            options = {**self._options, "chat_template": _NO_DATES + chosen}
+            return str(self._made.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:  # a template is a program, and fails as such
             raise _refused(self._checkpoint, f"fails: {error}") from error
 

@@ -101,7 +101,8 @@ class ScorerConfig(Config):
     max_length: PositiveInt | None = None
     """Tokens of a pair (bi_encoder: of a text), special tokens included; with truncation flag_embedding the
     prompt of decoder rerankers comes on top. Null: 512 (qwen3: 8192), or less if the checkpoint says so;
-    where sentence-transformers saved it, what that has."""
+    where sentence-transformers saved it, what that has. Never more than the model has positions for: where
+    these are rotary, sentence-transformers takes a max_seq_length above max_position_embeddings."""
     query_max_length: PositiveInt | None = None
     """Tokens of the query. Null: three quarters of max_length; with other than flag_embedding, none."""
     passage_max_length: PositiveInt | None = None

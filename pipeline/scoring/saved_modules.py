@@ -108,11 +108,16 @@ class Saved:
             raise settings.wrong("transformer_task", f"is not run here, {task} is")
         known = {"text", "message"} if chats else {"text"}
         wanted = {"method": "forward", "method_output_name": output}
-        for modality, how in settings.object("modality_config").items():
+        for modality, how in self.modalities.items():
             told = {**how} if isinstance(how, dict) else {}
             form = told.pop("format", "auto") if modality == "message" else "auto"
             if modality not in known or told != wanted or form not in _MESSAGES:
                 raise settings.wrong("modality_config", f"{modality} is not run here, texts are")
+
+    @property
+    def modalities(self) -> dict[str, Any]:
+        """What its Transformer takes, and how: `text` as it is, `message` by a chat template."""
+        return self.transformer.object("modality_config") if self.transformer is not None else {}
 
     @property
     def chat_options(self) -> dict[str, Any]:
@@ -127,11 +132,15 @@ class Saved:
         options = self.transformer.object("processing_kwargs")
         return (set(options) - {"chat_template"}) | (_OF_LENGTH & self.chat_options.keys())
 
+    @property
+    def told_length(self) -> int | None:
+        """max_seq_length, which counts before the tokenizer's own length; null where it is not told."""
+        return self.transformer.integer("max_seq_length", least=1) if self.transformer is not None else None
+
     def max_length(self, checkpoint: Checkpoint) -> int:
         """The length to which sentence-transformers cuts a text, or a pair, special tokens included."""
-        own = self.transformer.integer("max_seq_length", least=1) if self.transformer is not None else None
-        if own is not None:
-            return own
+        if self.told_length is not None:
+            return self.told_length
         positions = checkpoint.config.integer("max_position_embeddings", least=1)
         lengths = [one for one in (checkpoint.tokenizer_max_length, positions) if one is not None]
         return min(lengths, default=512)
@@ -246,14 +255,20 @@ def logit_tokens(checkpoint: Checkpoint, saved: Saved) -> tuple[int, int | None]
     return yes, no
 
 
-def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool) -> None:
+def check_sides(checkpoint: Checkpoint, config: ScorerConfig, *, pads: bool, chats: bool = False) -> None:
     """Raises ModelError where the tokenizer cuts, or pads, on another side than is done here.
 
-    pads: whether padding on the left would move positions, as it does where they are learned.
+    pads: whether padding on the left would move positions, as it does where they are learned. chats: whether
+    a pair stands in a chat, which would be cut at its beginning; here it is not, whatever the option says.
     """
     settings = checkpoint.tokenizer_config
-    if checkpoint.side_of("truncation") == "left" and config.truncation_side != "left":
-        raise settings.wrong("truncation_side", "is left: set the option truncation_side to left as well")
+    if checkpoint.side_of("truncation") == "left":
+        if chats:
+            raise settings.wrong(
+                "truncation_side", "is left, by which long chats lose their beginning; set it to right"
+            )
+        if config.truncation_side != "left":
+            raise settings.wrong("truncation_side", "is left: set the option truncation_side to left as well")
     rotary = any(name.startswith("rope") for name in checkpoint.config.fields)
     counts = checkpoint.model_type in COUNTS_FROM_PAD
     if pads and checkpoint.side_of("padding") == "left" and not rotary and not counts:

@@ -18,7 +18,7 @@ from tokenizers import Encoding
 
 from pipeline.errors import ModelError, ScoringError
 from pipeline.scoring.batch_loop import BatchScores
-from pipeline.scoring.chat_template import PairFrame, asks_as_qwen3, pair_frame
+from pipeline.scoring.chat_template import PairFrame, asks_as_qwen3, check_chats, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, IntArray
@@ -144,17 +144,13 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
             f"{checkpoint.model_type} is not run here with a LogitScore, {', '.join(_BACKBONES)} are",
         )
     check_causal(checkpoint)
-    check_sides(checkpoint, config, pads=False)
+    check_sides(checkpoint, config, pads=False, chats=True)
     saved = Saved.of(checkpoint)
     if saved.kinds != ("Transformer", "LogitScore") or saved.paths[0]:
         raise ModelError(
             f"{saved.path}: names {', '.join(saved.kinds)}; logit_score runs a Transformer and a LogitScore"
         )
-    if saved.transformer is None or "message" not in saved.transformer.object("modality_config"):
-        raise ModelError(
-            f"{checkpoint.name}: has no chat template (`message` in the modality_config of"
-            " sentence_bert_config.json), which would put pairs together"
-        )
+    check_chats(checkpoint, saved)
     saved.check_transformer("text-generation", "logits", chats=True)
     logit_tokens(checkpoint, saved)
     saved.check_activation(checkpoint)

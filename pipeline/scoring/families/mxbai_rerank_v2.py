@@ -64,7 +64,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         )
     _ = checkpoint.architecture_config
     check_causal(checkpoint)
-    check_sides(checkpoint, config, pads=False)
+    check_sides(checkpoint, config, pads=False, chats=True)
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PromptEncoder:

@@ -16,7 +16,7 @@ import transformers
 
 from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
-from pipeline.scoring.chat_template import QWEN3_TASK, PairFrame, asks_as_qwen3, pair_frame
+from pipeline.scoring.chat_template import QWEN3_TASK, PairFrame, asks_as_qwen3, check_chats, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
@@ -58,7 +58,8 @@ class ChatEncoder:
     """Pairs as chats. Its `inputs`: query_length, all before the passage, and prompt_length, all after it."""
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        self._tokenizer = checkpoint.tokenizer
+        saved = Saved.of(checkpoint)
+        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
         self._begin, self._end = (
             np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
             for text in (_SYSTEM, _ASSISTANT)
@@ -66,8 +67,8 @@ class ChatEncoder:
         instruction = config.query_instruction_for_rerank
         self._instruction = _INSTRUCTION if instruction is None else instruction
         _check_chat_template(checkpoint)
-        own = checkpoint.tokenizer_max_length
-        self.max_length = checkpoint.length_limit(config.max_length, min(_MAX_LENGTH, own or _MAX_LENGTH))
+        own = saved.told_length or checkpoint.tokenizer_max_length or _MAX_LENGTH
+        self.max_length = checkpoint.length_limit(config.max_length, min(_MAX_LENGTH, own))
         self._room = self.max_length - len(self._begin) - len(self._end)
         check_room(self._room, 1, self.max_length)
         self._truncation = Truncation(config, self.max_length)
@@ -106,7 +107,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at its end, as published")
     _ = checkpoint.architecture_config
     check_causal(checkpoint)
-    check_sides(checkpoint, config, pads=False)
+    check_sides(checkpoint, config, pads=False, chats=True)
     saved = Saved.of(checkpoint)
     if not saved.kinds:
         return
@@ -114,6 +115,9 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         raise ModelError(
             f"{saved.path}: names {', '.join(saved.kinds)}; qwen3 runs a Transformer and a LogitScore"
         )
+    saved.check_transformer("text-generation", "logits", chats=True)
+    if saved.modalities:
+        check_chats(checkpoint, saved)
     logit_tokens(checkpoint, saved)
     saved.check_activation(checkpoint)
     if saved.default_prompt not in (None, _INSTRUCTION) and config.query_instruction_for_rerank is None:
@@ -153,7 +157,7 @@ def _yes_and_no(checkpoint: Checkpoint) -> tuple[int, int]:
 def _check_chat_template(checkpoint: Checkpoint) -> None:
     """Raises ModelError where sentence-transformers, by the checkpoint's template, puts a pair otherwise."""
     saved = Saved.of(checkpoint)
-    if saved.transformer is None or "message" not in saved.transformer.object("modality_config"):
+    if not saved.modalities:
         return
     frame = pair_frame(checkpoint, saved, saved.default_prompt)
     before = f"{_SYSTEM}<Instruct>: {saved.default_prompt or _INSTRUCTION}\n<Query>: "

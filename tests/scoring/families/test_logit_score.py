@@ -48,6 +48,11 @@ IN_PARTS = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content[0].text }}<|im_end|>\n"
     "{% endfor %}"
 )
+EITHER = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
+    "{{ message.content }}{% else %}{% for part in message.content if part.type == 'text' %}[T]"
+    "{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+)
 PASSAGE_FIRST = (
     "Check whether a document helps.\n"
     "<Document> {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}\n"
@@ -125,6 +130,25 @@ def test_an_instruction_without_a_place_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, "llama", PASSAGE_FIRST)
     with pytest.raises(ConfigError, match="query_instruction_for_rerank: the chat template of .* no place"):
         scorer(path, query_instruction_for_rerank="Be quick").score(PAIRS)
+
+
+def test_a_default_prompt_without_a_place_is_passed_over_as_in_the_peer(tmp_path: Path) -> None:
+    path = saved(tmp_path, "llama", PASSAGE_FIRST)
+    edit(path / "config_sentence_transformers.json", prompts={"task": "Judge it"}, default_prompt_name="task")
+    np.testing.assert_allclose(scorer(path).score(PAIRS), of_the_peer(path, PAIRS), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ConfigError, match="query_instruction_for_rerank: the chat template of .* no place"):
+        scorer(path, query_instruction_for_rerank="Be quick").score(PAIRS)
+
+
+@pytest.mark.parametrize("form", [..., "auto", "flat", "structured"])
+def test_messages_hold_texts_or_parts_as_in_the_peer(tmp_path: Path, form: Any) -> None:
+    path = saved(tmp_path, "qwen2", EITHER)
+    settings = json.loads((path / "sentence_bert_config.json").read_text())["modality_config"]
+    settings["message"]["format"] = form
+    if form is ...:
+        del settings["message"]["format"]
+    edit(path / "sentence_bert_config.json", modality_config=settings)
+    np.testing.assert_allclose(scorer(path).score(PAIRS), of_the_peer(path, PAIRS), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("template", [LIKE_MXBAI, PASSAGE_FIRST])
@@ -229,6 +253,11 @@ def test_templates_that_are_no_frame_are_refused(tmp_path: Path, template: str, 
         ("config_sentence_transformers.json", {"activation_fn": "torch.nn.modules.activation.Tanh"}, "Tanh"),
         ("1_LogitScore/config.json", {"module_input_name": "logits"}, "module_input_name"),
         ("1_LogitScore/config.json", {"true_token_id": 500}, "true_token_id: 500 is no token"),
+        (
+            "tokenizer_config.json",
+            {"truncation_side": "left"},
+            "truncation_side: is left, .* set it to right",
+        ),
         ("config.json", {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"]}, "model_type"),
         ("config.json", {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": True}, "sliding"),
     ],
@@ -236,5 +265,6 @@ def test_templates_that_are_no_frame_are_refused(tmp_path: Path, template: str, 
 def test_what_is_not_honoured_is_refused(tmp_path: Path, file: str, fields: Any, told: str) -> None:
     path = saved(tmp_path, "qwen2", LIKE_MXBAI)
     edit(path / file, **fields)
-    with pytest.raises(ModelError, match=told):
-        scorer(path)
+    for side in ("right", "left"):
+        with pytest.raises(ModelError, match=told):
+            scorer(path, truncation_side=side)

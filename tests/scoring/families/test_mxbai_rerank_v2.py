@@ -109,3 +109,12 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
     edit(path / "config.json", architectures=["Qwen3ForCausalLM"])
     with pytest.raises(ModelError, match="architectures: mxbai_rerank_v2 runs Qwen2ForCausalLM alone"):
         scorer(path)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_that_cuts_on_the_left_is_refused(tmp_path: Path, side: str) -> None:
+    """The package cuts query and passage there, and then both together on the right."""
+    path = made(tmp_path)
+    edit(path / "tokenizer_config.json", truncation_side="left")
+    with pytest.raises(ModelError, match="truncation_side: is left, .* set it to right"):
+        scorer(path, truncation_side=side)

@@ -1,4 +1,6 @@
-"""Against the code of the model card of Qwen/Qwen3-Reranker-0.6B, run on a tiny checkpoint."""
+"""Against the code of the model card of Qwen/Qwen3-Reranker-0.6B, run on a tiny checkpoint, and against
+sentence-transformers' CrossEncoder on one that it saved.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.copies import distinct
-from tests.scoring.checkpoints import make_qwen3
+from tests.scoring.checkpoints import edit, make_qwen3
+from tests.scoring.families.test_logit_score import of_the_peer, saved
 
 PAIRS = [
     ("what is a panda?", "The giant panda is a bear native to China."),
@@ -24,6 +27,17 @@ PAIRS = [
     ("a query that is far too long " * 60, "a passage"),
 ]
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
+
+TEMPLATE = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the"
+    ' Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    "<Instruct>: {% if messages[0].role == 'system' %}{{ messages[0].content }}{% else %}"
+    f"{TASK}"
+    "{% endif %}{{ '\n' }}"
+    "<Query>: {{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }}\n"
+    "<Document>: {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}"
+    "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n{{ '\n' }}"
+)
 
 
 def published(path: Path, pairs: list[tuple[str, str]], max_length: int, task: str = TASK) -> Any:
@@ -107,3 +121,42 @@ def test_windows_of_a_long_passage_all_follow_the_query(tmp_path: Path) -> None:
 def test_no_room_beside_the_chat_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_length 20: leaves query and passage no room"):
         scorer(make_qwen3(tmp_path), max_length=20).score(PAIRS)
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_seq_length": 260}, {"do_lower_case": True}])
+def test_scores_are_those_of_the_peer_that_saved_it(tmp_path: Path, settings: dict[str, Any]) -> None:
+    path = saved(tmp_path, "qwen3", TEMPLATE)
+    edit(path / "sentence_bert_config.json", **settings)
+    model, pairs = scorer(path), [*PAIRS[:-1], ("What is a PANDA?", "The GIANT Panda")]
+    assert (model.family, model.encoder.max_length) == ("qwen3", settings.get("max_seq_length", 300))
+    np.testing.assert_allclose(model.score(pairs), of_the_peer(path, pairs), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("processing_kwargs", {"text": {"max_length": 260}}), ("transformer_task", "feature-extraction")],
+)
+def test_what_the_peer_saved_and_is_not_honoured_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    path = saved(tmp_path, "qwen3", TEMPLATE)
+    edit(path / "sentence_bert_config.json", **{name: value})
+    with pytest.raises(ModelError, match=rf"sentence_bert_config.json: {name}: is not run here"):
+        scorer(path)
+
+
+@pytest.mark.parametrize("family", [None, "qwen3"])
+def test_one_whose_pairs_the_peer_puts_in_no_chat_is_refused(tmp_path: Path, family: str | None) -> None:
+    path = saved(tmp_path, "qwen3", TEMPLATE)
+    text = {"method": "forward", "method_output_name": "logits"}
+    edit(path / "sentence_bert_config.json", modality_config={"text": text})
+    with pytest.raises(ModelError, match="has no chat template"):
+        scorer(path, family=family)
+    edit(path / "sentence_bert_config.json", modality_config=...)
+    assert scorer(path).family == "qwen3"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_that_would_cut_the_chats_beginning_is_refused(tmp_path: Path, side: str) -> None:
+    path = make_qwen3(tmp_path)
+    edit(path / "tokenizer_config.json", truncation_side="left")
+    with pytest.raises(ModelError, match="truncation_side: is left, by which long chats .* set it to right"):
+        scorer(path, truncation_side=side)
