@@ -29,6 +29,7 @@ from pipeline.job_record import JobRecord, known_versions, recorded_dtypes
 from pipeline.output import Start
 from pipeline.scoring import Scorer
 from pipeline.scoring.checkpoint import find_checkpoint
+from pipeline.scoring.family import recorded_truncation
 from pipeline.tables.input.listing import log_skipped
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
@@ -128,6 +129,7 @@ def _record(
     rows: int,
 ) -> JobRecord:
     """What makes two starts the same training. Its shards are steps."""
+    cut = recorded_truncation(scorer.family, scorer.checkpoint, scorer.config)
     training = config.training
     groups = training.groups_per_step
     steps = total_steps(rows, groups, training.num_train_epochs, training.max_steps)
@@ -136,7 +138,7 @@ def _record(
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="finetune",
-        config=config.determining_fields() | {"scorer.truncation": scorer.recorded_truncation},
+        config=config.determining_fields() | {"scorer.truncation": cut},
         models={"scorer.model": fingerprint},
         files=source.identities | ({} if held_out is None else held_out.files),
         shards=steps,

@@ -36,6 +36,7 @@ from pipeline.reranking.reuse import check_previous, with_previous, with_previou
 from pipeline.reranking.shard import Job
 from pipeline.run_date import late_tables
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.family import recorded_truncation
 from pipeline.scoring.lean_imports import lean_imports
 from pipeline.tables.candidates import Plan
 from pipeline.tables.input.listing import but_markers, log_skipped
@@ -170,7 +171,7 @@ def plan_job(
     """
     wait_out(config.max_outage_s)
     with late_tables(config.run_date):
-        directory = _open(config)
+        directory = output.open_directory(config.output.path, places([config.input]))
         # Models and tables first: no machine is waited for where these are wrong.
         scorers = [_scorer(level, level.scorer) for level in config.cascade]
         config = config.with_scorers([scorer.config for scorer in scorers])  # with their own truncation
@@ -195,7 +196,10 @@ def plan_job(
 
 def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobRecord:
     by_field = {f"{level.under}scorer": scorers[level.number] for level in config.cascade}
-    cuts = {f"{field}.truncation": scorer.recorded_truncation for field, scorer in by_field.items()}
+    cuts = {
+        f"{field}.truncation": recorded_truncation(scorer.family, scorer.checkpoint, scorer.config)
+        for field, scorer in by_field.items()
+    }
     return JobRecord(
         format_version=FORMAT_VERSION,
         command="rerank",
@@ -211,10 +215,6 @@ def _record(config: RerankConfig, scorers: Sequence[Scorer], plan: Plan) -> JobR
 def _scorer(level: Level, config: ScorerConfig) -> Scorer:
     with named(level), lean_imports():
         return Scorer(config)
-
-
-def _open(config: RerankConfig) -> Directory:
-    return output.open_directory(config.output.path, places([config.input]))
 
 
 def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:

@@ -202,13 +202,13 @@ def with_truncation(family: Family, checkpoint: Checkpoint, config: ScorerConfig
     return config.model_copy(update={"truncation": own})
 
 
-def recorded_truncation(family: Family, checkpoint: Checkpoint, config: ScorerConfig) -> str | None:
-    """Of a Scorer, what decides scores.
+def recorded_truncation(name: str, checkpoint: Checkpoint, config: ScorerConfig) -> str | None:
+    """What records say of a Scorer's truncation. name: of its family.
 
     In older records flag_embedding stands for what was not set, also where a checkpoint's makers cut
     otherwise. So where it is asked for of such a checkpoint it has another name, and is not mixed with these.
     """
-    own = with_truncation(family, checkpoint, config.model_copy(update={"truncation": None}))
+    own = with_truncation(all_families()[name], checkpoint, config.model_copy(update={"truncation": None}))
     is_other = config.truncation == "flag_embedding" != own.truncation
     return "flag_embedding, not as its makers cut" if is_other else config.truncation
 

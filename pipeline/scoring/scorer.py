@@ -25,7 +25,6 @@ from pipeline.scoring.family import (
     encoder_for,
     load_engine,
     load_family,
-    recorded_truncation,
     with_truncation,
 )
 from pipeline.scoring.names_elsewhere import METHODS
@@ -62,7 +61,6 @@ class Scorer:
         self.adapter = find_adapter(config)
         self._family = load_family(self.checkpoint, config)
         self.config = config = with_truncation(self._family, self.checkpoint, config)
-        self.recorded_truncation = recorded_truncation(self._family, self.checkpoint, config)
         self._engine = load_engine(self._family, self.checkpoint, config)
         if self.adapter is not None:
             check_adapter(self.adapter)
