@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from serve.config import ModelConfig, ReplicasConfig
 from serve.rollout import Rollout
 from tests.own_ray import descendants, own_ray
 from tests.ports import free_port
+from tests.serve.load import load
 from tests.serve.test_app_without_ray import arguments
 
 pytestmark = pytest.mark.ray
@@ -140,32 +141,6 @@ async def more_answers(answers: list[Any], count: int = 20) -> None:
     await asyncio.to_thread(wait_for, lambda: len(answers) >= wanted)
 
 
-@asynccontextmanager
-async def load(
-    url: str, body: dict[str, Any], headers: dict[str, str] | None = None, pause_s: float = 0.05
-) -> AsyncIterator[list[tuple[int, str]]]:
-    """Four clients that ask again and again; the answers' status and body.
-
-    pause_s: after each answer, so that what is starting has the processor.
-    """
-    answers: list[tuple[int, str]] = []
-    going = True
-
-    async def ask(client: httpx2.AsyncClient) -> None:
-        while going:
-            answer = await client.post("/rerank", json=body)
-            answers.append((answer.status_code, answer.text))
-            await asyncio.sleep(pause_s)
-
-    async with httpx2.AsyncClient(base_url=url, timeout=180, headers=headers) as client:
-        tasks = [asyncio.create_task(ask(client)) for _ in range(4)]
-        try:
-            yield answers
-        finally:
-            going = False
-            await asyncio.gather(*tasks)
-
-
 def test_replicas_share_a_gpu(two_replicas: str, seen: Path) -> None:
     wait_for(lambda: running() == 2)
     assert httpx2.post(f"{two_replicas}/rerank", json=BODY, timeout=180).status_code == 200
@@ -181,7 +156,7 @@ def test_replicas_agree_on_a_dtype(two_replicas: str) -> None:
 
 def test_replicas_that_die_and_are_replaced_cost_no_request(two_replicas: str) -> None:
     async def storm() -> list[tuple[int, str]]:
-        async with load(two_replicas, BODY) as answers:
+        async with load(two_replicas, repeat(BODY)) as answers:
             for _ in range(2):
                 await asyncio.to_thread(wait_for, lambda: len(pids()) == 2)
                 await more_answers(answers)
@@ -202,7 +177,7 @@ def test_a_rolling_update_costs_no_request(two_replicas: str, seen: Path) -> Non
     assert len(before) == 2
 
     async def update() -> list[tuple[int, str]]:
-        async with load(two_replicas, BODY) as answers:
+        async with load(two_replicas, repeat(BODY)) as answers:
             await more_answers(answers)
             await asyncio.to_thread(deploy_on_a_gpu, seen, max_wait_s=1)
             await asyncio.to_thread(wait_for, lambda: running() == 2 and not before & set(pids()))
@@ -218,8 +193,9 @@ def test_under_overload_some_get_429_at_once_and_the_others_their_scores(two_rep
     """After the update they let in what they can score within a second."""
 
     async def flood() -> list[httpx2.Response]:
+        bodies = [LARGE | {"query": f"q {n}"} for n in range(30)]
         async with httpx2.AsyncClient(base_url=two_replicas, timeout=180) as client:
-            return await asyncio.gather(*(client.post("/rerank", json=LARGE) for _ in range(30)))
+            return await asyncio.gather(*(client.post("/rerank", json=body) for body in bodies))
 
     answers = asyncio.run(flood())
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -237,7 +213,9 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(url: str) ->
         wait_for(lambda: client.get("/ready").json() == READY)
 
         async def press() -> list[tuple[int, str]]:
-            async with load(url, LARGE | {"texts": LARGE["texts"][:50]}) as answers:
+            # Equal requests that wait are little work, however many they are.
+            bodies = (LARGE | {"query": f"q {n}", "texts": LARGE["texts"][:50]} for n in count())
+            async with load(url, bodies) as answers:
                 await asyncio.to_thread(wait_for, lambda: running() == 2)
             return answers
 
@@ -278,7 +256,7 @@ def test_a_mistaken_deploy_leaves_what_serves_alone_and_a_right_one_holds_no_req
             return text in client.get("/ready").json()["rollout"] and text in asyncio.run(Rollout().told())
 
         async def rollouts() -> list[tuple[int, str]]:
-            async with load(url, BODY, KEY, pause_s=0.5) as answers:
+            async with load(url, repeat(BODY), KEY, pause_s=0.5) as answers:
                 declare(declared | {"api": {"keys": {"env": "NOT_SET_ANYWHERE"}}})
                 await asyncio.to_thread(wait_for, lambda: told("NOT_SET_ANYWHERE: is not set here"))
                 declare(declared | arguments(num_gpus=2) | {"api": declared["api"]})

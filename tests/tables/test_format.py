@@ -126,7 +126,7 @@ def prepared(settings: dict[str, Any]) -> Preparation:
             "t.jsonl",
             '{"query_id": 1}\n',
             "csv",
-            "input.columns. It looks like jsonl: --set input.format=jsonl$",
+            r"input\.columns, .*prepare\. It looks like jsonl: --set input.format=jsonl$",
         ),
         ("t.jsonl", "query_id,query\n", "jsonl", r"right\? It looks like csv: --set input.format=csv$"),
         (
