@@ -136,6 +136,8 @@ def _from_vectors(url: str) -> dict[str, list[Positions]]:
                 found[blob.properties["referenced-data-file"]].append(vector)
     except (LookupError, ValueError) as error:
         raise InputError(f"{url}: not a readable file of deletion vectors: {error}. {_WAY_OUT}") from error
+    if not found:  # its footer, which has no checksum, is damaged
+        raise InputError(f"{url}: a delete file without a deletion vector. {_WAY_OUT}")
     return found
 
 

@@ -137,7 +137,10 @@ def test_deletion_vectors_are_applied(catalog: SqlCatalog, shard_pairs: int) -> 
         ),
         (lambda content: puffin({"file:///elsewhere": [2**63 + 1]}), r"names a row at 2\^63 or above"),
         (lambda content: puffin({"file:///elsewhere": [0]}), None),
-        (lambda content: content.replace(b"deletion-vector-v1", b"apache-sketches-v1"), None),
+        (
+            lambda content: content.replace(b"deletion-vector-v1", b"apache-sketches-v1"),
+            "a delete file without a deletion vector",
+        ),
     ],
 )
 def test_damaged_deletion_vectors_are_named(catalog: SqlCatalog, damage: Any, message: str | None) -> None:
