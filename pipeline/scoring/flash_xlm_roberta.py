@@ -43,17 +43,16 @@ def check(checkpoint: Checkpoint) -> None:
 @cache
 def network_class() -> Any:
     """XLMRobertaForSequenceClassification, of which transformers reads and writes other names."""
-    # Slow to import, and needed where weights load.
-    from transformers.conversion_mapping import register_checkpoint_conversion_mapping  # noqa: PLC0415
-    from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming  # noqa: PLC0415
+    from transformers import conversion_mapping as mapping  # noqa: PLC0415  (2 s, where weights load alone)
+    from transformers import core_model_loading as loading  # noqa: PLC0415  (the same)
 
     parts = [f"attention.self.{part}" for part in ("query", "key", "value")]
     name = "FlashXLMRoberta"
-    register_checkpoint_conversion_mapping(
+    mapping.register_checkpoint_conversion_mapping(
         name,
         [
-            *(WeightRenaming(theirs, here) for theirs, here in _NAMES.items()),
-            WeightConverter("mixer.Wqkv", parts, operations=[Chunk(dim=0)]),
+            *(loading.WeightRenaming(theirs, here) for theirs, here in _NAMES.items()),
+            loading.WeightConverter("mixer.Wqkv", parts, operations=[loading.Chunk(dim=0)]),
         ],
     )
     return type(name, (transformers.XLMRobertaForSequenceClassification,), {})

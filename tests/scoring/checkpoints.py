@@ -87,19 +87,24 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def make(path: Path, kind: str, auto_class: Any, **config: Any) -> Path:
-    """A checkpoint of model type `kind`, with a tokenizer of the sort that this type has."""
-    tokenizer, options = KINDS[kind]
-    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer(),
+def as_saved(tokenizer: Tokenizer, length: int, *, types: bool = False) -> PreTrainedTokenizerFast:
+    """As transformers saves it. types: whether a pair has token types."""
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_max_length=128,
-        model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert"),
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"] + ["token_type_ids"] * types,
     )
+
+
+def make(path: Path, kind: str, auto_class: Any, **config: Any) -> Path:
+    """A checkpoint of model type `kind`, with a tokenizer of the sort that this type has."""
+    tokenizer, options = KINDS[kind]
+    wrapped = as_saved(tokenizer(), 128, types=kind == "bert")
     settings = AutoConfig.for_model(
         kind, **SIZES, **options, vocab_size=len(wrapped), pad_token_id=0, **config
     )

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import embedding, gelu, layer_norm, linear
-from transformers import PreTrainedTokenizerFast
 
 from pipeline.errors import ModelError
 from pipeline.finetuning import flow
@@ -18,7 +17,7 @@ from pipeline.finetuning.start import put_head
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.family import EmbeddingEncoder
 from tests.finetuning.rows import config as training
-from tests.scoring.checkpoints import CORPUS, edit, unigram
+from tests.scoring.checkpoints import CORPUS, as_saved, edit, unigram
 
 WIDTH, HEADS, INNER, LAYERS = 32, 4, 48, 3
 CONFIG: dict[str, Any] = {
@@ -61,15 +60,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def make(path: Path, **config: Any) -> Path:
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=unigram(),
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=512,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    tokenizer = as_saved(unigram(), 512)
     tokenizer.save_pretrained(path)
     settings = {**CONFIG, "vocab_size": len(tokenizer), **config}
     edit(path / "config.json", **settings)
