@@ -19,7 +19,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from pipeline.scoring import ScorerConfig
 from pipeline.scoring.headed_decoder import HeadedDecoder
 from tests.conftest import TINY
-from tests.scoring.checkpoints import SPECIAL, make_chatty, make_cross_encoder, make_qwen3, make_trunk
+from tests.scoring.checkpoints import (
+    SPECIAL,
+    make_chatty,
+    make_cross_encoder,
+    make_modular,
+    make_qwen3,
+    make_trunk,
+)
+from tests.scoring.families.test_llama_bidirectional import make as make_llama
+from tests.scoring.families.test_logit_score import LIKE_MXBAI
+from tests.scoring.families.test_logit_score import saved as make_logit_score
+from tests.scoring.test_gte_config import make as make_gte
 
 Pairs = list[tuple[str, str]]
 Call = Callable[[Pairs], Any]
@@ -42,6 +53,10 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         options = {"compress_ratio": ratio, "compress_layers": [2]}
         yield f"gemma2_lightweight, ratio {ratio}", f"{TINY}-v2.5-gemma2-lightweight", options
     yield "qwen3", str(make_qwen3(folder / "qwen3")), {}
+    yield "GTE", str(make_gte(folder / "gte")), {}
+    yield "llama_bidirectional", str(make_llama(folder / "llama")), {}
+    yield "modular_head", str(make_modular(folder / "modular", "modernbert", ["cls", "mean"])), {}
+    yield "logit_score", str(make_logit_score(folder / "logit_score", "qwen3", LIKE_MXBAI)), {}
     options = {"family": "mxbai_rerank_v2"}
     yield "mxbai_rerank_v2", str(make_chatty(folder / "mxbai", "qwen2")), options
 

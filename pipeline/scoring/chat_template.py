@@ -6,10 +6,10 @@ rendering, and one that does more with a text than to put it in its place is ref
 """
 
 import re
-from typing import NamedTuple
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring.checkpoint import Checkpoint
+from pipeline.scoring.frame_encoder import PairFrame
 from pipeline.scoring.saved_modules import Saved
 from pipeline.scoring.tokenizer_files import auto_tokenizer
 
@@ -38,25 +38,6 @@ _PROBES = (
 """What templates change: cases, blanks, line ends, quotes, signs of markup and of chats, and what is long."""
 
 _SIGNS_OF_PARTS = ("content[0]", "message.content[", ".type", "'type'", '"type"')
-
-
-class PairFrame(NamedTuple):
-    before: str
-    between: str
-    after: str
-    is_query_first: bool
-    strips: bool
-    """Whether blanks around a text are left out."""
-
-    def text(self, query: str, passage: str) -> tuple[str, int, int]:
-        """The whole text, and where the passage begins and ends in it."""
-        if self.strips:
-            query, passage = query.strip(), passage.strip()
-        if self.is_query_first:
-            head = f"{self.before}{query}{self.between}"
-            return f"{head}{passage}{self.after}", len(head), len(head) + len(passage)
-        stop = len(self.before) + len(passage)
-        return f"{self.before}{passage}{self.between}{query}{self.after}", len(self.before), stop
 
 
 def asks_as_qwen3(checkpoint: Checkpoint) -> bool:

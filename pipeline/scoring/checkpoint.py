@@ -16,10 +16,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tokenizers import Tokenizer
 
 from pipeline.errors import ModelError, RayrankError, TemporaryError
-from pipeline.scoring import gte_config
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer, own_sides
+from pipeline.scoring.translated_configs import TRANSLATED
 from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
 _CODE = ".py"
@@ -131,8 +131,8 @@ class Checkpoint:
     @cached_property
     def architecture_config(self) -> Any:
         """config.json as transformers takes it. Raises ModelError where it does not."""
-        if self.model_type == gte_config.MODEL_TYPE:
-            return gte_config.gte_config(self.config)
+        if self.model_type in TRANSLATED:
+            return TRANSLATED[self.model_type](self.config)
         try:
             return transformers.AutoConfig.from_pretrained(
                 self.path, trust_remote_code=self.trust_remote_code
@@ -171,7 +171,8 @@ class Checkpoint:
 
         Raises ModelError where there is none, or where it is not the model's: an id past the last embedding.
         """
-        made = load_tokenizer(self.path, self.model_type, trust_remote_code=self.trust_remote_code)
+        runs_code = self.trust_remote_code and self.model_type not in TRANSLATED
+        made = load_tokenizer(self.path, self.model_type, trust_remote_code=runs_code)
         words, rows = made.get_vocab(), self.config.integer("vocab_size", least=1)
         last = max(words, key=words.__getitem__)
         if rows is not None and words[last] >= rows:

@@ -157,11 +157,11 @@ class PairModel:
 
     @torch.inference_mode()
     def forward(self, sequences: pa.ListArray, inputs: pa.Table) -> Forwarded:
-        starts = inputs["type_one_start"].to_numpy()
+        starts = inputs["type_one_start"].to_numpy() if self._has_token_types else None
 
         def lay(ids: torch.Tensor, mask: torch.Tensor, batch: IndexArray) -> dict[str, Any]:
             extra = {}
-            if self._has_token_types:
+            if starts is not None:
                 extra["token_type_ids"] = _token_types(torch.from_numpy(starts[batch]), mask)
             return self._network.lay(ids, mask, **extra)
 
@@ -169,7 +169,7 @@ class PairModel:
             return self._score_of(self._network.run(mask=mask, **laid), mask)
 
         scores, tokens, padded = self._loop.run(
-            Sequences.of(sequences), [Group(np.arange(len(starts)))], self._pad_id, scores_of, lay
+            Sequences.of(sequences), [Group(np.arange(inputs.num_rows))], self._pad_id, scores_of, lay
         )
         return Forwarded(scores, tokens, padded)
 

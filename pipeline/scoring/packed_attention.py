@@ -107,6 +107,7 @@ def _attend_varlen(
     """(1, heads, tokens, width) each, to (1, tokens, heads, width)."""
     function = varlen_function()
     assert function is not None
+    key, value = _as_many_heads(key, query), _as_many_heads(value, query)
     parts = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
     window = None if sliding_window is None else sliding_window - 1
     return varlen(function, parts, spans, scaling, window)[None], None
@@ -126,6 +127,7 @@ def _attend_runs(
 ) -> tuple[torch.Tensor, None]:
     """(1, heads, tokens, width) each, to (1, tokens, heads, width)."""
     heads, width = query.shape[1], query.shape[3]
+    key, value = _as_many_heads(key, query), _as_many_heads(value, query)
     result = torch.empty_like(query.transpose(1, 2))
     first = 0
     for length, number in spans.runs:
@@ -142,6 +144,12 @@ def _attend_runs(
         first = tokens.stop
     result[0, first:] = 0  # what fills the row up
     return result, None
+
+
+def _as_many_heads(part: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """(1, heads, tokens, width), of keys or values that several heads of the query share."""
+    shared = query.shape[1] // part.shape[1]
+    return part if shared == 1 else part.repeat_interleave(shared, dim=1)
 
 
 def _filled(part: torch.Tensor, keys: int) -> torch.Tensor:

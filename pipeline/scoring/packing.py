@@ -30,10 +30,14 @@ _LAYOUTS = {
     "camembert": _Layout("encoder.layer", positions_skip_padding=True),
     "electra": _Layout("encoder.layer"),
     "gte": _Layout("layers"),
+    "llama": _Layout("layers"),
     "modernbert": _Layout("layers"),
     "roberta": _Layout("encoder.layer", positions_skip_padding=True),
     "xlm-roberta": _Layout("encoder.layer", positions_skip_padding=True),
 }
+
+_CAUSAL = {"llama"}
+"""Those in which a token attends to what stands before it alone, unless config.json says that it does not."""
 
 
 def packed(network: Any, output: str, device: torch.device, dtype: torch.dtype) -> "PackedNetwork | None":
@@ -44,9 +48,12 @@ def packed(network: Any, output: str, device: torch.device, dtype: torch.dtype) 
     config, layout = network.config, _LAYOUTS.get(network.config.model_type)
     if layout is None or getattr(config, "is_decoder", False) or not config.num_hidden_layers:
         return None
+    if config.model_type in _CAUSAL and getattr(config, "is_causal", True):
+        return None
     if layout.positions_skip_padding and config.pad_token_id is None:
         return None
-    head_width = config.hidden_size // config.num_attention_heads
+    own_width = getattr(config, "head_dim", None)
+    head_width = own_width or config.hidden_size // config.num_attention_heads
     windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     attention = implementation(device, dtype, head_width, windows=windows)
     return None if attention is None else PackedNetwork(network, layout, output, attention, dtype)

@@ -81,8 +81,13 @@ def own_sides(directory: Path) -> dict[str, Any]:
 
 def auto_tokenizer(directory: Path, *, trust_remote_code: bool) -> Any:
     """The one that transformers makes. Raises ModelError with its reason where it makes none."""
+    model_type = JsonObject.read_optional(directory / "config.json").text("model_type")
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if model_type not in transformers.CONFIG_MAPPING and not trust_remote_code:
+        # It would read config.json as of no type, which fails for some rotary embeddings.
+        options["config"] = transformers.PreTrainedConfig()
     try:
-        return transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        return transformers.AutoTokenizer.from_pretrained(directory, **options)
     except Exception as error:  # the libraries below raise whatever comes to their mind, bare Exception too
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{directory}: transformers makes no tokenizer of its files: {reason}") from error

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from transformers.utils import logging as transformers_logging
 
 from pipeline.errors import ModelError
-from pipeline.scoring import gte_config
 from pipeline.scoring.checkpoint import Checkpoint, find_adapter
 from pipeline.scoring.config import ScorerConfig
+from pipeline.scoring.translated_configs import TRANSLATED
 from pipeline.scoring.weight_files import read_header
 
 _ADAPTER = "adapter_model.safetensors"
@@ -42,7 +42,7 @@ def load_weights(
     them up, and scores would be noise.
     """
     _ = checkpoint.stored_tensors  # what is wrong with the files is told by file
-    if model_config is None and checkpoint.model_type == gte_config.MODEL_TYPE:
+    if model_config is None and checkpoint.model_type in TRANSLATED:
         model_config = checkpoint.architecture_config
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     # Layers above the last cutoff are left in the file on purpose; what is missing is refused below.

@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.scoring import ScorerConfig
-from pipeline.scoring.chat_template import PairFrame, pair_frame
+from pipeline.scoring.chat_template import pair_frame
 from pipeline.scoring.checkpoint import find_checkpoint
+from pipeline.scoring.frame_encoder import PairFrame
 from pipeline.scoring.saved_modules import Saved
 from pipeline.scoring.tokenizer_files import auto_tokenizer
 from tests.scoring.checkpoints import copied

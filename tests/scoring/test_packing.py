@@ -44,7 +44,7 @@ def make(model_type: str, auto: Any = AutoModelForSequenceClassification, **opti
         initializer_range=0.3,
         num_labels=1,
         pad_token_id=1,
-        **KINDS[model_type],
+        **KINDS.get(model_type, {}),
         **options,
     )
     model: Any = auto.from_config(config).eval()
@@ -141,6 +141,7 @@ def test_what_was_not_read_keeps_its_padding() -> None:
     model = DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=4, hidden_dim=64))
     assert packed(model, "last_hidden_state", CPU, torch.float32) is None
     assert packed(make("bert", is_decoder=True), "logits", CPU, torch.float32) is None
+    assert packed(make("llama", AutoModel), "last_hidden_state", CPU, torch.float32) is None
 
 
 def reference(
@@ -236,6 +237,18 @@ def test_with_varlen_attention_logits_are_the_same(function: Varlen, model_type:
         assert model.config._attn_implementation == packed_attention.VARLEN
         found = network.run(**network.lay(ids, mask))
     assert torch.allclose(found, padded, rtol=0, atol=1e-5)
+
+
+def test_keys_that_heads_share_go_to_varlen_attention_once_a_head(function: Varlen) -> None:
+    model = make("llama", AutoModel, num_key_value_heads=2, is_causal=False)
+    ids, mask = batch(model)
+    with torch.inference_mode():
+        padded = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        network = packed(model, "last_hidden_state", CUDA, torch.float16)
+        assert network is not None
+        found = network.run(**network.lay(ids, mask))
+    assert function is packed_attention.varlen_function()
+    assert torch.allclose(found, padded * mask[:, :, None], rtol=0, atol=1e-5)
 
 
 def test_a_scale_that_is_not_varlens_own(function: Varlen) -> None:

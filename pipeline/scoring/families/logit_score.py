@@ -8,21 +8,18 @@ base/modules/transformer.py). Where the passage stands before the query, that li
 the passage is cut there, too.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from tokenizers import Encoding
 
-from pipeline.errors import ModelError, ScoringError
+from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
-from pipeline.scoring.chat_template import PairFrame, asks_as_qwen3, check_chats, pair_frame
+from pipeline.scoring.chat_template import asks_as_qwen3, check_chats, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
-from pipeline.scoring.encoding import EncodedPairs, IntArray
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.frame_encoder import FrameEncoder
 from pipeline.scoring.headed_decoder import (
     LAYERWISE_ENGINES,
     HeadedDecoder,
@@ -32,7 +29,7 @@ from pipeline.scoring.headed_decoder import (
     of_tokens_with_gradients,
 )
 from pipeline.scoring.saved_modules import Saved, check_sides, logit_tokens
-from pipeline.scoring.truncation import Fit, Truncation, check_room, refuse_longest_first
+from pipeline.scoring.truncation import refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "Llama, Qwen2 or Qwen3 with a chat template and a LogitScore (zerank-2, ctxl-rerank-v2)"
@@ -43,96 +40,10 @@ TRAINED: dict[str, str] = {}
 
 _BACKBONES = ("llama", "qwen2", "qwen3")
 """Whose logits are plain products of the last state: others scale them, cap them, or add to them."""
-_FILLER = "0"
-"""A text as any other: what is behind it is tokenized as behind a passage."""
 
 
 def handles(checkpoint: Checkpoint) -> bool:
     return "LogitScore" in Saved.of(checkpoint).kinds and not asks_as_qwen3(checkpoint)
-
-
-class Parts(NamedTuple):
-    """The tokens of a pair. One that holds a text's beginning and what is before it is the text's, as is one
-    that holds the passage's end.
-    """
-
-    before: IntArray
-    """What stands before the first text."""
-    head: IntArray
-    """From there to the passage: the query, where it is first."""
-    passage: IntArray
-    rest: IntArray
-
-
-class FrameEncoder:
-    """Pairs in a frame. Its `inputs`: query_length, all before the passage, prompt_length, all after it."""
-
-    def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
-        saved, asked = Saved.of(checkpoint), config.query_instruction_for_rerank
-        instruction = saved.default_prompt if asked is None else asked
-        self._frame: PairFrame = pair_frame(checkpoint, saved, instruction or None)
-        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
-        self.max_length = checkpoint.length_limit(config.max_length, saved.max_length(checkpoint))
-        self._truncation = Truncation(config, self.max_length)
-        self._after = self._rest("")
-        empty, _, _ = self._frame.text("", "")
-        check_room(self.max_length - len(self._encoded(empty).ids), 1, self.max_length)
-
-    def encode(self, queries: Sequence[str], passages: Sequence[str]) -> EncodedPairs:
-        framed = [self._frame.text(*pair) for pair in zip(queries, passages, strict=True)]
-        encodings = self._tokenizer.encode_batch([text for text, _, _ in framed], add_special_tokens=False)
-        fits, sequences, before, after = [], [], [], []
-        for index, (encoding, (_, begin, end)) in enumerate(zip(encodings, framed, strict=True)):
-            parts = self._parts(encoding, begin, end)
-            if len(encoding.ids) > self.max_length:
-                rest = self._after if self._frame.is_query_first else self._rest(queries[index])
-                parts = parts._replace(rest=rest)
-            fit = self._fit(index, parts)
-            head = np.concatenate([parts.before, parts.head[slice(*fit.query)]])
-            sequences += [
-                np.concatenate([head, parts.passage[slice(*span)], parts.rest]) for span in fit.windows
-            ]
-            fits.append(fit)
-            before += [len(head)] * len(fit.windows)
-            after += [len(parts.rest)] * len(fit.windows)
-        return EncodedPairs.of(fits, sequences, {"query_length": before, "prompt_length": after})
-
-    def passage_offsets(self, query: str, passage: str) -> list[tuple[int, int]]:
-        text, begin, end = self._frame.text(query, passage)
-        encoding = self._encoded(text)
-        parts = self._parts(encoding, begin, end)
-        first, last = len(parts.before) + len(parts.head), len(encoding.ids) - len(parts.rest)
-        left_out, length = passage.index(text[begin:end]), len(passage)
-        return [
-            (min(max(0, start - begin) + left_out, length), min(max(0, stop - begin) + left_out, length))
-            for start, stop in encoding.offsets[first:last]
-        ]
-
-    def _fit(self, index: int, parts: Parts) -> Fit:
-        room = self.max_length - len(parts.before) - len(parts.rest)
-        if room < 0:
-            raise ScoringError(
-                index, "the query leaves the passage no room: raise max_length or shorten the query"
-            )
-        query, passage = len(parts.head), len(parts.passage)
-        return self._truncation.fit_apart(index, query, passage, room, room - min(query, room))
-
-    def _parts(self, encoding: Encoding, begin: int, end: int) -> Parts:
-        """begin, end: of the passage, in the text."""
-        ids, offsets = np.array(encoding.ids, np.int32), np.array(encoding.offsets).reshape(-1, 2)
-        starts, stops = offsets[:, 0], offsets[:, 1]
-        first = int(np.searchsorted(stops, begin, side="right"))
-        last = max(first, int(np.searchsorted(starts, end)))
-        fixed = min(first, int(np.searchsorted(stops, len(self._frame.before), side="right")))
-        return Parts(ids[:fixed], ids[fixed:first], ids[first:last], ids[last:])
-
-    def _rest(self, query: str) -> IntArray:
-        """What stands behind a passage, the query where it is second."""
-        text, begin, end = self._frame.text(query, _FILLER)
-        return self._parts(self._encoded(text), begin, end).rest
-
-    def _encoded(self, text: str) -> Encoding:
-        return self._tokenizer.encode(text, add_special_tokens=False)
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
@@ -157,7 +68,11 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> FrameEncoder:
-    return FrameEncoder(checkpoint, config)
+    saved, asked = Saved.of(checkpoint), config.query_instruction_for_rerank
+    instruction = saved.default_prompt if asked is None else asked
+    frame = pair_frame(checkpoint, saved, instruction or None)
+    max_length = checkpoint.length_limit(config.max_length, saved.max_length(checkpoint))
+    return FrameEncoder(frame, saved.lower_cased(checkpoint.tokenizer), max_length, config)
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:

@@ -16,11 +16,12 @@ import transformers
 
 from pipeline.errors import ModelError
 from pipeline.scoring.batch_loop import BatchScores
-from pipeline.scoring.chat_template import QWEN3_TASK, PairFrame, asks_as_qwen3, check_chats, pair_frame
+from pipeline.scoring.chat_template import QWEN3_TASK, asks_as_qwen3, check_chats, pair_frame
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, passage_offsets
 from pipeline.scoring.engine import Engine
+from pipeline.scoring.frame_encoder import PairFrame
 from pipeline.scoring.headed_decoder import (
     LAYERWISE_ENGINES,
     HeadedDecoder,

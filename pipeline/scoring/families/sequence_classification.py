@@ -24,6 +24,7 @@ from pipeline.scoring.cross_encoder import (
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.saved_modules import Saved, check_sides
+from pipeline.scoring.translated_configs import LLAMA_BIDIRECTIONAL, TRANSLATED
 from pipeline.scoring.weights import load_weights
 
 HANDLES = (
@@ -43,7 +44,8 @@ _READS_LAST_TOKEN = {"xlnet", "xlm", "flaubert"}
 
 def handles(checkpoint: Checkpoint) -> bool:
     is_classifier = checkpoint.architecture.endswith("ForSequenceClassification")
-    return is_classifier and not Saved.of(checkpoint).has_modular_head
+    of_another = checkpoint.model_type == LLAMA_BIDIRECTIONAL or Saved.of(checkpoint).has_modular_head
+    return is_classifier and not of_another
 
 
 def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> PairEncoder:
@@ -88,6 +90,13 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
                 " has (1, ...)"
             )
     _ = checkpoint.architecture_config
+    is_known = checkpoint.model_type in TRANSLATED or hasattr(transformers, checkpoint.architecture)
+    if not is_known and not checkpoint.trust_remote_code:
+        raise checkpoint.config.wrong(
+            "architectures",
+            f"{checkpoint.architecture} is code of the checkpoint's own, which is not run here: transformers"
+            f" would take its {checkpoint.model_type} for it",
+        )
     check_long_rope(checkpoint)
     if flash_xlm_roberta.is_named_so(checkpoint):
         flash_xlm_roberta.check(checkpoint)
