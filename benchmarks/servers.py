@@ -37,6 +37,8 @@ class Server(NamedTuple):
 def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[psutil.Process]:
     """Runs while the block does, also where SIGTERM ends it; begins when `ready` answers 200."""
     raise_on_sigterm()  # else this process ended at once, and the other one stayed
+    # A shell's background job ignores it, as what it starts does then; the other one ends by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryFile() as output:
         running = subprocess.Popen(
             command,
@@ -61,12 +63,23 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
                 raise RuntimeError(f"ended with {running.returncode}: {_end_of(output)}")
             yield psutil.Process(running.pid)
         finally:
+            below = _all_below(running.pid)
             running.send_signal(signal.SIGINT)
             try:
                 running.wait(timeout=20)
             except subprocess.TimeoutExpired:
-                os.killpg(running.pid, signal.SIGKILL)
+                running.kill()
                 running.wait()
+            for one in below:  # Ray's are in sessions of their own
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+def _all_below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _end_of(output: IO[bytes]) -> str:

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ import torch
 
 from pipeline.tables.outage import wait_out
 from tests.own_ray import environment, folder_of_its_own, head_node, joined
+
+# In a shell's background job it is ignored, also by what tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny models gain nothing from threads, and two that wait for each other on a busy core are slow.
 torch.set_num_threads(1)
