@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring import Scorer, ScorerConfig
-from tests.scoring.checkpoints import make_cross_encoder, make_qwen3
+from tests.scoring.checkpoints import edit, make_cross_encoder, make_qwen3
 from tests.scoring.families.test_bi_encoder import bge_like
 
 PAIRS = [("what is a panda?", "The giant panda is a bear."), ("what is a panda?", "hi"), ("a", "中国")]
@@ -73,6 +73,14 @@ def test_qwen3_as_published_today_scores_as_without_its_modules(tmp_path: Path) 
     bare, published = make_qwen3(tmp_path / "bare"), as_qwen3_is_published(tmp_path / "published")
     assert scorer(published).family == "qwen3"
     np.testing.assert_array_equal(scorer(published).score(PAIRS), scorer(bare).score(PAIRS))
+
+
+def test_a_qwen3_that_brings_code_along_is_not_taken_for_qwen3_reranker(tmp_path: Path) -> None:
+    path = make_qwen3(tmp_path)
+    edit(path / "config.json", auto_map={"AutoConfig": "modeling_zeranker.ZEConfig"})
+    with pytest.raises(ModelError, match="Qwen3ForCausalLM is of no family known here"):
+        scorer(path)
+    assert scorer(path, family="qwen3").family == "qwen3"
 
 
 def test_the_tokens_are_those_that_logit_score_names(tmp_path: Path) -> None:

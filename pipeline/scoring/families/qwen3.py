@@ -52,7 +52,9 @@ _MAX_LENGTH = 8192
 def handles(checkpoint: Checkpoint) -> bool:
     kinds = Saved.of(checkpoint).kinds
     is_causal = checkpoint.architecture == "Qwen3ForCausalLM" and "Pooling" not in kinds
-    return is_causal and ("LogitScore" not in kinds or asks_as_qwen3(checkpoint))
+    # Code of its own may ask otherwise, as zerank-1's did before it had modules.
+    asks_so = asks_as_qwen3(checkpoint) if "LogitScore" in kinds else not checkpoint.config.object("auto_map")
+    return is_causal and asks_so
 
 
 class ChatEncoder:

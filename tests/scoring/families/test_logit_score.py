@@ -62,7 +62,7 @@ PASSAGE_FIRST = (
 
 def saved(path: Path, kind: str, template: str, *, no: bool = True, **options: Any) -> Path:
     """options: those of the Transformer's processing_kwargs."""
-    made = make_chatty(path / "bare", kind)
+    made = make_chatty(path / "bare", kind, **({"sliding_window": None} if kind == "mistral" else {}))
     edit(made / "tokenizer_config.json", chat_template=template, model_max_length=300)
     words = json.loads((made / "tokenizer.json").read_text())["model"]["vocab"]
     transformer = Transformer(
@@ -91,6 +91,7 @@ def scorer(path: Path, **options: Any) -> Scorer:
         ("qwen3", CHATML, {"add_generation_prompt": True}),
         ("qwen2", IN_PARTS, {"no": False}),
         ("llama", PASSAGE_FIRST, {}),
+        ("mistral", PASSAGE_FIRST, {"no": False}),
     ],
 )
 def test_scores_are_those_of_the_peer(tmp_path: Path, kind: str, template: str, options: Any) -> None:
@@ -268,3 +269,11 @@ def test_what_is_not_honoured_is_refused(tmp_path: Path, file: str, fields: Any,
     for side in ("right", "left"):
         with pytest.raises(ModelError, match=told):
             scorer(path, truncation_side=side)
+
+
+def test_a_mistral_that_sees_near_tokens_alone_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, "mistral", LIKE_MXBAI)
+    for window, shown in ((4096, "4096"), (..., "4096")):  # which is what transformers has where none is told
+        edit(path / "config.json", sliding_window=window)
+        with pytest.raises(ModelError, match=f"sliding_window: {shown} is not run here"):
+            scorer(path)
