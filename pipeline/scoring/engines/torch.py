@@ -24,6 +24,7 @@ def supports(_family: str, _checkpoint: Checkpoint, _config: ScorerConfig) -> No
 
 def prepare(network: Any, output: Output, device: torch.device, dtype: torch.dtype) -> Computation:
     model = cast_backbone(network, dtype).to(device).eval()
+    model.config.use_cache = False  # of decoders that embed: keys and values of all layers, for nobody
     without_padding = packed(model, output, device, dtype)
     if without_padding is not None:
         prepack(model, device, dtype)

@@ -2,7 +2,7 @@
 
 The cheap scorer of a cascade: each distinct query and passage of the pairs at hand is embedded once. Runs
 the BGE embedding models (bge-small, -base, -large; CLS pooling, normalized) and every sentence-transformers
-checkpoint made of a transformer, a pooling and perhaps a normalization, as its modules.json says. Pooling,
+checkpoint made of a transformer, a pooling and perhaps modules behind it, as its modules.json says. Pooling,
 prompts and similarity follow sentence_transformers 6.2 (sentence_transformer/model.py, modules/pooling.py,
 util/similarity.py): those of encode_query, encode_document and similarity.
 """
@@ -32,6 +32,7 @@ from pipeline.scoring.encoding import (
 )
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import check_long_rope
+from pipeline.scoring.module_chain import KINDS, ModuleChain
 from pipeline.scoring.pooling import SIMILARITIES, Pooling, last_token, mean, poolings_of
 from pipeline.scoring.results import Heard
 from pipeline.scoring.saved_modules import Saved, check_sides
@@ -128,14 +129,14 @@ class TextEncoder:
 
 
 class Embedder:
-    """The backbone, its pooling and, where the checkpoint has one, its normalization.
+    """The backbone, its pooling and the modules behind it.
 
     Embeddings are those of sentence-transformers' `encode`, the scores those of its `similarity`.
     """
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> None:
         saved = Saved.of(checkpoint)
-        self._pooling, self._normalized = _pooling_of(checkpoint, saved)
+        self._pooling = _poolings_of(checkpoint, saved)
         self._similarity = SIMILARITIES[saved.similarity]
         network = load_network(checkpoint, config)
         device = Device(config, network.config)
@@ -144,8 +145,8 @@ class Embedder:
         )
         self._loop = BatchLoop(device, drops_padding=self._network.drops_padding)
         self._pad_id = getattr(network.config, "pad_token_id", None) or 0
-        whole = network.config.hidden_size * len(self._pooling)
-        self._width = min(whole, saved.truncate_dim or whole)
+        self._chain = _chain_of(checkpoint, saved, self._pooling).load(checkpoint).eval().to(device.torch)
+        self._width = min(self._chain.width, saved.truncate_dim or self._chain.width)
 
     @property
     def max_batch_tokens(self) -> int:
@@ -176,9 +177,8 @@ class Embedder:
     def _embed(self, mask: torch.Tensor, **laid: Any) -> torch.Tensor:
         hidden = self._network.run(mask=mask, **laid).float()
         embedding = torch.cat([pool(hidden, mask[:, :, None].float()) for pool in self._pooling], dim=-1)
-        if self._normalized:
-            embedding = torch.nn.functional.normalize(embedding, dim=-1)
-        return embedding[:, : self._width]
+        chained: torch.Tensor = self._chain(embedding)
+        return chained[:, : self._width]
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
@@ -193,7 +193,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         )
     if saved.kinds:
         saved.check_transformer("feature-extraction", "last_hidden_state")
-    _pooling_of(checkpoint, saved)
+    _chain_of(checkpoint, saved, _poolings_of(checkpoint, saved))
     saved.role_prompts()
     _ = saved.similarity, saved.truncate_dim
     check_sides(checkpoint, config, pads=True)
@@ -216,8 +216,8 @@ def load_model(checkpoint: Checkpoint, config: ScorerConfig, engine: Engine) -> 
     return Embedder(checkpoint, config, engine)
 
 
-def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bool]:
-    """The poolings to concatenate, and whether the embedding is normalized.
+def _poolings_of(checkpoint: Checkpoint, saved: Saved) -> list[Pooling]:
+    """The poolings to concatenate.
 
     Where no modules.json says, they are those that sentence-transformers takes: the last token of a causal
     language model, the mean of any other.
@@ -227,17 +227,23 @@ def _pooling_of(checkpoint: Checkpoint, saved: Saved) -> tuple[list[Pooling], bo
             checkpoint.architecture.endswith("ForCausalLM")
             and checkpoint.config.flag("is_causal") is not False
         )
-        return [last_token if causal else mean], False
-    if (
-        saved.kinds not in (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize"))
-        or saved.paths[0]
-    ):
-        strange = [kind for kind in saved.kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+        return [last_token if causal else mean]
+    if saved.kinds[:2] != ("Transformer", "Pooling") or saved.paths[0] or set(saved.kinds[2:]) - KINDS:
+        strange = [kind for kind in saved.kinds if kind not in ("Transformer", "Pooling", *KINDS)]
         strange = strange or [
             f"{kind} in {place or '.'}" for kind, place in zip(saved.kinds, saved.paths, strict=True)
         ]
         raise ModelError(
-            f"{checkpoint.name}: modules.json has {', '.join(strange)};"
-            " bi_encoder runs a Transformer, a Pooling and perhaps a Normalize"
+            f"{checkpoint.name}: modules.json has {', '.join(strange)}; bi_encoder runs a Transformer, a"
+            " Pooling and perhaps Dense, LayerNorm and Normalize modules"
         )
-    return poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json")), "Normalize" in saved.kinds
+    return poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json"))
+
+
+def _chain_of(checkpoint: Checkpoint, saved: Saved, poolings: list[Pooling]) -> ModuleChain:
+    width = getattr(checkpoint.architecture_config, "hidden_size", None)
+    if width is None:
+        raise checkpoint.config.wrong(
+            "hidden_size", f"is missing; bi_encoder runs no {checkpoint.model_type}"
+        )
+    return ModuleChain.of(checkpoint, saved, width * len(poolings), "sentence_embedding")

@@ -5,13 +5,11 @@ hidden states of a pair are pooled, and the last Dense gives one number, `scores
 sentence_transformer/modules/pooling.py, layer_norm.py). Each module lies in a folder that modules.json names.
 """
 
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -29,10 +27,9 @@ from pipeline.scoring.cross_encoder import (
 from pipeline.scoring.device import resolve_device
 from pipeline.scoring.engine import Engine
 from pipeline.scoring.headed_decoder import check_long_rope
-from pipeline.scoring.json_object import JsonObject
+from pipeline.scoring.module_chain import KINDS, ModuleChain
 from pipeline.scoring.pooling import Pooling, poolings_of
 from pipeline.scoring.saved_modules import Saved, check_sides
-from pipeline.scoring.weight_files import WEIGHTS, read_header
 from pipeline.scoring.weights import load_weights
 
 HANDLES = "sentence-transformers' cross-encoders with a Pooling and Dense modules (ettin-reranker-*)"
@@ -42,22 +39,8 @@ EMBEDS = False
 TRAINED: dict[str, str] = {}
 own_truncation = truncation_of
 
-_STATES, _POOLED, _SCORES = "token_embeddings", "sentence_embedding", "scores"
-"""What modules hand on, by sentence-transformers' names."""
-_DENSE = {
-    "in_features",
-    "out_features",
-    "bias",
-    "activation_function",
-    "module_input_name",
-    "module_output_name",
-    "use_residual",
-}
-_ACTIVATIONS = {
-    f"{kind.__module__}.{kind.__name__}": kind
-    for kind in (nn.Identity, nn.GELU, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Tanh)
-}
-"""By the names under which they are saved."""
+_STATES = "token_embeddings"
+"""What the Transformer hands on, by sentence-transformers' name."""
 
 
 def handles(checkpoint: Checkpoint) -> bool:
@@ -67,11 +50,9 @@ def handles(checkpoint: Checkpoint) -> bool:
 class Head(nn.Module):
     """Hidden states to one score: a pooling, and the modules on it, in float32."""
 
-    def __init__(self, poolings: list[Pooling], places: list[str], modules: list[nn.Sequential]) -> None:
-        """places: the modules' folders in a checkpoint."""
+    def __init__(self, poolings: list[Pooling], chain: ModuleChain) -> None:
         super().__init__()
-        self._poolings, self.places = poolings, places
-        self.chain = nn.Sequential(*modules)
+        self._poolings, self.chain = poolings, chain
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(batch, length, width) states and (batch, length) mask, padded on the right, to (batch, 1)."""
@@ -103,9 +84,7 @@ class HeadedEncoder(nn.Module):
     def save_pretrained(self, folder: Path) -> None:
         """All weights, where sentence-transformers looks for them."""
         self.backbone.save_pretrained(folder)
-        for place, module in zip(self.head.places, self.head.chain, strict=True):
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            save_file(module.state_dict(), folder / place / WEIGHTS, metadata={"format": "pt"})
+        self.head.chain.save(folder)
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
@@ -141,9 +120,7 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> HeadedEncoder:
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None  # no module reads it
     head = _head_of(checkpoint, Saved.of(checkpoint))
-    for place, module in zip(head.places, head.chain, strict=True):
-        stored = load_file(checkpoint.path / place / WEIGHTS)
-        module.load_state_dict({name: tensor.float() for name, tensor in stored.items()}, assign=True)
+    head.chain.load(checkpoint)
     return HeadedEncoder(backbone, head.eval())
 
 
@@ -167,11 +144,11 @@ def _head_of(checkpoint: Checkpoint, saved: Saved) -> Head:
 
     Raises ModelError for what is not run here, and where the weights are not those of the modules.
     """
-    known = saved.kinds[:2] == ("Transformer", "Pooling") and set(saved.kinds[2:]) <= {"Dense", "LayerNorm"}
+    known = saved.kinds[:2] == ("Transformer", "Pooling") and set(saved.kinds[2:]) <= KINDS
     if not known or saved.paths[0] or saved.kinds[-1] != "Dense":
         raise ModelError(
             f"{saved.path}: names {', '.join(saved.kinds)}; modular_head runs a Transformer in the"
-            " checkpoint's own folder, a Pooling, and Dense and LayerNorm modules, a Dense at the end"
+            f" checkpoint's own folder, a Pooling, and {', '.join(sorted(KINDS))} modules, a Dense at the end"
         )
     poolings = poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json"))
     states = getattr(checkpoint.architecture_config, "hidden_size", None)
@@ -179,67 +156,4 @@ def _head_of(checkpoint: Checkpoint, saved: Saved) -> Head:
         raise checkpoint.config.wrong(
             "hidden_size", f"is missing; modular_head runs no {checkpoint.model_type}"
         )
-    width = states * len(poolings)
-    modules, places = list[nn.Sequential](), list(saved.paths[2:])
-    for place, kind in zip(places, saved.kinds[2:], strict=True):
-        settings = checkpoint.read_object(f"{place}/config.json")
-        is_last = len(modules) == len(places) - 1
-        module = _norm(settings, width) if kind == "LayerNorm" else _dense(settings, width, is_last=is_last)
-        _check_stored(checkpoint.path / place / WEIGHTS, module)
-        modules.append(module)
-        width = settings.required_integer("out_features") if kind == "Dense" else width
-    return Head(poolings, places, modules)
-
-
-def _dense(settings: JsonObject, width: int, *, is_last: bool) -> nn.Sequential:
-    """width: of what comes in."""
-    _check_fields(settings, _DENSE)
-    if settings.flag("use_residual"):
-        raise settings.wrong("use_residual", "is not run here")
-    wired = settings.text("module_input_name") or _POOLED
-    if wired != _POOLED:
-        raise settings.wrong("module_input_name", f"{wired} is not run here, {_POOLED} is")
-    gives, needed = settings.text("module_output_name") or wired, _SCORES if is_last else _POOLED
-    if gives != needed:
-        raise settings.wrong("module_output_name", f"{gives} is not run here, {needed} is")
-    _check_width(settings, "in_features", width)
-    out = settings.required_integer("out_features")
-    if is_last and out != 1:
-        raise settings.wrong("out_features", f"is {out}, a reranker has one score")
-    # sentence-transformers takes Tanh where the file names none.
-    activation = settings.text("activation_function") or f"{nn.Tanh.__module__}.{nn.Tanh.__name__}"
-    if activation not in _ACTIVATIONS:
-        raise settings.wrong(
-            "activation_function", f"{activation} is not run here, {', '.join(_ACTIVATIONS)} are"
-        )
-    linear = nn.Linear(width, out, bias=settings.flag("bias") is not False, device="meta")
-    return nn.Sequential(OrderedDict(linear=linear, activation=_ACTIVATIONS[activation]()))
-
-
-def _norm(settings: JsonObject, width: int) -> nn.Sequential:
-    _check_fields(settings, {"dimension"})
-    _check_width(settings, "dimension", width)
-    return nn.Sequential(OrderedDict(norm=nn.LayerNorm(width, device="meta")))
-
-
-def _check_fields(settings: JsonObject, known: set[str]) -> None:
-    unknown = sorted(settings.fields.keys() - known)
-    if unknown:
-        raise settings.wrong(unknown[0], "is not run here")
-
-
-def _check_width(settings: JsonObject, name: str, width: int) -> None:
-    told = settings.required_integer(name)
-    if told != width:
-        raise settings.wrong(name, f"is {told}, and {width} numbers come from the module before")
-
-
-def _check_stored(file: Path, module: nn.Module) -> None:
-    if not file.is_file():
-        raise ModelError(
-            f"{file}: is not there; pickled weights are not read, save the module as safetensors"
-        )
-    needed = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    stored = {name: tensor.shape for name, tensor in read_header(file).items()}
-    if stored != needed:
-        raise ModelError(f"{file}: has {stored}, the module of config.json needs {needed}")
+    return Head(poolings, ModuleChain.of(checkpoint, saved, states * len(poolings), "scores"))

@@ -129,7 +129,6 @@ def test_what_a_file_says_is_honoured(ettin: Path, tmp_path: Path, file: str, fi
         (OF_DENSE, {"activation_function": "own.code.Activation"}, "own.code.Activation is not run here"),
         (OF_DENSE, {"module_input_name": "token_embeddings"}, "token_embeddings is not run here, sentence_e"),
         (OF_DENSE, {"module_output_name": "scores"}, "scores is not run here, sentence_embedding is"),
-        (OF_DENSE, {"use_residual": True}, "is not run here"),
         (OF_DENSE, {"scale": 2.0}, "is not run here"),
         (OF_DENSE, {"in_features": 16}, "is 16, and 32 numbers come from the module before"),
         (OF_DENSE, {"in_features": ...}, "is missing"),
