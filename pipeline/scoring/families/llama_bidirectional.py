@@ -23,7 +23,7 @@ from pipeline.scoring.engine import Engine
 from pipeline.scoring.frame_encoder import FrameEncoder, PairFrame
 from pipeline.scoring.headed_decoder import check_long_rope
 from pipeline.scoring.pooling import POOLINGS, Pooling
-from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
+from pipeline.scoring.saved_modules import Saved, check_sides
 from pipeline.scoring.translated_configs import LLAMA_BIDIRECTIONAL
 from pipeline.scoring.truncation import refuse_longest_first
 from pipeline.scoring.weights import load_weights
@@ -85,7 +85,12 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         )
     _ = _pooling(checkpoint), _temperature(checkpoint)
     check_long_rope(checkpoint)
-    refuse_modules(Saved.of(checkpoint), "llama_bidirectional")
+    saved = Saved.of(checkpoint)
+    if saved.kinds:
+        raise ModelError(
+            f"{saved.path}: names {', '.join(saved.kinds)}; llama_bidirectional puts pairs as the model card"
+            " does, without them"
+        )
     check_sides(checkpoint, config, pads=False, chats=True)
 
 

@@ -249,6 +249,29 @@ def test_two_labels_are_refused(tmp_path: Path) -> None:
         scorer(make(tmp_path, **labels))
 
 
+def test_modules_are_refused(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (path / "modules.json").write_text(json.dumps([module]))
+    with pytest.raises(ModelError, match=r"modules\.json: names Transformer; llama_bidirectional puts pairs"):
+        scorer(path)
+
+
+def test_a_tokenizer_that_ends_texts_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    tokenizer = json.loads((path / "tokenizer.json").read_text())
+    end = {"SpecialToken": {"id": "<|eot_id|>", "type_id": 0}}
+    tokenizer["post_processor"]["single"].append(end)
+    tokenizer["post_processor"]["special_tokens"]["<|eot_id|>"] = {
+        "id": "<|eot_id|>",
+        "ids": [1],
+        "tokens": ["<|eot_id|>"],
+    }
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="its tokenizer ends a text with a token of its own"):
+        scorer(path).score(PAIRS)
+
+
 def test_the_longer_text_is_not_cut_first(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="truncation longest_first: the text of query and passage is cut"):
         scorer(make(tmp_path), truncation="longest_first")
