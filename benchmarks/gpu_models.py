@@ -27,6 +27,7 @@ from tests.scoring.checkpoints import (
     make_qwen3,
     make_trunk,
 )
+from tests.scoring.families.test_flag_llm import made as make_flag_llm
 from tests.scoring.families.test_llama_bidirectional import make as make_llama
 from tests.scoring.families.test_logit_score import LIKE_MXBAI
 from tests.scoring.families.test_logit_score import saved as make_logit_score
@@ -57,6 +58,7 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "llama_bidirectional", str(make_llama(folder / "llama")), {}
     yield "modular_head", str(make_modular(folder / "modular", "modernbert", ["cls", "mean"])), {}
     yield "logit_score", str(make_logit_score(folder / "logit_score", "qwen3", LIKE_MXBAI)), {}
+    yield "flag_llm", str(make_flag_llm(folder / "flag_llm", "llama")), {"family": "flag_llm"}
     options = {"family": "mxbai_rerank_v2"}
     yield "mxbai_rerank_v2", str(make_chatty(folder / "mxbai", "qwen2")), options
 

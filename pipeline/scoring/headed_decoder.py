@@ -20,6 +20,8 @@ from pipeline.scoring.prefix import group_by_prefix
 
 LAYERWISE_ENGINES = frozenset({"torch"})
 """Its layers are run one by one, in Python."""
+PLAIN_BACKBONES = ("gemma", "llama", "mistral", "qwen2", "qwen3")
+"""Language models whose logits are plain products of the last state: others scale, cap, or add to them."""
 Tokens = tuple[int, int | None]
 """A token whose logit is the score, less that of the other, which may be none."""
 _FIXED_ROPES = {"default", "linear", "yarn", "llama3"}
@@ -41,6 +43,20 @@ def check_causal(checkpoint: Checkpoint) -> None:
     for name, kind in _ropes(checkpoint):
         if kind not in _FIXED_ROPES:
             raise config.wrong(name, f"{kind!r} is not run here")
+
+
+def check_plain_backbone(checkpoint: Checkpoint) -> None:
+    """Raises ModelError for what is none of these, or attends otherwise than to all that stands before."""
+    settings = checkpoint.architecture_config
+    if checkpoint.model_type not in PLAIN_BACKBONES:
+        raise checkpoint.config.wrong(
+            "model_type", f"{checkpoint.model_type} is not run here, {', '.join(PLAIN_BACKBONES)} are"
+        )
+    check_causal(checkpoint)
+    if checkpoint.model_type == "mistral" and settings.sliding_window is not None:
+        raise checkpoint.config.wrong(
+            "sliding_window", f"{settings.sliding_window} is not run here, attention to all before is (null)"
+        )
 
 
 def check_long_rope(checkpoint: Checkpoint) -> None:

@@ -25,7 +25,7 @@ def test_every_part_runs_and_finds_the_scores_right(
     assert status == 0, text
     assert all(f"\n## {part}\n" in text for part in gpu.PARTS)
     assert "left out" not in text
-    assert text.count("| right |") == 22
+    assert text.count("| right |") == 23
     assert "Budget 4194304, then " in text
     assert text.split("## Two replicas")[1].split("##")[0].count("| 2 |") == 1
     assert text.count("| trained | 2 |") == 1

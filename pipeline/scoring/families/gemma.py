@@ -9,7 +9,13 @@ from pipeline.scoring.batch_loop import BatchScores
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Engine
-from pipeline.scoring.headed_decoder import LAYERWISE_ENGINES, HeadedDecoder, check_causal, with_gradients
+from pipeline.scoring.headed_decoder import (
+    LAYERWISE_ENGINES,
+    HeadedDecoder,
+    check_causal,
+    of_tokens,
+    of_tokens_with_gradients,
+)
 from pipeline.scoring.prompting import PROMPT_OPTIONS, YES_OR_NO, PromptEncoder, first_token
 from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
@@ -22,7 +28,8 @@ TRAINED: dict[str, str] = {}
 
 
 def handles(checkpoint: Checkpoint) -> bool:
-    return checkpoint.architecture == "GemmaForCausalLM" and not Saved.of(checkpoint).pools
+    of_another = {"Pooling", "LogitScore"} & {*Saved.of(checkpoint).kinds}
+    return checkpoint.architecture == "GemmaForCausalLM" and not of_another
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
@@ -41,13 +48,8 @@ def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:
 
 
 def load_model(checkpoint: Checkpoint, config: ScorerConfig, _engine: Engine) -> HeadedDecoder:
-    model = load_network(checkpoint, config)
-    yes = first_token(checkpoint, "Yes")
-    head = model.lm_head.weight[[yes]].detach().float()
-    return HeadedDecoder(model.model, head, config, [model.config.num_hidden_layers])
+    return of_tokens(load_network(checkpoint, config), (first_token(checkpoint, "Yes"), None), config)
 
 
 def batch_scores(network: Any, checkpoint: Checkpoint, config: ScorerConfig) -> BatchScores:
-    yes = first_token(checkpoint, "Yes")
-    layers = [network.config.num_hidden_layers]
-    return with_gradients(network.model, lambda: network.lm_head.weight[[yes]], config, layers)
+    return of_tokens_with_gradients(network, (first_token(checkpoint, "Yes"), None), config)

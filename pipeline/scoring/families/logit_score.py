@@ -24,7 +24,7 @@ from pipeline.scoring.headed_decoder import (
     LAYERWISE_ENGINES,
     HeadedDecoder,
     Tokens,
-    check_causal,
+    check_plain_backbone,
     of_tokens,
     of_tokens_with_gradients,
 )
@@ -32,14 +32,11 @@ from pipeline.scoring.saved_modules import Saved, check_sides, logit_tokens
 from pipeline.scoring.truncation import refuse_longest_first
 from pipeline.scoring.weights import load_weights
 
-HANDLES = "Llama, Mistral, Qwen2 or Qwen3 with a chat template and a LogitScore (zerank-2, ctxl-rerank-v2)"
+HANDLES = "causal models with a chat template and a LogitScore (zerank-2, ctxl-rerank-v2)"
 OPTIONS = frozenset({"truncation", "normalize", "query_instruction_for_rerank"})
 ENGINES = LAYERWISE_ENGINES
 EMBEDS = False
 TRAINED: dict[str, str] = {}
-
-_BACKBONES = ("llama", "mistral", "qwen2", "qwen3")
-"""Whose logits are plain products of the last state: others scale them, cap them, or add to them."""
 
 
 def handles(checkpoint: Checkpoint) -> bool:
@@ -48,17 +45,7 @@ def handles(checkpoint: Checkpoint) -> bool:
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
     refuse_longest_first(config, "the text of query and passage is cut at the passage's end")
-    settings = checkpoint.architecture_config
-    if checkpoint.model_type not in _BACKBONES:
-        raise checkpoint.config.wrong(
-            "model_type",
-            f"{checkpoint.model_type} is not run here with a LogitScore, {', '.join(_BACKBONES)} are",
-        )
-    check_causal(checkpoint)
-    if checkpoint.model_type == "mistral" and settings.sliding_window is not None:
-        raise checkpoint.config.wrong(
-            "sliding_window", f"{settings.sliding_window} is not run here, attention to all before is (null)"
-        )
+    check_plain_backbone(checkpoint)
     check_sides(checkpoint, config, pads=False, chats=True)
     saved = Saved.of(checkpoint)
     if saved.kinds != ("Transformer", "LogitScore") or saved.paths[0]:

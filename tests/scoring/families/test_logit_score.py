@@ -92,12 +92,14 @@ def scorer(path: Path, **options: Any) -> Scorer:
         ("qwen2", IN_PARTS, {"no": False}),
         ("llama", PASSAGE_FIRST, {}),
         ("mistral", PASSAGE_FIRST, {"no": False}),
+        ("gemma", LIKE_MXBAI, {}),
     ],
 )
 def test_scores_are_those_of_the_peer(tmp_path: Path, kind: str, template: str, options: Any) -> None:
     path = saved(tmp_path, kind, template, **options)
     pairs = PAIRS if template is PASSAGE_FIRST else PAIRS + LONG  # where the peer cuts the query off
-    expected = of_the_peer(path, pairs)
+    # Padding on the left moves the peer's scores of a Gemma, by 6e-5.
+    expected = of_the_peer(path, pairs, batch_size=1)
     assert np.ptp(expected) > 0.1
     for budget in (1, 300, 100_000):
         model = scorer(path, max_batch_tokens=budget)
