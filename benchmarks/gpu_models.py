@@ -48,7 +48,7 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for kind in ("bert", "modernbert"):
         options = {"family": "bi_encoder", "max_length": 64}
         yield f"{kind}, embedding", str(make_trunk(folder / f"embedding-{kind}", kind)), options
-    yield "gemma", f"{TINY}-v2-gemma", {}
+    yield "flag_llm", f"{TINY}-v2-gemma", {}
     yield "minicpm_layerwise", f"{TINY}-v2-minicpm-layerwise", {"cutoff_layers": [3]}
     for ratio in (1, 2):
         options = {"compress_ratio": ratio, "compress_layers": [2]}
@@ -58,7 +58,7 @@ def checkpoints(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "llama_bidirectional", str(make_llama(folder / "llama")), {}
     yield "modular_head", str(make_modular(folder / "modular", "modernbert", ["cls", "mean"])), {}
     yield "logit_score", str(make_logit_score(folder / "logit_score", "qwen3", LIKE_MXBAI)), {}
-    yield "flag_llm", str(make_flag_llm(folder / "flag_llm", "llama")), {"family": "flag_llm"}
+    yield "flag_llm, Llama", str(make_flag_llm(folder / "flag_llm", "llama")), {"family": "flag_llm"}
     options = {"family": "mxbai_rerank_v2"}
     yield "mxbai_rerank_v2", str(make_chatty(folder / "mxbai", "qwen2")), options
 

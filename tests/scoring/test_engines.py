@@ -49,7 +49,7 @@ def test_a_module_that_is_dropped_in_computes(tmp_path: Path, monkeypatch: pytes
     np.testing.assert_array_equal(counting.score(pairs), counting.encode(pairs).tokens)
     with pytest.raises(ConfigError, match=r"^engine counting: runs float32 alone"):
         scorer(engine="counting", dtype="bfloat16")
-    with pytest.raises(ConfigError, match=r"^engine counting: the family gemma is run by torch alone"):
+    with pytest.raises(ConfigError, match=r"^engine counting: the family flag_llm is run by torch alone"):
         scorer(engine="counting", model=f"{TINY}-v2-gemma")
 
 

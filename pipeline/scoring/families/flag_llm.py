@@ -1,5 +1,5 @@
-"""Causal language models that FlagEmbedding trained as rerankers (finetune.reranker.decoder_only.base): the
-logit of "Yes" after the prompt is the score, as of bge-reranker-v2-gemma.
+"""bge-reranker-v2-gemma, and other causal language models that FlagEmbedding trained to rerank
+(finetune.reranker.decoder_only.base): the logit of "Yes" after the prompt is the score.
 
 Scores are those of FlagEmbedding 1.4.2 (inference/reranker/decoder_only/base.py, FlagLLMReranker).
 """
@@ -26,8 +26,8 @@ from pipeline.scoring.saved_modules import Saved, check_sides, refuse_modules
 from pipeline.scoring.weights import load_weights
 
 HANDLES = (
-    f"causal models that FlagEmbedding trained to answer Yes ({', '.join(PLAIN_BACKBONES)}), where family"
-    " names it"
+    "GemmaForCausalLM trained to answer Yes (bge-reranker-v2-gemma); where family names it, any"
+    f" {', '.join(PLAIN_BACKBONES)} that FlagEmbedding trained so"
 )
 OPTIONS = PROMPT_OPTIONS
 ENGINES = LAYERWISE_ENGINES
@@ -35,9 +35,10 @@ EMBEDS = False
 TRAINED: dict[str, str] = {}
 
 
-def handles(_checkpoint: Checkpoint) -> bool:
-    """Its files are those of any language model, and such a one would get scores that mean nothing."""
-    return False
+def handles(checkpoint: Checkpoint) -> bool:
+    """Others' files are those of any language model, and such a one would get scores that mean nothing."""
+    of_another = {"Pooling", "LogitScore"} & {*Saved.of(checkpoint).kinds}
+    return checkpoint.architecture == "GemmaForCausalLM" and not of_another
 
 
 def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:

@@ -95,7 +95,7 @@ def test_it_takes_as_many_threads_as_torch_would(monkeypatch: pytest.MonkeyPatch
         (TINY, {"device": "cuda"}, "runs on CPUs, not on cuda; set device to cpu"),
         (TINY, {"dtype": "float16"}, "computes in float32 or bfloat16, not in float16"),
         (TINY, {"trust_remote_code": True}, "runs no remote code; leave trust_remote_code out"),
-        (DATA / "tiny-bge-reranker-v2-gemma", {}, "the family gemma is not run by it"),
+        (DATA / "tiny-bge-reranker-v2-gemma", {}, "the family flag_llm is not run by it"),
     ],
 )
 def test_what_it_does_not_run_is_refused_before_anything_loads(

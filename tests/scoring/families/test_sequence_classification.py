@@ -72,7 +72,7 @@ def test_options_of_other_families_are_refused() -> None:
     with pytest.raises(ConfigError, match="^query_instruction_for_retrieval: the family sequence_classif"):
         score(TINY, query_instruction_for_retrieval="query: ")
     with pytest.raises(
-        ConfigError, match="no family 'colbert'; there are bi_encoder, flag_llm, gemma, gemma2_lightweight,"
+        ConfigError, match="no family 'colbert'; there are bi_encoder, flag_llm, gemma2_lightweight,"
     ):
         score(TINY, family="colbert")
 
