@@ -40,7 +40,7 @@ REASONS = {
     "invalid_scores": "pos_scores or neg_scores is no list of numbers, one for each passage",
     "null_passage_id": "passage id is null or missing",
     "null_passage": "passage is null or missing",
-    "invalid_id": "id is of another type than most of the table's",
+    "invalid_id": "id is of another type than most of the table's, or of its first 1,000 rows",
     "invalid_text": "a text, an id or a column to keep is no text, or not valid Unicode",
     "no_first_stage_score": "the first stage's score, which fuse needs, is missing or no finite number",
     "duplicate_pair": "the same query and passage id stand in an earlier row",

@@ -27,11 +27,9 @@ def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
 
 
 def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
-    if "::" in url and "://" not in url:
-        # fsspec chains file systems with it, and would go to what stands before: the path is meant.
-        fs = LocalFileSystem()
-        return fs, fs._strip_protocol(url)
     try:
+        if "::" in url and not _is_chain(url):
+            return _of_one(url)
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as missing:
         # fsspec knows the protocol but its package is not installed; pyarrow carries some of them itself.
@@ -47,6 +45,19 @@ def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
     except Exception as error:  # what a file system lacks to be made: Java, a host, an archive
         why = str(error) or type(error).__name__
         raise class_for(error, error_class)(f"{url}: its file system can't be used: {why}") from error
+
+
+def _is_chain(url: str) -> bool:
+    """Whether file systems are chained by `::`, as in zip://x::s3://bucket/a.zip, or it is part of a name."""
+    known = fsspec.available_protocols()
+    return all("://" in each or each in known for each in url.split("::"))
+
+
+def _of_one(url: str) -> tuple[Any, str]:
+    """As url_to_fs, which would take what stands before a `::` for a file system of its own."""
+    protocol, separator, _ = url.partition("://")
+    kind: Any = fsspec.get_filesystem_class(protocol) if separator else LocalFileSystem
+    return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
 
 
 def place_of(fs: Any, path: str) -> str:

@@ -34,6 +34,8 @@ from pipeline.tables.input.text_lines import (
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableRows, TableScan, Types, read_rows, scan_rows
 
+_LOOKED_AT_ROWS = 1000
+"""A name that none of these has is a mistake in the config."""
 TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
@@ -47,7 +49,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     names, runs = layout.columns, RunFinder()
     passage_ids = Counter[type]()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    checked, lines = False, 0
+    needed, lines = _Needed(file.url, layout), 0
     with open_text(file.url, layout.limits) as text:
         for start, number, line in object_lines(text):
             lines += 1
@@ -55,10 +57,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
             if isinstance(row, str):
                 runs.add(None, start, number)
                 continue
-            if not checked:
-                _check_first(file.url, row, layout)
-                checked = True
             candidates = _candidates(row, layout)
+            needed.see(row, candidates)
             runs.add(row.get(names.query_id), start, number, len(candidates))
             for candidate in candidates:
                 if is_id_value(value := candidate.get(names.passage_id)):
@@ -68,8 +68,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         stop = text.tell()
     if not lines:
         return None
-    if not checked:
-        raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
+    needed.check()
     return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, id_type(passage_ids), kept))
 
 
@@ -83,15 +82,43 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-def _check_first(url: str, row: dict[str, Any], layout: Layout) -> None:
-    names = layout.columns
-    require_columns(url, [names.query_id, names.query], list(row))
-    if _is_nested(row, layout):
-        first = next((item for item in row[names.candidates] or [] if isinstance(item, dict)), None)
-        if first is not None:
-            require_columns(f"{url}, in {names.candidates}", [names.passage_id, names.passage], list(first))
-    else:
-        require_columns(url, [names.passage_id, names.passage], list(row))
+class _Needed:
+    """The columns that a file must have. A row may lack some: Spark leaves out what is null."""
+
+    def __init__(self, url: str, layout: Layout) -> None:
+        names = layout.columns
+        self._url, self._layout, self._rows = url, layout, 0
+        self._row: dict[str, Any] = {}
+        self._candidate: dict[str, Any] = {}
+        """The first ones, with what later ones have of these columns."""
+        self._of_row = [names.query_id, names.query]
+        self._of_candidate = [names.passage_id, names.passage]
+
+    def see(self, row: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
+        """Raises InputError where the first rows have none of a column."""
+        self._rows += 1
+        if self._rows > _LOOKED_AT_ROWS:
+            return
+        self._row = _with(self._row, row, self._of_row)
+        for candidate in candidates:
+            self._candidate = _with(self._candidate, candidate, self._of_candidate)
+        if self._rows == _LOOKED_AT_ROWS:
+            self.check()
+
+    def check(self) -> None:
+        """Raises InputError where no row has one of the columns, or there is none."""
+        if not self._rows:
+            raise InputError(f"{self._url}: holds no line that is a JSON object; is input.format right?")
+        require_columns(self._url, self._of_row, list(self._row))
+        if self._candidate:
+            nested = _is_nested(self._row, self._layout)
+            place = f"{self._url}, in {self._layout.columns.candidates}" if nested else self._url
+            require_columns(place, self._of_candidate, list(self._candidate))
+
+
+def _with(first: dict[str, Any], other: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The first row, or candidate, with what another one has beside it of these columns."""
+    return {**first, **{name: other[name] for name in names if name in other}} if first else other
 
 
 def _is_nested(row: dict[str, Any], layout: Layout) -> bool:
@@ -117,7 +144,8 @@ def _rows(
     nested = _is_nested(parsed, layout)
     if nested and not isinstance(parsed[names.candidates], list):
         row = checked({**empty, "query_id": parsed.get(names.query_id), "row": number}, id_types)
-        yield {**row, "reason": row["reason"] or "null_candidates"}
+        # Whatever else is wrong with it: it was counted as no pair.
+        yield {**row, "reason": "null_candidates", "field": None}
         return
     for item, candidate in enumerate(_candidates(parsed, layout), start=1):
         row = {

@@ -25,6 +25,8 @@ from pipeline.tables.input.whole_table import (
     text_types,
 )
 
+_MARK = "\ufeff"
+"""Where files with marks were joined, one stands before a line. A text may begin with it, an id does not."""
 TRAITS = Traits(names_columns=False)
 SUFFIXES = with_compression(".tsv", ".txt")
 
@@ -39,16 +41,19 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
             first = next(tab_separated(text, 0, None, 1), None)
         if first is not None:
             require_columns(file.url, layout.ids, [*first[3], *file.partitions], f"{layout.field}.columns")
-    return scan_rows(file, partial(rows, header=layout.header), layout, text_types, joined_chars)
+    return scan_rows(file, partial(rows, layout=layout), layout, text_types, joined_chars)
 
 
 def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:
-    return read_rows(file_range, partial(rows, header=layout.header), layout, schema)
+    return read_rows(file_range, partial(rows, layout=layout), layout, schema)
 
 
-def rows(text: TextFile, header: Sequence[str] | None = None) -> Iterator[tuple[int, Row | str]]:
+def rows(text: TextFile, layout: WholeLayout) -> Iterator[tuple[int, Row | str]]:
     """(line number, column to value) of every line, or the reason why it is no row."""
+    header: Sequence[str] | None = layout.header
     for _, number, _, fields in tab_separated(text, 0, None, 1):
+        if header is not None and header[0] in layout.ids:
+            fields[0] = fields[0].removeprefix(_MARK)
         if header is None:
             header = fields
             refuse_repeated(text.url, header)

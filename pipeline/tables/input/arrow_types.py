@@ -51,7 +51,7 @@ def plain_type(data_type: pa.DataType) -> pa.DataType:
         return pa.list_(data_type.value_field.with_type(plain_type(data_type.value_type)))
     if pa.types.is_struct(data_type):
         return pa.struct([each.with_type(plain_type(each.type)) for each in data_type])
-    return data_type
+    return with_fields(data_type, lambda each: each.with_type(plain_type(each.type)))
 
 
 def wide_type(data_type: pa.DataType) -> pa.DataType:

@@ -142,6 +142,6 @@ def opened(url: str, limits: Limits) -> Iterator[OpenParquet]:
             )
             refuse_repeated(url, parquet.schema_arrow.names)
             yield OpenParquet(parquet, url, limits, stream)
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
             why = str(error).rstrip(".")
             raise InputError(f"{url}: not a readable Parquet file (is its format right?): {why}") from error

@@ -58,7 +58,9 @@ def open_text(url: str, limits: Limits) -> Iterator[TextFile]:
     with open_input(url, limits) as stream:
         file = TextFile(stream, url, limits)
         try:
-            _check_text(file.read(_LOOKED_AT_BYTES), url)
+            first = file.read(_LOOKED_AT_BYTES)
+            _check_text(first, url)
+            _check_line_ends(first, file)
             file.seek(0)
             yield file
         finally:
@@ -81,8 +83,17 @@ def _check_text(first: bytes, url: str) -> None:
             f"{url}: is no UTF-8 text, it looks like {encoding}; convert it:"
             f" iconv -f {encoding} -t UTF-8 OLD > NEW"
         )
-    if b"\r" in first.rstrip(b"\r") and b"\n" not in first:
-        raise InputError(
-            f"{url}: its lines end in a carriage return alone; convert the line ends:"
-            " tr '\\r' '\\n' < OLD > NEW"
-        )
+
+
+def _check_line_ends(first: bytes, file: TextFile) -> None:
+    """first: what was read of it already; one line may be longer."""
+    if b"\r" not in first.rstrip(b"\r"):
+        return
+    while first:
+        if b"\n" in first:
+            return
+        first = file.read(_LOOKED_AT_BYTES)
+    raise InputError(
+        f"{file.url}: its lines end in a carriage return alone; convert the line ends:"
+        " tr '\\r' '\\n' < OLD > NEW"
+    )

@@ -49,12 +49,47 @@ def test_values_that_dont_fit_are_rejected(tmp_path: Path, change: dict[str, obj
     assert [(row["row"], row["reason"], row["field"]) for row in bad] == [(2, reason, field)]
 
 
-def test_missing_keys_are_nulls_but_not_on_the_first_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["query", "passage_id", "passage"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_missing_keys_are_nulls_wherever_they_stand(tmp_path: Path, name: str, at: int) -> None:
+    """As Spark writes rows: without what is null."""
+    table = [{**GOOD, "passage_id": f"p{number}"} for number in range(3)]
+    del table[at][name]
+    good, bad = read_all(write(tmp_path, *table), "jsonl")
+    assert [row["row"] for row in good] == [number + 1 for number in range(3) if number != at]
+    assert [(row["row"], row["reason"]) for row in bad] == [(at + 1, f"null_{name}")]
+
+
+def test_a_column_that_no_row_has_is_told(tmp_path: Path) -> None:
     without = {key: value for key, value in GOOD.items() if key != "passage"}
-    _, bad = read_all(write(tmp_path, GOOD, {**without, "passage_id": "p2"}), "jsonl")
-    assert [row["reason"] for row in bad] == ["null_passage"]
+    for rows in (1, 1000, 1001):
+        with pytest.raises(InputError, match="no column 'passage'; it has query_id, query, passage_id"):
+            plan(write(tmp_path, *[without] * rows), "jsonl")
+    # A name that is wrong shall not be told after a billion rows.
     with pytest.raises(InputError, match="no column 'passage'; it has query_id, query, passage_id"):
-        plan(write(tmp_path, without, GOOD), "jsonl")
+        plan(write(tmp_path, *[without] * 1000, GOOD), "jsonl")
+    nested = {"query_id": "q", "query": "a", "candidates": [{"passage_id": "p"}]}
+    with pytest.raises(InputError, match="in candidates: no column 'passage'; it has passage_id"):
+        plan(write(tmp_path, nested, nested), "jsonl")
+    full = {**nested, "candidates": [{"passage_id": "p2"}, {"passage_id": "p3", "passage": "text"}]}
+    good, bad = read_all(write(tmp_path, nested, full), "jsonl")
+    assert ([row["passage_id"] for row in good], [row["reason"] for row in bad]) == (
+        ["p3"],
+        ["null_passage", "null_passage"],
+    )
+
+
+@pytest.mark.parametrize("query_id", ["q1", 7, 1.5, True, "\ud800", None])
+@pytest.mark.parametrize("candidates", [None, "text", {"passage_id": "p"}])
+def test_a_row_without_a_list_is_one_reject_whatever_its_id(
+    tmp_path: Path, query_id: object, candidates: object
+) -> None:
+    item = {"passage_id": "p", "passage": "text"}
+    table = [{"query_id": f"q{number}", "query": "a", "candidates": [item]} for number in range(4)]
+    odd = {"query_id": query_id, "query": "a", "candidates": candidates}
+    good, bad = read_all(write(tmp_path, *table[:2], odd, *table[2:]), "jsonl", shard_pairs=1)
+    assert len(good) == 4
+    assert [(row["row"], row["reason"], row["field"]) for row in bad] == [(3, "null_candidates", None)]
 
 
 def test_integer_ids_stay_integers(tmp_path: Path) -> None:

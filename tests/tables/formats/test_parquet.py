@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,6 +41,14 @@ def test_ids_stay_what_they_are(tmp_path: Path, ids: pa.Array, read_as: pa.DataT
     good, bad = read_all(path, "parquet", shard_pairs=2)
     assert [row["query_id"] for row in good] == ids.to_pylist()
     assert bad == []
+
+
+def test_a_type_that_arrow_lacks_is_told_by_file(tmp_path: Path) -> None:
+    names = ("query_id", "query", "passage_id", "passage")
+    wide = pl.DataFrame({name: ["a"] for name in names} | {"wide": pl.Series([1], dtype=pl.Int128)})
+    wide.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet: not a readable Parquet file .*more than 64 bits"):
+        plan(tmp_path / "t.parquet", "parquet")
 
 
 def test_wrong_types_are_named(tmp_path: Path) -> None:

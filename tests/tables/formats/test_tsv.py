@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.tables import sources
+from pipeline.tables.config import TextsConfig
+
+
+def read(path: Path) -> list[tuple[str, str]]:
+    config = TextsConfig.model_validate({"path": str(path), "format": "tsv", "header": ["_id", "text"]})
+    source = sources.scan(config, "passages", ["_id", "text"])
+    tables = [
+        rows.columns for part in source.file_ranges for rows in sources.read(part, source, ["_id", "text"])
+    ]
+    return [(row["_id"], row["text"]) for table in tables for row in table.to_pylist()]
+
+
+def test_files_that_were_joined_with_their_marks_have_the_same_ids(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_bytes(b"\xef\xbb\xbfd1\tone\n\xef\xbb\xbfd2\ttwo\n")
+    assert read(path) == [("d1", "one"), ("d2", "two")]
+
+
+@pytest.mark.parametrize("length", [5, 70_000, 200_000])
+def test_a_carriage_return_in_a_long_line_ends_none(tmp_path: Path, length: int) -> None:
+    path, text = tmp_path / "t.tsv", "a\rb" + "x" * length
+    path.write_bytes(f"d1\t{text}\nd2\ttwo\n".encode())
+    assert read(path) == [("d1", text), ("d2", "two")]
+    path.write_bytes(f"d1\t{text}\rd2\ttwo\r".encode())
+    with pytest.raises(InputError, match="its lines end in a carriage return alone"):
+        read(path)
