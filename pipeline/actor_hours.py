@@ -145,7 +145,7 @@ def cost_of(pools: Sequence[JobActors], work: Work, done: float, unit: str) -> s
     if total is None:
         return f"not told: set {_fields(pools, 'price_per_hour')} to what an actor costs an hour"
     return (
-        f"about {rounded(total, 2)}, {rounded(per_million(total, done), 2)} a million {unit}, by"
+        f"about {rounded(total, 2)}, {rounded(per_million(total, max(1, done)), 2)} a million {unit}, by"
         f" {_fields(pools, 'price_per_hour')}; starting and waiting come on top"
     )
 

@@ -81,6 +81,8 @@ class Status(BaseModel):
     last_heard: datetime | None = None
     pairs_per_s: float | None = None
     """Of this start; null until a shard is done."""
+    seconds_left: float | None = None
+    """At the pace of this start; null until a shard is done."""
     actor_pairs_per_s: float | None = None
     """Of an actor at work, over all starts of a rerank that has ended; null where its summary tells none."""
     actor_pairs_per_s_note: str = ""
@@ -100,8 +102,9 @@ class Status(BaseModel):
             lines.append(f"driver   process {self.pid} on {self.host}")
             lines.append(f"since    {_time(self.started)}, last heard {_time(self.last_heard)}")
         if self.pairs_per_s:
-            left_min = (1 - share) * self.pairs / self.pairs_per_s / 60
-            left = f", about {left_min:.0f} minutes left" if self.shards_done < self.shards else ""
+            left = ""
+            if self.seconds_left and self.shards_done < self.shards:
+                left = f", about {self.seconds_left / 60:.0f} minutes left"
             what = "candidates" if self.command == "retrieve" else "pairs"
             lines.append(f"speed    {self.pairs_per_s:.1f} {what}/s in this start{left}")
         if self.actor_pairs_per_s:
@@ -219,6 +222,7 @@ def _rejected(
 def _told(output: Directory, heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
     """What the last driver says of itself."""
     seconds = (heartbeat.time - heartbeat.started).total_seconds()
+    done = heartbeat.shards_done - heartbeat.shards_done_before
     is_dead = heartbeat.state == "running" and is_silent(output, heartbeat, now)
     return {
         "state": "dead" if is_dead else heartbeat.state,
@@ -228,6 +232,7 @@ def _told(output: Directory, heartbeat: Heartbeat, now: datetime) -> dict[str, A
         "started": heartbeat.started,
         "last_heard": heartbeat.time,
         "pairs_per_s": heartbeat.pairs_done / seconds if heartbeat.pairs_done and seconds else None,
+        "seconds_left": (heartbeat.shards - heartbeat.shards_done) / done * seconds if done > 0 else None,
     }
 
 

@@ -44,8 +44,15 @@ def test_a_running_job(tmp_path: Path) -> None:
         "rejected 0 rows",
         "driver   process 5 on node",
         "since    2026-11-21 11:49:50 UTC, last heard 2026-11-21 11:59:50 UTC",
-        "speed    2.0 pairs/s in this start, about 50 minutes left",
+        "speed    2.0 pairs/s in this start, about 30 minutes left",
     ]
+
+
+def test_time_left_is_by_the_shards_of_this_start_however_many_rows_are_rejected(tmp_path: Path) -> None:
+    found = status.read(output(tmp_path, shards_done_before=1, pairs_done=3), NOW)
+    assert found.seconds_left == 3600
+    assert found.lines()[-1] == "speed    0.0 pairs/s in this start, about 60 minutes left"
+    assert status.read(output(tmp_path, shards_done_before=2), NOW).seconds_left is None
 
 
 def test_a_dead_job_is_silent(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ const signed = (number) => (number > 0 ? "+" : number < 0 ? "−" : "±") + Math
 const tone = (number) => (number > 0 ? "rose" : number < 0 ? "fell" : "kept");
 
 function changeOf(query, { measure, before, after }) {
-  return alone ? 0 : +(value(after, query, measure) - value(before, query, measure)).toFixed(4);
+  return alone ? 0 : +(value(after, query, measure) - value(before, query, measure)).toFixed(8);
 }
 
 // The details are searched as they stand, without parsing: what is typed is written as JSON has it.

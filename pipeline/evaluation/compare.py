@@ -116,7 +116,7 @@ def _head(found: Evaluation, texts: Texts, names: Mapping[str, str]) -> dict[str
         "ids": found.query_ids,
         "queries": [_cut(texts.queries.get(query_id, ""), _QUERY_CHARS) for query_id in found.query_ids],
         "values": [
-            [[round(float(value), 4) for value in each.values[measure]] for measure in found.measures]
+            [[float(f"{value:.8g}") for value in each.values[measure]] for measure in found.measures]
             for each in found.all_measured
         ],
     }

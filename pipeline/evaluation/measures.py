@@ -28,6 +28,8 @@ Values = dict[str, dict[str, float]]
 
 
 _WHOLE_NUMBERS, _LARGEST = ("cutoff", "rel"), 2**31 - 1
+_MOST = 1_000_000
+"""As of a relevance: see read_judgments."""
 """Parameters that are 1 or more, and an integer of C's: trec_eval ends the process at a cutoff of 0."""
 
 
@@ -56,6 +58,8 @@ def _check_values(names: str, measure: Measure) -> None:
                 f"measures {names!r}: {measure} has a {name} of {value!r}; it is a whole number, 1 to"
                 f" {_LARGEST}"
             )
+        if name == "gains" and not all(type(each) is int and each <= _MOST for each in value.values()):
+            raise ConfigError(f"measures {names!r}: {measure} has gains above {_MOST:,}, or no integers")
         if name == "recall" and not (type(value) is float and 0 <= value <= 1):
             raise ConfigError(
                 f"measures {names!r}: {measure} has a recall of {value!r}; it is between 0.0 and 1.0, with"

@@ -62,7 +62,8 @@ _BOUNDARIES = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.
 class Metrics:
     """Of one start. `output` is the label that tells jobs apart; Ray must be connected."""
 
-    def __init__(self, output: str, shards: int, done: int, pairs: int, actors: int) -> None:
+    def __init__(self, output: str, planned: Mapping[str, int], done: int, actors: int) -> None:
+        """planned: of each shard that this start has to do, its pairs; done: shards of earlier starts."""
         self._tags = {"output": label(redacted(output))}
         self._counters = {name: Counter(name, text, ("output",)) for name, (text, _) in COUNTERS.items()}
         self._level_counters = {
@@ -73,8 +74,9 @@ class Metrics:
         self._shard_seconds = Histogram(
             SHARD_SECONDS, "Seconds in which an actor scored a shard", _BOUNDARIES, ("output",)
         )
-        self._done, self._quarantined, self._remaining = done, 0, pairs
-        self._set("rayrank_shards_planned", shards)
+        self._planned, self._remaining = planned, sum(planned.values())
+        self._done, self._quarantined = done, 0
+        self._set("rayrank_shards_planned", done + len(planned))
         self._set("rayrank_actors", actors)
         self._set_gauges()
 
@@ -83,11 +85,9 @@ class Metrics:
         if isinstance(outcome, ShardReport):
             self._count(outcome.counts)
             self._done += 1
-            # Rejects among what top_k left out were never waited for.
-            self._remaining = max(0, self._remaining - outcome.counts.rows)
         else:
             self._quarantined += 1
-            self._remaining -= outcome.pairs
+        self._remaining -= self._planned[outcome.name]
         self._set_gauges()
 
     def _count(self, counts: Counts) -> None:

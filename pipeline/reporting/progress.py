@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from pipeline import log
@@ -13,7 +13,7 @@ _LOG_EVERY_S = 60.0
 
 
 class Progress:
-    """Of one start: what is done of `shards` and `pairs`, the speed so far, and the time left at that speed.
+    """Of one start: what is done of its shards and their pairs, the speed so far, and the time left at that.
 
     The device share is the part of their time in which `actors` actors scored; what they waited, and the
     loading of their models, is the rest.
@@ -21,16 +21,16 @@ class Progress:
 
     def __init__(
         self,
-        shards: int,
-        pairs: int,
+        planned: Mapping[str, int],
         actors: int,
         stream: TextIO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shards, self._pairs, self._actors = shards, pairs, actors
+        """planned: of each shard that this start has to do, its pairs, rows that can't be used among them."""
+        self._planned, self._pairs, self._actors = planned, sum(planned.values()), actors
         self._stream, self._clock = stream, clock
         self._counts = Counts()
-        self._done = self._quarantined = 0
+        self._done = self._quarantined = self._pairs_done = 0
         self._start = self._logged = clock()
         self._terminal = stream.isatty()
         self._show()
@@ -39,6 +39,7 @@ class Progress:
         """Another shard is done, or out: then nobody waits for its pairs any more."""
         if isinstance(outcome, ShardReport):
             self._done += 1
+            self._pairs_done += self._planned[outcome.name]
             self._counts = self._counts.plus(outcome.counts)
         else:
             self._quarantined += 1
@@ -60,19 +61,16 @@ class Progress:
             self._logged = now
 
     def _fields(self, wall_s: float) -> dict[str, object]:
-        wall_s, counts = max(wall_s, 1e-9), self._counts
-        rejected = sum(counts.rejected.values())
-        # Rejects among what input.top_k left out were never waited for.
-        pairs, speed = max(counts.pairs, self._pairs - rejected), counts.pairs / wall_s
+        wall_s, counts, done = max(wall_s, 1e-9), self._counts, self._pairs_done
         return {
-            "shards": f"{self._done}/{self._shards}",
-            "left": clock_time((pairs - counts.pairs) / speed) if speed else "unknown",
-            "pairs": f"{counts.pairs}/{pairs}",
-            "pairs_per_s": speed,
+            "shards": f"{self._done}/{len(self._planned)}",
+            "left": clock_time((self._pairs - done) / done * wall_s) if done else "unknown",
+            "pairs": f"{done}/{self._pairs}",
+            "pairs_per_s": counts.pairs / wall_s,
             "tokens_per_s": round(counts.tokens / wall_s),
             "device_share": f"{counts.score_s / (wall_s * self._actors):.0%}",
             "reused": counts.reused,
-            "rejected": rejected,
+            "rejected": sum(counts.rejected.values()),
             "quarantined": self._quarantined,
             **self._level_fields(),
         }

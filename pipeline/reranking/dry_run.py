@@ -46,7 +46,7 @@ def describe(
         *_of_scorers(config, scorers, samples, record.pairs),
         *([] if planned.reuse is None or config.reuse is not None else [_nothing_reused(planned.reuse)]),
         f"cluster  {cast('Executor', registry.load(executors, config.executor)).describe(pools)}",
-        *estimate(planned, samples, [report.counts for report in done], how_fast, by),
+        *estimate(planned, samples, done, how_fast, by),
         f"output   {output.url}",
     ]
     return "\n".join([*lines, *(f"skipped  {file}: {reason}" for file, reason in plan.skipped.items())])
@@ -74,7 +74,7 @@ def _nothing_reused(reuse: str) -> str:
 def _of_scorers(
     config: RerankConfig, scorers: Sequence[Scorer], samples: Sequence[Sample], pairs: int
 ) -> Iterator[str]:
-    looked_at = max(1, samples[0].candidates)
+    looked_at = max(1, samples[0].planned)
     for level, scorer, found in zip(config.cascade, scorers, samples, strict=True):
         share, tokens = found.candidates / looked_at, found.tokens / looked_at
         dtype = level.scorer.dtype

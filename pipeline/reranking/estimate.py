@@ -11,18 +11,22 @@ from pipeline.reranking.cascade import Level
 from pipeline.reranking.flow import Planned
 from pipeline.reranking.sample import Sample
 from pipeline.reranking.speed import Speed
-from pipeline.tables.output.markers import Counts
+from pipeline.tables.output.markers import Counts, ShardReport
 
 
 def estimate(
-    planned: Planned, samples: Sequence[Sample], done: Sequence[Counts], how_fast: str | None, by: str | None
+    planned: Planned,
+    samples: Sequence[Sample],
+    done: Sequence[ShardReport],
+    how_fast: str | None,
+    by: str | None,
 ) -> Iterator[str]:
     """Of what is left to do; nothing where no speed is known.
 
-    done: of the shards that are done. how_fast: as `speed.told` takes it; None: as these were. by: as
+    done: the shards that are. how_fast: as `speed.told` takes it; None: as these were. by: as
     `actor_hours.hours_until` takes it. Raises ConfigError where it can't be told.
     """
-    levels, counts = planned.config.cascade, _sum(done)
+    levels, counts = planned.config.cascade, _sum([report.counts for report in done])
     hours = None if by is None else actor_hours.hours_until(by, datetime.now().astimezone())
     if how_fast is not None:
         speeds, source = speed.told(how_fast, levels, planned.scorers, samples)
@@ -35,8 +39,10 @@ def estimate(
     else:
         return
     yield from _speed_lines(levels, samples, speeds, source)
-    left = max(0, planned.record.pairs - counts.rows)  # rejects may be lines of texts, which are no pairs
-    work = _work(len(planned.plan.shards) - len(done), left, samples, speeds)
+    names = {report.name for report in done}
+    shards = [shard for shard in planned.plan.shards if shard.name not in names]
+    left = sum(shard.pairs for shard in shards)
+    work = _work(len(shards), left, samples, speeds)
     if work.shards:
         pools = [level.actors for level in levels]
         yield f"time     {actor_hours.time_of(pools, work, planned.config.executor)}"
@@ -54,7 +60,7 @@ def _sum(done: Sequence[Counts]) -> Counts:
 
 def _work(shards: int, pairs: int, samples: Sequence[Sample], speeds: Sequence[Speed]) -> Work:
     """Of `pairs` that are left, as the sampled ones were."""
-    share = pairs / max(1, samples[0].candidates)
+    share = pairs / max(1, samples[0].planned)
     seconds = (
         one.seconds(found.read * share, found.tokens * share)
         for one, found in zip(speeds, samples, strict=True)

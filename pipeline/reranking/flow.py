@@ -227,7 +227,7 @@ def _work(planned: Planned, totals: Totals, held: Lease) -> list[Quarantined]:
         return []
     job = Job(for_workers(config, planned.scorers), plan, record.identity, planned.auto)
     job = with_previous(job, record)
-    progress = Progress(len(shards), sum(shard.pairs for shard in shards), actors, sys.stderr)
+    progress = Progress({shard.name: shard.pairs for shard in shards}, actors, sys.stderr)
     quarantined = []
     try:
         for outcome in executor.work(job, shards):

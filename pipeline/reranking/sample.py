@@ -31,7 +31,10 @@ _SAMPLED_PAIRS, _MOST_SAMPLED_SHARDS = 20_000, 32
 class Sample:
     """What a level would see of the shards looked at."""
 
+    planned: int = 0
+    """Pairs of the plan, rows that can't be used among them."""
     candidates: int = 0
+    """Those that the level would see."""
     reused: int = 0
     """Of `candidates`, those whose score a previous run has."""
     read: int = 0
@@ -70,6 +73,7 @@ def sample(config: RerankConfig, plan: Plan, record: JobRecord) -> list[Sample]:
         shard: Shard | OpenShard = plan.shards[at]
         for level, found in zip(levels, samples, strict=True):
             encoded = encode(shard, job)
+            found.planned += plan.shards[at].pairs
             found.add(encoded, level.scorer)
             shard = hand_on(ScoredShard(encoded.open, _supposed(encoded, level), LevelCounts()), job)
     return samples

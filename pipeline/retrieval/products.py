@@ -57,7 +57,9 @@ def factor(matrix: torch.Tensor, dtype: torch.dtype) -> Factor:
 def products_off(queries: Factor, vectors: Factor) -> torch.Tensor:
     """(queries,): what no product with one of the vectors is off by more than, before `lowered` rounds it."""
     length, lost = vectors.length.max(), vectors.lost.max()
-    return queries.lost * length + (queries.length + queries.lost) * lost + _SUMMING * queries.length * length
+    off = queries.lost * length + (queries.length + queries.lost) * lost + _SUMMING * queries.length * length
+    # Near the smallest numbers each term of a product may round to nothing.
+    return off + queries.values.shape[1] * torch.finfo(queries.values.dtype).tiny
 
 
 def lowered(scores: torch.Tensor, off: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

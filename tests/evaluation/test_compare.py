@@ -55,8 +55,8 @@ def test_the_data_are_those_of_the_evaluation_and_no_text_ends_the_script(tmp_pa
     assert head["queries"] == [TRAP, "ما هو الباندا", ""]
     assert [head["systems"][0][-5:], head["systems"][1][-3:]] == ["first", "run"]
     assert head["values"] == [
-        [[0.3333, 1.0, 1.0], [0.5, 1.0, 1.0]],
-        [[1.0, 0.5, 1.0], [1.0, 0.6309, 1.0]],
+        [[0.33333333, 1.0, 1.0], [0.5, 1.0, 1.0]],
+        [[1.0, 0.5, 1.0], [1.0, 0.63092975, 1.0]],
     ]
     assert [each["relevant"] for each in details] == [1, 1, 1]
     assert details[0]["passages"] == [

@@ -53,7 +53,7 @@ def test_beir_qrels_are_known_by_their_header(tmp_path: Path, mark: str) -> None
             "q1 0 d 1\nq2 0 d 1\nq1 1 d 1\n",
             "line 3: judges passage 'd' of query 'q1' a second time, after line 1",
         ),
-        ("q1 0 d 4000000000\n", "qrels line 1: relevance 4000000000 is beyond"),
+        ("q1 0 d 1000001\n", "qrels line 1: relevance 1000001 is beyond -2147483648 to 1000000"),
         (
             "query-id\tcorpus-id\tscore\nq\td\t1\nq\td\t0\n",
             "qrels line 3: judges passage 'd' of query 'q' a second time, after line 2",

@@ -17,6 +17,7 @@ from tests.reporting.reports import quarantined, report
 pytestmark = pytest.mark.ray
 
 Samples = dict[str, float]
+ONE = {"shard-000000": 20}
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +52,12 @@ def wait_for(endpoint: str, expected: Samples) -> Samples:
 
 
 def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
-    metrics = Metrics("s3://bucket/run", shards=5, done=1, pairs=90, actors=2)
+    planned = {f"shard-{number:06d}": pairs for number, pairs in enumerate((20, 24, 26, 20), start=1)}
+    metrics = Metrics("s3://bucket/run", planned, done=1, actors=2)
     metrics.add(report(1, score_s=4.5))
-    metrics.add(report(2, score_s=50.0, rejected={"null_query": 3, "malformed_row": 1}))
+    metrics.add(report(2, score_s=50.0, rejected={"null_query": 300, "malformed_row": 1}))
     metrics.add(report(3, pairs=0, tokens=0, score_s=0.0))
-    metrics.add(quarantined(pairs=20))
+    metrics.add(quarantined(4, pairs=20))
     output = 'output="s3://bucket/run"'
     seen = wait_for(
         endpoint,
@@ -63,12 +65,12 @@ def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
             f"ray_rayrank_pairs_total{{{output}}}": 40,
             f"ray_rayrank_tokens_total{{{output}}}": 4000,
             f"ray_rayrank_scoring_seconds_total{{{output}}}": 54.5,
-            f'ray_rayrank_rejected_rows_total{{{output},reason="null_query"}}': 3,
+            f'ray_rayrank_rejected_rows_total{{{output},reason="null_query"}}': 300,
             f'ray_rayrank_rejected_rows_total{{{output},reason="malformed_row"}}': 1,
             f"ray_rayrank_shards_planned{{{output}}}": 5,
             f"ray_rayrank_shards_done{{{output}}}": 4,
             f"ray_rayrank_shards_quarantined{{{output}}}": 1,
-            f"ray_rayrank_pairs_remaining{{{output}}}": 26,
+            f"ray_rayrank_pairs_remaining{{{output}}}": 0,
             f"ray_rayrank_actors{{{output}}}": 2,
             f'ray_rayrank_shard_scoring_seconds_bucket{{le="5.0",{output}}}': 2,
             f'ray_rayrank_shard_scoring_seconds_bucket{{le="60.0",{output}}}': 3,
@@ -80,7 +82,7 @@ def test_prometheus_sees_how_far_a_job_is(endpoint: str) -> None:
 
 def test_levels_of_a_cascade_are_told_apart(endpoint: str) -> None:
     levels = [{"pairs": 20, "reused": 5, "tokens": 900, "score_s": 1.5}, {"pairs": 6, "score_s": 2.5}]
-    Metrics("cascade", shards=1, done=0, pairs=20, actors=2).add(report(levels=levels))
+    Metrics("cascade", ONE, done=0, actors=2).add(report(levels=levels))
     wait_for(
         endpoint,
         {
@@ -119,8 +121,8 @@ def test_the_steps_of_a_first_stage_are_told_apart(endpoint: str) -> None:
 
 
 def test_an_output_of_any_name_is_a_label(endpoint: str) -> None:
-    Metrics("/输出/a b#\n", shards=1, done=0, pairs=5, actors=1).add(report(pairs=5))
-    Metrics(f"/{'x' * 250}/{'y' * 250}", shards=1, done=0, pairs=6, actors=1).add(report(pairs=6))
+    Metrics("/输出/a b#\n", ONE, done=0, actors=1).add(report(pairs=5))
+    Metrics(f"/{'x' * 250}/{'y' * 250}", ONE, done=0, actors=1).add(report(pairs=6))
     names = ("/%E8%BE%93%E5%87%BA/a b#%0A", f"/{'x' * 250}/{'y' * 250}")
     expected = {f'ray_rayrank_pairs_total{{output="{name}"}}': 5.0 + at for at, name in enumerate(names)}
     wait_for(endpoint, expected)
@@ -128,6 +130,6 @@ def test_an_output_of_any_name_is_a_label(endpoint: str) -> None:
 
 def test_jobs_of_one_cluster_are_told_apart(endpoint: str) -> None:
     for output, pairs in (("out/a", 7), ("out/b", 9)):
-        Metrics(output, shards=1, done=0, pairs=pairs, actors=1).add(report(pairs=pairs))
+        Metrics(output, ONE, done=0, actors=1).add(report(pairs=pairs))
     expected = {'ray_rayrank_pairs_total{output="out/a"}': 7, 'ray_rayrank_pairs_total{output="out/b"}': 9}
     wait_for(endpoint, {name: float(value) for name, value in expected.items()})

@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ModelError
@@ -68,3 +70,50 @@ def test_the_plan_is_told_without_scoring(table: Path) -> None:
     assert not (table.parent / "out").exists()
     flow.run(config(table))
     assert "all of them done: nothing to score" in dry_run.describe(config(table))
+
+
+def test_what_is_left_is_that_of_shards_whatever_was_rejected(tmp_path: Path) -> None:
+    """18 of 20 rows of a query can't be used, and input.top_k takes 2 of them."""
+    table = [
+        {
+            "query_id": q,
+            "query": f"query {q}",
+            "passage_id": p,
+            "passage": f"text {p} of {q}" if p < 2 else None,
+        }
+        for q in range(10)
+        for p in range(20)
+    ]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "in/t.parquet")
+    settings = config(
+        tmp_path / "in",
+        input={"path": str(tmp_path / "in"), "top_k": 2},
+        shard_pairs=2,
+        actors={"price_per_hour": 1},
+    )
+    flow.run(settings)
+    out = tmp_path / "out"
+    for name in ("_SUCCESS", "summary.json", *(f"_manifest/done/shard-{at:06d}.json" for at in range(3, 10))):
+        (out / name).unlink()
+    text = dry_run.describe(settings, "0.001")
+    assert "shards   10 of up to 2 pairs, 3 of them done" in text
+    assert "time     about 1.9 hours in this process" in text  # of 14 pairs 7 are read
+    assert "cost     about 1.94, 138,889.00 a million pairs" in text
+
+
+def test_rows_that_cant_be_used_take_no_time(tmp_path: Path) -> None:
+    table = [
+        {"query_id": q, "query": "a query", "passage_id": p, "passage": f"text {p} of {q}" if p < 2 else None}
+        for q in range(10)
+        for p in range(20)
+    ]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "in/t.parquet")
+    settings = config(tmp_path / "in")
+    text = dry_run.describe(settings, "0.01")
+    assert "10 queries, 200 pairs" in text
+    assert "time     about 16.7 minutes in this process" in text  # of 20 pairs 10 are read
+    found = re.search(r"tokens   about (\d+) in all, estimated from 20 pairs", text)
+    assert found is not None
+    assert int(found[1]) == flow.run(settings).tokens

@@ -45,7 +45,7 @@ def noted(module: ModuleType) -> Iterator[list[Metric]]:
 
 def of_jobs() -> list[Metric]:
     with noted(of_job) as made:
-        of_job.Metrics("out", shards=0, done=0, pairs=0, actors=0)
+        of_job.Metrics("out", {}, done=0, actors=0)
     return made
 
 

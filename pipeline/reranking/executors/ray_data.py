@@ -47,9 +47,8 @@ def work(job: Job, shards: list[Shard]) -> Iterator[Outcome]:
     forget_attempts(output)  # of a driver that died: machines die with it, through no fault of a shard
     metrics = Metrics(
         output.url,
-        shards=len(job.plan.shards),
+        planned={shard.name: shard.pairs for shard in shards},
         done=len(job.plan.shards) - len(shards),
-        pairs=sum(shard.pairs for shard in shards),
         actors=sum(min(level.actors.max, len(shards)) for level in job.config.cascade),
     )
     with cluster.own_errors():

@@ -8,8 +8,8 @@ from pipeline.tables.input.trec_lines import QRELS_FORM, Judgment, qrels_line, r
 
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 _BEIR_FORM = "query, tab, passage, tab, score"
-_LEAST, _LARGEST = -(2**31), 2**31 - 1
-"""Relevance is a C int where measures are computed: beyond, another number would be measured."""
+_LEAST, _LARGEST = -(2**31), 1_000_000
+"""Measures are computed by trec_eval's code, which takes memory for each relevance up to the largest."""
 
 
 def read_judgments(url: str) -> list[Judgment]:

@@ -54,6 +54,8 @@ class Heartbeat(BaseModel):
     shards_done: int
     pairs_done: int
     """Of this start; `shards` and `shards_done` are of the whole job."""
+    shards_done_before: int = 0
+    """This start."""
     message: str = ""
 
     @property
@@ -76,7 +78,8 @@ class Lease:
     def begins_with(self, shards_done: int) -> None:
         """So many need no work: what was counted before may be damaged."""
         with self._change:
-            self._heartbeat = self._heartbeat.model_copy(update={"shards_done": shards_done})
+            begun = {"shards_done": shards_done, "shards_done_before": shards_done}
+            self._heartbeat = self._heartbeat.model_copy(update=begun)
 
     def add(self, pairs: int) -> None:
         """A shard is done. Raises TemporaryError where another start has taken over, OutputError where the

@@ -99,11 +99,6 @@ class Counts(BaseModel):
         )
         return Counts(**_sums(self, other, _NUMBERS), rejected=dict(sorted(rejected.items())), levels=levels)
 
-    @property
-    def rows(self) -> int:
-        """Rows of the input, but for those beyond input.top_k, for which nobody waits."""
-        return self.pairs + sum(self.rejected.values())
-
 
 _NUMBERS = tuple(name for name in Counts.model_fields if name not in ("rejected", "levels"))
 
