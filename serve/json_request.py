@@ -1,5 +1,6 @@
 """Reading the body of a request: JSON, of bounded size, with nothing that JSON does not have."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -30,7 +31,7 @@ class Room:
         if self._requests >= self._config.max_requests:
             raise Problem("overloaded", "too many requests at once", retry_after_s=1)
         self._requests += 1
-        body = Body(self._config.max_body_bytes, self._take)
+        body = Body(self._config, self._take)
         try:
             yield body
         finally:
@@ -46,9 +47,9 @@ class Room:
 class Body:
     """How much of a request's body is here."""
 
-    def __init__(self, max_bytes: int, take: Callable[[int], None]) -> None:
+    def __init__(self, config: ApiConfig, take: Callable[[int], None]) -> None:
         self.size = 0
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_buffered = config.max_body_bytes, config.max_buffered_bytes
         self._take = take
 
     def expect(self, declared: str) -> None:
@@ -69,6 +70,12 @@ class Body:
         Objects and lists take many times their bytes of JSON, unlike texts.
         """
         size = _VALUE_BYTES * _values_in(fields)
+        if self.size + size > self._max_buffered:  # for which no room will ever be
+            raise Problem(
+                "body_size",
+                f"the body's lists and objects take more memory than the {self._max_buffered} bytes allowed"
+                " (api.max_buffered_bytes of the server's config): send fewer passages",
+            )
         self._take(size)
         self.size += size
 
@@ -87,6 +94,7 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             _check_media_type(self.headers.get("content-type"))
+            _check_encoding(self.headers.get("content-encoding", "identity"))
             self._body = await self._read(self.state.body)
             if not self._body:
                 raise Problem("json", "EOF while parsing a value at line 1 column 0")
@@ -95,7 +103,7 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            return from_json(body, allow_inf_nan=False)
+            return from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
         except ValueError as error:
             encoded = "" if _is_utf8(body) else ": the body must be UTF-8"
             raise Problem("json", f"{error}{encoded}") from error
@@ -140,6 +148,11 @@ def _is_utf8(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _check_encoding(value: str) -> None:
+    if value.strip().lower() not in ("identity", ""):
+        raise Problem("media_type", f"Content-Encoding {value[:100]}: send the body as it is, not compressed")
 
 
 def _check_media_type(value: str | None) -> None:

@@ -267,6 +267,8 @@ def _settled(path: Path) -> tuple[int, int, int] | None:
 
 def _is_loopback(client: str | None) -> bool:
     try:
-        return ipaddress.ip_address(client or "").is_loopback
+        address = ipaddress.ip_address(client or "")
+        # An IPv6 socket tells of IPv4 clients so.
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return False

@@ -179,7 +179,7 @@ class Replica:
         lengths = zip(map(len, work.queries), map(len, work.passages), strict=True)
         if config.long_passages is not None:
             return [sum(pair) // _CHARACTERS_A_TOKEN for pair in lengths]
-        longest = _CHARACTERS_A_TOKEN * (work.limits.max_length or encoder.max_length)
+        longest = _CHARACTERS_A_TOKEN * min(work.limits.max_length or encoder.max_length, encoder.max_length)
         passage = min(longest, _CHARACTERS_A_TOKEN * (config.passage_max_length or encoder.max_length))
         pair = 2 * longest if self._scorer.embeds else longest
         read = (min(pair, min(longest, ours) + min(passage, theirs)) for ours, theirs in lengths)

@@ -71,9 +71,10 @@ def pair_frame(checkpoint: Checkpoint, saved: Saved, instruction: str | None) ->
     Raises ModelError where there is no template, or it does not put pairs as a frame does; ConfigError where
     it has no place for an instruction that is not the checkpoint's own.
     """
-    if instruction not in checkpoint.frames:
-        checkpoint.frames[instruction] = _found_out(checkpoint, saved, instruction)
-    frame: PairFrame = checkpoint.frames[instruction]
+    key = "frame", instruction
+    if key not in checkpoint.shared:  # transformers' tokenizer, which finds it out, loads in seconds
+        checkpoint.shared[key] = _found_out(checkpoint, saved, instruction)
+    frame: PairFrame = checkpoint.shared[key]
     return frame
 
 

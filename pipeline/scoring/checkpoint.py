@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -188,10 +188,8 @@ class Checkpoint:
         return made
 
     @cached_property
-    def frames(self) -> dict[str | None, Any]:
-        """How its chat template puts a pair, by instruction. Encoders of all limits find it here: to find it
-        out takes transformers' tokenizer, which loads in seconds.
-        """
+    def shared(self) -> dict[Hashable, Any]:
+        """What encoders of all limits share, for whoever makes it to keep: it takes time, or memory."""
         return {}
 
     @cached_property

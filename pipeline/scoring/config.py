@@ -33,9 +33,9 @@ class Limits(Config):
     """What is cut of a pair, where one call differs from the config. Null: as the config has it."""
 
     max_length: PositiveInt | None = None
-    """Tokens of a pair."""
+    """Tokens of a pair. The scorer's own, where that is lower."""
     passage_max_length: PositiveInt | None = None
-    """Tokens of the passage."""
+    """Tokens of the passage. The config's, where that is lower."""
     truncation: Literal["flag_embedding", "longest_first", "error", "cut"] | None = None
     """What is cut of a pair that is too long. `cut`: as the config has it, or as without the option where
     that is error."""
@@ -44,6 +44,8 @@ class Limits(Config):
 
     def applied_to(self, config: "ScorerConfig") -> "ScorerConfig":
         update = self.model_dump(exclude_none=True)
+        if self.passage_max_length is not None and config.passage_max_length is not None:
+            update["passage_max_length"] = min(self.passage_max_length, config.passage_max_length)
         if self.truncation == "cut":
             del update["truncation"]
             update |= {"truncation": None} if config.truncation == "error" else {}

@@ -85,7 +85,7 @@ class PairEncoder:
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         saved = saved_of(checkpoint)
         self._config = config
-        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
+        self._tokenizer = saved.tokenizer_of(checkpoint)
         self._query_prompt = saved.default_prompt
         self._template = PairTemplate.of(checkpoint, self._tokenizer)
         self._max_positions = checkpoint.max_positions

@@ -145,18 +145,15 @@ class Saved:
         lengths = [one for one in (checkpoint.tokenizer_max_length, positions) if one is not None]
         return min(lengths, default=512)
 
-    def lower_cased(self, tokenizer: Tokenizer) -> Tokenizer:
-        """The tokenizer as the Transformer module has it: do_lower_case puts a Lowercase before all else."""
+    def tokenizer_of(self, checkpoint: Checkpoint) -> Tokenizer:
+        """As the Transformer module has it: do_lower_case puts a Lowercase before all else."""
         if self.transformer is None or not self.transformer.flag("do_lower_case"):
-            return tokenizer
-        parts = tokenizer.normalizer
-        # The library's stubs don't say that a Sequence has a length and items.
-        before = [parts[i] for i in range(len(parts))] if isinstance(parts, normalizers.Sequence) else [parts]
-        before = [part for part in before if part is not None]
-        if not any(isinstance(part, normalizers.Lowercase) for part in before):
-            tokenizer = Tokenizer.from_str(tokenizer.to_str())
-            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
-        return tokenizer
+            return checkpoint.tokenizer
+        key = "lower-cased tokenizer"
+        if key not in checkpoint.shared:
+            checkpoint.shared[key] = _lower_cased(checkpoint.tokenizer)
+        made: Tokenizer = checkpoint.shared[key]
+        return made
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -282,6 +279,17 @@ def refuse_modules(saved: Saved, family: str) -> None:
             f"{saved.path}: names {', '.join(saved.kinds)}; the family {family} scores as FlagEmbedding does,"
             " without them"
         )
+
+
+def _lower_cased(tokenizer: Tokenizer) -> Tokenizer:
+    parts = tokenizer.normalizer
+    # The library's stubs don't say that a Sequence has a length and items.
+    before = [parts[i] for i in range(len(parts))] if isinstance(parts, normalizers.Sequence) else [parts]
+    before = [part for part in before if part is not None]
+    if not any(isinstance(part, normalizers.Lowercase) for part in before):
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
+    return tokenizer
 
 
 def _is_module(entry: Any) -> bool:

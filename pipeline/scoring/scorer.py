@@ -199,6 +199,8 @@ class Scorer:
         """
         pairs = pairs_of(pairs)
         encoder = self.encoder if limits is None else self._limited(limits)
+        if limits is not None and encoder.max_length > self.encoder.max_length:
+            encoder = self._limited(limits.model_copy(update={"max_length": None}))
         return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])
 
     def spans_read(self, pairs: Sequence[tuple[str, str]], encoded: EncodedPairs) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError, ModelError, ScoringError
 from pipeline.scoring import Limits, Scorer, ScorerConfig
 from pipeline.scoring.encoding import EncodedPairs, pairs_of
 from tests.conftest import DATA, MINILM, TINY
+from tests.scoring.checkpoints import edit
+from tests.scoring.families.test_bi_encoder import bge_like
 
 PAIRS = [
     ("what is a panda?", "The giant panda is a bear."),
@@ -136,3 +138,15 @@ def test_a_table_of_arrow_gives_its_rows() -> None:
     table = pa.table({"query": ["a", "b"], "passage": ["c", "d"]})
     for given in (table, table.to_batches()[0], table.to_pandas()):
         assert [tuple(pair) for pair in pairs_of(given)] == [("a", "c"), ("b", "d")]
+
+
+def test_a_lower_cased_tokenizer_is_made_once_for_all_limits(tmp_path: Path) -> None:
+    """A client may ask for any number of them, and a copy takes megabytes."""
+    path = bge_like(tmp_path, "cls", normalize=True)
+    edit(path / "sentence_bert_config.json", do_lower_case=True)
+    scorer = Scorer(ScorerConfig(model=str(path), device="cpu"))
+    tokenizers = {
+        id(cast("Any", scorer._limited(Limits(passage_max_length=n)))._tokenizer) for n in range(1, 9)
+    }
+    assert tokenizers == {id(cast("Any", scorer.encoder)._tokenizer)}
+    assert scorer.checkpoint.tokenizer is not cast("Any", scorer.encoder)._tokenizer

@@ -1,5 +1,7 @@
 """Bodies: room for those of all clients together, and what is no JSON."""
 
+import codecs
+import gzip
 import json
 import weakref
 from typing import Any
@@ -53,6 +55,17 @@ def test_a_body_in_another_encoding_is_told_as_such(client: httpx2.Client) -> No
     assert (told.status_code, "UTF-8" in told.text) == (400, False)
 
 
+def test_a_compressed_body_is_told_as_such_and_a_mark_is_passed_over(client: httpx2.Client) -> None:
+    body = b'{"query": "q", "passages": ["a"]}'
+    sent = {"Content-Type": "application/json"}
+    told = client.post("/rank", content=gzip.compress(body), headers=sent | {"Content-Encoding": "gzip"})
+    assert (told.status_code, told.json()["kind"]) == (415, "media_type")
+    assert told.json()["error"] == "Content-Encoding gzip: send the body as it is, not compressed"
+    for content, encoding in ((codecs.BOM_UTF8 + body, "identity"), (body, "Identity")):
+        answer = client.post("/rank", content=content, headers=sent | {"Content-Encoding": encoding})
+        assert answer.status_code == 200
+
+
 class Marked(dict[str, Any]):
     """An object of a body. One can ask whether it is still there."""
 
@@ -82,7 +95,18 @@ def test_the_objects_of_a_body_count_as_what_they_take() -> None:
     """A field that is taken may hold anything beside what is read of it."""
     document = {"text": "a", "x": [{}] * 4000}
     with serving({"tiny": {"model": TINY}}, max_body_bytes=20_000, max_buffered_bytes=100_000) as server:
-        for body, status in (({"documents": [document]}, 429), ({"documents": ["a" * 12_000]}, 200)):
+        for body, status in (({"documents": [document]}, 413), ({"documents": ["a" * 12_000]}, 200)):
             answer = httpx2.post(f"{server.url}/v1/rerank", json={"query": "q"} | body, timeout=30)
             assert answer.status_code == status
-            assert status == 200 or "too large together" in answer.text
+            # It is no use to send it again.
+            assert status == 200 or "take more memory than the 100000 bytes allowed" in answer.text
+            assert "retry-after" not in answer.headers
+
+
+def test_objects_of_several_bodies_wait_for_room() -> None:
+    room = Room(ApiConfig(keys="none", max_body_bytes=2000, max_buffered_bytes=3000))
+    with room.request() as first, room.request() as second:
+        first.keep([{}] * 20)
+        with pytest.raises(Problem, match="too large together") as caught:
+            second.keep([{}] * 20)
+        assert (caught.value.kind, caught.value.retry_after_s) == ("overloaded", 1)

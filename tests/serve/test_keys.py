@@ -218,9 +218,9 @@ def test_a_window_stays_small_however_many_ask() -> None:
 
 def test_without_keys_only_this_machine_is_served_unless_the_config_says_so() -> None:
     closed, opened = Gate(ApiConfig(keys="none")), Gate(ApiConfig(keys="none", anyone=True))
-    for client in ("127.0.0.1", "::1"):
+    for client in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         assert closed.admit(None, client) == "anonymous"
-    for other in ("10.0.0.7", "unix", None):
+    for other in ("10.0.0.7", "::ffff:10.0.0.7", "unix", None):
         with pytest.raises(Problem, match="only clients on this machine"):
             closed.admit(None, other)
         assert opened.admit(None, other) == "anonymous"

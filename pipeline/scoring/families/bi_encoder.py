@@ -64,7 +64,7 @@ class TextEncoder:
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         saved = Saved.of(checkpoint)
         self._config = config
-        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
+        self._tokenizer = saved.tokenizer_of(checkpoint)
         self._prompts = saved.role_prompts()
         self.max_length = checkpoint.length_limit(config.max_length, saved.max_length(checkpoint))
         self._truncation = Truncation(config, self.max_length)

@@ -63,7 +63,7 @@ def load_encoder(checkpoint: Checkpoint, config: ScorerConfig) -> FrameEncoder:
     instruction = saved.default_prompt if asked is None else asked
     frame = pair_frame(checkpoint, saved, instruction or None)
     max_length = checkpoint.length_limit(config.max_length, saved.max_length(checkpoint))
-    return FrameEncoder(frame, saved.lower_cased(checkpoint.tokenizer), max_length, config)
+    return FrameEncoder(frame, saved.tokenizer_of(checkpoint), max_length, config)
 
 
 def load_network(checkpoint: Checkpoint, config: ScorerConfig) -> Any:

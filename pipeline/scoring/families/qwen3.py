@@ -62,7 +62,7 @@ class ChatEncoder:
 
     def __init__(self, checkpoint: Checkpoint, config: ScorerConfig) -> None:
         saved = Saved.of(checkpoint)
-        self._tokenizer = saved.lower_cased(checkpoint.tokenizer)
+        self._tokenizer = saved.tokenizer_of(checkpoint)
         self._begin, self._end = (
             np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
             for text in (_SYSTEM, _ASSISTANT)
