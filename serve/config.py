@@ -161,7 +161,8 @@ class RateLimits(_Strict):
     requests_per_minute: PositiveInt | None = None
     """Requests, also those that fail. Those beyond get 429 and Retry-After before their body is read."""
     pairs_per_minute: PositiveInt | None = None
-    """Pairs, each a query and a passage. Requests beyond get 429 and Retry-After."""
+    """Pairs, each a query and a passage, also of requests that a full model refuses. Requests beyond get 429
+    and Retry-After."""
 
 
 class ApiConfig(_Strict):

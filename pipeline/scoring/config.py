@@ -116,7 +116,8 @@ class ScorerConfig(Config):
     Null: longest_first for cross-encoders that sentence-transformers saved, unless long_passages is set;
     else flag_embedding."""
     truncation_side: Literal["left", "right"] = "right"
-    """From which end query and passage are cut."""
+    """From which end query and passage are cut. What parts them in a decoder's prompt stays; where the
+    tokenizer cuts on the left, FlagEmbedding cuts it first."""
     long_passages: LongPassages | None = None
     """Null: a passage that is too long is cut."""
     normalize: bool = False

@@ -72,7 +72,8 @@ def plan_table(
 
     sought: query ids, as text, to look out for. needed_score: as `Plan` has it. digests: of files whose
     content is known, by their urls. Reads query ids only where the format allows it (Parquet).
-    Raises InputError, naming file and row or column, for whatever would make the job fail or lose rows later.
+    Raises InputError, naming file and row or column, for what would make the job fail or lose rows later, as
+    far as ids and types tell it.
     """
     table_format = candidate_format(config.format)
     table = table_files(config, "input", config.columns.query_id)
