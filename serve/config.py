@@ -67,6 +67,15 @@ class LevelConfig(_Strict):
 class ModelConfig(_Strict):
     """One model that is served."""
 
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("model_id", "model", "model_name_or_path"), "scorer.model"),
+        "revision": "scorer.revision",
+        "dtype": "scorer.dtype",
+        "max_batch_tokens": "scorer.max_batch_tokens",
+        "served_model_name": "the model's name, under which its config stands in `models`",
+        "auto_truncate": "scorer.truncation: error for false; for true the default",
+    }
+
     scorer: ScorerConfig | None = None
     """What scores every passage: this, or `levels`."""
     levels: tuple[LevelConfig, ...] | None = Field(default=None, min_length=1, strict=False)
@@ -167,6 +176,16 @@ class RateLimits(_Strict):
 
 class ApiConfig(_Strict):
     """The HTTP side. It holds no model."""
+
+    NAMES_ELSEWHERE: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("max_client_batch_size", "max_batch_requests"), "max_passages, of one request"),
+        "max_concurrent_requests": "max_requests, which counts requests",
+        "payload_limit": "max_body_bytes",
+        "api_key": "keys",
+        **dict.fromkeys(("cors_allow_origin", "cors_allow_origins"), "cors_origins"),
+        **dict.fromkeys(("hostname", "host", "port"), "host and port of the Serve config's http_options"),
+        "served_model_name": "the model's name in `models`",
+    }
 
     keys: KeysConfig | Literal["none"]
     """`none`: no keys are asked for, and only clients on this machine are served, unless `anyone` says so."""

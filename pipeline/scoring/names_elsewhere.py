@@ -22,8 +22,15 @@ OPTIONS = {
     " checkpoint's config_sentence_transformers.json as the prompt `document`",
     "compress_layer": "compress_layers",
     **dict.fromkeys(
-        ("activation_fn", "default_activation_function", "apply_sigmoid", "normalize_scores"), "normalize"
+        (
+            *("activation_fn", "activation_function", "default_activation_function", "apply_sigmoid"),
+            "normalize_scores",
+        ),
+        "normalize",
     ),
+    "auto_truncate": "truncation: error for false; for true the default",
+    **dict.fromkeys(("top_k", "top_n"), "rank(query, passages, top_k)"),
+    "return_documents": "not needed: rank(query, passages) gives the passages' places",
     **dict.fromkeys(("lora_path", "adapter_path", "adapter", "lora"), "peft_path"),
     **dict.fromkeys(("cache_dir", "cache_folder"), "the environment's HF_HUB_CACHE"),
     **dict.fromkeys(("token", "use_auth_token"), "the environment's HF_TOKEN"),

@@ -156,7 +156,8 @@ def _check_version(format_name: str, version: int | None, success_file: str | No
 
 def _one_of(known: Mapping[str, Format], name: str) -> str:
     if name not in known:
-        raise ValueError(f"needs one of {_listed(list(known))}")
+        told = "; csv reads tabs where a file's name ends in .tsv" if name == "tsv" else ""
+        raise ValueError(f"needs one of {_listed(list(known))}{told}")
     return name
 
 

@@ -149,7 +149,9 @@ def _advice(url: str, name: str, id_name: str, field: str) -> str:
             first = stream.read(_LOOKED_AT_BYTES)
     except InputError:
         return ""
-    if likely := [each for each, module in others.items() if module.is_like(first, id_name)]:
+    likely = [each for each, module in others.items() if module.is_like(first, id_name)]
+    likely.sort(key=lambda each: f".{each}" not in url.lower())  # the one that its name tells first
+    if likely:
         return f"It looks like {' or '.join(likely)}: --set {field}.format={likely[0]}"
     if url.lower().endswith(own.SUFFIXES):
         return ""

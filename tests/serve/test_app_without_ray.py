@@ -41,6 +41,34 @@ def test_a_field_of_a_jobs_level_is_told_with_what_stands_for_it(field: str, way
         build_app({"models": {"tiny": levels}, "api": {"keys": "none"}})
 
 
+@pytest.mark.parametrize(
+    ("place", "field", "way_out"),
+    [
+        ("api", "max_client_batch_size", "max_passages"),
+        ("api", "max_batch_requests", "max_passages"),
+        ("api", "max_concurrent_requests", "max_requests"),
+        ("api", "payload_limit", "max_body_bytes"),
+        ("api", "api_key", "keys"),
+        ("models.tiny", "model_id", "scorer.model"),
+        ("models.tiny", "served_model_name", "the model's name"),
+        ("models.tiny.scorer", "auto_truncate", "truncation: error"),
+    ],
+)
+def test_an_option_of_text_embeddings_inference_is_told_with_what_stands_for_it(
+    place: str, field: str, way_out: str
+) -> None:
+    """docs/coming-from.md promises it."""
+    config = {"models": {"tiny": {"scorer": {"model": TINY}}}, "api": {"keys": "none"}}
+    at: dict[str, Any] = config
+    for part in place.split("."):
+        at = at[part]
+    at[field] = 1
+    with pytest.raises(
+        ConfigError, match=rf"args.{place}.{field}: there is no such field; here it is {way_out}"
+    ):
+        build_app(config)
+
+
 @pytest.mark.parametrize("name", ["tiny", "bge-reranker-v2-m3", "a.b_c", "x" * 64])
 def test_a_plain_model_names_its_deployment(name: str) -> None:
     assert deployment_name(name) == name

@@ -19,8 +19,8 @@ from pipeline.preparation.config import PrepareConfig
 from pipeline.preparation.plan import Preparation, record_of
 from pipeline.preparation.plan import plan as plan_preparation
 from pipeline.preparation.tasks import read_file_ranges, write_part
-from pipeline.tables import formats
-from pipeline.tables.config import InputConfig, PairsConfig
+from pipeline.tables import formats, sources
+from pipeline.tables.config import InputConfig, PairsConfig, TextsConfig
 from pipeline.tables.format import (
     CandidateFormat,
     FileFormat,
@@ -128,6 +128,7 @@ def prepared(settings: dict[str, Any]) -> Preparation:
             "csv",
             r"input\.columns, .*prepare\. It looks like jsonl: --set input.format=jsonl$",
         ),
+        ("t.tsv", "query_id\tquery\n", "jsonl", r"right\? It looks like csv: --set input.format=csv$"),
         ("t.jsonl", "query_id,query\n", "jsonl", r"right\? It looks like csv: --set input.format=csv$"),
         (
             "in/t.csv",
@@ -255,3 +256,14 @@ def test_fields_are_described_by_their_docstrings() -> None:
     assert str(InputConfig.model_fields["version"].description).startswith("delta, iceberg (a snapshot's id)")
     assert str(OutputConfig.model_fields["top_k"].description) == "Candidates kept a query; null keeps all."
     assert str(PairsConfig.model_fields["header"].description).startswith("tsv only: the columns' names")
+
+
+def test_tabs_are_read_as_csv_where_candidates_are_meant_and_as_tsv_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="needs one of csv, .*; csv reads tabs where a file's name ends in .tsv"
+    ):
+        InputConfig.model_validate({"path": "t.tsv", "format": "tsv"})
+    (tmp_path / "t.tsv").write_text("_id\ttext\n1\ta\n")
+    config = TextsConfig.model_validate({"path": str(tmp_path / "t.tsv"), "format": "jsonl"})
+    with pytest.raises(InputError, match="It looks like tsv or csv: --set passages.format=tsv$"):
+        sources.scan(config, "passages", ["_id", "text"])

@@ -7,6 +7,7 @@ import csv
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import (
+    Quotes,
     RunFinder,
     all_lines,
     checked,
@@ -63,17 +65,20 @@ def is_like(first: bytes, id_name: str) -> bool:
 
 
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
-    query_id, runs = layout.columns.query_id, RunFinder()
+    query_id, runs, has_tabs = layout.columns.query_id, RunFinder(), is_tab_separated(file.url)
     with open_text(file.url, layout.limits) as text:
         header, body, first_row = _header(text)
         if header:  # alone it may be a row of a file without one
             _check_header(file, header, layout)
-        stop = body
+        stop, quotes = body, Quotes(file.url)
         for start, number, following, fields in _records(text, body, None, first_row, len(header)):
             if fields:
                 refuse_header(file.url, number, header, fields)
+            if has_tabs:
+                quotes.see(fields)
             runs.add(_values(header, fields, file.partitions).get(query_id) or None, start, number)
             stop = following
+    quotes.tell()
     if stop == body:
         return None
     schema = scan_schema(pa.string(), pa.string(), dict.fromkeys(layout.kept, pa.string()))
@@ -208,7 +213,8 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
         header, _, _ = _header(text)
     if header:
         require_columns(file.url, layout.ids, [*header, *file.partitions], f"{layout.field}.columns")
-    return scan_rows(file, rows, layout, text_types, joined_chars)
+    types = partial(text_types, tabs_of=file.url if is_tab_separated(file.url) else None)
+    return scan_rows(file, rows, layout, types, joined_chars)
 
 
 def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:

@@ -41,7 +41,8 @@ def scan_table(file: SourceFile, layout: WholeLayout) -> TableScan:
             first = next(tab_separated(text, 0, None, 1), None)
         if first is not None:
             require_columns(file.url, layout.ids, [*first[3], *file.partitions], f"{layout.field}.columns")
-    return scan_rows(file, partial(rows, layout=layout), layout, text_types, joined_chars)
+    types = partial(text_types, tabs_of=file.url)
+    return scan_rows(file, partial(rows, layout=layout), layout, types, joined_chars)
 
 
 def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) -> Iterator[TableRows]:

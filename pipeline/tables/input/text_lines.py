@@ -1,12 +1,13 @@
 """What the text formats share: where each query's lines stand, and rows with the ids and texts checked."""
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import log
 from pipeline.errors import InputError
 from pipeline.tables.input.cleaning import is_int64, is_unicode
 from pipeline.tables.input.compression import with_compression
@@ -109,6 +110,31 @@ def object_lines(text: TextFile) -> Iterator[tuple[int, int, bytes]]:
             )
         is_first = False
         yield start, number, line
+
+
+class Quotes:
+    """Counts lines of a tab-separated file whose writer put fields in quotes: there they are a text's own."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._lines = url, 0
+
+    def see(self, fields: Iterable[object]) -> None:
+        self._lines += any(_is_quoted(value) for value in fields if isinstance(value, str))
+
+    def tell(self) -> None:
+        if self._lines:
+            log.warning(
+                "fields in quotes are read with them",
+                file=self._url,
+                lines=self._lines,
+                why="a .tsv has no quoting: write the table without, as a .csv or as Parquet",
+            )
+
+
+def _is_quoted(field: str) -> bool:
+    """As CSV writers put a field that holds a quotation mark, which they double."""
+    inside = field[1:-1]
+    return field[:1] == field[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def first_line(first: bytes) -> bytes:

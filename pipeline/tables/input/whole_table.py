@@ -18,6 +18,7 @@ from pipeline.tables.input.layout import WholeLayout
 from pipeline.tables.input.partitions import Partitions
 from pipeline.tables.input.shards import FileRange
 from pipeline.tables.input.text_file import TextFile, open_text
+from pipeline.tables.input.text_lines import Quotes
 from pipeline.tables.schema import REASONS
 
 RANGE_BYTES = 64 * 2**20
@@ -153,8 +154,16 @@ def _rows_alone(rows: Iterator[tuple[int, Row | str]], refused: list[tuple[int, 
             refused.append((number, row))
 
 
-def text_types(sample: list[Row], _others: Iterator[Row]) -> Types:
-    """Where every column is text, and every row has all of them."""
+def text_types(sample: list[Row], _others: Iterator[Row], tabs_of: str | None = None) -> Types:
+    """Where every column is text, and every row has all of them.
+
+    tabs_of: the url of a tab-separated file, where quotes are told.
+    """
+    if tabs_of is not None:
+        quotes = Quotes(tabs_of)
+        for row in sample:
+            quotes.see(row.values())
+        quotes.tell()
     return dict.fromkeys(sample[0], pa.string())
 
 
