@@ -9,10 +9,11 @@ from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Timer
-from typing import NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from pipeline import log, own_ray
-from pipeline.errors import InputError, LateError, RayrankError, TemporaryError
+from pipeline.config_file import flatten
+from pipeline.errors import InputError, LateError, NotThereError, RayrankError, TemporaryError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
 
@@ -31,6 +32,7 @@ class JobConfig(Protocol):
 
     @property
     def output(self) -> _Placed: ...
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
 
 
 Config_contra = TypeVar("Config_contra", bound=JobConfig, contravariant=True)
@@ -146,12 +148,26 @@ class Flow(Protocol[Config_contra]):
 def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.Namespace) -> Status:
     """Do the job, or tell what it would do. options: of `add_job_options`."""
     if options.dry_run:
-        print(redacted(flow.describe(config)))
+        with field_named(config):
+            print(redacted(flow.describe(config)))
         return Status.FINISHED
-    with missing_when_finished(config.output.path):
+    with field_named(config), missing_when_finished(config.output.path):
         summary = flow.run(config, check_bytes=options.check_bytes)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
+
+
+@contextmanager
+def field_named(config: JobConfig) -> Iterator[None]:
+    """Around a job: an error of a path that leads to nothing names the field that holds it."""
+    try:
+        yield
+    except NotThereError as error:
+        fields = flatten(config.model_dump(mode="json"))
+        field = next((name for name, value in fields.items() if value == error.place), None)
+        if field is None:
+            raise
+        raise InputError(f"{field}: {error.message}") from error
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def _finetune(options: argparse.Namespace) -> Status:
     config = load(FinetuneConfig, options.config, options.overrides)
     with command.loading():
         from pipeline.finetuning import flow  # noqa: PLC0415  (torch comes with it)
-    with command.missing_when_finished(config.output.path):
+    with command.field_named(config), command.missing_when_finished(config.output.path):
         summary = flow.run(config)
     print(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED

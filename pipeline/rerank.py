@@ -50,9 +50,10 @@ def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
         from pipeline.evaluation.judge import read_judge  # noqa: PLC0415  (torch comes with it)
         from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (torch comes with it)
     if options.dry_run:
-        print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
+        with command.field_named(config):
+            print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED
-    with command.missing_when_finished(config.output.path):
+    with command.field_named(config), command.missing_when_finished(config.output.path):
         summary = flow.run(config, check_bytes=options.check_bytes, read_judge=read_judge)
     print(redacted(summary.as_text()))
     if summary.quarantined:

@@ -96,9 +96,9 @@ def test_a_dry_run_writes_nothing(
     [
         (["nowhere.yaml"], "error: nowhere.yaml: No such file"),
         ([DEMO, "--set", "shard_pair=3"], "shard_pair: there is no such field"),
-        ([DEMO, "--set", "input.path=nowhere/"], "error: nowhere/: no such file or directory"),
+        ([DEMO, "--set", "input.path=nowhere/"], "error: input.path: nowhere/: no such file or directory"),
         ([DEMO, "--set", "input.columns.query=q"], "part-0.parquet: no column 'q'; it has query_id, query,"),
-        ([DEMO, "--set", "scorer.model=./nowhere"], "error: ./nowhere: no such directory"),
+        ([DEMO, "--set", "scorer.model=./nowhere"], "error: scorer: ./nowhere: no such directory"),
         (
             [DEMO, "--set", "scorer.device=cuda:7", "--set", "output.path={out}"],
             "scorer.device cuda:7 needs actors that hold a GPU",

@@ -123,12 +123,12 @@ class Level:
 
 @contextmanager
 def named(level: Level) -> Iterator[None]:
-    """An error of a level's scorer tells which one, where there are several."""
+    """An error of a level's scorer tells the field of the config."""
     try:
         with fields_under(f"{level.under}scorer"):
             yield
     except RayrankError as error:
-        if level.under and error.field is None:
+        if error.field is None:
             error.message = f"{level.under}scorer: {error.message}"
         raise
 
