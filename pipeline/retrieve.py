@@ -43,7 +43,8 @@ def _retrieve(options: argparse.Namespace, starts_early: bool) -> Status:
     with command.loading():  # Ray starts meanwhile, and a mistake in the config waits for none
         from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
     if options.dry_run:
-        print(redacted(flow.describe(config, options.speed)))
+        with command.field_named(config):
+            print(redacted(flow.describe(config, options.speed)))
         return Status.FINISHED
     return command.do_job(config, flow, options)
 
