@@ -28,9 +28,9 @@ Values = dict[str, dict[str, float]]
 
 
 _WHOLE_NUMBERS, _LARGEST = ("cutoff", "rel"), 2**31 - 1
+"""Parameters that are 1 or more, and an integer of C's: trec_eval ends the process at a cutoff of 0."""
 _MOST = 1_000_000
 """As of a relevance: see read_judgments."""
-"""Parameters that are 1 or more, and an integer of C's: trec_eval ends the process at a cutoff of 0."""
 
 
 def parse_measures(names: str) -> list[Measure]:
@@ -58,13 +58,23 @@ def _check_values(names: str, measure: Measure) -> None:
                 f"measures {names!r}: {measure} has a {name} of {value!r}; it is a whole number, 1 to"
                 f" {_LARGEST}"
             )
-        if name == "gains" and not all(type(each) is int and each <= _MOST for each in value.values()):
-            raise ConfigError(f"measures {names!r}: {measure} has gains above {_MOST:,}, or no integers")
+        if name == "gains" and not _are_gains(value):
+            raise ConfigError(
+                f"measures {names!r}: {measure} has gains of {value!r}; they map relevances to gains, as in"
+                f" {{1: 3, 2: 7}}, all of them whole numbers up to {_MOST:,}"
+            )
         if name == "recall" and not (type(value) is float and 0 <= value <= 1):
             raise ConfigError(
                 f"measures {names!r}: {measure} has a recall of {value!r}; it is between 0.0 and 1.0, with"
                 " a point"
             )
+
+
+def _are_gains(value: object) -> bool:
+    """pytrec_eval hangs on keys that are no integers."""
+    if not isinstance(value, dict):
+        return False
+    return all(type(each) is int and abs(each) <= _MOST for each in (*value.keys(), *value.values()))
 
 
 def cutoff_of(measure: Measure) -> int | None:

@@ -49,7 +49,8 @@ def find(source: str, dense: DenseConfig, config: ScorerConfig) -> Found:
         # What is wrong with lengths is told by the encoder, which would else be asked after all was read.
         cast("EmbeddingEncoder", scorer.encoder).encode_texts([], "query")
         # Not where the checkpoint gives normalized embeddings, and they are kept as they are.
-        normalized = "Normalize" in saved.kinds and saved.truncate_dim is None and dense.dtype == "float32"
+        ends_normalized = saved.kinds[-1:] == ("Normalize",) and saved.truncate_dim is None
+        normalized = ends_normalized and dense.dtype == "float32"
         by_cosine = saved.similarity == "cosine" and not normalized
         return Found(scorer.pinned_config, scorer.fingerprint, by_cosine)
 

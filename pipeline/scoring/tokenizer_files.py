@@ -81,11 +81,13 @@ def own_sides(directory: Path) -> dict[str, Any]:
 
 def auto_tokenizer(directory: Path, *, trust_remote_code: bool) -> Any:
     """The one that transformers makes. Raises ModelError with its reason where it makes none."""
-    model_type = JsonObject.read_optional(directory / "config.json").text("model_type")
+    config = JsonObject.read_optional(directory / "config.json")
+    model_type = config.text("model_type")
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if model_type not in transformers.CONFIG_MAPPING and not trust_remote_code:
         # It would read config.json as of no type, which fails for some rotary embeddings.
-        options["config"] = transformers.PreTrainedConfig()
+        named = {"tokenizer_class": config.text("tokenizer_class")}
+        options["config"] = transformers.PreTrainedConfig.from_dict(named)
     try:
         return transformers.AutoTokenizer.from_pretrained(directory, **options)
     except Exception as error:  # the libraries below raise whatever comes to their mind, bare Exception too

@@ -48,7 +48,7 @@ def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
 
 
 def _is_chain(url: str) -> bool:
-    """Whether file systems are chained by `::`, as in zip://x::s3://bucket/a.zip, or it is part of a name."""
+    """Whether file systems are chained by `::`, as in simplecache::s3://b/a.csv, or it is part of a name."""
     known = fsspec.available_protocols()
     return all("://" in each or each in known for each in url.split("::"))
 

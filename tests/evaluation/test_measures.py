@@ -68,6 +68,10 @@ def test_a_measure_that_lacks_a_parameter_is_named(name: str, lacks: str) -> Non
         ("P(rel=3000000000)@5", "has a rel of 3000000000; it is a whole number, 1 to 2147483647"),
         ("P(rel=0)@5", "has a rel of 0; it is a whole number, 1 to 2147483647"),
         ("IPrec@1.5", "has a recall of 1.5; it is between 0.0 and 1.0"),
+        *(
+            (f"nDCG(gains={gains})@10", "has gains of .*; they map relevances to gains, as in {1: 3, 2: 7}")
+            for gains in ("5", "{'a':1}", "{1:True}", "{1:2.5}", "{1:1000001}")
+        ),
         ("IPrec@1", "has a recall of 1; it is between 0.0 and 1.0, with a point"),
     ],
 )
@@ -75,7 +79,7 @@ def test_a_parameter_that_cannot_be_is_refused(name: str, told: str) -> None:
     """pytrec_eval ends the process at a cutoff of 0."""
     with pytest.raises(ConfigError, match=f"^measures {re.escape(repr(f'AP {name}'))}: .* {told}"):
         parse_measures(f"AP {name}")
-    assert parse_measures("IPrec@0.0 IPrec@1.0 P(rel=1)@1")
+    assert parse_measures("IPrec@0.0 IPrec@1.0 P(rel=1)@1 nDCG(gains={1:3,2:7})@10")
 
 
 def test_measures_of_gdeval_take_any_id(tmp_path: Path) -> None:

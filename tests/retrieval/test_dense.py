@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from sentence_transformers.util import semantic_search
 
 from pipeline.errors import ConfigError, InputError, ModelError, OutputError
@@ -20,6 +22,7 @@ from pipeline.retrieval.vectors import Vectors, read_vectors
 from pipeline.scoring import Scorer, ScorerConfig
 from tests.conftest import MINILM, TINY
 from tests.retrieval.tables import config, make, rows_of, write_texts
+from tests.scoring.checkpoints import make_trunk
 
 PASSAGES = {f"p{number}": f"{word} {other}" for number, (word, other) in enumerate(
     (word, other) for word in ("panda", "bridge", "bread", "engine") for other in ("bear", "river", "oven")
@@ -156,6 +159,27 @@ def test_the_search_is_that_of_sentence_transformers(tmp_path: Path) -> None:
     scores = [hit["score"] for row in expected for hit in row]
     np.testing.assert_allclose([row["first_stage_score"] for row in found], scores, atol=1e-5)
     assert (summary.embedded, summary.reused, summary.unmatched) == (15, 0, 0)
+
+
+def test_what_comes_after_normalize_makes_vectors_of_other_lengths(tmp_path: Path) -> None:
+    write_texts(tmp_path, PASSAGES, QUERIES)
+    torch.manual_seed(0)
+    last = Dense(32, 16, activation_function=torch.nn.Identity())
+    torch.nn.init.normal_(last.linear.bias, std=0.5)
+    trunk = Transformer(str(make_trunk(tmp_path / "trunk", "bert")))
+    made = SentenceTransformer(modules=[trunk, Pooling(32), Normalize(), last], device="cpu")
+    made.save_pretrained(str(tmp_path / "model"))
+    scorer = {"model": str(tmp_path / "model"), "device": "cpu"}
+    make(config(tmp_path, output={"top_k": 4}, sources={"made": {"dense": {"scorer": scorer}}}))
+    queries, corpus = (
+        made.encode(list(texts.values()), convert_to_tensor=True) for texts in (QUERIES, PASSAGES)
+    )
+    expected = [hit for hits in semantic_search(queries, corpus, top_k=4) for hit in hits]
+    found = rows_of(tmp_path)
+    assert [row["passage_id"] for row in found] == [list(PASSAGES)[int(hit["corpus_id"])] for hit in expected]
+    np.testing.assert_allclose(
+        [row["first_stage_score"] for row in found], [hit["score"] for hit in expected], atol=1e-5
+    )
 
 
 def test_embeddings_are_a_product_and_are_reused(tmp_path: Path) -> None:

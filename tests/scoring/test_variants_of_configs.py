@@ -83,6 +83,19 @@ def test_what_config_json_says(classifier: Path, tmp_path: Path, fields: dict[st
     same_or_refused(path, cross_encoder, *fields, str(path))
 
 
+@pytest.mark.parametrize("names", [[], ..., ["TFBertForSequenceClassification"]])
+def test_a_class_that_is_not_named_is_that_of_the_model_type(
+    classifier: Path, tmp_path: Path, names: Any
+) -> None:
+    path = copied(classifier, tmp_path)
+    edit(path / "config.json", architectures=names)
+    scores = ours(path, family="sequence_classification")
+    np.testing.assert_allclose(scores, ours(classifier))
+    edit(path / "config.json", architectures=["OwnForSequenceClassification"])
+    with pytest.raises(ModelError, match="OwnForSequenceClassification is code of the checkpoint's own"):
+        ours(path)
+
+
 DECODER = [
     {},
     {"attn_implementation": "eager"},

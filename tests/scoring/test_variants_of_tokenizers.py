@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, normalizers
+from transformers import BertTokenizer
 
 from pipeline.errors import ModelError
 from pipeline.scoring import Scorer, ScorerConfig
+from pipeline.scoring.tokenizer_files import auto_tokenizer
 from tests.conftest import DATA, TINY
 from tests.scoring.checkpoints import copied, edit, make_cross_encoder
 from tests.scoring.references import (
@@ -59,6 +61,16 @@ def test_what_tokenizer_config_says(
     edit(path / "tokenizer_config.json", **fields)
     reference = bi_encoder if kind == "embedder" else cross_encoder
     same_or_refused(path, reference, *fields, "tokenizer", "token")
+
+
+@pytest.mark.parametrize("lowers", [False, True])
+def test_a_class_that_config_json_names(classifier: Path, tmp_path: Path, lowers: bool) -> None:
+    """As older files have it, here of a model type that transformers does not know."""
+    path = copied(classifier, tmp_path)
+    edit(path / "tokenizer_config.json", tokenizer_class=..., do_lower_case=lowers)
+    edit(path / "config.json", model_type="new", tokenizer_class="BertTokenizer")
+    expected = BertTokenizer.from_pretrained(path)("A Panda eats").input_ids
+    assert auto_tokenizer(path, trust_remote_code=False)("A Panda eats").input_ids == expected
 
 
 @pytest.mark.parametrize("part", ["truncation", "padding"])

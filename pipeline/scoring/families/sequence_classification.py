@@ -90,7 +90,9 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
                 " has (1, ...)"
             )
     _ = checkpoint.architecture_config
-    is_known = checkpoint.model_type in TRANSLATED or hasattr(transformers, checkpoint.architecture)
+    # Those of TensorFlow's classes, and without a name, are what transformers makes of the model type.
+    architecture = (checkpoint.config.texts("architectures") or [""])[0].removeprefix("TF")
+    is_known = checkpoint.model_type in TRANSLATED or not architecture or hasattr(transformers, architecture)
     if not is_known and not checkpoint.trust_remote_code:
         raise checkpoint.config.wrong(
             "architectures",

@@ -156,6 +156,7 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
         time=now,
         shards=shards,
         shards_done=shards_done,
+        shards_done_before=shards_done,
         pairs_done=0,
     )
     if not output.create(f"{_DRIVERS}/{file}", first.model_dump_json(indent=2).encode()):

@@ -62,6 +62,7 @@ def test_it_tells_how_far_it_is_and_how_it_ended(output: Directory) -> None:
             2,
             10,
         )
+        assert heartbeat.shards_done_before == 1
         assert heartbeat.pid == os.getpid()
     assert state(output) == ("finished", "")
 
