@@ -64,7 +64,7 @@ def test_a_mistake_ends_a_command_whose_ray_still_starts_and_nothing_of_that_sta
         assert ended.returncode == 2
         assert ended.stdout == ""
         last = ended.stderr.splitlines()[-1]  # before it, on a slow machine, that libraries are loading
-        assert last == "error: nowhere/: no such file or directory"
+        assert last == "error: input.path: nowhere/: no such file or directory"
         assert (folder / "ray").exists()  # it had begun
         gone, left = psutil.wait_procs(of_ray(folder), timeout=60)
         assert not left, gone

@@ -216,7 +216,7 @@ def test_an_interrupt_says_how_to_go_on(
     process.send_signal(number)
     # `ray job stop` and spot machines give a few seconds.
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == status
+    assert process.returncode == status, errors
     heartbeat = last_heartbeat(Directory(str(job / "out")))
     assert heartbeat is not None
     assert heartbeat.state == "interrupted"
