@@ -9,6 +9,7 @@ from ir_measures import Measure, Qrel, ScoredDoc
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.runs import RunRow
+from pipeline.tables.input.qrels import LARGEST_RELEVANCE
 
 DEFAULT_MEASURES = "nDCG@10 RR@10 AP R@10"
 
@@ -29,8 +30,6 @@ Values = dict[str, dict[str, float]]
 
 _WHOLE_NUMBERS, _LARGEST = ("cutoff", "rel"), 2**31 - 1
 """Parameters that are 1 or more, and an integer of C's: trec_eval ends the process at a cutoff of 0."""
-_MOST = 1_000_000
-"""As of a relevance: see read_judgments."""
 
 
 def parse_measures(names: str) -> list[Measure]:
@@ -61,7 +60,7 @@ def _check_values(names: str, measure: Measure) -> None:
         if name == "gains" and not _are_gains(value):
             raise ConfigError(
                 f"measures {names!r}: {measure} has gains of {value!r}; they map relevances to gains, as in"
-                f" {{1: 3, 2: 7}}, all of them whole numbers up to {_MOST:,}"
+                f" {{1: 3, 2: 7}}, all of them whole numbers up to {LARGEST_RELEVANCE:,}"
             )
         if name == "recall" and not (type(value) is float and 0 <= value <= 1):
             raise ConfigError(
@@ -74,7 +73,9 @@ def _are_gains(value: object) -> bool:
     """pytrec_eval hangs on keys that are no integers."""
     if not isinstance(value, dict):
         return False
-    return all(type(each) is int and abs(each) <= _MOST for each in (*value.keys(), *value.values()))
+    return all(
+        type(each) is int and abs(each) <= LARGEST_RELEVANCE for each in (*value.keys(), *value.values())
+    )
 
 
 def cutoff_of(measure: Measure) -> int | None:

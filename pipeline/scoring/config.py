@@ -33,7 +33,7 @@ class Limits(Config):
     """What is cut of a pair, where one call differs from the config. Null: as the config has it."""
 
     max_length: PositiveInt | None = None
-    """Tokens of a pair. The scorer's own, where that is lower. No more than the model has positions."""
+    """Tokens of a pair, at most the model's positions. The scorer's own, where that is lower."""
     passage_max_length: PositiveInt | None = None
     """Tokens of the passage. The config's, where that is lower."""
     truncation: Literal["flag_embedding", "longest_first", "error", "cut"] | None = None

@@ -46,12 +46,18 @@ class ModuleChain(nn.Sequential):
         self.places, self.width = places, width
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, saved: Saved, width: int, gives: Given) -> Self:
+    def of(cls, checkpoint: Checkpoint, saved: Saved, poolings: int, gives: Given) -> Self:
         """What the files describe from the third module on, without weights: on the meta device.
 
-        width: of what is pooled. Raises ModelError for what is not run here, and where the weights are not
-        those of the modules.
+        poolings: how many are concatenated. Raises ModelError for what is not run here, and where the weights
+        are not those of the modules.
         """
+        states = getattr(checkpoint.architecture_config, "hidden_size", None)
+        if states is None:
+            raise checkpoint.config.wrong(
+                "hidden_size", f"is missing; {checkpoint.model_type} is not run with a pooling"
+            )
+        width = states * poolings
         module: nn.Module
         modules, places, kinds = list[nn.Module](), list(saved.paths[2:]), saved.kinds[2:]
         for number, (place, kind) in enumerate(zip(places, kinds, strict=True)):

@@ -89,7 +89,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 def as_saved(tokenizer: Tokenizer, length: int, *, types: bool = False) -> PreTrainedTokenizerFast:
     """As transformers saves it. types: whether a pair has token types."""
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers gives it no types
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",

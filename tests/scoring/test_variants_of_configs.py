@@ -83,7 +83,9 @@ def test_what_config_json_says(classifier: Path, tmp_path: Path, fields: dict[st
     same_or_refused(path, cross_encoder, *fields, str(path))
 
 
-@pytest.mark.parametrize("names", [[], ..., ["TFBertForSequenceClassification"]])
+@pytest.mark.parametrize(
+    "names", [[], ..., ["TFBertForSequenceClassification"], ["FlaxBertForSequenceClassification"]]
+)
 def test_a_class_that_is_not_named_is_that_of_the_model_type(
     classifier: Path, tmp_path: Path, names: Any
 ) -> None:

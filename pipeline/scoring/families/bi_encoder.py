@@ -145,7 +145,12 @@ class Embedder:
         )
         self._loop = BatchLoop(device, drops_padding=self._network.drops_padding)
         self._pad_id = getattr(network.config, "pad_token_id", None) or 0
-        self._chain = _chain_of(checkpoint, saved, self._pooling).load(checkpoint).eval().to(device.torch)
+        self._chain = (
+            ModuleChain.of(checkpoint, saved, len(self._pooling), "sentence_embedding")
+            .load(checkpoint)
+            .eval()
+            .to(device.torch)
+        )
         self._width = min(self._chain.width, saved.truncate_dim or self._chain.width)
 
     @property
@@ -193,7 +198,7 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
         )
     if saved.kinds:
         saved.check_transformer("feature-extraction", "last_hidden_state")
-    _chain_of(checkpoint, saved, _poolings_of(checkpoint, saved))
+    ModuleChain.of(checkpoint, saved, len(_poolings_of(checkpoint, saved)), "sentence_embedding")
     saved.role_prompts()
     _ = saved.similarity, saved.truncate_dim
     check_sides(checkpoint, config, pads=True)
@@ -238,12 +243,3 @@ def _poolings_of(checkpoint: Checkpoint, saved: Saved) -> list[Pooling]:
             " Pooling and perhaps Dense, LayerNorm and Normalize modules"
         )
     return poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json"))
-
-
-def _chain_of(checkpoint: Checkpoint, saved: Saved, poolings: list[Pooling]) -> ModuleChain:
-    width = getattr(checkpoint.architecture_config, "hidden_size", None)
-    if width is None:
-        raise checkpoint.config.wrong(
-            "hidden_size", f"is missing; bi_encoder runs no {checkpoint.model_type}"
-        )
-    return ModuleChain.of(checkpoint, saved, width * len(poolings), "sentence_embedding")

@@ -48,6 +48,7 @@ def handles(checkpoint: Checkpoint) -> bool:
 
 @cache
 def _network_class() -> Any:
+    # transformers loads it when it is first asked for, so a type checker knows nothing of it.
     kind: Any = transformers.LlamaForSequenceClassification
 
     class LlamaBidirectionalForSequenceClassification(kind):  # type: ignore[misc]

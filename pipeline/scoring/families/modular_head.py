@@ -151,9 +151,4 @@ def _head_of(checkpoint: Checkpoint, saved: Saved) -> Head:
             f" checkpoint's own folder, a Pooling, and {', '.join(sorted(KINDS))} modules, a Dense at the end"
         )
     poolings = poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json"))
-    states = getattr(checkpoint.architecture_config, "hidden_size", None)
-    if states is None:
-        raise checkpoint.config.wrong(
-            "hidden_size", f"is missing; modular_head runs no {checkpoint.model_type}"
-        )
-    return Head(poolings, ModuleChain.of(checkpoint, saved, states * len(poolings), "scores"))
+    return Head(poolings, ModuleChain.of(checkpoint, saved, len(poolings), "scores"))

@@ -90,14 +90,14 @@ def check(checkpoint: Checkpoint, config: ScorerConfig) -> None:
                 " has (1, ...)"
             )
     _ = checkpoint.architecture_config
-    # Those of TensorFlow's classes, and without a name, are what transformers makes of the model type.
-    architecture = (checkpoint.config.texts("architectures") or [""])[0].removeprefix("TF")
-    is_known = checkpoint.model_type in TRANSLATED or not architecture or hasattr(transformers, architecture)
+    # One that names no class, or TensorFlow's or Flax', is what transformers makes of its model type.
+    class_name = (checkpoint.config.texts("architectures") or [""])[0].removeprefix("TF").removeprefix("Flax")
+    is_known = checkpoint.model_type in TRANSLATED or not class_name or hasattr(transformers, class_name)
     if not is_known and not checkpoint.trust_remote_code:
         raise checkpoint.config.wrong(
             "architectures",
-            f"{checkpoint.architecture} is code of the checkpoint's own, which is not run here: transformers"
-            f" would take its {checkpoint.model_type} for it",
+            f"{checkpoint.architecture} is code of the checkpoint's own, which is not run here;"
+            f" transformers would run its own {checkpoint.model_type} instead",
         )
     check_long_rope(checkpoint)
     if flash_xlm_roberta.is_named_so(checkpoint):

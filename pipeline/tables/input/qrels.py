@@ -8,7 +8,7 @@ from pipeline.tables.input.trec_lines import QRELS_FORM, Judgment, qrels_line, r
 
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 _BEIR_FORM = "query, tab, passage, tab, score"
-_LEAST, _LARGEST = -(2**31), 1_000_000
+_LEAST, LARGEST_RELEVANCE = -(2**31), 1_000_000
 """Measures are computed by trec_eval's code, which takes memory for each relevance up to the largest."""
 
 
@@ -31,9 +31,9 @@ def read_judgments(url: str) -> list[Judgment]:
                 way_out = _way_out(line) if form == QRELS_FORM and not judgments else ""
                 raise InputError(f"{url} line {number}: not `{form}`, with an integer at the end{way_out}")
             query_id, passage_id, relevance = judgment.query_id, judgment.passage_id, judgment.relevance
-            if not _LEAST <= relevance <= _LARGEST:
+            if not _LEAST <= relevance <= LARGEST_RELEVANCE:
                 raise InputError(
-                    f"{url} line {number}: relevance {relevance} is beyond {_LEAST} to {_LARGEST}"
+                    f"{url} line {number}: relevance {relevance} is beyond {_LEAST} to {LARGEST_RELEVANCE}"
                 )
             first = lines.setdefault((query_id, passage_id), number)
             if first != number:

@@ -113,7 +113,7 @@ def object_lines(text: TextFile) -> Iterator[tuple[int, int, bytes]]:
 
 
 class Quotes:
-    """Counts lines of a tab-separated file whose writer put fields in quotes: there they are a text's own."""
+    """Counts lines of a tab-separated file whose fields stand in quotation marks: they are read as text."""
 
     def __init__(self, url: str) -> None:
         self._url, self._lines = url, 0
@@ -124,10 +124,10 @@ class Quotes:
     def tell(self) -> None:
         if self._lines:
             log.warning(
-                "fields in quotes are read with them",
+                "quotation marks around fields are read as text",
                 file=self._url,
                 lines=self._lines,
-                why="a .tsv has no quoting: write the table without, as a .csv or as Parquet",
+                why="a .tsv has no quoting: write the table without quotes, or as .csv or Parquet",
             )
 
 

@@ -55,7 +55,7 @@ class Heartbeat(BaseModel):
     pairs_done: int
     """Of this start; `shards` and `shards_done` are of the whole job."""
     shards_done_before: int = 0
-    """This start."""
+    """Of `shards_done`, those of earlier starts."""
     message: str = ""
 
     @property

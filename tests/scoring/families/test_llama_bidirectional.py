@@ -90,7 +90,7 @@ def make(path: Path, **config: Any) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
     )
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers' own
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers gives it no types
         tokenizer_object=tokenizer, bos_token="<|begin_of_text|>", pad_token="<|eot_id|>"
     ).save_pretrained(path)
     edit(path / "tokenizer_config.json", model_max_length=131072, padding_side="left")

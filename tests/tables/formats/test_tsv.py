@@ -54,7 +54,9 @@ def test_fields_that_a_csv_writer_put_in_quotes_are_told(
     names = {"query_id": "qid", "query": "q", "passage_id": "pid", "passage": "text"}
     plan(path, "csv", columns=names)
     told = [
-        message for message in caplog.messages if message.startswith("fields in quotes are read with them")
+        message
+        for message in caplog.messages
+        if message.startswith("quotation marks around fields are read as text")
     ]
     assert len(told) == 2
     assert all(f"file={path} lines=3 why='a .tsv has no quoting" in message for message in told)
