@@ -19,6 +19,7 @@ from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
 from pipeline.tables.input.files import SourceFile, find_file, known_by, unchanged
 from pipeline.tables.input.layout import Layout
+from pipeline.tables.input.needed_columns import ColumnsOfTable
 from pipeline.tables.input.shards import FileScan, Shard, cut_shards
 from pipeline.tables.input.sought import SoughtQueries
 from pipeline.tables.input.texts_beside import unusable_texts
@@ -91,8 +92,12 @@ def plan_table(
     types = ColumnTypes(names, lenient=table_format.TRAITS.rows_name_columns)
     skipped = dict(table.skipped)
     seen = SoughtQueries(sought)
-    scans = map(seen.look, map(types.add, _scans(table.files, config, layout, skipped)))
-    shards = tuple(cut_shards(scans, shard_pairs, config.top_k))
+    columns = ColumnsOfTable()
+    scans = map(columns.look, _scans(table.files, config, layout, skipped))
+    shards = tuple(cut_shards(map(seen.look, map(types.add, scans)), shard_pairs, config.top_k))
+    if lacking := columns.lacking():
+        file, error = lacking
+        raise advised(error, file, config.format, config.columns.query_id, "input")
     if not any(shard.pairs for shard in shards):
         raise InputError(f"{config.path}: holds no candidates")
     if needed_score is not None:
@@ -210,10 +215,8 @@ def _check_balance(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> Non
 def _pairs_read(shard: Shard, candidates: pa.Table, rejects: pa.Table) -> int:
     # The lines of texts among the rejects are no pairs.
     files = pa.array([redacted(file_range.file) for file_range in shard.file_ranges], pa.string())
-    rejects = rejects.filter(pc.is_in(rejects["file"], value_set=files))
-    # A row whose list is null was refused as one and counted as none.
-    without_list = pc.sum(pc.equal(rejects["reason"], "null_candidates")).as_py() or 0
-    return int(candidates.num_rows + rejects.num_rows - without_list)
+    refused = pc.sum(pc.is_in(rejects["file"], value_set=files)).as_py() or 0
+    return int(candidates.num_rows + refused)
 
 
 def _check_partitions(files: list[SourceFile], names: list[str]) -> None:

@@ -34,7 +34,7 @@ REASONS = {
     "malformed_row": "not a row of this format",
     "null_query_id": "query id is null or missing",
     "null_query": "query is null or missing",
-    "null_candidates": "list of candidates is null or missing",
+    "null_candidates": "neither a list of candidates nor a passage",
     "no_positives": "pos is missing, empty or no list",
     "no_negatives": "neg is missing, empty or no list",
     "invalid_scores": "pos_scores or neg_scores is no list of numbers, one for each passage",

@@ -19,7 +19,8 @@ from pipeline.tables.input.compression import with_compression
 from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.json_rows import kept_values, parse_object
 from pipeline.tables.input.json_values import common_type, common_types, type_of
-from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, require_columns, scan_schema
+from pipeline.tables.input.layout import Layout, WholeLayout, reading_schema, scan_schema
+from pipeline.tables.input.needed_columns import ColumnsOfFile
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import (
@@ -34,8 +35,6 @@ from pipeline.tables.input.text_lines import (
 from pipeline.tables.input.traits import Traits
 from pipeline.tables.input.whole_table import Row, TableRows, TableScan, Types, read_rows, scan_rows
 
-_LOOKED_AT_ROWS = 1000
-"""A name that none of these has is a mistake in the config."""
 TRAITS = Traits(rows_name_columns=True)
 SUFFIXES = with_compression(".jsonl", ".ndjson", ".json")
 
@@ -49,7 +48,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     names, runs = layout.columns, RunFinder()
     passage_ids = Counter[type]()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    needed, lines = _Needed(file.url, layout), 0
+    columns, lines, good = ColumnsOfFile(file.url, layout), 0, 0
     with open_text(file.url, layout.limits) as text:
         for start, number, line in object_lines(text):
             lines += 1
@@ -57,10 +56,11 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
             if isinstance(row, str):
                 runs.add(None, start, number)
                 continue
+            good += 1
             candidates = _candidates(row, layout)
-            needed.see(row, candidates)
-            runs.add(row.get(names.query_id), start, number, len(candidates))
-            for candidate in candidates:
+            columns.see(row, (candidates or []) if _is_nested(row, layout) else None)
+            runs.add(row.get(names.query_id), start, number, 1 if candidates is None else len(candidates))
+            for candidate in candidates or []:
                 if is_id_value(value := candidate.get(names.passage_id)):
                     passage_ids[type(value)] += 1
                 for ours, theirs in layout.kept.items():
@@ -68,8 +68,10 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
         stop = text.tell()
     if not lines:
         return None
-    needed.check()
-    return runs.scan(file, 0, 1, stop, scan_schema(runs.id_type, id_type(passage_ids), kept))
+    if not good:
+        raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
+    schema = scan_schema(runs.id_type, id_type(passage_ids), kept)
+    return runs.scan(file, 0, 1, stop, schema, columns.needed())
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
@@ -82,54 +84,17 @@ def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=reading_schema(schema))
 
 
-class _Needed:
-    """The columns that a file must have. A row may lack some: Spark leaves out what is null."""
-
-    def __init__(self, url: str, layout: Layout) -> None:
-        names = layout.columns
-        self._url, self._layout, self._rows = url, layout, 0
-        self._row: dict[str, Any] = {}
-        self._candidate: dict[str, Any] = {}
-        """The first ones, with what later ones have of these columns."""
-        self._of_row = [names.query_id, names.query]
-        self._of_candidate = [names.passage_id, names.passage]
-
-    def see(self, row: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
-        """Raises InputError where the first rows have none of a column."""
-        self._rows += 1
-        if self._rows > _LOOKED_AT_ROWS:
-            return
-        self._row = _with(self._row, row, self._of_row)
-        for candidate in candidates:
-            self._candidate = _with(self._candidate, candidate, self._of_candidate)
-        if self._rows == _LOOKED_AT_ROWS:
-            self.check()
-
-    def check(self) -> None:
-        """Raises InputError where no row has one of the columns, or there is none."""
-        if not self._rows:
-            raise InputError(f"{self._url}: holds no line that is a JSON object; is input.format right?")
-        require_columns(self._url, self._of_row, list(self._row))
-        if self._candidate:
-            nested = _is_nested(self._row, self._layout)
-            place = f"{self._url}, in {self._layout.columns.candidates}" if nested else self._url
-            require_columns(place, self._of_candidate, list(self._candidate))
-
-
-def _with(first: dict[str, Any], other: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """The first row, or candidate, with what another one has beside it of these columns."""
-    return {**first, **{name: other[name] for name in names if name in other}} if first else other
-
-
 def _is_nested(row: dict[str, Any], layout: Layout) -> bool:
     return layout.columns.candidates in row and layout.columns.passage_id not in row
 
 
-def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]]:
-    if not _is_nested(row, layout):
-        return [row]
-    items = row[layout.columns.candidates]
-    return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
+def _candidates(row: dict[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
+    """Those in a row's list, or the row itself. None where it has neither a list nor a passage."""
+    names = layout.columns
+    if _is_nested(row, layout):
+        items = row[names.candidates]
+        return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else None
+    return [row] if names.passage_id in row or names.passage in row else None
 
 
 def _rows(
@@ -141,13 +106,12 @@ def _rows(
     if isinstance(parsed, str):
         yield {**empty, "row": number, "reason": parsed}
         return
-    nested = _is_nested(parsed, layout)
-    if nested and not isinstance(parsed[names.candidates], list):
+    candidates = _candidates(parsed, layout)
+    if candidates is None:
         row = checked({**empty, "query_id": parsed.get(names.query_id), "row": number}, id_types)
-        # Whatever else is wrong with it: it was counted as no pair.
         yield {**row, "reason": "null_candidates", "field": None}
         return
-    for item, candidate in enumerate(_candidates(parsed, layout), start=1):
+    for item, candidate in enumerate(candidates, start=1):
         row = {
             "query_id": parsed.get(names.query_id),
             "query": parsed.get(names.query),
@@ -155,7 +119,7 @@ def _rows(
             "passage": candidate.get(names.passage),
             "kept": kept_values(parsed, candidate, layout, schema, f"{file_range.file} line {number}"),
             "row": number,
-            "item": item if nested else None,
+            "item": item if _is_nested(parsed, layout) else None,
         }
         yield checked(row, id_types)
 

@@ -45,13 +45,17 @@ class Runs:
         """Rows so far; pairs of rows before the first that has an id."""
 
     def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
-        """The next rows: their query ids and, in a nested table, how many candidates each has."""
+        """The next rows: their query ids and, in a nested table, how many candidates each has.
+
+        A row without a list, null here, is refused as one candidate.
+        """
+        if candidates is not None:
+            candidates = pc.fill_null(candidates, 1)
         ids = _null_where_invalid(plain(query_ids))
         mask = kept(self._deleted, self._rows, self._rows + len(ids))
         if not mask.all():
             ids = pc.if_else(pa.array(mask), ids, pa.scalar(None, ids.type))
-            each = 1 if candidates is None else pc.fill_null(candidates, 0)
-            candidates = pc.if_else(pa.array(mask), each, 0)
+            candidates = pc.if_else(pa.array(mask), 1 if candidates is None else candidates, 0)
         valid = np.flatnonzero(pc.is_valid(ids).to_numpy(zero_copy_only=False))
         known = ids.drop_null()
         begins = np.zeros(0, np.int64)
@@ -61,7 +65,7 @@ class Runs:
             begins = valid[first]
         cuts = pairs = np.append(begins, len(ids))
         if candidates is not None:
-            counts = np.asarray(pc.fill_null(candidates, 0).to_numpy(), np.int64)
+            counts = np.asarray(candidates.to_numpy(), np.int64)
             pairs = np.append(0, np.cumsum(counts))[cuts]
         if self._pairs:
             self._pairs[-1][-1] += pairs[0]
@@ -232,7 +236,7 @@ def _flatten(batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout) ->
 def _null_lists(
     batch: pa.Table, lists: pa.Array, row: pa.Array, layout: Layout, target: pa.Schema
 ) -> _Columns:
-    """A row that has no list at all is refused as one."""
+    """A row that has no list at all is refused as one candidate."""
     null = lists.is_null()
     count = pc.sum(null).as_py() or 0
     return {

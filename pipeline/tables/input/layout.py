@@ -89,8 +89,13 @@ def require_columns(url: str, needed: list[str], present: list[str], field: str 
     """Raises InputError naming the file and the first column that it lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
-        joined = ", or join texts of other tables to its ids by pipeline.prepare"
-        raise InputError(
-            f"{url}: no column {missing[0]!r}; it has {', '.join(present)}."
-            f" Name the table's own columns in {field}{joined if field == _OF_CANDIDATES else ''}"
-        )
+        raise InputError(without_column(url, missing[0], present, field))
+
+
+def without_column(url: str, name: str, present: list[str], field: str = _OF_CANDIDATES) -> str:
+    """What to say of a file that has these columns and not the one that is needed."""
+    joined = ", or join texts of other tables to its ids by pipeline.prepare"
+    return (
+        f"{url}: no column {name!r}; it has {', '.join(present)}."
+        f" Name the table's own columns in {field}{joined if field == _OF_CANDIDATES else ''}"
+    )

@@ -90,6 +90,9 @@ class FileScan:
     """Of the columns the run will have from this file: query_id, passage_id, kept (a struct)."""
     untold: dict[str, pa.DataType] = field(default_factory=dict)
     """Of kept columns without any value here, which `schema` has as null: the types that they were given."""
+    needed: dict[str, str | None] = field(default_factory=dict)
+    """Columns that some row of the table must have: None where a row here has one, else what to say where
+    none has."""
 
 
 @dataclass

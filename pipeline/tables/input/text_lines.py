@@ -66,14 +66,25 @@ class RunFinder:
         """That of most ids, and of the first where two have as many. Null where no line has an id."""
         return id_type({kind: runs.lines for kind, runs in self._by_type.items()})
 
-    def scan(self, file: SourceFile, start: int, row: int, stop: int, schema: pa.Schema) -> FileScan:
-        """The scan of a file whose first line, `row`, is at byte `start`, and which ends at `stop`."""
+    def scan(
+        self,
+        file: SourceFile,
+        start: int,
+        row: int,
+        stop: int,
+        schema: pa.Schema,
+        needed: dict[str, str | None] | None = None,
+    ) -> FileScan:
+        """The scan of a file whose first line, `row`, is at byte `start`, and which ends at `stop`.
+
+        needed: `FileScan.needed`.
+        """
         runs = max(self._by_type.values(), key=lambda each: each.lines, default=_Runs(self._pairs))
         ids = pa.array(runs.ids or [None], self.id_type)
         starts, rows = np.array(runs.starts or [start], np.int64), np.array(runs.rows or [row], np.int64)
         starts[0], rows[0] = start, row
         pairs = np.array(runs.pairs or [self._pairs], np.int64)
-        return FileScan(file, ids, starts, rows, pairs, stop, schema)
+        return FileScan(file, ids, starts, rows, pairs, stop, schema, needed=needed or {})
 
 
 def id_type(numbers: Mapping[type, int]) -> pa.DataType:

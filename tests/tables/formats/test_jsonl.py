@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -65,18 +66,48 @@ def test_a_column_that_no_row_has_is_told(tmp_path: Path) -> None:
     for rows in (1, 1000, 1001):
         with pytest.raises(InputError, match="no column 'passage'; it has query_id, query, passage_id"):
             plan(write(tmp_path, *[without] * rows), "jsonl")
-    # A name that is wrong shall not be told after a billion rows.
-    with pytest.raises(InputError, match="no column 'passage'; it has query_id, query, passage_id"):
-        plan(write(tmp_path, *[without] * 1000, GOOD), "jsonl")
     nested = {"query_id": "q", "query": "a", "candidates": [{"passage_id": "p"}]}
     with pytest.raises(InputError, match="in candidates: no column 'passage'; it has passage_id"):
         plan(write(tmp_path, nested, nested), "jsonl")
+    bare = {"query_id": "a", "query": "b"}  # tells nothing of what candidates are called
+    with pytest.raises(InputError, match="in candidates: no column 'passage'; it has passage_id"):
+        plan(write(tmp_path, bare, nested), "jsonl")
     full = {**nested, "candidates": [{"passage_id": "p2"}, {"passage_id": "p3", "passage": "text"}]}
     good, bad = read_all(write(tmp_path, nested, full), "jsonl")
     assert ([row["passage_id"] for row in good], [row["reason"] for row in bad]) == (
         ["p3"],
         ["null_passage", "null_passage"],
     )
+
+
+def test_rows_of_a_file_may_all_lack_what_others_have(tmp_path: Path) -> None:
+    """As Spark sorts a table and cuts it into files: nulls first, and left out."""
+    bare = [{"query_id": f"a{number}", "query": "text"} for number in range(1500)]
+    item = {"passage_id": "p", "passage": "text"}
+    full = {"query_id": "b", "query": "text", "candidates": [item]}
+    no_query_id = [{"query": "text", "candidates": [item]}] * 1200
+    (tmp_path / "t").mkdir()
+    write_jsonl(tmp_path / "t/part-0.jsonl", bare)
+    write_jsonl(tmp_path / "t/part-1.jsonl", no_query_id)
+    write_jsonl(tmp_path / "t/part-2.jsonl", [{**bare[0], "query_id": "b"}, full])
+    table = plan(tmp_path / "t", "jsonl", shard_pairs=500)
+    assert sum(shard.candidates for shard in table.shards) == 1500 + 1200 + 2
+    good, bad = read_all(tmp_path / "t", "jsonl", shard_pairs=500)
+    assert [row["query_id"] for row in good] == ["b"]
+    assert Counter(row["reason"] for row in bad) == {"null_candidates": 1501, "null_query_id": 1200}
+
+
+def test_a_column_that_no_file_has_is_told_of_the_first(tmp_path: Path) -> None:
+    empty = {"query_id": "a", "query": "text", "candidates": []}
+    misnamed = {"query_id": "b", "query": "text", "candidates": [{"id": "p", "passage": "text"}]}
+    (tmp_path / "t").mkdir()
+    write_jsonl(tmp_path / "t/part-0.jsonl", [empty] * 1500)
+    write_jsonl(tmp_path / "t/part-1.jsonl", [misnamed])
+    write_jsonl(tmp_path / "t/part-2.jsonl", [{**misnamed, "query_id": "c"}])
+    with pytest.raises(
+        InputError, match="part-1.jsonl, in candidates: no column 'passage_id'; it has id, passage"
+    ):
+        plan(tmp_path / "t", "jsonl")
 
 
 @pytest.mark.parametrize("query_id", ["q1", 7, 1.5, True, "\ud800", None])
