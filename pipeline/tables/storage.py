@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, cast
 
 import fsspec
@@ -15,6 +16,7 @@ from pipeline.tables.outage import PatientFileSystem, is_outage
 
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 """Stores whose paths begin with a bucket, which has to be made before anything is written to it."""
+_ARCHIVES = ("zip:", "tar:", "libarchive:")
 
 
 def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
@@ -27,6 +29,11 @@ def locate(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
 
 
 def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
+    if url.startswith(_ARCHIVES):
+        raise error_class(
+            f"{url}: tables inside of archives are neither read nor written: unpack the archive, and name the"
+            " folder or file that was in it"
+        )
     try:
         if "::" in url and not _is_chain(url):
             return _of_one(url)
@@ -48,9 +55,20 @@ def _located(url: str, error_class: type[RayrankError]) -> tuple[Any, str]:
 
 
 def _is_chain(url: str) -> bool:
-    """Whether file systems are chained by `::`, as in simplecache::s3://b/a.csv, or it is part of a name."""
-    known = fsspec.available_protocols()
-    return all("://" in each or each in known for each in url.split("::"))
+    """Whether file systems are chained by `::`, as in simplecache::/a.csv, or it is part of a name."""
+    *outer, _ = url.split("::")
+    return all(_reads_through_another(link.partition("://")[0]) for link in outer)
+
+
+def _reads_through_another(protocol: str) -> bool:
+    """Whether it is one of fsspec's archives or caches. It hands `target_protocol` to these."""
+    try:
+        kind: type = fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError):
+        return False
+    # Some take what their base class does.
+    makers = [vars(each)["__init__"] for each in kind.__mro__[:-1] if "__init__" in vars(each)]
+    return any("target_protocol" in signature(each).parameters for each in makers)
 
 
 def _of_one(url: str) -> tuple[Any, str]:
