@@ -17,7 +17,7 @@ from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.export import export
 from pipeline.finetuning.held_out import MEASURE, HeldOut, Measured
 from pipeline.finetuning.peers import Peers
-from pipeline.finetuning.progress import METRICS, Line, Metrics
+from pipeline.finetuning.progress import METRICS, Line, Metrics, measuring
 from pipeline.finetuning.sampling import Group, group_of, steps
 from pipeline.finetuning.student import Student
 from pipeline.finetuning.trainer import Trainer
@@ -61,8 +61,11 @@ class Loop:
     _known: dict[int, Measured] = field(default_factory=dict)
 
     def run(self) -> Iterator[Line]:
-        """Train until all steps are done or patience is at its end. Gives each line of the metrics."""
+        """Train until all steps are done or patience is at its end. Gives each line of the metrics, and one
+        for the log alone before held-out queries are measured, which may take minutes.
+        """
         if self.held_out is not None and not self.measured:
+            yield measuring(0, self.held_out.queries)
             yield self._measure_start()
         training = self.config.training
         order = steps(
@@ -78,7 +81,8 @@ class Loop:
             did = self.trainer.step(self._groups(epoch, self.peers.deal(numbers)), of=len(numbers))
             yield self.metrics.add(self.trainer.steps_done, epoch, did)
             best_before = self.best_step
-            if self._is_due_to_measure:
+            if self.held_out is not None and self._is_due_to_measure:
+                yield measuring(self.trainer.steps_done, self.held_out.queries)
                 yield self._measure()
             if self.peers.is_first:
                 if self.best_step != best_before or self._is_due_to_save:

@@ -17,9 +17,20 @@ from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.sealed import Stamp
 
 METRICS = "metrics.jsonl"
+_MEASURING = "measuring"
 _LOG_EVERY_S, _WRITE_EVERY_S = 30.0, 10.0
 
 Line = dict[str, Any]
+
+
+def measuring(step: int, queries: int) -> Line:
+    """A line for the log alone."""
+    return {"step": step, _MEASURING: queries}
+
+
+def place_of(line: Line) -> tuple[int, int]:
+    """Of a line among all: a step's, that it is about to be measured, and what was measured."""
+    return line["step"], 0 if "loss" in line else 1 if _MEASURING in line else 2
 
 
 class Metrics:
@@ -91,6 +102,9 @@ class Progress:
 
     def tell(self, line: Line) -> None:
         step = line["step"]
+        if _MEASURING in line:
+            log.info("measuring", steps=f"{step}/{self._steps}", queries=line[_MEASURING])
+            return
         if "loss" not in line:
             told = {name: f"{line[name]:.4f}" for name in line.keys() - {"step", "time"}}
             log.info("measured", steps=f"{step}/{self._steps}", **told)

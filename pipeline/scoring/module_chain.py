@@ -1,7 +1,7 @@
-"""What sentence-transformers puts behind a pooling: Dense, LayerNorm and Normalize modules, in a row.
+"""What sentence-transformers puts behind a pooling: Dense, Dropout, LayerNorm and Normalize modules in a row.
 
 As sentence_transformers 6.2 saves and computes them (base/modules/dense.py, sentence_transformer/modules/
-layer_norm.py, normalize.py). Each lies in a folder that modules.json names.
+dropout.py, layer_norm.py, normalize.py). Each lies in a folder that modules.json names.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.scoring.json_object import JsonObject
 from pipeline.scoring.saved_modules import Saved
 from pipeline.scoring.weight_files import WEIGHTS, read_header
 
-KINDS = {"Dense", "LayerNorm", "Normalize"}
+KINDS = {"Dense", "Dropout", "LayerNorm", "Normalize"}
 _DENSE = {
     "in_features",
     "out_features",
@@ -65,6 +65,9 @@ class ModuleChain(nn.Sequential):
                 modules.append(_Normalize())
                 continue
             settings = checkpoint.read_object(f"{place}/config.json")
+            if kind == "Dropout":
+                modules.append(_dropout(settings))
+                continue
             if kind == "Dense":
                 is_last = number == len(kinds) - 1
                 dense = _Dense(settings, width, gives if is_last else "sentence_embedding")
@@ -135,6 +138,15 @@ class _Norm(nn.Module):
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.norm(pooled)
         return result
+
+
+def _dropout(settings: JsonObject) -> nn.Module:
+    """Of training alone."""
+    _check_fields(settings, {"dropout"})
+    share = settings.required_number("dropout")
+    if not 0 <= share < 1:
+        raise settings.wrong("dropout", f"is {share}, a share from 0 on and below 1 is needed")
+    return nn.Dropout(share)
 
 
 class _Normalize(nn.Module):

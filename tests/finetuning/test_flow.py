@@ -1,6 +1,7 @@
 """A training from rows to a checkpoint that others load, in this process."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,9 @@ def test_a_plain_encoder_gets_a_head_that_the_seed_decides(tmp_path: Path) -> No
         flow.run(config(tmp_path, scorer={"model": modular}, fresh_head=True))
 
 
-def test_the_best_of_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_of_what_is_measured_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each measurement is made to come out at half of the one before: the first step's is the best."""
     measure, seen = HeldOut.measure, list[bytes]()
 
@@ -160,8 +163,15 @@ def test_the_best_of_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(HeldOut, "measure", falling)
     job = config(tmp_path, held_out=held_out(tmp_path, (1,), every_steps=1), training={"num_train_epochs": 3})
-    summary = flow.run(job)
+    with caplog.at_level(logging.INFO):
+        summary = flow.run(job)
     assert [*summary.measured] == [*range(10)]
+    told = [message for message in caplog.messages if message.startswith("measur")]
+    assert told == [
+        line
+        for step, value in summary.measured.items()
+        for line in (f"measuring steps={step}/9 queries=6", f"measured steps={step}/9 nDCG@10={value:.4f}")
+    ]
     assert (summary.held_out_queries, summary.best_step) == (6, 1)
     assert weights(tmp_path) == seen[1] != seen[9]
     measured = [line for line in lines(tmp_path) if "nDCG@10" in line]

@@ -134,7 +134,7 @@ def test_a_chat_template_must_put_a_pair_as_published(tmp_path: Path, fits: bool
 @pytest.mark.parametrize(
     ("kinds", "named"),
     [
-        (("Transformer", "Pooling", "Dropout"), "Dropout"),
+        (("Transformer", "Pooling", "WeightedLayerPooling"), "WeightedLayerPooling"),
         (("Transformer", "Pooling", "LSTM"), "LSTM"),
         (("WordEmbeddings", "Pooling"), "WordEmbeddings"),
         (("Transformer", "CNN", "Pooling"), "CNN"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Transformer
-from sentence_transformers.sentence_transformer.modules import LayerNorm, Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Normalize, Pooling
 from transformers import AutoConfig, AutoModel
 
 from pipeline.errors import ModelError
@@ -50,8 +50,8 @@ def like_labse() -> list[Any]:
 
 def odd() -> list[Any]:
     residual: dict[str, Any] = {"activation_function": torch.nn.SiLU(), "use_residual": True}
-    parts = [Dense(2 * WIDTH, 24, **residual), Normalize(), LayerNorm(24), Dense(24, 24, **residual)]
-    return [Pooling(WIDTH, ["mean", "cls"]), *parts]
+    parts = [Dense(2 * WIDTH, 24, **residual), Normalize(), LayerNorm(24), Dropout(0.5)]
+    return [Pooling(WIDTH, ["mean", "cls"]), *parts, Dense(24, 24, **residual)]
 
 
 @pytest.mark.parametrize("modules", [like_embeddinggemma, like_labse, odd])
@@ -141,6 +141,7 @@ def test_such_a_head_is_trained_and_written_for_sentence_transformers(tmp_path: 
         ("2_Dense/config.json", {"use_residual": False}, "2_Dense/model.safetensors: has .*residual.* needs"),
         ("2_Dense/config.json", {"in_features": 31}, "in_features: is 31, and 64 numbers come from the"),
         ("2_Dense/config.json", {"module_output_name": "scores"}, "module_output_name: scores is not run"),
+        ("5_Dropout/config.json", {"dropout": 1}, "dropout: is 1.0, a share from 0 on and below 1"),
         ("2_Dense/config.json", {"activation_function": "torch.nn.Mish"}, "activation_function: .*Mish"),
     ],
 )

@@ -32,7 +32,7 @@ from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.held_out import HeldOut
 from pipeline.finetuning.loop import Done
 from pipeline.finetuning.peers import Peers
-from pipeline.finetuning.progress import Line
+from pipeline.finetuning.progress import Line, place_of
 from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import scorer_for_training
 from pipeline.finetuning.worker import Job, loop_of
@@ -94,11 +94,10 @@ class _ToldOnce:
     """Passes on what is new: after a death steps are done again."""
 
     def __init__(self, tell: Callable[[Line], None]) -> None:
-        self._tell, self.place = tell, (0, False)
+        self._tell, self.place = tell, (0, 0)
 
     def __call__(self, line: Line) -> None:
-        place = (line["step"], "loss" not in line)  # a step, and then what it measured
-        if place > self.place:
+        if (place := place_of(line)) > self.place:
             self.place = place
             self._tell(line)
 

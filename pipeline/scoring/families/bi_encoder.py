@@ -240,6 +240,6 @@ def _poolings_of(checkpoint: Checkpoint, saved: Saved) -> list[Pooling]:
         ]
         raise ModelError(
             f"{checkpoint.name}: modules.json has {', '.join(strange)}; bi_encoder runs a Transformer, a"
-            " Pooling and perhaps Dense, LayerNorm and Normalize modules"
+            f" Pooling and perhaps {', '.join(sorted(KINDS))} modules"
         )
     return poolings_of(checkpoint.read_object(f"{saved.paths[1]}/config.json"))

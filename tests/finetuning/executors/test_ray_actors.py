@@ -128,6 +128,8 @@ def test_a_killed_actor_changes_no_byte(
         summary = run(folder, "killed", **ACTORS)
     assert not (folder / "kill").exists(), "nobody was killed"
     assert "actors start again after_step=7" in caplog.text
+    told = [(line.split()[0], line.split()[1]) for line in caplog.messages if line.startswith("measur")]
+    assert told == [(kind, f"steps={step}/10") for step in (0, 10) for kind in ("measuring", "measured")]
     assert (summary.steps, summary.pairs) == (undisturbed.steps, undisturbed.pairs)
     assert lines(folder / "killed") == lines(folder / "undisturbed")
     assert weights(folder / "killed") == weights(folder / "undisturbed")
