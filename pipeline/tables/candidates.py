@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.ranking import first_stage_order, original_ranks
 from pipeline.redaction import redacted
 from pipeline.tables.config import InputConfig
-from pipeline.tables.format import advised, candidate_format
+from pipeline.tables.format import SnapshotFormat, advised, candidate_format
 from pipeline.tables.input.arrow_rows import wanted_columns
 from pipeline.tables.input.cleaning import clean
 from pipeline.tables.input.column_types import ColumnTypes
@@ -94,7 +94,9 @@ def plan_table(
     seen = SoughtQueries(sought)
     columns = ColumnsOfTable()
     scans = map(columns.look, _scans(table.files, config, layout, skipped))
-    shards = tuple(cut_shards(map(seen.look, map(types.add, scans)), shard_pairs, config.top_k))
+    looked_at = map(seen.look, map(types.add, scans))
+    theirs = not isinstance(table_format, SnapshotFormat)
+    shards = tuple(cut_shards(looked_at, shard_pairs, config.top_k, names_are_theirs=theirs))
     if lacking := columns.lacking():
         file, error = lacking
         raise advised(error, file, config.format, config.columns.query_id, "input")

@@ -114,13 +114,16 @@ class _Open:
         )
 
 
-def cut_shards(scans: Iterable[FileScan], shard_pairs: int, top_k: int | None = None) -> Iterator[Shard]:
+def cut_shards(
+    scans: Iterable[FileScan], shard_pairs: int, top_k: int | None = None, *, names_are_theirs: bool = True
+) -> Iterator[Shard]:
     """Shards of up to `shard_pairs` candidates, in order; a query larger than that makes a shard of its own.
 
-    A query that goes on at the top of the next file stays whole. Raises InputError, naming both places,
-    where a query's rows stand apart; it notices at the end, after the last shard.
+    A query that goes on at the top of the next file stays whole. names_are_theirs: whether users name the
+    files, not a lakehouse. Raises InputError, naming both places, where a query's rows stand apart; it
+    notices at the end, after the last shard.
     """
-    seen = _SeenQueries()
+    seen = _SeenQueries(names_are_theirs=names_are_theirs)
     shard, index, last_id = _Open(), 0, None
     for scan in scans:
         continues = last_id is not None and scan.query_ids[0].as_py() == last_id
@@ -169,7 +172,8 @@ def _extend(shard: _Open, scan: FileScan, run: int, stop: int, top_k: int | None
 class _SeenQueries:
     """Notices a query that comes again, at 16 bytes a query and 16 a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, names_are_theirs: bool) -> None:
+        self._names_are_theirs = names_are_theirs
         self._hashes: list[npt.NDArray[np.uint64]] = []
         self._rows: list[Int64Array] = []
         self._files: list[str] = []
@@ -212,7 +216,7 @@ class _SeenQueries:
         late = next(
             (at for at, (a, b) in enumerate(zip(self._files, by_number, strict=True)) if a != b), None
         )
-        if late is None:
+        if late is None or not self._names_are_theirs:
             return "sort the table by query id, or have pipeline.prepare make one of it"
         name, before = (file.rpartition("/")[2] for file in (self._files[late], by_number[late]))
         return (

@@ -42,6 +42,13 @@ def test_the_version_that_was_planned_is_read(tmp_path: Path) -> None:
     assert {row["query_id"][:3] for row in read_all(path, "delta")[0]} == {"new"}
 
 
+def test_queries_that_stand_apart_are_sorted_not_files_renamed(tmp_path: Path) -> None:
+    for number in range(4):  # their names are random
+        path = write(tmp_path / "t", rows(queries=2 + number % 2), mode="append")
+    with pytest.raises(InputError, match="places; sort the table by query id, or have"):
+        plan(path, "delta")
+
+
 def test_partitions_have_the_tables_types(tmp_path: Path) -> None:
     day = pa.array([20_000] * 6 + [None] * 9, pa.date32())
     table = pa.Table.from_pylist(rows()).append_column("day", day)

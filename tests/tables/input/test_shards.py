@@ -95,6 +95,16 @@ def test_a_query_that_comes_again_is_named() -> None:
         list(cut_shards(found, 100))
 
 
+@pytest.mark.parametrize(
+    ("names_are_theirs", "way_out"),
+    [(True, "name them with as many digits each"), (False, "places; sort the table by query id, or have")],
+)
+def test_files_that_a_lakehouse_names_need_no_other_names(names_are_theirs: bool, way_out: str) -> None:
+    found = [scan("part-10", ["a"], [2]), scan("part-11", ["b"], [1]), scan("part-2", ["a"], [2])]
+    with pytest.raises(InputError, match=way_out):
+        list(cut_shards(found, 100, names_are_theirs=names_are_theirs))
+
+
 def test_files_without_an_id_belong_to_some_shard() -> None:
     found = [scan("f0", ["a"], [2]), scan("f1", [None], [3]), scan("f2", ["a", "b"], [1, 1])]
     shards = list(cut_shards(found, 100))
