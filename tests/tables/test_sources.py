@@ -138,6 +138,28 @@ def test_ids_have_the_type_of_most_and_the_same_in_all_files(tmp_path: Path) -> 
         texts(tmp_path / "c.jsonl")
 
 
+@pytest.mark.parametrize("bare", [{}, {"_id": None, "text": None}])
+@pytest.mark.parametrize("kept", [[], ["extra"]])
+def test_texts_whose_first_rows_lack_ids_or_texts(tmp_path: Path, bare: object, kept: list[str]) -> None:
+    """As Spark sorts and writes them: nulls first, and left out."""
+    good = [{"_id": number, "text": "a text", "extra": 1.5} for number in range(3)]
+    rows = [*[bare] * 1500, {"_id": 7}, *good]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TextsConfig(path=str(tmp_path / "t.jsonl"), format="jsonl")
+    source = sources.scan(config, "passages", ["_id", "text"], kept)
+    assert (source.types["_id"], source.types["text"]) == (pa.int64(), pa.string())
+    read = [each.columns for each in sources.read(source.file_ranges[0], source, ["_id", "text"])]
+    assert pa.concat_tables(read).slice(1500)["_id"].to_pylist() == [7, 0, 1, 2]
+
+
+def test_candidates_whose_first_rows_lack_ids(tmp_path: Path) -> None:
+    rows = [*[{"extra": 1}] * 1500, {"query_id": 7, "passage_id": 8, "extra": "x"}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PairsConfig(path=str(tmp_path / "t.jsonl"), format="jsonl")
+    source = sources.scan(config, "candidates", ["query_id", "passage_id"])
+    assert source.types == {"query_id": pa.int64(), "passage_id": pa.int64(), "extra": pa.string()}
+
+
 def test_a_json_list_of_rows_is_refused_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[\n{"_id": "a", "text": "b"},\n{"_id": "b", "text": "c"}\n]\n')
     with pytest.raises(InputError, match=r"a.json: begins with `\[`, .* an object on each line: jq -c"):

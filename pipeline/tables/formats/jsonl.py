@@ -141,20 +141,42 @@ def read_table(file_range: FileRange, layout: WholeLayout, schema: pa.Schema) ->
 
 def _types(sample: list[Row], others: Iterator[Row], layout: WholeLayout) -> Types:
     """Also of values that no row may have, which `read_table` refuses by their rows."""
-    if isinstance(layout.columns, TextColumns):
-        types = common_types(sample)
-        if layout.columns.title in types:
-            types[layout.columns.title] = pa.string()
-        elif title := layout.columns.optional_title:
-            types[title] = pa.null()  # which later lines may have
+    columns, later = layout.columns, list[Row]()
+    if isinstance(columns, TextColumns):
+        title, optional = columns.title, columns.optional_title
         kept = set(layout.kept).difference(layout.exact)
-        if kept:
-            every = common_types(chain(sample, others))
-            types |= {name: every[name] for name in kept & every.keys()}
+        needed = [columns.id, columns.text, *([title] if title and not optional else [])]
+        rest = _looked_through(others, sample, needed, later, to_end=bool(kept))
+        every = common_types(chain(sample, rest))
+        sample = [*sample, *later]
+        types = common_types(sample) | {name: every[name] for name in kept & every.keys()}
+        if title in types:
+            types[title] = pa.string()
+        elif optional:
+            types[optional] = pa.null()  # which later lines may have
     else:
-        types = common_types(chain(sample, others))
+        types = common_types(chain(sample, _looked_through(others, sample, layout.ids, later, to_end=True)))
+        sample = [*sample, *later]
     for name in set(layout.ids) & types.keys():
         values = [row[name] for row in sample if row.get(name) is not None]
         usable = Counter(type(value) for value in values if is_id_value(value))
         types[name] = id_type(usable) if usable else type_of(values[0] if values else None)
     return types
+
+
+def _looked_through(
+    rows: Iterator[Row], first: list[Row], needed: list[str], later: list[Row], *, to_end: bool
+) -> Iterator[Row]:
+    """The rows up to where each needed column has had a value, as Spark leaves out what is null; to_end: all.
+
+    first: rows before these. later: gets the first row with a value of each column that had none in them.
+    """
+    lacking = {name for name in needed if all(row.get(name) is None for row in first)}
+    while lacking or to_end:
+        if (row := next(rows, None)) is None:
+            return
+        found = {name for name in lacking if row.get(name) is not None}
+        if found:
+            lacking -= found
+            later.append(row)
+        yield row

@@ -1,13 +1,13 @@
 """The columns that a table must have where each row names its own, as JSON's do.
 
-Spark leaves out what is null: a row may lack any of them, and so may all rows of a file. Where no row of the
-table has one, the config names it wrongly.
+Spark leaves out what is null: a row may lack any of them. Every file must have a row with a query's columns,
+else it is none of the table. No query of a file may have candidates, so their columns are those of the table.
 """
 
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.tables.input.layout import Layout, without_column
+from pipeline.tables.input.layout import Layout, require_columns, without_column
 from pipeline.tables.input.shards import FileScan
 
 
@@ -31,36 +31,37 @@ class ColumnsOfFile:
                 self._nested.see(candidate)
 
     def needed(self) -> dict[str, str | None]:
-        """As `FileScan.needed`."""
-        told: dict[str, str | None] = {}
-        for sought in (self._of_row, self._nested, self._flat):
-            new = sought.told()
-            told |= {name: new[name] for name in new if name not in told or new[name] is None}
-        return told
+        """`FileScan.needed`. Raises InputError for a column of the queries that no row has."""
+        self._of_row.check()
+        nested, flat = self._nested.told(), self._flat.told()
+        return {**flat, **nested, **{name: None for name in flat if flat[name] is None}}
 
 
 class _Sought:
     """Columns that are looked for in rows of one kind."""
 
     def __init__(self, place: str, names: list[str]) -> None:
-        self._place, self._found, self._lacking = place, list[str](), names
-        self._present: list[str] | None = None
-        """What the first row has."""
+        self._place, self._names, self._lacking = place, names, names
+        self._present: dict[str, None] = {}
+        """What the first row has, and what later ones have of these columns."""
 
     def see(self, row: dict[str, Any]) -> None:
-        if self._present is None:
-            self._present = list(row)
+        if not self._present:
+            self._present = dict.fromkeys(row)
         if self._lacking:
-            self._found += [name for name in self._lacking if name in row]
+            self._present |= dict.fromkeys(name for name in self._lacking if name in row)
             self._lacking = [name for name in self._lacking if name not in row]
 
+    def check(self) -> None:
+        require_columns(self._place, self._names, list(self._present))
+
     def told(self) -> dict[str, str | None]:
-        """Nothing where no row was seen."""
-        if self._present is None:
+        """As `FileScan.needed`; nothing where no row was seen."""
+        if not self._present:
             return {}
-        present = list(dict.fromkeys([*self._present, *self._found]))
-        lacking = {name: without_column(self._place, name, present) for name in self._lacking}
-        return {**dict.fromkeys(self._found), **lacking}
+        present = list(self._present)
+        told = {name: without_column(self._place, name, present) for name in self._lacking}
+        return {name: told.get(name) for name in self._names}
 
 
 class ColumnsOfTable:

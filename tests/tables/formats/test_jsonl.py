@@ -86,15 +86,24 @@ def test_rows_of_a_file_may_all_lack_what_others_have(tmp_path: Path) -> None:
     item = {"passage_id": "p", "passage": "text"}
     full = {"query_id": "b", "query": "text", "candidates": [item]}
     no_query_id = [{"query": "text", "candidates": [item]}] * 1200
+    last = {"query_id": "az", "query": "text", "candidates": [item]}
     (tmp_path / "t").mkdir()
     write_jsonl(tmp_path / "t/part-0.jsonl", bare)
-    write_jsonl(tmp_path / "t/part-1.jsonl", no_query_id)
+    write_jsonl(tmp_path / "t/part-1.jsonl", [*no_query_id, last])
     write_jsonl(tmp_path / "t/part-2.jsonl", [{**bare[0], "query_id": "b"}, full])
     table = plan(tmp_path / "t", "jsonl", shard_pairs=500)
-    assert sum(shard.candidates for shard in table.shards) == 1500 + 1200 + 2
+    assert sum(shard.candidates for shard in table.shards) == 1500 + 1201 + 2
     good, bad = read_all(tmp_path / "t", "jsonl", shard_pairs=500)
-    assert [row["query_id"] for row in good] == ["b"]
+    assert [row["query_id"] for row in good] == ["az", "b"]
     assert Counter(row["reason"] for row in bad) == {"null_candidates": 1501, "null_query_id": 1200}
+
+
+def test_a_file_of_another_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    write_jsonl(tmp_path / "t/part-0.jsonl", [GOOD])
+    write_jsonl(tmp_path / "t/queries.jsonl", [{"_id": "q", "text": "text"}])
+    with pytest.raises(InputError, match="queries.jsonl: no column 'query_id'; it has _id, text"):
+        plan(tmp_path / "t", "jsonl")
 
 
 def test_a_column_that_no_file_has_is_told_of_the_first(tmp_path: Path) -> None:
