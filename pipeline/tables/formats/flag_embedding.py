@@ -19,6 +19,7 @@ from pipeline.tables.input.files import SourceFile
 from pipeline.tables.input.json_rows import kept_values, parse_object
 from pipeline.tables.input.json_values import common_type, type_of
 from pipeline.tables.input.layout import Layout, reading_schema, scan_schema
+from pipeline.tables.input.needed_columns import kept_columns
 from pipeline.tables.input.shards import FileRange, FileScan
 from pipeline.tables.input.text_file import TextFile, open_text
 from pipeline.tables.input.text_lines import RunFinder, checked, first_line, numbered_lines
@@ -42,8 +43,7 @@ def is_like(first: bytes, _id_name: str) -> bool:
 def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     name, runs = _name_in_table(file.url, layout.root), RunFinder()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    reasons: list[str] = []
-    good = 0
+    sought, reasons, good = kept_columns(file.url, layout), list[str](), 0
     with open_text(file.url, layout.limits) as text:
         for start, number, line in numbered_lines(text, 0, None, 1):
             row, candidates = _parsed(line, number, text, file.partitions)
@@ -53,8 +53,9 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
                 continue
             good += 1
             runs.add(_query_id(name, number), start, number, len(candidates))
-            for ours, theirs in layout.kept.items():
-                for candidate in candidates:
+            for candidate in candidates:
+                sought.see(row, candidate)
+                for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
         stop = text.tell()
     if not (good or reasons):
@@ -64,7 +65,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
             f"{file.url}: holds no row of query, pos and neg (the first one: {REASONS[reasons[0]]}); is"
             " input.format right?"
         )
-    return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), kept))
+    return runs.scan(file, 0, 1, stop, scan_schema(pa.string(), pa.string(), kept), sought.told())
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:

@@ -10,7 +10,7 @@ from pipeline.tables.input.columns import ColumnNames, TextColumns
 from pipeline.tables.input.limits import DEFAULT_LIMITS, Limits
 from pipeline.tables.schema import candidates_schema
 
-_OF_CANDIDATES = "input.columns"
+OF_CANDIDATES = "input.columns"
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ def refuse_repeated(url: str, names: list[str]) -> None:
         raise InputError(f"{url}: column {repeated!r} stands there twice; rename one, or drop it")
 
 
-def require_columns(url: str, needed: list[str], present: list[str], field: str = _OF_CANDIDATES) -> None:
+def require_columns(url: str, needed: list[str], present: list[str], field: str = OF_CANDIDATES) -> None:
     """Raises InputError naming the file and the first column that it lacks."""
     missing = [name for name in needed if name not in present]
     if missing:
         raise InputError(without_column(url, missing[0], present, field))
 
 
-def without_column(url: str, name: str, present: list[str], field: str = _OF_CANDIDATES) -> str:
+def without_column(url: str, name: str, present: list[str], field: str = OF_CANDIDATES) -> str:
     """What to say of a file that has these columns and not the one that is needed."""
     joined = ", or join texts of other tables to its ids by pipeline.prepare"
     return (
         f"{url}: no column {name!r}; it has {', '.join(present)}."
-        f" Name the table's own columns in {field}{joined if field == _OF_CANDIDATES else ''}"
+        f" Name the table's own columns in {field}{joined if field == OF_CANDIDATES else ''}"
     )

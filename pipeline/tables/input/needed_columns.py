@@ -1,13 +1,14 @@
 """The columns that a table must have where each row names its own, as JSON's do.
 
 Spark leaves out what is null: a row may lack any of them. Every file must have a row with a query's columns,
-else it is none of the table. No query of a file may have candidates, so their columns are those of the table.
+else it is none of the table. A file may have no candidates, or none with a column that is kept: one row of
+the table must have these.
 """
 
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.tables.input.layout import Layout, require_columns, without_column
+from pipeline.tables.input.layout import OF_CANDIDATES, Layout, require_columns, without_column
 from pipeline.tables.input.shards import FileScan
 
 
@@ -17,51 +18,62 @@ class ColumnsOfFile:
     def __init__(self, url: str, layout: Layout) -> None:
         names = layout.columns
         of_candidate = [names.passage_id, names.passage]
-        self._of_row = _Sought(url, [names.query_id, names.query])
-        self._flat = _Sought(url, of_candidate)
-        self._nested = _Sought(f"{url}, in {names.candidates}", of_candidate)
+        self._of_row = Sought(url, [names.query_id, names.query])
+        self._flat = Sought(url, of_candidate)
+        self._nested = Sought(f"{url}, in {names.candidates}", of_candidate)
+        self._kept = kept_columns(url, layout)
 
     def see(self, row: dict[str, Any], nested: list[dict[str, Any]] | None) -> None:
         """nested: the candidates of a row that has a list, which may be none; None of any other row."""
         self._of_row.see(row)
         if nested is None:
             self._flat.see(row)
+            self._kept.see(row)
         else:
             for candidate in nested:
                 self._nested.see(candidate)
+                self._kept.see(row, candidate)
 
     def needed(self) -> dict[str, str | None]:
         """`FileScan.needed`. Raises InputError for a column of the queries that no row has."""
         self._of_row.check()
         nested, flat = self._nested.told(), self._flat.told()
-        return {**flat, **nested, **{name: None for name in flat if flat[name] is None}}
+        found = {name: None for name in flat if flat[name] is None}
+        return {**flat, **nested, **found} | self._kept.told()
 
 
-class _Sought:
+class Sought:
     """Columns that are looked for in rows of one kind."""
 
-    def __init__(self, place: str, names: list[str]) -> None:
-        self._place, self._names, self._lacking = place, names, names
+    def __init__(self, place: str, names: list[str], field: str = OF_CANDIDATES) -> None:
+        """field: of the config, which names them."""
+        self._place, self._names, self._field, self._lacking = place, names, field, names
         self._present: dict[str, None] = {}
         """What the first row has, and what later ones have of these columns."""
 
-    def see(self, row: dict[str, Any]) -> None:
+    def see(self, *parts: dict[str, Any]) -> None:
+        """A row, perhaps in parts."""
         if not self._present:
-            self._present = dict.fromkeys(row)
+            self._present = {name: None for part in parts for name in part}
         if self._lacking:
-            self._present |= dict.fromkeys(name for name in self._lacking if name in row)
-            self._lacking = [name for name in self._lacking if name not in row]
+            found = [name for name in self._lacking if any(name in part for part in parts)]
+            self._present |= dict.fromkeys(found)
+            self._lacking = [name for name in self._lacking if name not in found]
 
     def check(self) -> None:
-        require_columns(self._place, self._names, list(self._present))
+        require_columns(self._place, self._names, list(self._present), self._field)
 
     def told(self) -> dict[str, str | None]:
         """As `FileScan.needed`; nothing where no row was seen."""
         if not self._present:
             return {}
         present = list(self._present)
-        told = {name: without_column(self._place, name, present) for name in self._lacking}
+        told = {name: without_column(self._place, name, present, self._field) for name in self._lacking}
         return {name: told.get(name) for name in self._names}
+
+
+def kept_columns(url: str, layout: Layout) -> Sought:
+    return Sought(url, list(layout.kept.values()), "output.keep_columns")
 
 
 class ColumnsOfTable:

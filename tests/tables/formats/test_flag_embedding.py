@@ -42,6 +42,12 @@ def test_positives_and_negatives_are_the_candidates_of_their_query(tmp_path: Pat
     assert bad == []
 
 
+def test_a_kept_column_that_no_row_has_is_told(tmp_path: Path) -> None:
+    told = "rows.jsonl: no column 'prompt'; it has query, pos, neg, .* columns in output.keep_columns$"
+    with pytest.raises(InputError, match=told):
+        plan(write(tmp_path, GOOD, GOOD), "flag_embedding", kept=KEPT)
+
+
 def test_rows_with_equal_queries_stay_apart(tmp_path: Path) -> None:
     """Wherever they stand: equal rows, next to each other or in two files of one name."""
     for name in ("a/rows.jsonl", "b/rows.jsonl"):

@@ -98,6 +98,22 @@ def test_rows_of_a_file_may_all_lack_what_others_have(tmp_path: Path) -> None:
     assert Counter(row["reason"] for row in bad) == {"null_candidates": 1501, "null_query_id": 1200}
 
 
+def test_a_kept_column_that_no_row_has_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    write_jsonl(tmp_path / "t/part-0.jsonl", [GOOD])
+    item = {"passage_id": "p", "passage": "text", "score": None}
+    nested = {"query_id": "r", "query": "text", "lang": "en", "candidates": [item]}
+    write_jsonl(tmp_path / "t/part-1.jsonl", [nested])
+    good, bad = read_all(tmp_path / "t", "jsonl", kept={"lang": "lang", "n": "score"})
+    assert ([row["kept"] for row in good], bad) == (
+        [{"lang": None, "n": None}, {"lang": "en", "n": None}],
+        [],
+    )
+    told = "part-0.jsonl: no column 'scores'; it has query_id, .* columns in output.keep_columns$"
+    with pytest.raises(InputError, match=told):
+        plan(tmp_path / "t", "jsonl", kept={"lang": "lang", "n": "scores"})
+
+
 def test_a_file_of_another_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     write_jsonl(tmp_path / "t/part-0.jsonl", [GOOD])
