@@ -15,7 +15,7 @@ import httpx2
 import psutil
 import yaml
 
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 
 PORT = 8017
 
@@ -36,9 +36,9 @@ class Server(NamedTuple):
 @contextmanager
 def process(command: list[str], environment: dict[str, str], ready: str) -> Iterator[psutil.Process]:
     """Runs while the block does, also where SIGTERM ends it; begins when `ready` answers 200."""
-    raise_on_sigterm()  # else this process ended at once, and the other one stayed
     # A shell's background job ignores it, as what it starts does then; the other one ends by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise_interrupts()  # else this process ended at once, and the other one stayed
     with tempfile.TemporaryFile() as output:
         running = subprocess.Popen(
             command,

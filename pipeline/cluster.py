@@ -19,7 +19,7 @@ from ray.exceptions import (
 from pipeline import log, own_ray
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, DeviceError, RayrankError, TemporaryError
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.placement import ActorsConfig
 from pipeline.ray_address import WHERE_RAY_LOOKS, address, check_that_it_answers
 from pipeline.scoring.config import Dtype, ScorerConfig
@@ -42,7 +42,7 @@ def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes:
     join(no_progress_s=max(1800, 2 * largest_shard_pairs))
     try:  # Ray checks a selector's form as soon as something carries it
         for actors in pools:
-            ray.remote(label_selector=actors.label_selector)(raise_on_sigterm)
+            ray.remote(label_selector=actors.label_selector)(raise_interrupts)
     except ValueError as error:
         raise ConfigError(f"actors.label_selector: {error}") from error
     # A cluster elsewhere may scale, and have no such node yet.
@@ -128,7 +128,7 @@ def join(no_progress_s: int) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if own_ray.is_starting() or not ray.is_initialized():
         _join_or_start()
-    raise_on_sigterm()  # Ray sets a handler of its own, which would end the process at once
+    raise_interrupts()  # Ray sets a handler of its own, which would end the process at once
 
 
 def _join_or_start() -> None:

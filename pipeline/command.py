@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Timer
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from pipeline import log, own_ray
+from pipeline import interruption, log, own_ray
 from pipeline.config_file import flatten
 from pipeline.errors import InputError, LateError, NotThereError, RayrankError, TemporaryError
 from pipeline.interruption import Terminated
@@ -225,11 +225,21 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
     log.configure()
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is no error
         sys.stdout.reconfigure(errors="backslashreplace")
+    with interruption.heard():
+        try:
+            return _done(work)
+        except BaseException as error:
+            interrupt = interruption.came(error)
+            if interrupt is None:
+                raise
+            print("; ".join(filter(None, ["interrupted", when_interrupted])), file=sys.stderr)
+            return Status.TERMINATED if issubclass(interrupt, Terminated) else Status.INTERRUPTED
+
+
+def _done(work: Callable[[], Status]) -> Status:
     try:
         return work()
     except RayrankError as error:
+        interruption.check()
         print(f"error: {error}", file=sys.stderr)
         return Status.TRY_AGAIN if isinstance(error, TemporaryError) else Status.MISTAKE
-    except KeyboardInterrupt as signal:
-        print("; ".join(filter(None, ["interrupted", when_interrupted])), file=sys.stderr)
-        return Status.TERMINATED if isinstance(signal, Terminated) else Status.INTERRUPTED

@@ -1,21 +1,68 @@
-"""SIGTERM as an exception, so that a command ends with its last words said: a spot machine's notice,
-`ray job stop`, a pod's end.
+"""SIGTERM and SIGINT as exceptions, so that a command ends with its last words said: a spot machine's notice,
+`ray job stop`, a pod's end, Ctrl-C.
+
+Python raises them wherever the main thread is, and not all code can bear that. A finalizer loses the
+exception; pydantic, or a library's `finally`, makes another one of it. So what came is remembered: an error
+after it is its work (`came`), and where a job turns to its next piece, it is raised again (`check`).
 """
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
+
+import pyarrow as pa
 
 
 class Terminated(KeyboardInterrupt):
     """The process got SIGTERM."""
 
 
-def raise_on_sigterm() -> None:
-    """Raise Terminated in the main thread from now on. Ray sets a handler of its own: call this after it."""
+class _Process:
+    came: type[KeyboardInterrupt] | None = None
+
+
+def raise_interrupts() -> None:
+    """Raise Terminated or KeyboardInterrupt in the main thread from now on.
+
+    Ray sets a handler of its own: call this after it. SIGINT stays ignored where it is, as in a shell's
+    background job.
+    """
     if current_thread() is main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        # Its readers would take both signals while they read, and now and then lose one.
+        pa.enable_signal_handlers(False)
+        signal.signal(signal.SIGTERM, _raise)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _raise)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def came(error: BaseException | None = None) -> type[KeyboardInterrupt] | None:
+    """The interrupt that ended the work with `error`: that is one, or comes after one."""
+    return type(error) if isinstance(error, KeyboardInterrupt) else _Process.came
+
+
+def check() -> None:
+    """Raise the interrupt that came and was lost, if one was."""
+    if _Process.came is not None:
+        raise _Process.came
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Around the work that interrupts end. What came before is forgotten, and after it signals do what they
+    did before.
+    """
+    _Process.came = None
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    _Process.came = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise _Process.came

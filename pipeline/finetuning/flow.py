@@ -24,7 +24,7 @@ from pipeline.finetuning.start import starting_point
 from pipeline.finetuning.student import GroupEncoder, scorer_for_training
 from pipeline.finetuning.summary import Summary, model_card
 from pipeline.finetuning.worker import Job
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.job_record import JobRecord, known_versions, recorded_dtypes
 from pipeline.output import Start
 from pipeline.scoring import Scorer
@@ -51,7 +51,7 @@ def run(config: FinetuneConfig) -> Summary:
     """
     begun = time.monotonic()
     wait_out(config.max_outage_s)
-    raise_on_sigterm()
+    raise_interrupts()
     with _planned(config) as job:
 
         def work(held: Lease, _finished: Summary | None) -> Summary:

@@ -8,15 +8,14 @@ import errno
 import re
 import time
 from collections.abc import Callable
-from threading import Event
 from typing import Any, TypeVar
 
-from pipeline import log
+from pipeline import interruption, log
 from pipeline.errors import TemporaryError
 
 Result = TypeVar("Result")
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LOOKS_S = 1.0, 10.0, 0.1
 _OUTAGES = {
     "aiohttp.client_exceptions.ClientConnectionError",
     "aiohttp.client_exceptions.ClientPayloadError",
@@ -53,9 +52,9 @@ _REPEATABLE = {
 class _Patience:
     """Of this process: how long an outage is waited out; not at all, unless a job says so."""
 
-    def __init__(self) -> None:
-        self.longest_s = 0.0
-        self.over = Event()
+    longest_s = 0.0
+    # No threading.Event: an interrupt may leave its lock taken, and who ends the waiting would wait for it.
+    is_over = False
 
 
 _patience = _Patience()
@@ -64,12 +63,12 @@ _patience = _Patience()
 def wait_out(longest_s: float) -> None:
     """From now on, in this process."""
     _patience.longest_s = longest_s
-    _patience.over.clear()
+    _patience.is_over = False
 
 
 def wait_no_more() -> None:
     """Whoever waits goes on with the error: the process shall end."""
-    _patience.over.set()
+    _patience.is_over = True
 
 
 def is_outage(error: BaseException) -> bool:
@@ -99,16 +98,24 @@ def waited_out(attempt: Callable[[], Result], what: str) -> Result:
             now = time.monotonic()
             began = now if began is None else began
             left_s = began + _patience.longest_s - now
-            if left_s <= 0 or not is_outage(error):
+            if left_s <= 0 or not is_outage(error) or interruption.came():
                 raise
             log.warning("store does not answer", what=what, why=_shortly(error), waits_s=round(left_s))
-            if _patience.over.wait(min(pause_s, left_s)):
+            if not _pause(min(pause_s, left_s)):
                 raise
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         else:
             if began is not None:
                 log.info("store answers again", what=what, after_s=time.monotonic() - began)
             return result
+
+
+def _pause(seconds: float) -> bool:
+    """Whether to try again after it."""
+    end = time.monotonic() + seconds
+    while not _patience.is_over and (left_s := end - time.monotonic()) > 0:
+        time.sleep(min(left_s, _LOOKS_S))
+    return not _patience.is_over
 
 
 def _shortly(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from pipeline.finetuning.loop import Done
 from pipeline.finetuning.peers import ALONE
 from pipeline.finetuning.progress import Line
 from pipeline.finetuning.worker import Job, loop_of
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.scoring import dtype
 from pipeline.scoring.config import Dtype
 
@@ -17,7 +17,7 @@ def fastest_dtype(config: FinetuneConfig) -> Dtype:
 
 
 def connect(_job: Job) -> None:
-    raise_on_sigterm()
+    raise_interrupts()
 
 
 def work(job: Job, tell: Callable[[Line], None]) -> Done:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.mining.shard import Job, do
 from pipeline.tables.output.tasks import Task, TaskReport
 
 
 def connect(_job: Job) -> None:
-    raise_on_sigterm()
+    raise_interrupts()
 
 
 def work(job: Job, tasks: list[Task]) -> Iterator[TaskReport]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.preparation.plan import Preparation
 from pipeline.preparation.tasks import PartReport, join_passages, read_file_ranges, write_part
 
@@ -20,7 +20,7 @@ def connect(preparation: Preparation) -> None:
             f"executor here: holds all rows in memory, about {size_bytes / 2**30:.1f} GiB of them, and takes"
             f" at most {_LARGEST_BYTES / 2**30:g} GiB; set executor to ray_data"
         )
-    raise_on_sigterm()
+    raise_interrupts()
 
 
 def work(output: str, preparation: Preparation) -> Iterator[PartReport]:

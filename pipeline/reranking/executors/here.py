@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.placement import ActorsConfig
 from pipeline.reranking.cascade import Level
 from pipeline.reranking.shard import Job, OpenShard
@@ -15,7 +15,7 @@ from pipeline.tables.input.shards import Shard
 
 
 def connect(_pools: Sequence[ActorsConfig], _shards: list[Shard]) -> int:
-    raise_on_sigterm()
+    raise_interrupts()
     return 1
 
 

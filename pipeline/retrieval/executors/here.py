@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.interruption import raise_on_sigterm
+from pipeline.interruption import raise_interrupts
 from pipeline.retrieval.plan import Job
 from pipeline.retrieval.steps import do
 from pipeline.scoring.config import Dtype, ScorerConfig
@@ -10,7 +10,7 @@ from pipeline.tables.output.tasks import Task, TaskReport
 
 
 def connect(job: Job) -> None:
-    raise_on_sigterm()
+    raise_interrupts()
     if job.config.dense:
         import torch  # noqa: PLC0415  (a first stage by words alone does without)
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline import log
+from pipeline import interruption, log
 from pipeline.errors import OutputError, RayrankError, TemporaryError
 from pipeline.redaction import redacted
 from pipeline.tables.outage import wait_no_more
@@ -85,6 +85,7 @@ class Lease:
         """A shard is done. Raises TemporaryError where another start has taken over, OutputError where the
         output is gone.
         """
+        interruption.check()
         if self._lost is not None:
             raise self._lost
         with self._change:
@@ -165,13 +166,13 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
     held.start()
     try:
         yield held
-    except Exception as error:
-        wait_no_more()  # the error may be the store's: it was waited for
-        _try_to_end(held, "failed", redacted(str(error)))
-        raise
-    except BaseException:
-        wait_no_more()  # who interrupts won't wait for a store
-        _try_to_end(held, "interrupted")
+    except BaseException as error:
+        # It may be the store's, which was waited for; who interrupts won't wait for a store.
+        wait_no_more()
+        if isinstance(error, Exception) and interruption.came() is None:
+            _try_to_end(held, "failed", redacted(str(error)))
+        else:
+            _try_to_end(held, "interrupted")
         raise
     held.end("finished")
 
