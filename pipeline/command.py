@@ -16,6 +16,7 @@ from pipeline.config_file import flatten
 from pipeline.errors import InputError, LateError, NotThereError, RayrankError, TemporaryError
 from pipeline.interruption import Terminated
 from pipeline.redaction import redacted
+from pipeline.standard_streams import flush, open_closed, show, show_summary, tell
 
 LOADING = "libraries are loading; a machine's first start takes longest"
 _SILENT_S = 5.0
@@ -149,11 +150,11 @@ def do_job(config: Config_contra, flow: Flow[Config_contra], options: argparse.N
     """Do the job, or tell what it would do. options: of `add_job_options`."""
     if options.dry_run:
         with field_named(config):
-            print(redacted(flow.describe(config)))
+            show(redacted(flow.describe(config)))
         return Status.FINISHED
     with field_named(config), missing_when_finished(config.output.path):
         summary = flow.run(config, check_bytes=options.check_bytes)
-    print(redacted(summary.as_text()))
+    show_summary(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 
 
@@ -222,6 +223,7 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
 
     when_interrupted: how the user goes on.
     """
+    open_closed()
     log.configure()
     if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is no error
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -232,8 +234,10 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
             interrupt = interruption.came(error)
             if interrupt is None:
                 raise
-            print("; ".join(filter(None, ["interrupted", when_interrupted])), file=sys.stderr)
+            tell("; ".join(filter(None, ["interrupted", when_interrupted])))
             return Status.TERMINATED if issubclass(interrupt, Terminated) else Status.INTERRUPTED
+        finally:
+            flush()
 
 
 def _done(work: Callable[[], Status]) -> Status:
@@ -241,5 +245,5 @@ def _done(work: Callable[[], Status]) -> Status:
         return work()
     except RayrankError as error:
         interruption.check()
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return Status.TRY_AGAIN if isinstance(error, TemporaryError) else Status.MISTAKE

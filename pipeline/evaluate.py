@@ -26,6 +26,7 @@ from pipeline.evaluation.runs import export_trec
 from pipeline.evaluation.texts import is_job, read_texts
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
+from pipeline.standard_streams import show
 
 _STDOUT = Path("-")
 _OF_RUNS = (
@@ -151,7 +152,7 @@ def _evaluate(options: argparse.Namespace) -> Status:
         _write(options.json, [as_json(found, options.qrels)])
     if options.html is not None:
         _write(options.html, [_page(found, options)])
-    print(as_json(found, options.qrels) if options.json == _STDOUT else "\n".join(lines(found)))
+    show(as_json(found, options.qrels) if options.json == _STDOUT else "\n".join(lines(found)))
     return Status.FINISHED
 
 
@@ -166,11 +167,11 @@ def _measure_tasks(options: argparse.Namespace) -> Status:
     for scores in mteb.measure(scorer, mteb.find_tasks(options.mteb)):
         found.append(scores)
         if options.json != _STDOUT:
-            print(mteb.line(scores), flush=True)
+            show(mteb.line(scores))
         if options.json not in (None, _STDOUT):  # after each: the next one may take hours
             _write(options.json, [mteb.as_json(scorer, found)])
     if options.json == _STDOUT:
-        print(mteb.as_json(scorer, found))
+        show(mteb.as_json(scorer, found))
     return Status.FINISHED
 
 

@@ -15,6 +15,7 @@ from pipeline.command import Status
 from pipeline.config_file import load
 from pipeline.finetuning.config import FinetuneConfig
 from pipeline.redaction import redacted
+from pipeline.standard_streams import show_summary
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def _finetune(options: argparse.Namespace) -> Status:
         from pipeline.finetuning import flow  # noqa: PLC0415  (torch comes with it)
     with command.field_named(config), command.missing_when_finished(config.output.path):
         summary = flow.run(config)
-    print(redacted(summary.as_text()))
+    show_summary(redacted(summary.as_text()))
     return Status.REJECTS if summary.rejected else Status.FINISHED
 
 

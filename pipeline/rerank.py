@@ -13,6 +13,7 @@ from pipeline.command import Status
 from pipeline.errors import ConfigError
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
+from pipeline.standard_streams import show, show_summary
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -51,11 +52,11 @@ def _rerank(options: argparse.Namespace, starts_early: bool) -> Status:
         from pipeline.reranking import dry_run, flow  # noqa: PLC0415  (torch comes with it)
     if options.dry_run:
         with command.field_named(config):
-            print(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
+            show(redacted(dry_run.describe(config, options.speed, options.by, read_judge)))
         return Status.FINISHED
     with command.field_named(config), command.missing_when_finished(config.output.path):
         summary = flow.run(config, check_bytes=options.check_bytes, read_judge=read_judge)
-    print(redacted(summary.as_text()))
+    show_summary(redacted(summary.as_text()))
     if summary.quarantined:
         return Status.SHARDS_MISSING
     return Status.REJECTS if summary.rejected else Status.FINISHED

@@ -14,6 +14,7 @@ from pipeline.config_file import load
 from pipeline.errors import ConfigError
 from pipeline.redaction import redacted
 from pipeline.retrieval.config import RetrieveConfig
+from pipeline.standard_streams import show
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -44,7 +45,7 @@ def _retrieve(options: argparse.Namespace, starts_early: bool) -> Status:
         from pipeline.retrieval import flow  # noqa: PLC0415  (see above)
     if options.dry_run:
         with command.field_named(config):
-            print(redacted(flow.describe(config, options.speed)))
+            show(redacted(flow.describe(config, options.speed)))
         return Status.FINISHED
     return command.do_job(config, flow, options)
 

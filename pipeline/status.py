@@ -18,6 +18,7 @@ from pipeline.errors import OutputError
 from pipeline.job_record import JobRecord, dtypes_of, read_record
 from pipeline.output import is_complete
 from pipeline.reporting.summary import caveat
+from pipeline.standard_streams import show
 from pipeline.tables.output.attempts import Quarantined
 from pipeline.tables.output.damage import SUMMARY, find_problems, missing_data
 from pipeline.tables.output.directory import Directory
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _tell(options: argparse.Namespace) -> command.Status:
     status = read(Directory(options.output), datetime.now(UTC), check_bytes=options.check_bytes)
-    print(status.model_dump_json(indent=2) if options.json else "\n".join(status.lines()))
+    show(status.model_dump_json(indent=2) if options.json else "\n".join(status.lines()))
     return command.Status.SHARDS_MISSING if status.damaged else command.Status.FINISHED
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.redaction import redacted
 from pipeline.reranking.config import load_config
 from pipeline.scoring import ScorerConfig
+from pipeline.standard_streams import show
 
 if TYPE_CHECKING:  # they load torch
     from pipeline.verification.checks import Check
@@ -76,8 +77,8 @@ def _verify(options: argparse.Namespace) -> Status:
     title = f"{scorer.model} in {_precision(scorer)}: largest difference from scores made here"
     for number, check in enumerate(verify(config, options.service)):
         if number == 0:  # a model that is not there has no title
-            print(title)
-        print(redacted(_line(check)))
+            show(title)
+        show(redacted(_line(check)))
         status = status if check.agrees else Status.DIFFERS
     here = config.with_scorers([settled(single_scorer(config))])
     try:
@@ -85,10 +86,10 @@ def _verify(options: argparse.Namespace) -> Status:
     except InputError as error:  # scores can be certified before there is a table
         if options.qrels is not None:
             raise
-        print(redacted(f"cost       not compared on the job's candidates: {error}"))
+        show(redacted(f"cost       not compared on the job's candidates: {error}"))
         return status
     if cost is not None:
-        print("\n".join(_cost_lines(cost, options.max_ndcg_loss, options.queries)))
+        show("\n".join(_cost_lines(cost, options.max_ndcg_loss, options.queries)))
         status = status if cost.ndcg_loss <= options.max_ndcg_loss else Status.DIFFERS
     return status
 

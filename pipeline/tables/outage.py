@@ -7,7 +7,7 @@ as the job's config says (`max_outage_s`), by every process and for every reques
 import errno
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from pipeline import interruption, log
@@ -22,6 +22,7 @@ _OUTAGES = {
     "azure.core.exceptions.ServiceRequestError",
     "azure.core.exceptions.ServiceResponseError",
     "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.FlexibleChecksumError",
     "botocore.exceptions.HTTPClientError",
     "botocore.exceptions.IncompleteReadError",
     "botocore.parsers.ResponseParserError",
@@ -38,8 +39,8 @@ _MISTAKES = {"botocore.exceptions.SSLError", "aiohttp.client_exceptions.ClientSS
 _BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 500, 503, and SlowDown."""
 _TEXTS = re.compile(
-    r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE)"
-    r"|error sending request|non-2xx status code(\W|\[\d+m)*5\d\d"
+    r"AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|UNKNOWN \(HTTP status (5\d\d|429)\))"
+    r"|error sending request|non-2xx status code(\W|\[\d+m)*(5\d\d|429)"
 )
 """How pyarrow's own S3 tells it, and object_store, by which lance and deltalake read, this one in colours."""
 _REPEATABLE = {
@@ -80,11 +81,23 @@ def is_outage(error: BaseException) -> bool:
     kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
     if not kinds.isdisjoint(_MISTAKES):
         return False
-    for name in ("code", "status_code"):  # gcsfs's HttpError, Azure's HttpResponseError
-        status = getattr(error, name, None)
-        if isinstance(status, int) and 500 <= status < 600:
-            return True
+    if any(status == 429 or 500 <= status < 600 for status in _http_statuses(error)):
+        return True
     return not kinds.isdisjoint(_OUTAGES) or _TEXTS.search(str(error)) is not None
+
+
+def _http_statuses(error: BaseException) -> Iterator[int]:
+    """Of aiohttp's ClientResponseError, Azure's HttpResponseError, gcsfs's HttpError; of botocore's
+    ClientError, also where s3fs made EIO of it.
+    """
+    for name in ("status", "status_code", "code"):
+        if isinstance(status := getattr(error, name, None), int):
+            yield status
+            return
+    for one in (error, error.__cause__):
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):
+            yield answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 def waited_out(attempt: Callable[[], Result], what: str) -> Result:

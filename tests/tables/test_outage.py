@@ -3,15 +3,25 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError, SSLError
+from aiohttp import ClientPayloadError, ClientResponseError, RequestInfo
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
 from fsspec.exceptions import FSTimeoutError
+from multidict import CIMultiDict, CIMultiDictProxy
 from pyiceberg.exceptions import (
     NoSuchTableError,
     ServerError,
     ServiceUnavailableError,
     TooManyRequestsError,
 )
+from s3fs.errors import translate_boto_error
+from yarl import URL
 
 from pipeline.errors import InputError, RayrankError, TemporaryError
 from pipeline.tables import outage
@@ -19,6 +29,7 @@ from pipeline.tables.outage import PatientFileSystem, is_outage, wait_no_more, w
 from pipeline.tables.storage import store_errors
 
 REFUSED = EndpointConnectionError(endpoint_url="http://store")
+REQUEST: Any = RequestInfo(URL("http://store"), "GET", CIMultiDictProxy(CIMultiDict()))
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +42,15 @@ class AnswerError(Exception):
 
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code
+
+
+def s3_answers(status: int, code: str) -> Exception:
+    """What s3fs makes of it."""
+    told: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer = ClientError(told, "ListObjectsV2")
+    error: Exception = translate_boto_error(answer, set_cause=False)
+    error.__cause__ = answer
+    return error
 
 
 class Store:
@@ -87,7 +107,17 @@ class Store:
         ),
         (OSError("Server returned non-2xx status code: 403 Forbidden: request 503"), False),
         (AnswerError(503), True),
+        (AnswerError(429), True),
         (AnswerError(403), False),
+        (s3_answers(429, "TooManyRequests"), True),
+        (s3_answers(504, "GatewayTimeout"), True),
+        (s3_answers(400, "InvalidArgument"), False),
+        (s3_answers(403, "AccessDenied"), False),
+        (ClientResponseError(REQUEST, (), status=429), True),
+        (ClientResponseError(REQUEST, (), status=400), False),
+        (FlexibleChecksumError(error_msg="Expected checksum a did not match calculated checksum: b"), True),
+        (OSError("When listing: AWS Error UNKNOWN (HTTP status 429) during ListObjectsV2"), True),
+        (OSError("When listing: AWS Error UNKNOWN (HTTP status 400) during ListObjectsV2"), False),
         (SSLError(endpoint_url="https://store", error="self-signed certificate"), False),
         (NoCredentialsError(), False),
         (PermissionError("expired"), False),

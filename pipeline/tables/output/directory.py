@@ -11,6 +11,7 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import OutputError
+from pipeline.tables.outage import is_outage
 from pipeline.tables.output.local_disk import LEFTOVER, link_into_place, make_directory, move_into_place
 from pipeline.tables.output.sealed import Stamp, StampedStream
 from pipeline.tables.storage import locate, place_of, speaks, store_errors
@@ -125,7 +126,9 @@ class Directory:
     def _create(self, target: str, data: bytes, tries: int = 3) -> bool:
         try:
             self._fs.pipe_file(target, data, mode="create")
-        except OSError:
+        except OSError as error:
+            if is_outage(error):  # it was waited out
+                raise
             if self._fs.exists(target):
                 return bool(self._fs.cat_file(target) == data)
             if tries == 1:

@@ -69,7 +69,7 @@ class Lease:
 
     def __init__(self, output: Directory, file: str, first: Heartbeat) -> None:
         self._output, self._file, self._heartbeat = output, file, first
-        self._lost: RayrankError | None = None
+        self.lost: RayrankError | None = None
         """Why the right is gone, where it is."""
         self._change = Lock()  # the driver counts, the thread sends heartbeats
         self._stop = Event()
@@ -86,8 +86,8 @@ class Lease:
         output is gone.
         """
         interruption.check()
-        if self._lost is not None:
-            raise self._lost
+        if self.lost is not None:
+            raise self.lost
         with self._change:
             done = {
                 "shards_done": self._heartbeat.shards_done + 1,
@@ -98,8 +98,8 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             try:
-                self._lost = self._why_lost()
-                if self._lost is not None:
+                self.lost = self._why_lost()
+                if self.lost is not None:
                     return
                 self._write("running")
             except RayrankError as error:
@@ -135,8 +135,8 @@ class Lease:
         """The last word, where there is still a place for it."""
         self._stop.set()
         self._thread.join()
-        self._lost = self._lost or self._why_lost()
-        if self._lost is None:
+        self.lost = self.lost or self._why_lost()
+        if self.lost is None:
             self._write(state, message)
 
 
@@ -171,6 +171,8 @@ def lease(output: Directory, shards: int, shards_done: int) -> Iterator[Lease]:
         wait_no_more()
         if isinstance(error, Exception) and interruption.came() is None:
             _try_to_end(held, "failed", redacted(str(error)))
+            if held.lost is not None:  # the error may come of what the other start has done
+                raise held.lost from error
         else:
             _try_to_end(held, "interrupted")
         raise

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, TemporaryError
 from pipeline.tables.output.directory import Directory
 
 
@@ -113,3 +114,16 @@ def test_a_pattern_in_the_path_of_a_store_is_refused() -> None:
             OutputError, match=r"memory://bucket/run.*: has a '.', which a store's client takes"
         ):
             Directory(f"memory://bucket/{name}")
+
+
+def test_an_outage_is_waited_out_once_by_who_creates_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[str]()
+
+    def pipe_file(_: Any, path: str, _data: bytes, **_options: Any) -> None:
+        tried.append(path)
+        raise OSError(errno.EBUSY, "Please reduce your request rate.")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    with pytest.raises(TemporaryError, match="reduce your request rate"):
+        Directory("memory://created").create("file", b"mine")
+    assert tried == ["/created/file"]

@@ -134,6 +134,19 @@ def test_a_process_that_proc_does_not_show_may_be_alive(
     assert module._is_gone(heartbeat)
 
 
+def test_what_fails_since_another_start_works_there_is_told_so(output: Directory) -> None:
+    """As of a process that was stopped while it wrote, and whose unfinished file the other has removed."""
+
+    def write_after_being_replaced() -> None:
+        with lease(output, 9, 0):
+            output.write("_manifest/driver/000002.json", left_running(output).model_dump_json().encode())
+            raise OutputError("run/shard-000002.parquet: can't be written: No such file or directory")
+
+    with pytest.raises(TemporaryError, match="another start has taken over") as caught:
+        write_after_being_replaced()
+    assert isinstance(caught.value.__cause__, OutputError)
+
+
 def test_who_was_replaced_stops(output: Directory) -> None:
     def add_until_replaced() -> None:
         with lease(output, 9, 0) as held:
