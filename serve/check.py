@@ -21,6 +21,7 @@ from ray.serve.schema import HTTPOptionsSchema, ServeApplicationSchema, ServeDep
 
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
+from pipeline.standard_streams import show, tell
 from serve.app import build_app
 from serve.arguments import mistakes_in_keys, mistakes_in_models, read_arguments
 from serve.config import ApiConfig, ModelConfig, is_of_a_hub
@@ -64,10 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="a Serve config, or a RayService manifest")
     options = parser.parse_args(arguments)
     try:
-        print(_checked(options.file))
+        show(_checked(options.file))
     except RayrankError as error:
         mistakes = "\n".join(f"{options.file}: {line}" for line in str(error).splitlines())
-        print(f"error: {mistakes}", file=sys.stderr)
+        tell(f"error: {mistakes}")
         return 2
     return 0
 
