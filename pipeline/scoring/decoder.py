@@ -1,6 +1,7 @@
 """A causal backbone, layer by layer: only the last position is read, after the layers that are asked for."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ class Prefix:
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, heads, length, width) each; comes back with the prefix before it."""
+        """(batch, heads, length, width) each; comes back with the prefix before it.
+
+        transformers 5.24 gives the layer's other arguments, too.
+        """
         if layer not in self._layers:
             self._layers[layer] = keys, values
             return keys, values
@@ -47,6 +51,7 @@ class Decoder:
         # As in the reference, there is no compression before the first layer.
         self._compress_layers = set(compress_layers) - {0} if compress_ratio > 1 else set()
         self._compress_ratio = compress_ratio
+        self._cache_name = _cache_name(backbone.layers)
 
     def read_prefix(self, ids: torch.Tensor) -> Prefix:
         """Read (1, length) ids that sequences begin with, before their passage."""
@@ -54,7 +59,7 @@ class Decoder:
         hidden = self._backbone.embed_tokens(ids)
         layout = self._layout(hidden, None)
         for layer in self._backbone.layers:
-            hidden = layer(hidden, past_key_values=prefix, **layout)
+            hidden = layer(hidden, **{self._cache_name: prefix}, **layout)
         return prefix
 
     def forward(
@@ -81,7 +86,7 @@ class Decoder:
                     hidden, lengths, query_lengths, prompt_lengths, self._compress_ratio
                 )
                 layout = self._layout(hidden, prefix)
-            hidden = layer(hidden, past_key_values=prefix, **layout)
+            hidden = layer(hidden, **{self._cache_name: prefix}, **layout)
         last[len(self._backbone.layers)] = self._last(hidden, lengths)
         return torch.stack([last[cutoff] for cutoff in self._cutoff_layers], dim=1)
 
@@ -100,6 +105,12 @@ class Decoder:
             "position_ids": positions[None],
             "position_embeddings": self._backbone.rotary_emb(hidden, positions[None]),
         }
+
+
+def _cache_name(layers: Sequence[torch.nn.Module]) -> str:
+    """What they call their cache: `cache` from transformers 5.24 on. A name that they lack they ignore."""
+    known = signature(type(layers[0]).forward).parameters if len(layers) else {}
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def _compress(

@@ -1,7 +1,7 @@
 """What schemathesis shall not take for a fault: requests that fit their schema, refused with reason."""
 
-import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import schemathesis
@@ -14,9 +14,9 @@ def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
 ) -> None:
     """Time enough: what becomes of requests that have too little is tested elsewhere."""
-    wanted = case.headers.get("x-request-timeout-seconds", "")
-    if re.fullmatch(r"[\d.e+-]+", wanted) and 0 < float(wanted) < 10:
-        case.headers["x-request-timeout-seconds"] = "10"
+    with suppress(ValueError):  # of what is no number
+        if 0 < float(case.headers.get("x-request-timeout-seconds", "")) < 10:
+            case.headers["x-request-timeout-seconds"] = "10"
 
 
 @schemathesis.hook
