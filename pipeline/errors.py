@@ -5,7 +5,7 @@ RayrankError            catch this one to catch them all
 |   `-- TooManyTokensError    one call of a scorer has more tokens than fit in it
 |-- InputError          the input: the file, and the row or column in it
 |   `-- NotThereError   nothing to read lies where it leads
-|-- OutputError         the output directory: what lies there and does not fit
+|-- OutputError         the output directory: what lies there and does not fit, or can't be written
 |   `-- OtherFormatError      it was written by another version, in a format that is not read here
 |-- ModelError          a checkpoint that can't be found, or that is no reranker this project runs
 |-- TrainingError       a training that can't go on: its loss is no number

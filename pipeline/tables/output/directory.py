@@ -1,6 +1,5 @@
 """A directory of output, in which a file is written whole or not at all."""
 
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pipeline.tables.outage import is_outage
 from pipeline.tables.output.local_disk import LEFTOVER, link_into_place, make_directory, move_into_place
 from pipeline.tables.output.sealed import Stamp, StampedStream
 from pipeline.tables.storage import locate, place_of, speaks, store_errors
+from pipeline.temporary_folder import spool
 
 _JOB_WORKING_DIRECTORY = "/runtime_resources/working_dir_files/"
 _PUTS_ARE_ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
@@ -47,14 +47,17 @@ class Directory:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[StampedStream]:
-        """A stream whose content becomes `name` when the block ends well, and nothing otherwise."""
+        """A stream whose content becomes `name` when the block ends well, and nothing otherwise.
+
+        It is kept in the temporary folder until then.
+        """
         try:
-            with tempfile.NamedTemporaryFile() as spool:
-                yield StampedStream(spool)
-                spool.flush()
+            with spool(f"{self.url}/{name}: can't be written", named=True) as file:
+                yield StampedStream(file)
+                file.flush()
                 with self._written(name):
-                    self._put(name, lambda place: self._fs.put_file(spool.name, place))
-        except OSError as error:  # the disk that the spool lies on is full, say
+                    self._put(name, lambda place: self._fs.put_file(file.name, place))
+        except OSError as error:  # of what the block reads
             raise OutputError(f"{self.url}/{name}: can't be written: {error}") from error
 
     @contextmanager

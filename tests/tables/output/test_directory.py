@@ -1,4 +1,5 @@
 import errno
+import tempfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import OutputError, TemporaryError
 from pipeline.tables.output.directory import Directory
+from tests.full_disk import files_up_to
 
 
 def break_off(directory: Directory, name: str) -> None:
@@ -64,6 +66,30 @@ def test_a_file_in_the_place_of_the_output_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(OutputError, match="out/a: can't be written"):
         Directory(str(tmp_path / "out")).write("a", b"x")
+
+
+def test_a_temporary_folder_without_room_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output's disk has room, and what it tells itself is not taken for the folder's."""
+    for name in ("made", "tmp"):
+        (tmp_path / name).mkdir()
+    directory = Directory(str(tmp_path / "made"))
+
+    def write(name: str) -> None:
+        with directory.writing(name) as stream:
+            stream.write(b"x" * 2000)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    message = f"^{tmp_path}/made/a: can't be written: the temporary folder {tmp_path}/tmp can't be written to"
+    with pytest.raises(OutputError, match=message), files_up_to(1000):
+        write("a")
+    (tmp_path / "made/full").write_text("a file")
+    with pytest.raises(OutputError, match=r"made/full/a: can't be written: (?!.*the temporary folder)"):
+        write("full/a")
+    write("a")
+    assert directory.names() == {"a", "full"}
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_object_stores_keep_the_old_content_when_a_write_breaks_off() -> None:
