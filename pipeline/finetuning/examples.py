@@ -6,7 +6,6 @@ storage and of a run can be read in any order. Memory holds a place a row.
 
 import json
 import os
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
@@ -23,9 +22,12 @@ from pipeline.finetuning.prompts import RowPrompts
 from pipeline.finetuning.row_files import RowFiles
 from pipeline.finetuning.sampling import Row
 from pipeline.tables.schema import rejects_schema
+from pipeline.temporary_folder import spool
 
 _TEXT_IDS = (pa.string(), pa.string())
 _PIECE_BYTES = 2**26
+KEPT = "the rows to train on can't be kept"
+"""Where the temporary folder has no room for them."""
 
 
 class Examples:
@@ -141,11 +143,11 @@ def checked(
     with_scores: rows need a score for each of their passages. held_out: queries, by `same_query`.
     """
     id_types = source.id_types if isinstance(source, MinedRows) else _TEXT_IDS
-    with tempfile.TemporaryFile(prefix="rayrank-rows-") as spool:
-        examples = Examples(spool, id_types, held_out)
+    with spool(KEPT) as file:
+        examples = Examples(file, id_types, held_out)
         for found in source.rows(with_scores=with_scores):
             examples.take(found)
-        spool.flush()
+        file.flush()
         if not len(examples):
             raise _without_rows(examples, config, with_scores=with_scores)
         yield examples

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,10 @@ from pipeline.finetuning.trainer import Trainer
 from pipeline.scoring import Scorer
 from pipeline.tables.output.directory import Directory
 from pipeline.tables.output.manifest import Stamps
+from pipeline.temporary_folder import filling, new_folder
 
 MODEL = "model"
+_KEPT = "the trained model can't be kept"
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ class Loop:
     def _measure(self) -> Line:
         """Measure the model as it is, and keep it where it is better than all before."""
         done, value = self.trainer.steps_done, math.nan
-        with TemporaryDirectory(prefix="rayrank-model-") as name:
-            folder = Path(name)
+        with new_folder("rayrank-model-", _KEPT) as folder:
             if self.peers.is_first:
                 self._write_model(folder)
                 value = self._measured(folder, done).mean
@@ -144,8 +144,7 @@ class Loop:
 
     def finish(self) -> Done:
         """Write the model that is kept. For the first worker, after the last step."""
-        with TemporaryDirectory(prefix="rayrank-model-") as name:
-            folder = Path(name)
+        with new_folder("rayrank-model-", _KEPT) as folder:
             self._fetch_best(folder)
             p_value = None
             if self.best_step is not None:
@@ -164,14 +163,17 @@ class Loop:
 
     def _write_model(self, folder: Path) -> None:
         """The model as it is now, in the published layout."""
-        export(self.student.merged(), self.start.checkpoint, folder, self.student.says)
+        merged = self.student.merged()
+        with filling(folder, _KEPT):
+            export(merged, self.start.checkpoint, folder, self.student.says)
 
     def _fetch_best(self, folder: Path) -> None:
         """The kept model; the one at hand where nothing was measured."""
         if self.best_step is None:
             self._write_model(folder)
         else:
-            download(self.output, _best(self.best_step), folder)
+            with filling(folder, _KEPT):
+                download(self.output, _best(self.best_step), folder)
 
     def _save(self) -> None:
         self.metrics.write_with_events()

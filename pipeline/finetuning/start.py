@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +16,9 @@ from pipeline.scoring import ScorerConfig, gte_config
 from pipeline.scoring.checkpoint import Checkpoint, find_checkpoint
 from pipeline.scoring.saved_modules import MODULES, Saved
 from pipeline.scoring.weights import load_weights
+from pipeline.temporary_folder import filling, new_folder
+
+_KEPT = "the model to begin with can't be kept"
 
 
 @contextmanager
@@ -25,10 +27,10 @@ def starting_point(config: FinetuneConfig) -> Iterator[ScorerConfig]:
     if not config.fresh_head:
         yield config.scorer
         return
-    with TemporaryDirectory(prefix="rayrank-start-") as folder:
+    with new_folder("rayrank-start-", _KEPT) as folder:
         with fields_under("scorer"):
-            put_head(config.scorer, Path(folder), config.training.seed)
-        yield config.scorer.model_copy(update={"model": folder, "revision": None, "family": None})
+            put_head(config.scorer, folder, config.training.seed)
+        yield config.scorer.model_copy(update={"model": str(folder), "revision": None, "family": None})
 
 
 def put_head(scorer: ScorerConfig, folder: Path, seed: int) -> None:
@@ -46,8 +48,6 @@ def put_head(scorer: ScorerConfig, folder: Path, seed: int) -> None:
         )
     torch.manual_seed(seed)
     network = _with_head(checkpoint, scorer)
-    network.save_pretrained(folder)
-    copy_small_files(checkpoint.path, folder, without=_of_embeddings(checkpoint))
     is_gte = checkpoint.model_type == gte_config.MODEL_TYPE
     described = {
         **checkpoint.config.fields,
@@ -56,7 +56,10 @@ def put_head(scorer: ScorerConfig, folder: Path, seed: int) -> None:
         "label2id": {"LABEL_0": 0},
     }
     described.pop("num_labels", None)
-    (folder / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
+    with filling(folder, _KEPT):
+        network.save_pretrained(folder)
+        copy_small_files(checkpoint.path, folder, without=_of_embeddings(checkpoint))
+        (folder / "config.json").write_text(json.dumps(described, indent=2), encoding="utf-8")
 
 
 def _with_head(checkpoint: Checkpoint, scorer: ScorerConfig) -> Any:

@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from pipeline.tables.output.directory import Directory
 from tests.conftest import ROOT
 from tests.finetuning.rows import config
 from tests.finetuning.test_flow import held_out, lines, weights
+from tests.full_disk import files_up_to
+from tests.scoring.checkpoints import make_trunk
 
 KILLED_IN_STEP_8 = """
 import os, signal, sys
@@ -117,3 +121,28 @@ def test_the_best_model_of_the_checkpoint_before_is_there_too(
     summary = flow.run(job)
     assert summary.best_step == 4
     assert {name: (tmp_path / "out/model" / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("size", "sections", "message"),
+    [
+        (100_000, {"held_out": {}}, "^the trained model can't be kept: the temporary folder"),
+        (800_000, {}, "/out/checkpoints/step-00000002.pt: can't be written: the temporary folder"),
+        (50_000, {"fresh_head": True}, "^the model to begin with can't be kept: the temporary folder"),
+    ],
+)
+def test_a_temporary_folder_without_room_is_named_and_gone_on_after(
+    tmp_path: Path, size: int, sections: dict[str, Any], message: str
+) -> None:
+    """As a limit on the size of files shows it."""
+    if "fresh_head" in sections:
+        sections = {**sections, "scorer": {"model": str(make_trunk(tmp_path / "trunk", "bert"))}}
+    if "held_out" in sections:
+        sections = {"held_out": held_out(tmp_path, every_steps=1)}
+    job = config(tmp_path, **sections)
+    with (
+        pytest.raises(OutputError, match=f"{message} {tempfile.gettempdir()} .* set TMPDIR"),
+        files_up_to(size),
+    ):
+        flow.run(job)
+    assert flow.run(job).steps == 6

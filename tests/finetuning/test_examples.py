@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 from pipeline.finetuning import examples
 from pipeline.finetuning.config import DataConfig
 from pipeline.finetuning.examples import Examples
 from pipeline.finetuning.sampling import Row
+from pipeline.temporary_folder import spool
 from tests.conftest import DATA
 from tests.finetuning.rows import ROWS, write
+from tests.full_disk import files_up_to
 
 GOOD = {"query": "q", "pos": ["p"], "neg": ["n"]}
 BAD: dict[str, tuple[Any, str]] = {
@@ -43,6 +45,19 @@ def read(path: Path, *, with_scores: bool = False) -> tuple[list[Row], list[dict
     config = DataConfig(path=str(path))
     with examples.checked(examples.find(config), config, with_scores=with_scores) as found:
         return [found[number] for number in range(len(found))], found.rejects
+
+
+def test_a_temporary_folder_without_room_for_the_rows_is_told(tmp_path: Path) -> None:
+    """As a limit on the size of files shows it, here and in another process."""
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    config = DataConfig(path=str(path))
+    message = f"^the rows to train on can't be kept: the temporary folder {tempfile.gettempdir()} can't"
+    with pytest.raises(OutputError, match=message), files_up_to(500):
+        read(path)
+    with examples.checked(examples.find(config), config, with_scores=True) as sent:
+        pieces = [*sent.shipped()]
+    with pytest.raises(OutputError, match=message), files_up_to(500), spool(examples.KEPT) as file:
+        Examples.received(pieces, file)
 
 
 def test_another_process_gets_the_rows_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

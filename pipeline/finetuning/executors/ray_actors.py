@@ -9,7 +9,6 @@ checkpoint, by as many as fit then.
 """
 
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pipeline import cluster, log
 from pipeline.capacity import fit, nodes
 from pipeline.errors import DeviceError, OutputError, TemporaryError
 from pipeline.finetuning.config import FinetuneConfig
-from pipeline.finetuning.examples import Examples
+from pipeline.finetuning.examples import KEPT, Examples
 from pipeline.finetuning.held_out import HeldOut
 from pipeline.finetuning.loop import Done
 from pipeline.finetuning.peers import Peers
@@ -44,6 +43,7 @@ from pipeline.scoring.config import Dtype
 from pipeline.scoring.device import resolve_device
 from pipeline.tables.outage import wait_out
 from pipeline.tables.output.directory import Directory
+from pipeline.temporary_folder import spool
 
 _TRIES = 3
 """Starts of the actors that may end in an error without a step that is new."""
@@ -267,8 +267,8 @@ class _Actor:
             world_size=peers.world,
             timeout=_PATIENCE,
         )
-        rows = tempfile.TemporaryFile(prefix="rayrank-rows-")  # noqa: SIM115  (the stack closes it)
-        examples = Examples.received(map(ray.get, share.pieces), self._stack.enter_context(rows))
+        rows = self._stack.enter_context(spool(KEPT))
+        examples = Examples.received(map(ray.get, share.pieces), rows)
         scorer = self._scorer()
         job = Job(share.config, share.output, examples, scorer, share.held_out, share.record)
         self._loop = loop_of(job, peers)
