@@ -1,9 +1,7 @@
 """Calibrated models for a job's scorers: made in the plan, before any actor starts, and the same for all."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +14,7 @@ from pipeline.scoring import Quantization, Scorer, ScorerConfig
 from pipeline.scoring.quantization import fingerprint_of
 from pipeline.tables.candidates import Plan, read_shard
 from pipeline.tables.output.directory import Directory
+from pipeline.temporary_folder import filling, new_folder
 
 _SHARDS = 16
 """Over which the pairs are spread, where these have enough."""
@@ -94,9 +93,11 @@ def at_hand(scorer: ScorerConfig) -> Iterator[ScorerConfig]:
     data = directory.read(name)
     if data is None:
         raise TemporaryError(f"quantization.path: {quantization.path}: is gone; start the job again")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "calibrated")
-        copy.write_bytes(data)
+    failed = f"quantization.path: {quantization.path}: can't be copied"
+    with new_folder("rayrank-calibrated-", failed) as folder:
+        copy = folder / "calibrated"
+        with filling(folder, failed):
+            copy.write_bytes(data)
         yield scorer.model_copy(update={"quantization": quantization.model_copy(update={"path": str(copy)})})
 
 

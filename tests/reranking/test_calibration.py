@@ -1,5 +1,6 @@
 """Jobs in int8: one calibrated model for all that score, made from the job's own pairs."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from pipeline.errors import InputError, ModelError, OutputError
 from pipeline.reranking import calibration, flow
-from pipeline.reranking.calibration import sampled_pairs, spread
+from pipeline.reranking.calibration import at_hand, sampled_pairs, spread
 from pipeline.reranking.dry_run import describe
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.tables.candidates import plan_table
+from pipeline.tables.output.directory import Directory
 from tests.conftest import TINY, golden_cases
+from tests.full_disk import files_up_to
 from tests.reranking.jobs import config, data_of
 
 
@@ -131,6 +134,21 @@ def test_a_dry_run_calibrates_nothing(table: Path, calibrates: list[int]) -> Non
     assert "shards" in describe(config(table, scorer=int8(str(table.parent / "tiny.int8"))))
     assert calibrates == []
     assert not (table.parent / "tiny.int8").exists()
+
+
+def test_a_copy_that_finds_no_room_is_told(calibrated: bytes) -> None:
+    """As a limit on the size of files shows it."""
+    Directory("memory://models").write("tiny.int8", calibrated)
+    path = "memory://models/tiny.int8"
+    scorer = ScorerConfig.model_validate({"model": TINY, "device": "cpu", **int8(path)})
+    message = (
+        f"^quantization.path: {path}: can't be copied: the temporary folder {tempfile.gettempdir()} can't"
+    )
+    with pytest.raises(OutputError, match=message), files_up_to(1000), at_hand(scorer):
+        pass
+    with at_hand(scorer) as here:
+        assert here.quantization is not None
+        assert Path(here.quantization.path).read_bytes() == calibrated
 
 
 def test_a_record_of_before_stays_the_same(table: Path) -> None:

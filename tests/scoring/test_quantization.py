@@ -1,14 +1,16 @@
 """A calibrated model: what it scores, and which files are not taken for one."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, OutputError
 from pipeline.scoring import Quantization, Scorer, ScorerConfig
 from tests.conftest import MINILM, TINY
+from tests.full_disk import files_up_to
 from tests.scoring.engines.test_openvino import pairs
 
 
@@ -99,3 +101,10 @@ def test_an_embedding_model_is_calibrated_on_both_texts_of_a_pair(tmp_path: Path
 def test_a_quantization_has_a_kind_and_a_path() -> None:
     with pytest.raises(ConfigError, match="path: is required"):
         Quantization(kind="int8")  # type: ignore[call-arg]  # what a user may forget
+
+
+def test_a_calibrated_model_that_finds_no_room_is_told(tmp_path: Path) -> None:
+    """As a limit on the size of files shows it."""
+    message = f"^the calibrated model can't be kept: the temporary folder {tempfile.gettempdir()} can't"
+    with pytest.raises(OutputError, match=message), files_up_to(1000):
+        int8(tmp_path / "none").calibrate(pairs())

@@ -3,7 +3,6 @@
 import io
 import logging
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -11,7 +10,6 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.scoring.checkpoint import Checkpoint
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.engine import Computation, Inputs, Output
+from pipeline.temporary_folder import filling, new_folder
 
 INSTALL = "pip install 'rayrank[openvino]'"
 
@@ -88,9 +87,11 @@ def quantize(network: Any, output: Output, batches: Sequence[Inputs]) -> dict[st
         quantized = nncf.quantize(
             model, samples, subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER
         )
-    with tempfile.TemporaryDirectory() as folder:
-        openvino.save_model(quantized, Path(folder, _GRAPH), compress_to_fp16=False)
-        return {name: Path(folder, name).read_bytes() for name in (_GRAPH, _WEIGHTS)}
+    failed = "the calibrated model can't be kept"
+    with new_folder("rayrank-calibrated-", failed) as folder:
+        with filling(folder, failed, RuntimeError):  # OpenVINO's, which does not say why
+            openvino.save_model(quantized, folder / _GRAPH, compress_to_fp16=False)
+        return {name: (folder / name).read_bytes() for name in (_GRAPH, _WEIGHTS)}
 
 
 def load_quantized(files: dict[str, bytes], dtype: torch.dtype) -> Computation:
