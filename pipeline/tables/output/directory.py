@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
@@ -159,7 +159,7 @@ class Directory:
         except FileNotFoundError:
             return None
         except NotADirectoryError as error:
-            raise OutputError(f"{self.url}: is a file; the output needs a directory") from error
+            raise self._no_directory(name) from error
 
     def names(self, subdirectory: str = "") -> set[str]:
         """The names of the entries in `subdirectory`; none where there is no such directory."""
@@ -188,5 +188,16 @@ class Directory:
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:
-            raise OutputError(f"{self.url}: is a file; the output needs a directory") from error
+            raise self._no_directory(subdirectory) from error
+        if isinstance(self._fs, LocalFileSystem) and any(
+            entry["name"] == path and entry["type"] != "directory" for entry in entries
+        ):  # it lists a file as the file alone
+            raise self._no_directory(subdirectory)
         return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+
+    def _no_directory(self, name: str) -> OutputError:
+        """On the way to `name`, or in its place, lies a file. The first is told."""
+        way = PurePosixPath(f"{self._path}/{name}")
+        files = (str(place) for place in (*reversed(way.parents), way) if self._fs.isfile(str(place)))
+        place = next(files, self._path)
+        return OutputError(f"{place_of(self._fs, place)}: is a file; the output needs a directory there")

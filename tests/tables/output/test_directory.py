@@ -92,6 +92,23 @@ def test_a_temporary_folder_without_room_is_told_as_such(
     assert not list((tmp_path / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("file", ["out", "out/_manifest", "out/_manifest/done", "out/_manifest/done/x"])
+def test_the_file_where_a_directory_should_be_is_named(tmp_path: Path, file: str) -> None:
+    """Above the output, or in it."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("x")
+    directory = Directory(str(tmp_path / "out"))
+    message = f"^{tmp_path / file}: is a file; the output needs a directory there$"
+    for ask in (directory.read, directory.names, directory.files, directory.sizes):
+        with pytest.raises(OutputError, match=message):
+            ask("_manifest/done/x/y")
+    with pytest.raises(OutputError, match=message):
+        directory.names("_manifest/done/x")
+    below = Directory(str(tmp_path / "out/_manifest/done/x/deep/below"))
+    with pytest.raises(OutputError, match=message):
+        below.read("y")
+
+
 def test_object_stores_keep_the_old_content_when_a_write_breaks_off() -> None:
     directory = Directory("memory://bucket/half")
     directory.write("x", b"whole")
