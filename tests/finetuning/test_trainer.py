@@ -129,7 +129,8 @@ def test_a_trained_head_of_modules_is_what_sentence_transformers_loads(
     for _ in range(2):
         made.step(GROUPS)
     held = {name for name, each in student.trained.items() if torch.equal(each, before[name])}
-    assert not {name for name in held if "embeddings" not in name}
+    # The loss takes no notice of what is added to all scores: the last bias has a gradient of rounding alone.
+    assert not {name for name in held if "embeddings" not in name and not name.endswith("linear.bias")}
     export(student.merged(), scorer.checkpoint, tmp_path / "made", student.says)
     pairs = [(group.query, passage) for group in GROUPS for passage in group.passages]
     theirs = CrossEncoder(str(tmp_path / "made"), device="cpu").predict(
