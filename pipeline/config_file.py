@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline import yaml_text
 from pipeline.config_problems import field_of, problems_of, reason_of
 from pipeline.errors import ConfigError
+from pipeline.plain_file import open_plain
 from pipeline.yaml_text import YamlError
 
 _SHOWN_CHARS = 80
@@ -50,7 +51,8 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read(path: Path, lines: dict[str, int]) -> Any:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_plain(path, piped=True) as stream:
+            text = stream.read().decode("utf-8-sig")
         node, tree = yaml_text.parse(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error

@@ -21,6 +21,7 @@ from ray.serve.schema import HTTPOptionsSchema, ServeApplicationSchema, ServeDep
 
 from pipeline.config_problems import field_of, reason_of
 from pipeline.errors import ConfigError, RayrankError
+from pipeline.plain_file import open_plain
 from pipeline.standard_streams import show, tell
 from serve.app import build_app
 from serve.arguments import mistakes_in_keys, mistakes_in_models, read_arguments
@@ -226,7 +227,8 @@ def _reason(problem: Any) -> str:
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        return _mapping(file.read_text(encoding="utf-8-sig"), "the file")
+        with open_plain(file, piped=True) as stream:
+            return _mapping(stream.read().decode("utf-8-sig"), "the file")
     except OSError as error:
         raise ConfigError(f"{error.strerror}") from error
     except UnicodeDecodeError as error:

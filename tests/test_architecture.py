@@ -94,7 +94,7 @@ def test_serve_is_kept_from_all_of_pipeline_but_what_both_share() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (contract,) = (one for one in contracts if one["name"].startswith("serve knows of pipeline"))
     allowed = {"scoring", "ranking", "placement", "registry", "config_problems", "errors", "log"}
-    allowed |= {"capacity", "fusion", "interruption", "labels", "levels", "redaction"}
+    allowed |= {"capacity", "fusion", "interruption", "labels", "levels", "plain_file", "redaction"}
     allowed |= {"standard_streams", "temporary_folder"}
     forbidden = {module.removeprefix("pipeline.") for module in contract["forbidden_modules"]}
     assert forbidden == set(names_in(pipeline)) - allowed

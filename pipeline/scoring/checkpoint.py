@@ -1,8 +1,6 @@
 """Find a checkpoint on disk, in a Python package or on a hub, and tell what it is."""
 
-import hashlib
-import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,12 +16,11 @@ from tokenizers import Tokenizer
 from pipeline.errors import ModelError, RayrankError, TemporaryError
 from pipeline.scoring.config import ScorerConfig
 from pipeline.scoring.json_object import JsonObject
+from pipeline.scoring.loaded_files import CODE, SUFFIXES, check_plain, digest_of
 from pipeline.scoring.tokenizer_files import auto_tokenizer, check_tokenizer_files, load_tokenizer, own_sides
 from pipeline.scoring.translated_configs import TRANSLATED
 from pipeline.scoring.weight_files import StoredTensor, stored_tensors
 
-_CODE = ".py"
-_LOADED_SUFFIXES = {".json", ".safetensors", ".txt", ".model", ".codes", ".jinja", _CODE}
 _IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
 """Those that are torch alone: for others transformers may load compiled code from a hub."""
 _NO_LENGTH = 10**9
@@ -44,8 +41,10 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> JsonObject:
-        """config.json, as published."""
-        return self.read_object("config.json")
+        """config.json, as published. Raises ModelError where a file beside it is a named pipe or a device."""
+        config = self.read_object("config.json")
+        check_plain(self.path)
+        return config
 
     @cached_property
     def tokenizer_config(self) -> JsonObject:
@@ -155,15 +154,7 @@ class Checkpoint:
         """Of the content, wherever it lies: the hub's commit, or a hash of all that is loaded."""
         if self.revision:
             return f"commit:{self.revision}"
-        digest = hashlib.sha256()
-        for file in sorted(_files_below(self.path)):
-            try:
-                with file.open("rb") as stream:
-                    content = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as error:
-                raise ModelError(f"{file}: can't be read: {error.strerror}") from error
-            digest.update(f"{file.relative_to(self.path)} {content}\n".encode())
-        return f"sha256:{digest.hexdigest()}"
+        return f"sha256:{digest_of(self.path)}"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -207,18 +198,6 @@ class Checkpoint:
     def read_optional(self, name: str) -> JsonObject:
         """The same; no fields where there is no such file."""
         return JsonObject.read_optional(self.path / name)
-
-
-def _files_below(directory: Path) -> Iterator[Path]:
-    """The files that may be loaded. Links are followed, as a hub's cache has them, none in a circle."""
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(directory, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder, name) for name in names if Path(name).suffix in _LOADED_SUFFIXES)
 
 
 def find_checkpoint(config: ScorerConfig) -> Checkpoint:
@@ -269,7 +248,7 @@ def _in_package(model: str) -> Path:
 
 
 def _on_hub(model: str, revision: str | None, config: ScorerConfig) -> tuple[Path, str]:
-    suffixes = _LOADED_SUFFIXES if config.trust_remote_code else _LOADED_SUFFIXES - {_CODE}
+    suffixes = SUFFIXES if config.trust_remote_code else SUFFIXES - {CODE}
     try:
         path = huggingface_hub.snapshot_download(
             model,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.plain_file import open_plain
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -105,7 +106,7 @@ def read_json(path: Path) -> Any:
 def read_bytes(path: Path, count: int = -1) -> bytes:
     """The file's first `count` bytes, or all. Raises ModelError where there are none, or an LFS pointer."""
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             data = stream.read(count)
     except FileNotFoundError as error:
         raise ModelError(f"no {path.name} in {path.parent}; is it a checkpoint?") from error

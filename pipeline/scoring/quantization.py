@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel
 
 from pipeline.errors import ModelError
+from pipeline.plain_file import open_plain
 from pipeline.scoring.config import Quantization
 from pipeline.scoring.engine import Computation, Inputs, Output, QuantizingEngine
 
@@ -127,7 +128,8 @@ class Recording:
 def stored_bytes(quantization: Quantization) -> bytes:
     """The file. Raises ModelError where there is none."""
     try:
-        return Path(quantization.path).expanduser().read_bytes()
+        with open_plain(Path(quantization.path).expanduser()) as stream:
+            return stream.read()
     except FileNotFoundError as error:
         raise _wrong(
             quantization,

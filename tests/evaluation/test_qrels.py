@@ -1,4 +1,5 @@
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def write(path: Path, text: str) -> str:
 def test_trec_qrels(tmp_path: Path) -> None:
     judged = read_qrels(write(tmp_path / "qrels", "q1 0 good 1\nq1 Q0 a\u00a0b -1\n"))
     assert judged == [Qrel("q1", "good", 1, "0"), Qrel("q1", "a\u00a0b", 0, "Q0")]
+
+
+def test_a_named_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "qrels")
+    for path in (f"{tmp_path}/qrels", "/dev/zero"):
+        with pytest.raises(InputError, match=f"^{path}: is no file$"):
+            read_qrels(path)
 
 
 def test_any_relevance_below_0_is_one(tmp_path: Path) -> None:

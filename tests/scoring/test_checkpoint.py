@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
@@ -114,6 +115,27 @@ def test_a_directory_without_a_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelError, match="config.json: not JSON"):
         _ = find(str(tmp_path)).config
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "chat_template.jinja", "1_Dense/config.json"]
+)
+def test_a_named_pipe_or_device_among_its_files_is_refused_and_not_waited_for(
+    tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(TINY, tmp_path / "copy")
+    file = tmp_path / "copy" / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(ModelError, match=f"{name}: can't be read: is no file"):
+        _ = find(str(tmp_path / "copy")).config
+    with pytest.raises(ModelError, match=f"{name}: can't be read: is no file"):
+        _ = find(str(tmp_path / "copy")).fingerprint
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=f"{name}: can't be read: is no file"):
+        _ = find(str(tmp_path / "copy")).config
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Single files of an input: found, opened, and checked to be the ones that were planned with."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import InputError
 from pipeline.tables.input.compression import ERRORS as COMPRESSION_ERRORS
@@ -63,6 +67,8 @@ def open_input(url: str, limits: Limits) -> Iterator[IO[bytes]]:
     check_compression(url)
     try:
         with store_errors(InputError, f"{url}: can't be read"):
+            if isinstance(fs, LocalFileSystem):
+                _check_plain(path, url)
             stream = fs.open(path, "rb")
     except InputError as error:
         if isinstance(error.__cause__, IsADirectoryError):
@@ -125,6 +131,13 @@ def check_unchanged(url: str, identity: str) -> None:
         now = "gone"
     if now != (f"{size}{_BY_DIGEST}" if by_digest else identity):
         raise InputError(f"{url}: changed while the job ran (planned with {identity}, now {now})")
+
+
+def _check_plain(path: str, url: str) -> None:
+    """Raises InputError for what would be waited for, such as a named pipe, or never ends."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{url}: is no file")
 
 
 def _is_folder(fs: Any, path: str, url: str) -> InputError:
