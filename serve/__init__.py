@@ -10,6 +10,7 @@
     shared_dtype      what `dtype: auto` is, for all replicas of a model
     batcher  keys ... requests to batches; who may ask
     dialects          the HTTP APIs that are spoken, one file each; `dialect` says what a file holds
+    window            limits over any minute
     fair_queue  work  problems  config   which pairs go next; what API and replicas hand each other
 
 Imports point down only; import-linter holds this.

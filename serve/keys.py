@@ -7,20 +7,26 @@ import ipaddress
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 from pipeline import log
 from pipeline.errors import ConfigError
+from pipeline.plain_file import open_plain
 from serve.config import ApiConfig, KeysConfig
 from serve.problems import Problem
+from serve.window import Window
 
 _SHORTEST = 16
-_MINUTE_S = 60.0
-_SLICE_S = 0.05
 _AGAIN_S = 5.0
+_LOOK_S = 0.5
+"""Between two looks at the file."""
+_PATIENCE_S = 10.0
+"""With a look at the file; one on a network may take a while."""
+_MOST_BYTES = 1 << 24
 _SETTLES_NS = 1_000_000_000
 ANONYMOUS = "anonymous"
 
@@ -34,13 +40,25 @@ class Keyring:
         self._environment = environment
         self._seen: tuple[int, int, int] | None = None
         self._digests: dict[str, bytes] = {}
-        self.problem = ""
-        """Why the file as it is now is not read, while the keys that it had before hold; without secrets."""
+        self._problem = ""
+        self._looks_since: float | None = None
         self._read()
+
+    @property
+    def problem(self) -> str:
+        """Why the file as it is now is not read, while the keys that it had before hold; without secrets."""
+        since = self._looks_since
+        if since is not None and (s := time.monotonic() - since) > _PATIENCE_S:
+            return f"api.keys.file {self._config.file}: its disk has not answered for {s:.0f} s"
+        return self._problem
+
+    def watch(self) -> None:
+        """From now on `read_again` twice a second, in a thread: a disk that hangs shall hold no request."""
+        if self._config.file is not None:
+            Thread(target=_watch, args=(weakref.ref(self),), name="API keys", daemon=True).start()
 
     def name_of(self, key: str) -> str | None:
         """Whose key it is. Takes as long whichever it is, and if it is none."""
-        self.read_again()
         digest = _digest(key)
         owner = None
         for name, known in self._digests.items():
@@ -54,7 +72,11 @@ class Keyring:
         """
         if self._config.file is None:
             return
-        path = Path(self._config.file)
+        self._looks_since = time.monotonic()
+        self._look(Path(self._config.file))
+        self._looks_since = None
+
+    def _look(self, path: Path) -> None:
         identity = _identity(path)
         if identity is not None and identity == self._seen:
             return
@@ -63,13 +85,13 @@ class Keyring:
         except ConfigError as error:
             self._seen = _settled(path)
             # A file that is being written is not told yet.
-            if (identity is None or self._seen is not None) and str(error) != self.problem:
-                self.problem = str(error)
-                log.error("the file of API keys is not read, the keys before hold", reason=self.problem)
+            if (identity is None or self._seen is not None) and str(error) != self._problem:
+                self._problem = str(error)
+                log.error("the file of API keys is not read, the keys before hold", reason=self._problem)
         else:
-            if self.problem:
+            if self._problem:
                 log.info("the file of API keys is read again", file=path)
-            self.problem = ""
+            self._problem = ""
 
     def _read(self) -> None:
         place, text = self._text()
@@ -116,6 +138,14 @@ class Keyring:
             raise ConfigError(f"api.keys.file {path}: is no text in UTF-8") from error
 
 
+def _watch(watched: weakref.ref[Keyring]) -> None:
+    """As long as anyone has the keys."""
+    while (keyring := watched()) is not None:
+        keyring.read_again()
+        del keyring
+        time.sleep(_LOOK_S)
+
+
 def _named(name: str) -> str:
     """For messages. A name as long as a key may be one that stands in the wrong place."""
     return f" named {name!r}" if len(name) < _SHORTEST else ""
@@ -139,36 +169,6 @@ async def until_readable(config: KeysConfig | Literal["none"]) -> None:
             return
 
 
-class Window:
-    """So many in any minute, wherever that begins."""
-
-    def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
-        self.per_minute = per_minute
-        self._now = now
-        self._taken: deque[tuple[float, int]] = deque()
-        """How many in each twentieth of a second, and when that ends: no more entries, however many ask."""
-        self._total = 0
-
-    def wait_s(self, amount: int) -> float:
-        """How long until `amount`, which is no more than a minute's, may be taken; 0 for now."""
-        now = self._now()
-        while self._taken and self._taken[0][0] + _MINUTE_S <= now:
-            self._total -= self._taken.popleft()[1]
-        excess, wait_s = self._total + amount - self.per_minute, 0.0
-        for end, taken in self._taken:
-            if excess <= 0:
-                break
-            excess -= taken
-            wait_s = end + _MINUTE_S - now
-        return wait_s
-
-    def take(self, amount: int) -> None:
-        end = (self._now() // _SLICE_S + 1) * _SLICE_S
-        before = self._taken.pop()[1] if self._taken and self._taken[-1][0] == end else 0
-        self._taken.append((end, before + amount))
-        self._total += amount
-
-
 class Gate:
     """Who may ask, and how much."""
 
@@ -176,14 +176,13 @@ class Gate:
         """Raises ConfigError for keys that can't be read."""
         self._config = config
         self._keyring = None if config.keys == "none" else Keyring(config.keys)
+        if self._keyring is not None:
+            self._keyring.watch()
         self._windows: dict[tuple[str, str], Window] = {}
 
     def keys_problem(self) -> str:
         """Why the keys that are used are not those of the file as it is now; empty where they are."""
-        if self._keyring is None:
-            return ""
-        self._keyring.read_again()
-        return self._keyring.problem
+        return "" if self._keyring is None else self._keyring.problem
 
     def admit(self, authorization: str | None, client: str | None) -> str:
         """The name of who asks. Raises Problem."""
@@ -249,8 +248,10 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 def _content(path: Path) -> bytes:
     """Read in one call: where it is written meanwhile, two may give the parts of two versions."""
-    with path.open("rb", buffering=0) as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
+        if size > _MOST_BYTES:
+            raise ConfigError(f"api.keys.file {path}: has {size:,} bytes, which no file of keys has")
         content = file.read(size + 1)
     if len(content) != size:
         raise ConfigError(f"api.keys.file {path}: is being written; try again")

@@ -1,18 +1,13 @@
 """API keys and their limits."""
 
-import asyncio
-import logging
-import os
-import threading
 import time
-from pathlib import Path
 
 import httpx2
 import pytest
 
 from pipeline.errors import ConfigError
 from serve.config import ApiConfig, KeysConfig
-from serve.keys import Gate, Keyring, Window, until_readable
+from serve.keys import Gate, Keyring
 from serve.problems import Problem
 from tests.conftest import TINY
 from tests.serve.local import eventually, serving
@@ -51,169 +46,6 @@ def test_malformed_keys_are_named_and_not_shown(
 def test_a_variable_that_is_not_set_is_named_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match=r"api.keys.env NOWHERE_SET: is not set here. .* runtime_env"):
         Keyring(KeysConfig(env="NOWHERE_SET"))
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="api.keys.file .*/keys: "):
-        Keyring(KeysConfig(file=f"{tmp_path}/keys"))
-
-
-def test_names_are_of_any_alphabet_and_blanks_or_a_byte_order_mark_are_no_part_of_them(
-    tmp_path: Path,
-) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"équipe : {SEARCH} \r\n团队:{BATCH}\n", encoding="utf-8-sig")
-    keyring = Keyring(KeysConfig(file=str(file)))
-    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == ("équipe", "团队")
-    file.write_bytes(f"équipe:{SEARCH}".encode("latin-1"))
-    with pytest.raises(ConfigError, match="api.keys.file .*/keys: is no text in UTF-8"):
-        Keyring(KeysConfig(file=str(file)))
-
-
-def test_a_changed_file_is_read_again_and_a_broken_one_changes_nothing_and_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "rayrank")
-    file = tmp_path / "keys"
-    file.write_text(f"search:{SEARCH}\n\n")
-    keyring = Keyring(KeysConfig(file=str(file)))
-    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == ("search", None)
-    file.write_text(f"batch:{BATCH}\n")
-    os.utime(file, ns=(1, 1))
-    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH)) == (None, "batch")
-    assert keyring.problem == ""
-    file.write_text("nonsense")
-    os.utime(file, ns=(2, 2))
-    assert [keyring.name_of(BATCH) for _ in range(2)] == ["batch"] * 2
-    assert keyring.problem == f"api.keys.file {file}: entry 1 is no `name:key`"
-    file.unlink()
-    assert [keyring.name_of(BATCH) for _ in range(2)] == ["batch"] * 2
-    assert keyring.problem == f"api.keys.file {file}: No such file or directory"
-    file.write_text(f"{SEARCH}:search")
-    os.utime(file, ns=(3, 3))
-    assert keyring.name_of(BATCH) == "batch"
-    file.write_text(f"search:{SEARCH}\n")
-    os.utime(file, ns=(4, 4))
-    assert (keyring.name_of(SEARCH), keyring.name_of(BATCH), keyring.problem) == ("search", None, "")
-    told = [(record.levelname, "not read" in record.message) for record in caplog.records]
-    assert told == [("ERROR", True)] * 3 + [("INFO", False)]
-    assert SEARCH not in caplog.text
-
-
-def test_a_broken_file_of_keys_is_told_without_a_request_that_has_a_key(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"search:{SEARCH}")
-    with serving({"tiny": {"model": TINY}}, keys={"file": str(file)}) as server:
-        assert httpx2.get(f"{server.url}/ready").json()["keys"] == ""
-        file.write_text(f"search:{SEARCH}\nbatch")
-        os.utime(file, ns=(1, 1))
-        ready = httpx2.get(f"{server.url}/ready")
-        assert (ready.status_code, ready.json()["keys"]) == (
-            200,
-            f"api.keys.file {file}: entry 2 is no `name:key`",
-        )
-        assert httpx2.post(f"{server.url}/rerank", json=BODY, headers=bearer(SEARCH)).status_code == 200
-
-
-def test_a_key_that_stays_is_never_refused_while_the_file_is_written_again_and_again(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"search:{SEARCH}\n")
-    keyring = Keyring(KeysConfig(file=str(file)))
-    done = threading.Event()
-
-    def rotate() -> None:
-        for number in range(300):
-            new = f"batch:{BATCH}{number}\n" if number % 2 else ""
-            file.write_text(f"{new}search:{SEARCH}\n")  # empty for a moment
-        done.set()
-
-    writer = threading.Thread(target=rotate)
-    writer.start()
-    names = set()
-    while not done.is_set():
-        names.add(keyring.name_of(SEARCH))
-    writer.join()
-    assert names == {"search"}
-    assert keyring.name_of(f"{BATCH}299") == "batch"
-
-
-def test_a_file_that_is_written_while_it_is_read_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"search:{SEARCH}\n")
-    keyring = Keyring(KeysConfig(file=str(file)))
-    really = os.fstat
-
-    def written_meanwhile(descriptor: int) -> os.stat_result:
-        status = really(descriptor)
-        file.write_text(f"batch:{BATCH}\nsearch:{SEARCH}\n")
-        return status
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fstat", written_meanwhile)
-        with pytest.raises(ConfigError, match="is being written; try again"):
-            Keyring(KeysConfig(file=str(file)))
-        file.write_text(f"search:{SEARCH} \n")
-        assert keyring.name_of(BATCH) is None
-    assert [keyring.name_of(key) for key in (SEARCH, BATCH)] == ["search", "batch"]
-
-
-def test_an_api_without_its_file_of_keys_waits_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("serve.keys._AGAIN_S", 0.01)
-    file = tmp_path / "keys"
-
-    async def mended_later() -> None:
-        waiting = asyncio.create_task(until_readable(KeysConfig(file=str(file))))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
-        file.write_text(f"search:{SEARCH}")
-        async with asyncio.timeout(10):
-            await waiting
-        await until_readable("none")
-        with pytest.raises(ConfigError, match="is not set here"):
-            await until_readable(KeysConfig(env="NOWHERE_SET"))
-
-    asyncio.run(mended_later())
-
-
-def test_no_minute_has_more_than_a_minutes_share() -> None:
-    clock = [0.0]
-    window = Window(60, lambda: clock[0])
-    allowed: list[float] = []
-    while clock[0] < 200:
-        if not window.wait_s(1):
-            window.take(1)
-            allowed.append(clock[0])
-        clock[0] += 0.125
-    most = max(sum(begin <= at < begin + 60 for at in allowed) for begin in allowed)
-    assert most == 60
-    assert len(allowed) >= 60 * 4 - 30  # and in the long run as much as it says
-
-
-def test_it_tells_when_there_is_room_again() -> None:
-    clock = [1000.0]
-    window = Window(60, lambda: clock[0])
-    window.take(50)
-    clock[0] = 1010.0
-    window.take(10)
-    assert window.wait_s(1) == pytest.approx(50, abs=0.1)
-    assert window.wait_s(50) == pytest.approx(50, abs=0.1)
-    assert window.wait_s(51) == pytest.approx(60, abs=0.1)
-    clock[0] += window.wait_s(51)
-    assert window.wait_s(60) == 0
-
-
-def test_a_window_stays_small_however_many_ask() -> None:
-    clock = [0.0]
-    window = Window(10**9, lambda: clock[0])
-    for _ in range(20_000):
-        window.take(1)
-        clock[0] += 0.001
-    assert len(window._taken) <= 401
-    assert window.wait_s(10**9 - 20_000) == 0
 
 
 def test_without_keys_only_this_machine_is_served_unless_the_config_says_so() -> None:
