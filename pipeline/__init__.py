@@ -13,6 +13,7 @@ A verb is a command, the noun beside it is its room. Imports point down only; im
     scoring | tables                               models; files
     levels                                         what cascades share, offline and online
     config_problems | fusion | ranking             what is wrong with a config; lists to one; scores to ranks
+    ray_folder                                     where a Ray that is started here works
     standard_streams | temporary_folder            what is printed; what lies on this disk for a while
     errors | log | labels | interruption | registry
     plain_file | redaction                         files alone are opened; URLs without secrets

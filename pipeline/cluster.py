@@ -16,7 +16,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from pipeline import log, own_ray
+from pipeline import log, own_ray, ray_folder
 from pipeline.capacity import Node, described, fit, nodes, wait_for_one
 from pipeline.errors import ConfigError, DeviceError, RayrankError, TemporaryError
 from pipeline.interruption import raise_interrupts
@@ -28,8 +28,8 @@ _HERE = ("", "local")
 """Values of RAY_ADDRESS with which Ray works on this machine."""
 _QUIET_S = 10.0
 """For a task on an idle cluster, which has to start a worker."""
-_TOO_SLOW = "timed out during startup"
-"""Of Ray's message (ray._private.node)."""
+_TOO_SLOW = ("timed out during startup", "Timed out waiting for file")
+"""Of Ray's messages (ray._private.node, and its C++ parts)."""
 
 
 def connect(pools: Sequence[ActorsConfig], largest_shard_pairs: int, *, encodes: bool = True) -> None:
@@ -84,6 +84,7 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
     """The cluster that `connect` would join, and what it lacks. Starts none, waits for none to grow."""
     try:
         if _starts_one():
+            ray_folder.check()
             lack = fit(
                 [_this_machine()], *(pool.model_copy(update={"label_selector": {}}) for pool in pools)
             ).lack
@@ -100,8 +101,11 @@ def describe(pools: Sequence[ActorsConfig]) -> str:
 
 
 def start_early() -> None:
-    """Where `join` would start a Ray, begin to: as `own_ray.start_early`."""
+    """Where `join` would start a Ray, begin to: as `own_ray.start_early`. Raises ConfigError where its folder
+    can't be used.
+    """
     if _starts_one():
+        ray_folder.check()
         own_ray.start_early()
 
 
@@ -148,16 +152,27 @@ def _join_or_start() -> None:
                 f" above, the token here is not the cluster's: put that into {WHERE_RAY_LOOKS}"
             ) from error
         return
+    _start_here()
+
+
+def _start_here() -> None:
+    """Or join what Ray finds, where RAY_ADDRESS is auto. Raises ConfigError where its folder is unfit."""
+    if os.environ.get("RAY_ADDRESS") == "auto":
+        try:
+            own_ray.start()
+        except ConnectionError as error:
+            raise TemporaryError(
+                "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
+            ) from error
+        return
+    if not own_ray.is_starting():
+        ray_folder.check()
     try:
         own_ray.start()
-    except ConnectionError as error:
-        if os.environ.get("RAY_ADDRESS") != "auto":
-            raise
-        raise TemporaryError(
-            "RAY_ADDRESS auto: no cluster runs on this machine; start it, or unset RAY_ADDRESS"
-        ) from error
     except Exception as error:  # Ray has no class of its own for it
-        if _TOO_SLOW not in str(error):
+        if (trouble := ray_folder.trouble(error)) is not None:
+            raise trouble from error
+        if not any(words in str(error) for words in _TOO_SLOW):
             raise
         raise TemporaryError(
             "Ray did not start on this machine within its 30 seconds: other work may have the CPUs. Start"

@@ -2,16 +2,16 @@
 
 import os
 import socket
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
 
 from pipeline.errors import ConfigError, TemporaryError
+from pipeline.plain_file import open_plain
+from pipeline.ray_folder import folder, unusable
 
 _HTTP = ("http", "https")
 _PATIENCE_S = 15.0
@@ -35,14 +35,24 @@ class Address(NamedTuple):
 
 
 def address() -> Address | None:
-    """Of the cluster that Ray joins; None where none is known, and Ray looks for one or starts one."""
+    """Of the cluster that Ray joins; None where none is known, and Ray looks for one or starts one.
+
+    Raises ConfigError where what `ray start` left on this machine can't be read.
+    """
     value = os.environ.get("RAY_ADDRESS", "")
     if value not in ("", "auto", "local"):
         return Address(value, "RAY_ADDRESS", "unset RAY_ADDRESS")
-    made_here = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), "ray/ray_current_cluster")
-    if value == "local" or not made_here.exists():
+    if value == "local":
         return None
-    return Address(made_here.read_text().strip(), str(made_here), "remove that file, as `ray stop` does,")
+    made_here = folder() / "ray_current_cluster"
+    try:
+        with open_plain(made_here) as stream:
+            told = stream.read().decode(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unusable(f"{made_here}: {error.strerror}") from error
+    return Address(told, str(made_here), "remove that file, as `ray stop` does,")
 
 
 def check_that_it_answers(address: Address) -> None:
