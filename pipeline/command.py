@@ -20,6 +20,8 @@ from pipeline.standard_streams import flush, open_closed, show, show_summary, te
 
 LOADING = "libraries are loading; a machine's first start takes longest"
 _SILENT_S = 5.0
+_NO_ROOM = ("can't start new thread", "Failed to launch worker thread", "can't allocate memory")
+"""Of the messages of Python, pyarrow and torch, where it is no MemoryError."""
 _told = Event()
 
 
@@ -247,3 +249,13 @@ def _done(work: Callable[[], Status]) -> Status:
         interruption.check()
         tell(f"error: {error}")
         return Status.TRY_AGAIN if isinstance(error, TemporaryError) else Status.MISTAKE
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_ROOM):
+            raise
+        interruption.check()
+        print(
+            f"error: this process got no more memory or threads ({str(error) or 'MemoryError'}): give it more"
+            " (ulimit -v, ulimit -u, the limits of its container), or smaller work",
+            file=sys.stderr,
+        )
+        return Status.MISTAKE

@@ -23,6 +23,27 @@ def test_a_start_that_takes_long_says_why_once(
     assert told.count(LOADING) == 1
 
 
+def test_a_process_that_gets_no_memory_or_threads_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def takes_all() -> Status:
+        bytearray(1 << 62)
+        raise AssertionError
+
+    assert run(takes_all) == Status.MISTAKE
+    assert "error: this process got no more memory or threads (MemoryError): give" in capsys.readouterr().err
+
+
+def test_threads_that_are_refused_are_told_and_other_errors_stay_bugs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def failing(words: str) -> Status:
+        raise RuntimeError(words)
+
+    assert run(lambda: failing("can't start new thread")) == Status.MISTAKE
+    assert "memory or threads (can't start new thread): give" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(lambda: failing("a bug"))
+
+
 def test_a_quick_one_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     timer = tell_loading(after_s=600)
     timer.cancel()
