@@ -253,9 +253,8 @@ def _done(work: Callable[[], Status]) -> Status:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in _NO_ROOM):
             raise
         interruption.check()
-        print(
+        tell(
             f"error: this process got no more memory or threads ({str(error) or 'MemoryError'}): give it more"
-            " (ulimit -v, ulimit -u, the limits of its container), or smaller work",
-            file=sys.stderr,
+            " (ulimit -v, ulimit -u, the limits of its container), or smaller work"
         )
         return Status.MISTAKE
