@@ -45,7 +45,9 @@ for name, value in sorted(raylet.environ().items()):
 
 
 def run(command_line: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RAY_TMPDIR": str(folder)} | variables
+    # Without what a Ray that was started in this process has set.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_raylet_client_")}
+    environment = own | {"RAY_TMPDIR": str(folder)} | variables
     return subprocess.run(
         command_line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
