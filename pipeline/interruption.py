@@ -20,6 +20,8 @@ class Terminated(KeyboardInterrupt):
 
 
 class _Process:
+    remembers = False
+    """As a command does, which ends by an interrupt; a program that calls a job may go on."""
     came: type[KeyboardInterrupt] | None = None
 
 
@@ -27,13 +29,13 @@ def raise_interrupts() -> None:
     """Raise Terminated or KeyboardInterrupt in the main thread from now on.
 
     Ray sets a handler of its own: call this after it. SIGINT stays ignored where it is, as in a shell's
-    background job.
+    background job, and Python's where nothing is remembered.
     """
     if current_thread() is main_thread():
         # Its readers would take both signals while they read, and now and then lose one.
         pa.enable_signal_handlers(False)
         signal.signal(signal.SIGTERM, _raise)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if _Process.remembers and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _raise)
 
 
@@ -50,19 +52,22 @@ def check() -> None:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Around the work that interrupts end. What came before is forgotten, and after it signals do what they
-    did before.
+    """Around a command's work, which interrupts end: they are remembered. After it signals do what they did
+    before.
     """
-    _Process.came = None
+    _Process.remembers, _Process.came = True, None
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
+        _Process.remembers, _Process.came = False, None
         if current_thread() is main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
-    _Process.came = Terminated if number == signal.SIGTERM else KeyboardInterrupt
-    raise _Process.came
+    interrupt = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    if _Process.remembers:
+        _Process.came = interrupt
+    raise interrupt

@@ -82,3 +82,32 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
+def test_a_program_that_calls_jobs_goes_on_after_an_interrupt(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pipeline.interruption import raise_interrupts
+from pipeline.tables.output.directory import Directory
+from pipeline.tables.output.lease import lease, last_heartbeat
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def job(folder, interrupt):
+    raise_interrupts()
+    with lease(Directory(folder), 2, 0) as held:
+        held.add(1)
+        if interrupt:
+            os.kill(os.getpid(), interrupt)
+    print(last_heartbeat(Directory(folder)).state)
+
+for interrupt in (signal.SIGINT, signal.SIGTERM):
+    try:
+        job({str(tmp_path / "a")!r}, interrupt)
+    except KeyboardInterrupt:
+        print("interrupted")
+    job({str(tmp_path / "b")!r}, None)
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["interrupted", "finished"] * 2, done.stderr

@@ -97,11 +97,11 @@ def plan_table(
     looked_at = map(seen.look, map(types.add, scans))
     theirs = not isinstance(table_format, SnapshotFormat)
     shards = tuple(cut_shards(looked_at, shard_pairs, config.top_k, names_are_theirs=theirs))
+    if not columns.has_candidates:
+        raise InputError(f"{config.path}: holds no candidates")
     if lacking := columns.lacking():
         file, error = lacking
         raise advised(error, file, config.format, config.columns.query_id, "input")
-    if not any(shard.pairs for shard in shards):
-        raise InputError(f"{config.path}: holds no candidates")
     if needed_score is not None:
         types.check_scores(needed_score, config.path)
     return Plan(

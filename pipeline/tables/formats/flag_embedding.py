@@ -54,7 +54,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
             good += 1
             runs.add(_query_id(name, number), start, number, len(candidates))
             for candidate in candidates:
-                sought.see(row, candidate)
+                sought.see({**row, **candidate})
                 for ours, theirs in layout.kept.items():
                     kept[ours] = common_type(kept[ours], type_of(candidate.get(theirs, row.get(theirs))))
         stop = text.tell()

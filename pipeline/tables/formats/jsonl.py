@@ -7,6 +7,7 @@ that is none as JSON.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -48,7 +49,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     names, runs = layout.columns, RunFinder()
     passage_ids = Counter[type]()
     kept: dict[str, pa.DataType] = dict.fromkeys(layout.kept, pa.null())
-    columns, lines, good = ColumnsOfFile(file.url, layout), 0, 0
+    columns, lines, good, has_candidates = ColumnsOfFile(file.url, layout), 0, 0, False
     with open_text(file.url, layout.limits) as text:
         for start, number, line in object_lines(text):
             lines += 1
@@ -58,6 +59,7 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
                 continue
             good += 1
             candidates = _candidates(row, layout)
+            has_candidates |= bool(candidates) or not _is_nested(row, layout)
             columns.see(row, (candidates or []) if _is_nested(row, layout) else None)
             runs.add(row.get(names.query_id), start, number, 1 if candidates is None else len(candidates))
             for candidate in candidates or []:
@@ -71,7 +73,8 @@ def scan(file: SourceFile, layout: Layout) -> FileScan | None:
     if not good:
         raise InputError(f"{file.url}: holds no line that is a JSON object; is input.format right?")
     schema = scan_schema(runs.id_type, id_type(passage_ids), kept)
-    return runs.scan(file, 0, 1, stop, schema, columns.needed())
+    scan = runs.scan(file, 0, 1, stop, schema, columns.needed())
+    return replace(scan, has_candidates=has_candidates)
 
 
 def read(file_range: FileRange, layout: Layout, schema: pa.Schema) -> pa.Table:

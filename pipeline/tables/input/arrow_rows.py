@@ -43,16 +43,19 @@ class Runs:
         """Of each run, as far as it is known: it may go on in the rows to come."""
         self._rows = self._pairs_before = 0
         """Rows so far; pairs of rows before the first that has an id."""
+        self._has_candidates = False
 
     def add(self, query_ids: pa.ChunkedArray, candidates: pa.ChunkedArray | None) -> None:
         """The next rows: their query ids and, in a nested table, how many candidates each has.
 
         A row without a list, null here, is refused as one candidate.
         """
-        if candidates is not None:
-            candidates = pc.fill_null(candidates, 1)
         ids = _null_where_invalid(plain(query_ids))
         mask = kept(self._deleted, self._rows, self._rows + len(ids))
+        real = mask if candidates is None else mask & pc.greater(pc.fill_null(candidates, 0), 0).to_numpy()
+        self._has_candidates |= bool(real.any())
+        if candidates is not None:
+            candidates = pc.fill_null(candidates, 1)
         if not mask.all():
             ids = pc.if_else(pa.array(mask), ids, pa.scalar(None, ids.type))
             candidates = pc.if_else(pa.array(mask), 1 if candidates is None else candidates, 0)
@@ -89,7 +92,17 @@ class Runs:
         # Rows without an id before the first run belong to it too.
         begin[0] = 0
         pairs[0] += self._pairs_before
-        return FileScan(file, ids, begin, begin + 1, pairs, self._rows, schema, untold or {})
+        return FileScan(
+            file=file,
+            query_ids=ids,
+            starts=begin,
+            rows=begin + 1,
+            pairs=pairs,
+            stop=self._rows,
+            schema=schema,
+            untold=untold or {},
+            has_candidates=self._has_candidates,
+        )
 
 
 def checked_schema(url: str, schema: pa.Schema, layout: Layout) -> pa.Schema:

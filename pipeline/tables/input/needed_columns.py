@@ -30,9 +30,10 @@ class ColumnsOfFile:
             self._flat.see(row)
             self._kept.see(row)
         else:
+            self._kept.see(row)
             for candidate in nested:
                 self._nested.see(candidate)
-                self._kept.see(row, candidate)
+                self._kept.see(candidate)
 
     def needed(self) -> dict[str, str | None]:
         """`FileScan.needed`. Raises InputError for a column of the queries that no row has."""
@@ -51,14 +52,12 @@ class Sought:
         self._present: dict[str, None] = {}
         """What the first row has, and what later ones have of these columns."""
 
-    def see(self, *parts: dict[str, Any]) -> None:
-        """A row, perhaps in parts."""
+    def see(self, row: dict[str, Any]) -> None:
         if not self._present:
-            self._present = {name: None for part in parts for name in part}
+            self._present = dict.fromkeys(row)
         if self._lacking:
-            found = [name for name in self._lacking if any(name in part for part in parts)]
-            self._present |= dict.fromkeys(found)
-            self._lacking = [name for name in self._lacking if name not in found]
+            self._present |= dict.fromkeys(name for name in self._lacking if name in row)
+            self._lacking = [name for name in self._lacking if name not in row]
 
     def check(self) -> None:
         require_columns(self._place, self._names, list(self._present), self._field)
@@ -77,14 +76,16 @@ def kept_columns(url: str, layout: Layout) -> Sought:
 
 
 class ColumnsOfTable:
-    """Gathers from the scans which columns some row has."""
+    """Gathers from the scans which columns some row has, and whether there is any candidate."""
 
     def __init__(self) -> None:
+        self.has_candidates = False
         self._lacking: dict[str, tuple[str, str] | None] = {}
         """Of each column that no row has so far: a file, and what to say."""
 
     def look(self, scan: FileScan) -> FileScan:
         """Pass the scan on."""
+        self.has_candidates |= scan.has_candidates
         for name, told in scan.needed.items():
             if told is None:
                 self._lacking[name] = None

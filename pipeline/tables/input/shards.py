@@ -93,6 +93,8 @@ class FileScan:
     needed: dict[str, str | None] = field(default_factory=dict)
     """Columns that some row of the table must have: None where a row here has one, else what to say where
     none has."""
+    has_candidates: bool = True
+    """Whether `pairs` are more than rows without a list."""
 
 
 @dataclass

@@ -109,9 +109,20 @@ def test_a_kept_column_that_no_row_has_is_told(tmp_path: Path) -> None:
         [{"lang": None, "n": None}, {"lang": "en", "n": None}],
         [],
     )
+    write_jsonl(
+        tmp_path / "t/part-2.jsonl", [{"query_id": "s", "query": "a", "error": "late", "candidates": []}]
+    )
+    assert len(read_all(tmp_path / "t", "jsonl", kept={"error": "error"})[0]) == 2
     told = "part-0.jsonl: no column 'scores'; it has query_id, .* columns in output.keep_columns$"
     with pytest.raises(InputError, match=told):
         plan(tmp_path / "t", "jsonl", kept={"lang": "lang", "n": "scores"})
+
+
+@pytest.mark.parametrize("lists", [[None, None], [[], []], [None, []]])
+def test_a_table_without_any_candidate_is_refused(tmp_path: Path, lists: list[object]) -> None:
+    table = [{"query_id": f"q{at}", "query": "a", "candidates": each} for at, each in enumerate(lists)]
+    with pytest.raises(InputError, match="t.jsonl: holds no candidates"):
+        plan(write(tmp_path, *table), "jsonl", kept={"n": "n"})
 
 
 def test_a_file_of_another_table_is_told(tmp_path: Path) -> None:

@@ -239,3 +239,13 @@ def test_old_timestamps_of_spark_keep_years_that_nanoseconds_do_not_reach(tmp_pa
     pq.write_table(table, tmp_path / "t.parquet", use_deprecated_int96_timestamps=True)
     good, _ = read_all(tmp_path / "t.parquet", "parquet", kept={"until": "until"})
     assert [row["kept"]["until"] for row in good] == days
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.null(), pa.list_(pa.struct({"passage_id": pa.string(), "passage": pa.string()}))]
+)
+def test_a_table_whose_lists_are_all_null_is_refused(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"query_id": ["a", "b"], "query": ["x", "y"], "candidates": pa.array([None, None], kind)}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="t.parquet: holds no candidates"):
+        plan(tmp_path / "t.parquet", "parquet")
