@@ -214,8 +214,8 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
 def leave(status: int) -> NoReturn:
     """End this process. A Ray that still starts ends with it, at once: nobody has a use for it any more."""
     if own_ray.is_starting():
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush()
+        own_ray.call_off()
         os._exit(status)
     sys.exit(status)
 

@@ -5,10 +5,11 @@ Its start takes seconds, most of which it waits for processes of its own.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -58,7 +59,7 @@ class _Starts:
 def start_early() -> None:
     """Begin to start it, while this thread does other things. `start` then waits for it.
 
-    Only for a process that ends with `command.leave`: a start that has begun can't be called off.
+    Only for a process that ends with `command.leave`: a start that has begun ends with it alone.
     """
     assert _Starts.early is None
     _Starts.early = _Early()
@@ -67,6 +68,37 @@ def start_early() -> None:
 def is_starting() -> bool:
     """Whether a start has begun that nobody has waited for yet."""
     return _Starts.early is not None
+
+
+def call_off() -> None:
+    """End what a start has made so far, all processes below this one, which ends at once after it.
+
+    Linux would end those that it began, but not Ray's agents, which look for the others for a minute.
+    """
+    found = set[int]()
+    while new := _descendants() - found:
+        for process in new:  # what stands still makes no others
+            _send(process, signal.SIGSTOP)
+        found |= new
+    for process in found:
+        _send(process, signal.SIGKILL)
+
+
+def _descendants() -> set[int]:
+    parents = dict[int, int]()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it is gone
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found, below = set[int](), {os.getpid()}
+    while below:
+        below = {process for process, parent in parents.items() if parent in below}
+        found |= below
+    return found
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 def start() -> None:

@@ -54,9 +54,14 @@ def run(command_line: list[str], folder: Path, **variables: str) -> subprocess.C
 
 
 def of_ray(folder: Path) -> list[psutil.Process]:
-    """The processes of a Ray with this RAY_TMPDIR."""
-    found = psutil.process_iter(["cmdline"])
-    return [one for one in found if any(f"{folder}/ray/" in word for word in one.info["cmdline"] or ())]
+    """The processes of a Ray with this RAY_TMPDIR. Its agents take other names, and log to it."""
+    found = psutil.process_iter(["cmdline", "open_files"])
+    return [
+        one
+        for one in found
+        if any(f"{folder}/ray/" in word for word in one.info["cmdline"] or ())
+        or any(file.path.startswith(f"{folder}/ray/") for file in one.info["open_files"] or ())
+    ]
 
 
 @pytest.mark.ray
@@ -68,7 +73,7 @@ def test_a_mistake_ends_a_command_whose_ray_still_starts_and_nothing_of_that_sta
         last = ended.stderr.splitlines()[-1]  # before it, on a slow machine, that libraries are loading
         assert last == "error: input.path: nowhere/: no such file or directory"
         assert (folder / "ray").exists()  # it had begun
-        gone, left = psutil.wait_procs(of_ray(folder), timeout=60)
+        gone, left = psutil.wait_procs(of_ray(folder), timeout=10)
         assert not left, gone
 
 
