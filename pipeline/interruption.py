@@ -2,8 +2,8 @@
 `ray job stop`, a pod's end, Ctrl-C.
 
 Python raises them wherever the main thread is, and not all code can bear that. A finalizer loses the
-exception; pydantic, or a library's `finally`, makes another one of it. So what came is remembered: an error
-after it is its work (`came`), and where a job turns to its next piece, it is raised again (`check`).
+exception; pydantic, or a library's `finally`, makes another one of it. So what came is remembered. An error
+that follows counts as the interrupt (`came`). A lost one is raised again before a job's next shard (`check`).
 """
 
 import signal
@@ -40,7 +40,7 @@ def raise_interrupts() -> None:
 
 
 def came(error: BaseException | None = None) -> type[KeyboardInterrupt] | None:
-    """The interrupt that ended the work with `error`: that is one, or comes after one."""
+    """The interrupt for which the work ended with `error`: that is one itself, or came after one."""
     return type(error) if isinstance(error, KeyboardInterrupt) else _Process.came
 
 
@@ -52,9 +52,7 @@ def check() -> None:
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Around a command's work, which interrupts end: they are remembered. After it signals do what they did
-    before.
-    """
+    """Around the work of a command: interrupts are remembered. After it, signals do what they did before."""
     _Process.remembers, _Process.came = True, None
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -71,9 +71,9 @@ def is_starting() -> bool:
 
 
 def call_off() -> None:
-    """End what a start has made so far, all processes below this one, which ends at once after it.
+    """End all processes below this one, which ends right after: those that a start has made so far.
 
-    Linux would end those that it began, but not Ray's agents, which look for the others for a minute.
+    Linux ends those that this one began, but not Ray's agents below them, which stay for a minute.
     """
     found = set[int]()
     while new := _descendants() - found:

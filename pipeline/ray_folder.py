@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-_DEFAULT = "/tmp"  # noqa: S108  (Ray's)
+_DEFAULT = "/tmp"  # noqa: S108  (Ray's own default: named in messages and looked at, nothing is put there)
 _LEAST_BYTES, _LEAST_FILES = 1 << 20, 20
 """Free. A Ray that does nothing yet writes more."""
 _TOO_LONG = "AF_UNIX path length"

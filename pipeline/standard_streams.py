@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import TextIO
 
 from pipeline import log
@@ -15,8 +14,7 @@ def open_closed() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # Python's sign for it
-            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  (as long as the process)
-            setattr(sys, name, nowhere)
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def show(text: str) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray._common.utils import get_default_ray_temp_dir
@@ -30,7 +31,7 @@ def mounted(here: Path) -> Iterator[Path]:
     """The same as a disk of 40 kB."""
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", here], check=False)
     if made.returncode:
-        pytest.skip("mounting a disk needs root")
+        pytest.skip("a full disk is mounted for this test, which only root may")
     try:
         yield here
     finally:
@@ -42,12 +43,13 @@ def remounted(disk: Path, options: str) -> None:
 
 
 def test_it_is_the_one_that_ray_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays_own: Any = get_default_ray_temp_dir  # which has no types
     for name in ("RAY_TMPDIR", "TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("", "TMPDIR", "RAY_TMPDIR"):
         if name:
             monkeypatch.setenv(name, f"/somewhere/{name}")
-        assert str(ray_folder.folder()) == get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+        assert str(ray_folder.folder()) == rays_own()
     monkeypatch.delenv("RAY_TMPDIR")
     assert str(ray_folder.unusable("why")).startswith("TMPDIR /somewhere/TMPDIR: Ray can't work there: why. ")
     monkeypatch.delenv("TMPDIR")

@@ -27,6 +27,8 @@ CORPUS = [
     "rerankers read a query and a passage together and give one score",
     "Ünïcödé naïve café 什么是大熊猫 . , ! ?",
 ]
+tokenizer_class: Any = PreTrainedTokenizerFast
+"""transformers gives it no types."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -87,9 +89,9 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def as_saved(tokenizer: Tokenizer, length: int, *, types: bool = False) -> PreTrainedTokenizerFast:
+def as_saved(tokenizer: Tokenizer, length: int, *, types: bool = False) -> Any:
     """As transformers saves it. types: whether a pair has token types."""
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers gives it no types
+    return tokenizer_class(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -170,9 +172,7 @@ def make_chatty(path: Path, kind: str, **config: Any) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator([*CORPUS, *["yes", "no"] * 9, *["?\n<Document>: <Query>: "] * 9], trainer)
-    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, pad_token="<|endoftext|>"
-    )
+    wrapped = tokenizer_class(tokenizer_object=tokenizer, pad_token="<|endoftext|>")
     wrapped.save_pretrained(path)
     torch.manual_seed(0)
     settings = AutoConfig.for_model(

@@ -18,7 +18,7 @@ from pipeline.finetuning import flow
 from pipeline.scoring import Scorer, ScorerConfig
 from pipeline.scoring.family import EmbeddingEncoder
 from tests.finetuning.rows import config as training
-from tests.scoring.checkpoints import CORPUS, edit
+from tests.scoring.checkpoints import CORPUS, edit, tokenizer_class
 
 WIDTH, HEADS, SHARED, INNER, LAYERS, WORDS = 32, 4, 2, 48, 3, 400
 CODE = "llama_bidirectional_model.LlamaBidirectional"
@@ -90,7 +90,7 @@ def make(path: Path, **config: Any) -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
     )
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers gives it no types
+    tokenizer_class(
         tokenizer_object=tokenizer, bos_token="<|begin_of_text|>", pad_token="<|eot_id|>"
     ).save_pretrained(path)
     edit(path / "tokenizer_config.json", model_max_length=131072, padding_side="left")
