@@ -212,10 +212,16 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process. A Ray that still starts ends with it, at once: nobody has a use for it any more."""
-    if own_ray.is_starting():
+    """End this process. Its own Ray ends at once where it still starts, or where an interrupt ended the work.
+
+    Ray's own way to end takes seconds, which a machine that is taken away may not have; and a second signal
+    in them would leave processes of it.
+    """
+    interrupted = status in (Status.INTERRUPTED, Status.TERMINATED)
+    if own_ray.is_starting() or (interrupted and own_ray.has_begun()):
+        interruption.ignore()
         flush()
-        own_ray.call_off()
+        own_ray.end_at_once()
         os._exit(status)
     sys.exit(status)
 
@@ -236,6 +242,7 @@ def run(work: Callable[[], Status], when_interrupted: str = "") -> Status:
             interrupt = interruption.came(error)
             if interrupt is None:
                 raise
+            interruption.ignore()
             tell("; ".join(filter(None, ["interrupted", when_interrupted])))
             return Status.TERMINATED if issubclass(interrupt, Terminated) else Status.INTERRUPTED
         finally:

@@ -8,7 +8,6 @@ where it stopped.
 """
 
 import argparse
-import sys
 
 from pipeline import command
 from pipeline.command import Status
@@ -34,4 +33,4 @@ def _finetune(options: argparse.Namespace) -> Status:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main())

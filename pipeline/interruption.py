@@ -50,6 +50,13 @@ def check() -> None:
         raise _Process.came
 
 
+def ignore() -> None:
+    """From now on, as long as this lasts: a command that ends has its last words, and its Ray, to end."""
+    if current_thread() is main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def heard() -> Iterator[None]:
     """Around the work of a command: interrupts are remembered. After it, signals do what they did before."""

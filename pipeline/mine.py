@@ -7,7 +7,6 @@ else; 130 interrupted, 143 by SIGTERM. Start it again to go on where it stopped.
 """
 
 import argparse
-import sys
 
 from pipeline import command
 from pipeline.command import Status
@@ -28,4 +27,4 @@ def _mine(options: argparse.Namespace) -> Status:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main())

@@ -54,6 +54,7 @@ class _Starts:
     """Of this process."""
 
     early: _Early | None = None
+    begun = False
 
 
 def start_early() -> None:
@@ -62,7 +63,7 @@ def start_early() -> None:
     Only for a process that ends with `command.leave`: a start that has begun ends with it alone.
     """
     assert _Starts.early is None
-    _Starts.early = _Early()
+    _Starts.early, _Starts.begun = _Early(), True
 
 
 def is_starting() -> bool:
@@ -70,8 +71,13 @@ def is_starting() -> bool:
     return _Starts.early is not None
 
 
-def call_off() -> None:
-    """End all processes below this one, which ends right after: those that a start has made so far.
+def has_begun() -> bool:
+    """Whether a start has begun in this process: its Ray may run."""
+    return _Starts.begun
+
+
+def end_at_once() -> None:
+    """End all processes below this one, which ends right after: those of its Ray, or of a start of it.
 
     Linux ends those that this one began, but not Ray's agents below them, which stay for a minute.
     """
@@ -103,7 +109,7 @@ def _send(process: int, number: signal.Signals) -> None:
 
 def start() -> None:
     """Start it, or wait for the start that has begun. Raises what `ray.init` raises."""
-    early, _Starts.early = _Starts.early, None
+    early, _Starts.early, _Starts.begun = _Starts.early, None, True
     if early is not None:
         early.wait()
         return

@@ -7,7 +7,6 @@ else; 130 interrupted, 143 by SIGTERM. The same command makes an unfinished tabl
 """
 
 import argparse
-import sys
 
 from pipeline import command
 from pipeline.command import Status
@@ -28,4 +27,4 @@ def _prepare(options: argparse.Namespace) -> Status:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main())

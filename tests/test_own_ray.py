@@ -1,8 +1,10 @@
 """A Ray that starts early, seen from outside: the processes of a command, and what they leave."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -73,6 +75,26 @@ def test_a_mistake_ends_a_command_whose_ray_still_starts_and_nothing_of_that_sta
         last = ended.stderr.splitlines()[-1]  # before it, on a slow machine, that libraries are loading
         assert last == "error: input.path: nowhere/: no such file or directory"
         assert (folder / "ray").exists()  # it had begun
+        gone, left = psutil.wait_procs(of_ray(folder), timeout=10)
+        assert not left, gone
+
+
+@pytest.mark.ray
+def test_two_signals_end_a_job_with_its_status_and_nothing_of_its_ray_stays(tmp_path: Path) -> None:
+    with folder_of_its_own() as folder:
+        command_line = [*DEMO, f"output.path={tmp_path}/out", "shard_pairs=20", "actors.max=1"]
+        environment = os.environ | {"RAY_TMPDIR": str(folder)}
+        job = subprocess.Popen(command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        while not list((tmp_path / "out").glob("_manifest/done/*.json")):
+            assert job.poll() is None
+            time.sleep(0.01)
+        assert of_ray(folder)
+        for _ in range(2):
+            job.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        _, errors = job.communicate(timeout=60)
+        assert job.returncode == 143, errors
+        assert errors.splitlines()[-1].startswith("interrupted; ")
         gone, left = psutil.wait_procs(of_ray(folder), timeout=10)
         assert not left, gone
 
