@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 
 from pipeline.scoring.packed_attention import RUNS, Spans, implementation
+from pipeline.scoring.prepacked import prepacks
 
 _STEP = 32
-"""In bfloat16 on a CPU, tokens of a row are filled up to a multiple of this. oneDNN keeps what it makes for
+"""Where oneDNN multiplies, tokens of a row are filled up to a multiple of this. It keeps what it makes for
 each number of rows that a product has had, half a megabyte and more: with any number that came to gigabytes.
 AMX multiplies 32 rows at a time."""
 
@@ -64,7 +65,8 @@ class PackedNetwork:
 
     def __init__(self, model: Any, layout: _Layout, output: str, attention: str, dtype: torch.dtype) -> None:
         self._model, self._output, self._in_runs = model, output, attention == RUNS
-        self._step = _STEP if self._in_runs and dtype == torch.bfloat16 else 1
+        by_onednn = dtype == torch.bfloat16 or prepacks(torch.device("cpu"), dtype)
+        self._step = _STEP if self._in_runs and by_onednn else 1
         self._position_pad_id = model.config.pad_token_id if layout.positions_skip_padding else None
         # The heads of all layouts read first tokens, but for a ModernBERT's that was told to take the mean.
         self._reads_all = output != "logits" or getattr(model.config, "classifier_pooling", "cls") != "cls"

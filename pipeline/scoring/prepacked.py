@@ -1,7 +1,7 @@
 """What makes a network's layers faster where it only evaluates.
 
-GELU writes over its input. And for linear layers in bfloat16 on a CPU, oneDNN gets the weights in its own
-layout, made once and not in every call, and adds bias, GELU and the states that go around a layer while it
+GELU writes over its input. And for linear layers on some CPUs, oneDNN gets the weights in its own layout,
+made once and not in every call, and adds bias, GELU and the states that go around a layer while it
 multiplies, by the operators that torch.compile puts in their place (torch/_inductor/mkldnn_ir.py).
 """
 
@@ -15,10 +15,25 @@ _ROWS = 1024
 """Tokens a call that the layout is chosen for. It was as fast for 7 and for 4,096."""
 
 
-def prepack(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Change a network in place where it is faster so; it is for evaluation alone then."""
-    if device.type == "cpu" and dtype == torch.bfloat16 and _computes_bfloat16():
-        replace_linear(network, dtype)
+def prepack(network: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Change a network's backbone in place where it is faster so; it is for evaluation alone then."""
+    if prepacks(device, dtype):
+        replace_linear(network.base_model, dtype)
+
+
+def prepacks(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether linear layers are faster so: where they are oneDNN's anyway, or MKL's are slower than those.
+
+    In float32 MKL's are slower on AMD's chips with AVX-512, all of which multiply bfloat16, too, and have no
+    AMX. On Intel's they are as fast, and there the processes of a machine share the weights as they lie in
+    the file (benchmarks/scorer.md).
+    """
+    if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    chip = torch.cpu.get_capabilities()
+    return dtype == torch.float32 and chip.get("avx512_bf16", False) and not chip.get("amx_bf16", False)
 
 
 def gelu_in_place(network: nn.Module) -> None:
@@ -41,11 +56,6 @@ def replace_linear(network: nn.Module, dtype: torch.dtype) -> None:
             setattr(network, name, PrepackedLinear(child, gelu=name == "dense" and _took_gelu(network)))
         elif _adds_residual(child):
             setattr(network, name, _PrepackedOutput(child))
-
-
-def _computes_bfloat16() -> bool:
-    operators = torch.ops.mkldnn
-    return hasattr(operators, "_linear_pointwise") and bool(operators._is_mkldnn_bf16_supported())
 
 
 def _adds_residual(module: Any) -> bool:

@@ -9,9 +9,16 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pipeline.scoring import packing, prepacked
 from pipeline.scoring.engines.torch import prepare
-from pipeline.scoring.prepacked import PrepackedLinear, gelu_in_place, prepack, replace_linear
+from pipeline.scoring.prepacked import (
+    PrepackedLinear,
+    gelu_in_place,
+    prepack,
+    prepacks,
+    replace_linear,
+)
 
 CPU = torch.device("cpu")
+AMD = {"avx512_f": True, "avx512_bf16": True}
 
 
 def network(activation: str = "gelu", model_type: str = "xlm-roberta") -> Any:
@@ -68,7 +75,8 @@ def test_gelu_in_place_writes_over_its_input_and_gives_the_same_bits(model_type:
 
 
 @pytest.mark.parametrize(("model_type", "drops_padding"), [("xlm-roberta", True), ("deberta-v2", False)])
-def test_every_network_has_it(model_type: str, drops_padding: bool) -> None:
+def test_every_network_has_it(model_type: str, drops_padding: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # elsewhere the layer before it takes it over
     model = network(model_type=model_type)
     assert prepare(model, "logits", CPU, torch.float32).drops_padding == drops_padding
     activation = model.base_model.encoder.layer[1].intermediate.intermediate_act_fn
@@ -109,7 +117,7 @@ def test_a_layer_takes_any_number_of_tokens(tokens: int, has_bias: bool) -> None
     torch.testing.assert_close(found, linear(states) + before, rtol=0, atol=1e-5)
 
 
-@pytest.mark.skipif(not prepacked._computes_bfloat16(), reason="this chip multiplies no bfloat16")
+@pytest.mark.skipif(not prepacks(CPU, torch.bfloat16), reason="this chip multiplies no bfloat16")
 @torch.inference_mode()
 def test_in_bfloat16_the_backbone_alone_is_prepacked_and_as_exact_as_it_was() -> None:
     model, ids = network(), torch.randint(5, 100, (7, 9))
@@ -122,14 +130,39 @@ def test_in_bfloat16_the_backbone_alone_is_prepacked_and_as_exact_as_it_was() ->
     assert isinstance(model.roberta.encoder.layer[1].output.dense, PrepackedLinear)
 
 
+@pytest.mark.parametrize("chip", [AMD, {"avx512_f": True}])
+@torch.inference_mode()
+def test_in_float32_the_chip_decides_and_the_logits_stay(
+    chip: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: chip)
+    model, ids = network(), torch.randint(5, 100, (7, 9))
+    before = model(input_ids=ids).logits
+    computation = prepare(model, "logits", CPU, torch.float32)
+    assert computation.lay is not None
+    row = computation.lay(ids, torch.ones_like(ids))
+    assert row["ids"].shape == (1, 64 if chip == AMD else 63)
+    assert before.std() > 0.1
+    torch.testing.assert_close(computation.run(**row), before, rtol=0, atol=1e-5)
+    assert isinstance(model.roberta.encoder.layer[1].output.dense, PrepackedLinear) == (chip == AMD)
+    assert not isinstance(model.classifier.dense, PrepackedLinear)
+
+
 @pytest.mark.parametrize(
-    ("device", "dtype", "computes"),
-    [("cuda", torch.bfloat16, True), ("cpu", torch.float32, True), ("cpu", torch.bfloat16, False)],
+    ("chip", "device", "dtype"),
+    [
+        (AMD, "cuda", torch.bfloat16),
+        (AMD, "cuda", torch.float32),
+        (AMD, "cpu", torch.float16),
+        ({"avx512_f": True}, "cpu", torch.float32),
+        (AMD | {"amx_bf16": True}, "cpu", torch.float32),
+        ({"bf16": True}, "cpu", torch.float32),
+    ],
 )
 def test_elsewhere_nothing_is_changed(
-    device: str, dtype: torch.dtype, computes: bool, monkeypatch: pytest.MonkeyPatch
+    chip: dict[str, bool], device: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepacked, "_computes_bfloat16", lambda: computes)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: chip)
     model = network().to(dtype)
     prepack(model, torch.device(device), dtype)
     assert not any(isinstance(module, PrepackedLinear) for module in model.modules())
