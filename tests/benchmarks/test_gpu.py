@@ -75,7 +75,8 @@ def test_layers_above_a_cutoff_are_not_made() -> None:
 
 def test_a_card_that_is_named_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that what is set below is taken back
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpu.one_card("cuda") == "cuda"
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert gpu.one_card("cuda:1") == "cuda"

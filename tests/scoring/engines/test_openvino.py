@@ -121,7 +121,8 @@ def test_bfloat16_is_refused_where_the_chip_has_none() -> None:
 
 
 _SCORES_ALONE = f"""
-import os, sys
+import sys
+import torch  # whose build for CUDA asks ldconfig for libraries
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event in (
     "socket.connect", "socket.getaddrinfo", "os.fork", "subprocess.Popen", "os.posix_spawn") else None)
