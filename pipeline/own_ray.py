@@ -5,6 +5,7 @@ Its start takes seconds, most of which it waits for processes of its own.
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from pipeline import log
 
 _SILENT = "fatal"
 """RAY_BACKEND_LOG_LEVEL."""
+_SPILLS_INTO = "RAY_object_spilling_directory"
 _RAYLET_CONNECTS = {
     "RAY_raylet_client_connect_timeout_milliseconds": "100",
     "RAY_raylet_client_num_connect_attempts": "100",
@@ -55,6 +58,8 @@ class _Starts:
 
     early: _Early | None = None
     begun = False
+    spilled: Path | None = None
+    """The folder for objects that memory has no room for, once it has started."""
 
 
 def start_early() -> None:
@@ -79,7 +84,8 @@ def has_begun() -> bool:
 def end_at_once() -> None:
     """End all processes below this one, which ends right after: those of its Ray, or of a start of it.
 
-    Linux ends those that this one began, but not Ray's agents below them, which stay for a minute.
+    Linux ends those that this one began, but not Ray's agents below them, which stay for a minute. What its
+    Ray had spilled to disk is removed, as Ray does when it ends by itself.
     """
     found = set[int]()
     while new := _descendants() - found:
@@ -88,6 +94,8 @@ def end_at_once() -> None:
         found |= new
     for process in found:
         _send(process, signal.SIGKILL)
+    if _Starts.spilled is not None:
+        shutil.rmtree(_Starts.spilled, ignore_errors=True)
 
 
 def _descendants() -> set[int]:
@@ -109,7 +117,8 @@ def _send(process: int, number: signal.Signals) -> None:
 
 def start() -> None:
     """Start it, or wait for the start that has begun. Raises what `ray.init` raises."""
-    early, _Starts.early, _Starts.begun = _Starts.early, None, True
+    early, _Starts.early = _Starts.early, None
+    _Starts.begun = os.environ.get("RAY_ADDRESS") != "auto"  # which joins one of others
     if early is not None:
         early.wait()
         return
@@ -123,7 +132,11 @@ def _init() -> None:
     if not any(name in os.environ for name in _RAYLET_CONNECTS):
         os.environ.update(_RAYLET_CONNECTS)
     # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
-    ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+    context: Any = ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+    if os.environ.get("RAY_ADDRESS") != "auto":
+        told = context.address_info
+        folder = os.environ.get(_SPILLS_INTO) or told["session_dir"]
+        _Starts.spilled = Path(folder, f"ray_spilled_objects_{told['node_id']}")
 
 
 @contextmanager

@@ -45,6 +45,19 @@ for name, value in sorted(raylet.environ().items()):
         print(name, value)
 """
 
+SPILLS = """
+import os
+import numpy as np
+import ray
+from pipeline import own_ray
+
+own_ray.start()
+kept = [ray.put(np.zeros(50 * 2**20, np.uint8)) for _ in range(4)]
+os.write(1, b"spilled" if own_ray._Starts.spilled.exists() else b"kept in memory")
+own_ray.end_at_once()
+os._exit(0)
+"""
+
 
 def run(command_line: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     # Without what a Ray that was started in this process has set.
@@ -97,6 +110,20 @@ def test_two_signals_end_a_job_with_its_status_and_nothing_of_its_ray_stays(tmp_
         assert errors.splitlines()[-1].startswith("interrupted; ")
         gone, left = psutil.wait_procs(of_ray(folder), timeout=10)
         assert not left, gone
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_nor_what_it_has_spilled_to_disk(tmp_path: Path, elsewhere: bool) -> None:
+    with folder_of_its_own() as folder:
+        # About the least that an object store can have.
+        variables = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(80 * 2**20)}
+        if elsewhere:
+            variables["RAY_object_spilling_directory"] = str(tmp_path)
+        ended = run([sys.executable, "-c", SPILLS], folder, **variables)
+        assert ended.stdout == "spilled", ended.stderr
+        assert not list(folder.rglob("ray_spilled_objects_*"))
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_and_a_job_here_start_none(tmp_path: Path) -> None:
