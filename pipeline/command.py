@@ -212,13 +212,12 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process. Its own Ray ends at once where it still starts, or where an interrupt ended the work.
+    """End this process, and at once a Ray of its own, whether it runs or still starts.
 
-    Ray's own way to end takes seconds, which a machine that is taken away may not have; and a second signal
-    in them would leave processes of it.
+    Ray's own way to end takes seconds. A machine that is taken away may not have them; and a signal in them
+    would make another status of that of a finished job, and leave processes of Ray.
     """
-    interrupted = status in (Status.INTERRUPTED, Status.TERMINATED)
-    if own_ray.is_starting() or (interrupted and own_ray.has_begun()):
+    if own_ray.has_begun():
         interruption.ignore()
         flush()
         own_ray.end_at_once()
