@@ -214,8 +214,8 @@ def start_ray_early(output_path: str, max_outage_s: float) -> None:
 def leave(status: int) -> NoReturn:
     """End this process, and at once a Ray of its own, whether it runs or still starts.
 
-    Ray's own way to end takes seconds. A machine that is taken away may not have them; and a signal in them
-    would make another status of that of a finished job, and leave processes of Ray.
+    Ray takes seconds to end by itself. A machine that is taken away may not have them. And a signal in them
+    would change a finished job's status, and leave processes of Ray.
     """
     if own_ray.has_begun():
         interruption.ignore()

@@ -51,7 +51,7 @@ def check() -> None:
 
 
 def ignore() -> None:
-    """From now on, as long as this lasts: a command that ends has its last words, and its Ray, to end."""
+    """Ignore both signals, until `heard` ends: an interrupted command still tells so, and ends its Ray."""
     if current_thread() is main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

@@ -118,12 +118,16 @@ def _send(process: int, number: signal.Signals) -> None:
 def start() -> None:
     """Start it, or wait for the start that has begun. Raises what `ray.init` raises."""
     early, _Starts.early = _Starts.early, None
-    _Starts.begun = os.environ.get("RAY_ADDRESS") != "auto"  # which joins one of others
+    _Starts.begun = _is_own()
     if early is not None:
         early.wait()
         return
     with _quiet_backend():
         _init()
+
+
+def _is_own() -> bool:
+    return os.environ.get("RAY_ADDRESS") != "auto"  # which joins a Ray of others
 
 
 def _init() -> None:
@@ -133,7 +137,7 @@ def _init() -> None:
         os.environ.update(_RAYLET_CONNECTS)
     # The dashboard takes eight processes and seconds of a start; who wants it starts a cluster.
     context: Any = ray.init(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
-    if os.environ.get("RAY_ADDRESS") != "auto":
+    if _is_own():
         told = context.address_info
         folder = os.environ.get(_SPILLS_INTO) or told["session_dir"]
         _Starts.spilled = Path(folder, f"ray_spilled_objects_{told['node_id']}")

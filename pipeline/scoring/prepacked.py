@@ -22,11 +22,11 @@ def prepack(network: Any, device: torch.device, dtype: torch.dtype) -> None:
 
 
 def prepacks(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether linear layers are faster so: where they are oneDNN's anyway, or MKL's are slower than those.
+    """Whether oneDNN with weights in its own layout is faster than what torch does.
 
-    In float32 MKL's are slower on AMD's chips with AVX-512, all of which multiply bfloat16, too, and have no
-    AMX. On Intel's they are as fast, and there the processes of a machine share the weights as they lie in
-    the file (benchmarks/scorer.md).
+    In bfloat16 torch takes oneDNN, too, where the chip can. In float32 it takes MKL, which is slower on AMD's
+    chips with AVX-512: these all multiply bfloat16, and have no AMX. On Intel's chips MKL is as fast, and the
+    processes of a machine share the weights as they lie in the file (benchmarks/scorer.md).
     """
     if device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
